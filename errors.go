@@ -1,0 +1,344 @@
+package etcd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/blueprint-go/etcd/internal/envelope"
+)
+
+// Sentinel errors. Match them with [errors.Is]; the concrete error is usually
+// an [*Error] that adds the operation, the key, whether the request was sent
+// and the true cause.
+var (
+	// ErrInvalidConfig is returned by [NewClient] and [Config.Validate]. The
+	// error text lists every problem found, not only the first.
+	ErrInvalidConfig = errors.New("invalid configuration")
+
+	// ErrNilContext is returned by every call that was given a nil context.
+	ErrNilContext = errors.New("nil context")
+
+	// ErrInvalidArgument is returned when an argument can't be used: a
+	// negative limit, a nil operation, a time to live out of range. Nothing
+	// was sent. The more specific neighbours are [ErrEmptyKey],
+	// [ErrEmptyPrefix], [ErrTooLarge] and [ErrInvalidTTL].
+	ErrInvalidArgument = errors.New("invalid argument")
+
+	// ErrEmptyKey is returned when a key is the empty string. Not to be
+	// confused with [ErrEmptyPrefix].
+	ErrEmptyKey = errors.New("empty key")
+
+	// ErrEmptyPrefix is returned by [Client.DeletePrefix] and
+	// [Client.WatchPrefix] for the empty prefix, which would mean every key of
+	// the cluster. [WithAllKeys] says that this is meant.
+	ErrEmptyPrefix = errors.New("empty prefix")
+
+	// ErrInvalidTTL is returned when a lease's time to live is zero, negative
+	// or larger than the server accepts.
+	ErrInvalidTTL = errors.New("invalid time to live")
+
+	// ErrTooLarge is returned when a key, a value or a whole request is larger
+	// than the limit (see [Config.MaxRequestBytes] and [Config.MaxKeyBytes]).
+	// It is found before anything is sent wherever the client can know. Not to
+	// be confused with [ErrTooManyOps].
+	ErrTooLarge = errors.New("request is too large")
+
+	// ErrTooManyOps is returned when a transaction holds more operations than
+	// the server allows in one.
+	ErrTooManyOps = errors.New("too many operations in one transaction")
+
+	// ErrDuplicateKey is returned when one transaction writes a key twice.
+	ErrDuplicateKey = errors.New("duplicate key in one transaction")
+
+	// ErrClosed is returned by every call on a closed client, lock or session.
+	ErrClosed = errors.New("client is closed")
+)
+
+// Errors about data.
+var (
+	// ErrKeyNotFound is returned by [Client.Get] and its neighbours when the
+	// key does not exist.
+	ErrKeyNotFound = errors.New("key not found")
+
+	// ErrKeyExists is returned by [Client.MoveKey] when the destination is
+	// taken. [Client.PutIfNotExists] reports the same with a false instead.
+	ErrKeyExists = errors.New("key exists")
+
+	// ErrConflict is returned by [Client.Update] when a key kept changing
+	// underneath for as long as the retries lasted.
+	ErrConflict = errors.New("conflict with a concurrent change")
+
+	// ErrCompacted is returned when a revision is older than the oldest one
+	// the server still has.
+	ErrCompacted = errors.New("revision has been compacted")
+
+	// ErrFutureRevision is returned when a revision is newer than the newest
+	// one the server has.
+	ErrFutureRevision = errors.New("revision is in the future")
+
+	// ErrLeaseNotFound is returned when a lease does not exist or no longer
+	// exists: it expired or was revoked.
+	ErrLeaseNotFound = errors.New("lease not found")
+
+	// ErrLeaseExists is returned when a lease with that ID exists already.
+	ErrLeaseExists = errors.New("lease exists")
+)
+
+// Errors about values that can't be decoded, wrapped in a [*DecodeError] that
+// names the key. None of their texts holds plaintext or ciphertext.
+var (
+	// ErrInvalidKey is returned by [NewClient] for an encryption key that is
+	// nil, empty, shorter than 16 bytes, longer than 4096 or all zero. An
+	// unset environment variable never means plaintext.
+	ErrInvalidKey = envelope.ErrInvalidKey
+
+	// ErrNotEncrypted means that a client which requires encryption met a
+	// value without it. The value is not returned.
+	ErrNotEncrypted = envelope.ErrNotEncrypted
+
+	// ErrUnsupportedFormat means that a value was written in a later version
+	// of the format, or with a suite or flag that this version doesn't know.
+	ErrUnsupportedFormat = envelope.ErrUnsupportedFormat
+
+	// ErrCorrupt means that a value's frame is damaged: too short, or its
+	// length does not match. Not to be confused with [ErrClusterCorrupt].
+	ErrCorrupt = envelope.ErrCorrupt
+
+	// ErrUnknownKey means that a value was encrypted with a key that this
+	// client does not hold.
+	ErrUnknownKey = envelope.ErrUnknownKey
+
+	// ErrDecrypt means that a value does not open under the key that it names:
+	// it was changed, cut, or moved from another key. All causes look alike.
+	ErrDecrypt = envelope.ErrDecrypt
+
+	// ErrValueTooLarge means that a compressed value would exceed the limit
+	// for decompressed values.
+	ErrValueTooLarge = envelope.ErrValueTooLarge
+)
+
+// Errors about access.
+var (
+	// ErrAuthFailed is returned when the server refused the user name or the
+	// password. The server does not tell which of the two was wrong.
+	ErrAuthFailed = errors.New("authentication failed")
+
+	// ErrUnauthenticated is returned when the server wants credentials and
+	// got none, or a token that it does not accept.
+	ErrUnauthenticated = errors.New("not authenticated")
+
+	// ErrPermissionDenied is returned when the user may not do this to this
+	// key.
+	ErrPermissionDenied = errors.New("permission denied")
+)
+
+// Errors about the cluster.
+var (
+	// ErrUnavailable is returned when no server could take the request, or the
+	// connection was lost while it was under way.
+	ErrUnavailable = errors.New("unavailable")
+
+	// ErrNoLeader is returned when the cluster has no leader. It is also an
+	// [ErrUnavailable].
+	ErrNoLeader = errors.New("no leader")
+
+	// ErrTimeout is returned when the deadline passed first, the caller's or
+	// [Config.RequestTimeout], or when the server gave up waiting. An error
+	// from the caller's side also matches [context.DeadlineExceeded].
+	ErrTimeout = errors.New("timed out")
+
+	// ErrNoSpace is returned for writes when the server's database is full and
+	// its NOSPACE alarm is raised. Reads and deletes still work.
+	ErrNoSpace = errors.New("no space left in the server's database")
+
+	// ErrTooManyRequests is returned when the server sheds load. The request
+	// was not applied; it was tried again until the deadline.
+	ErrTooManyRequests = errors.New("too many requests")
+
+	// ErrClusterCorrupt is returned when the cluster raised its CORRUPT alarm:
+	// members disagree about the data.
+	ErrClusterCorrupt = errors.New("cluster is corrupt")
+
+	// ErrFailedPrecondition is returned when the server is not in the state
+	// that the request needs (a learner that can't serve it, for example).
+	ErrFailedPrecondition = errors.New("failed precondition")
+
+	// ErrServer is returned for an answer of the server that falls under none
+	// of the others.
+	ErrServer = errors.New("server error")
+)
+
+// Errors about connecting, each for one endpoint, wrapped in an
+// [*EndpointError]. They are found in the error of [NewClient] and in the error
+// of a request that no server could be reached for.
+var (
+	// ErrConnectionRefused means that nothing listens at the endpoint.
+	ErrConnectionRefused = errors.New("connection refused")
+
+	// ErrUnknownAuthority means that the server's certificate is signed by an
+	// authority that the client does not trust.
+	ErrUnknownAuthority = errors.New("certificate signed by unknown authority")
+
+	// ErrWrongHostName means that the server's certificate is for another
+	// host name or address.
+	ErrWrongHostName = errors.New("certificate is for another host name")
+
+	// ErrCertificateExpired means that the server's certificate has expired or
+	// is not valid yet.
+	ErrCertificateExpired = errors.New("certificate has expired or is not yet valid")
+
+	// ErrClientCertificate means that the server refused the client's
+	// certificate, or requires one and was given none.
+	ErrClientCertificate = errors.New("client certificate missing or refused")
+
+	// ErrNotTLS means that the client speaks TLS and the server does not. The
+	// client never falls back to plaintext.
+	ErrNotTLS = errors.New("server does not speak TLS")
+
+	// ErrTLSRequired means that the client speaks plaintext and the server
+	// wants TLS.
+	ErrTLSRequired = errors.New("server requires TLS")
+
+	// ErrNotEtcd means that what listens at the endpoint does not speak
+	// etcd's protocol.
+	ErrNotEtcd = errors.New("endpoint does not speak etcd's protocol")
+)
+
+// Errors about locks.
+var (
+	// ErrLockLost is the cause of a [Lock.Context] that ended because the
+	// lock's lease could no longer be relied upon, and the error of
+	// [Lock.Unlock] when another process may have taken the lock since.
+	ErrLockLost = errors.New("lock lost")
+
+	// ErrNotHeld is returned by [Lock.Unlock] when the lock is not held. Not
+	// to be confused with [ErrLockLost].
+	ErrNotHeld = errors.New("lock is not held")
+)
+
+// Error is the error of a request: what was asked, what went wrong, and whether
+// it may have taken effect. Its chain holds the sentinels and, for a failed
+// connection, an [*EndpointError] for each endpoint with the true cause.
+type Error struct {
+	// Op is the operation in lower case, such as "put" or "txn".
+	Op string
+	// Key is the first key concerned, without the namespace; empty if there is
+	// none.
+	Key string
+	// Sent tells whether a request left this process. False means that the
+	// operation was certainly not applied.
+	Sent bool
+	// MaybeApplied tells whether a write may have taken effect. It is false
+	// for reads, for requests that were never sent and for those that the
+	// server refused.
+	MaybeApplied bool
+	// Err is what went wrong.
+	Err error
+}
+
+// Error implements error. The text never holds values or secrets.
+func (e *Error) Error() string {
+	var b strings.Builder
+	b.WriteString("etcd: ")
+	b.WriteString(e.Op)
+	if e.Key != "" {
+		fmt.Fprintf(&b, " %q", e.Key)
+	}
+	b.WriteString(": ")
+	b.WriteString(e.Err.Error())
+	if e.MaybeApplied {
+		b.WriteString(" (the write may have been applied)")
+	}
+	return b.String()
+}
+
+// Unwrap returns e.Err.
+func (e *Error) Unwrap() error { return e.Err }
+
+// DecodeError says that a stored value could not be decoded, and why. It is one
+// of the errors joined into the result of a list, and the error of a watch
+// event, beside the values that could be decoded.
+type DecodeError struct {
+	// Key is the key of the value, without the namespace.
+	Key string
+	// Err is one of [ErrNotEncrypted], [ErrUnsupportedFormat], [ErrCorrupt],
+	// [ErrUnknownKey], [ErrDecrypt] and [ErrValueTooLarge].
+	Err error
+}
+
+// Error implements error.
+func (e *DecodeError) Error() string {
+	return fmt.Sprintf("etcd: decode %q: %v", e.Key, e.Err)
+}
+
+// Unwrap returns e.Err.
+func (e *DecodeError) Unwrap() error { return e.Err }
+
+// EndpointError says why an endpoint could not be used.
+type EndpointError struct {
+	// Endpoint is the endpoint as configured.
+	Endpoint string
+	// Err is the true cause: what the dialer or the TLS handshake said, under
+	// a sentinel such as [ErrConnectionRefused] where there is one.
+	Err error
+}
+
+// Error implements error.
+func (e *EndpointError) Error() string { return e.Endpoint + ": " + e.Err.Error() }
+
+// Unwrap returns e.Err.
+func (e *EndpointError) Unwrap() error { return e.Err }
+
+// MaybeApplied reports whether the write that returned err may have taken
+// effect. It is false for nil, for errors of reads, for requests that were never
+// sent, and for those that the server refused. When it is true, only reading the
+// key can tell: a write is never sent twice behind the caller's back.
+func MaybeApplied(err error) bool {
+	var e *Error
+	return errors.As(err, &e) && e.MaybeApplied
+}
+
+// IsRetryable reports whether the same call may succeed when it is made again:
+// the cluster was unavailable, had no leader, shed load, or did not answer in
+// time. For a write, ask [MaybeApplied] as well: a retry of a write that was
+// applied applies it twice. An error of the caller's own context is not
+// retryable when that context was cancelled.
+func IsRetryable(err error) bool {
+	switch {
+	case err == nil, errors.Is(err, ErrClosed), errors.Is(err, context.Canceled):
+		return false
+	}
+	for _, s := range []error{ErrUnavailable, ErrNoLeader, ErrTimeout, ErrTooManyRequests} {
+		if errors.Is(err, s) {
+			return true
+		}
+	}
+	return false
+}
+
+// sentinelError puts a sentinel over a cause: both match, and the text names
+// each once.
+type sentinelError struct {
+	kind  error
+	cause error
+}
+
+func (e *sentinelError) Error() string {
+	kind, cause := e.kind.Error(), e.cause.Error()
+	if strings.Contains(cause, kind) {
+		return cause
+	}
+	return kind + ": " + cause
+}
+
+func (e *sentinelError) Unwrap() []error { return []error{e.kind, e.cause} }
+
+// withKind returns cause under kind.
+func withKind(kind, cause error) error {
+	if cause == nil {
+		return kind
+	}
+	return &sentinelError{kind: kind, cause: cause}
+}
