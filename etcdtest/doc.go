@@ -1,0 +1,2 @@
+// Package etcdtest runs a real etcd server inside a test or a demo.
+package etcdtest

@@ -1,0 +1,176 @@
+package etcdtest
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"time"
+
+	"go.uber.org/zap"
+	"google.golang.org/grpc"
+)
+
+const (
+	defaultTick     = 10 * time.Millisecond
+	defaultElection = 100 * time.Millisecond
+
+	// maxElection is the highest election timeout that etcd accepts.
+	maxElection = 50 * time.Second
+)
+
+// Option changes how a server is set up. Options are given to [New] and
+// [Start]; of two that set the same thing the later one counts.
+type Option func(*settings)
+
+// settings is what the options of one server add up to.
+type settings struct {
+	dir             string
+	listen          string
+	logger          *zap.Logger
+	fsync           bool
+	tick, election  time.Duration
+	maxTxnOps       uint
+	maxRequestBytes uint
+	quota           int64
+	grpcOptions     []grpc.ServerOption
+
+	// problems are the complaints about arguments that are plain wrong.
+	problems []error
+}
+
+func collect(opts []Option) (*settings, error) {
+	s := &settings{
+		listen:   "127.0.0.1:0",
+		logger:   zap.NewNop(),
+		tick:     defaultTick,
+		election: defaultElection,
+	}
+	for _, opt := range opts {
+		if opt == nil {
+			return nil, errors.New("etcdtest: an option is nil")
+		}
+		opt(s)
+	}
+	if err := errors.Join(s.problems...); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *settings) reject(option, format string, args ...any) {
+	s.problems = append(s.problems, fmt.Errorf("etcdtest: "+option+": "+format, args...))
+}
+
+// WithDir keeps the data in path, which is made if it is missing and which
+// outlives the server: a later server given the same path continues with the
+// data. By default the data lies in a temporary directory that goes with the
+// server.
+//
+// A file named etcdtest.lock in it keeps a second server away from a directory
+// in use; it stays behind, empty.
+func WithDir(path string) Option {
+	return func(s *settings) {
+		if path == "" {
+			s.reject("WithDir", "the path is empty")
+		}
+		s.dir = path
+	}
+}
+
+// WithListenAddr sets the address on which clients are served, as "ip:port" of
+// a loopback interface: "127.0.0.1:2379", "[::1]:0". Port 0, the default, means
+// one that is free.
+func WithListenAddr(addr string) Option {
+	return func(s *settings) {
+		ap, err := netip.ParseAddrPort(addr)
+		switch {
+		case err != nil:
+			s.reject("WithListenAddr", "%q is not ip:port", addr)
+		case !ap.Addr().IsLoopback():
+			s.reject("WithListenAddr", "%s is not a loopback address", addr)
+		default:
+			s.listen = net.JoinHostPort(ap.Addr().String(), fmt.Sprint(ap.Port()))
+		}
+	}
+}
+
+// WithLogger sends the server's own log to lg. By default it is dropped.
+func WithLogger(lg *zap.Logger) Option {
+	return func(s *settings) {
+		if lg == nil {
+			s.reject("WithLogger", "the logger is nil")
+			return
+		}
+		s.logger = lg
+	}
+}
+
+// WithFsync makes the server sync every write to disk, as a production server
+// does. By default it doesn't, which about triples the rate of sequential
+// writes; data then survive [Server.Restart] and the end of the process, but
+// not that of the machine.
+func WithFsync() Option {
+	return func(s *settings) { s.fsync = true }
+}
+
+// WithTick sets the heartbeat interval and the election timeout, in whole
+// milliseconds; the timeout is at least five ticks and at most 50 s. By default
+// they are 10 ms and 100 ms, a tenth of what production servers use. The
+// shortest lease follows from them: it is one and a half election timeouts,
+// rounded up to the next second, hence 1 s here and 2 s in production.
+func WithTick(tick, election time.Duration) Option {
+	return func(s *settings) {
+		switch {
+		case tick < time.Millisecond || tick%time.Millisecond != 0 || election%time.Millisecond != 0:
+			s.reject("WithTick", "%v and %v are not whole milliseconds above 0", tick, election)
+		case election < 5*tick:
+			s.reject("WithTick", "the election timeout %v is shorter than five ticks of %v", election, tick)
+		case election > maxElection:
+			s.reject("WithTick", "the election timeout %v is longer than %v", election, maxElection)
+		}
+		s.tick, s.election = tick, election
+	}
+}
+
+// WithMaxTxnOps limits the operations in one transaction to n. By default,
+// as in production, it is 128.
+func WithMaxTxnOps(n uint) Option {
+	return func(s *settings) {
+		if n == 0 {
+			s.reject("WithMaxTxnOps", "the limit is 0")
+		}
+		s.maxTxnOps = n
+	}
+}
+
+// WithMaxRequestBytes limits the size of one request to n bytes. By default,
+// as in production, it is 1.5 MiB.
+func WithMaxRequestBytes(n uint) Option {
+	return func(s *settings) {
+		if n == 0 {
+			s.reject("WithMaxRequestBytes", "the limit is 0")
+		}
+		s.maxRequestBytes = n
+	}
+}
+
+// WithQuota limits the size of the database to n bytes: past it, writes fail
+// with "database space exceeded". By default, as in production, it is 2 GiB.
+func WithQuota(n int64) Option {
+	return func(s *settings) {
+		if n <= 0 {
+			s.reject("WithQuota", "%d is not a size", n)
+		}
+		s.quota = n
+	}
+}
+
+// WithGRPCServerOptions adds opts to the gRPC server, after etcd's own: the
+// way to inject faults by an interceptor, which can fail a request before or
+// after etcd has applied it. [grpc.ChainUnaryInterceptor] runs inside etcd's
+// own interceptors, [grpc.UnaryInterceptor] around them. An interceptor has to
+// return once its context ends, for [Server.Close] waits for it.
+func WithGRPCServerOptions(opts ...grpc.ServerOption) Option {
+	return func(s *settings) { s.grpcOptions = append(s.grpcOptions, opts...) }
+}

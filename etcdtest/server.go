@@ -1,0 +1,166 @@
+package etcdtest
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"go.etcd.io/etcd/client/pkg/v3/fileutil"
+)
+
+// ErrClosed is returned by [Server.Restart] after [Server.Close].
+var ErrClosed = errors.New("etcdtest: server closed")
+
+// Server is an etcd server of one member, in this process, on a loopback
+// address. It is made by [New] or [Start]; the zero value is not usable. All
+// methods may be called by several goroutines at once.
+type Server struct {
+	settings *settings
+	addr     string // where clients are served, the port settled
+	base     string // a directory to remove on Close, or ""
+	dataDir  string
+	lock     *fileutil.LockedFile // keeps other servers off dataDir
+
+	mu     sync.Mutex // serializes starting and stopping
+	member *member    // nil while stopped
+	closed bool
+}
+
+// New starts a server for the test t and stops it when t is over. On failure
+// it ends t by t.Fatal. The data lie in a directory of t, see [testing.TB.TempDir].
+func New(t testing.TB, opts ...Option) *Server {
+	t.Helper()
+	s, err := start(t.TempDir(), opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Errorf("stopping the server: %v", err)
+		}
+	})
+	return s
+}
+
+// Start starts a server, for use outside tests. It returns when the server is
+// ready. The caller has to call [Server.Close], which also removes the
+// temporary directory with the data. A call that fails leaves nothing behind,
+// and names every option that is wrong.
+func Start(opts ...Option) (*Server, error) {
+	base, err := os.MkdirTemp("", "etcdtest-")
+	if err != nil {
+		return nil, fmt.Errorf("etcdtest: %w", err)
+	}
+	s, err := start(base, opts)
+	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(base))
+	}
+	s.base = base
+	return s, nil
+}
+
+func start(base string, opts []Option) (s *Server, err error) {
+	set, err := collect(opts)
+	if err != nil {
+		return nil, err
+	}
+	s = &Server{settings: set, addr: set.listen, dataDir: set.dir}
+	if s.dataDir == "" {
+		s.dataDir = filepath.Join(base, "data")
+	}
+	if s.lock, err = lockDir(s.dataDir); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.Close())
+		}
+	}()
+	s.member, s.addr, err = launch(s.config, s.addr)
+	return s, err
+}
+
+// Endpoints returns the one endpoint of the server in a slice, ready for a
+// client's configuration. It stays the same over a restart.
+func (s *Server) Endpoints() []string { return []string{s.Endpoint()} }
+
+// Endpoint returns the address of the server: "127.0.0.1:port", or
+// "https://127.0.0.1:port" if it talks TLS.
+func (s *Server) Endpoint() string { return s.addr }
+
+// Stop stops the server at once, as if its process had been killed in good
+// order: connections are cut, requests under way fail. Address and data are
+// kept for [Server.Restart]. It returns when everything has ended; stopping a
+// stopped server does nothing.
+func (s *Server) Stop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stop()
+}
+
+func (s *Server) stop() {
+	if s.member != nil {
+		s.member.stop()
+		s.member = nil
+	}
+}
+
+// Restart starts a stopped server again, on the same address with the same
+// data; a running one is stopped first. It returns when the server is ready.
+// Leases live on with the TTL they were granted, counted anew. After
+// [Server.Close] it returns [ErrClosed]; after another error the server is
+// stopped, and Restart may be tried again.
+func (s *Server) Restart() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return ErrClosed
+	}
+	s.stop()
+	m, _, err := launch(s.config, s.addr)
+	if err != nil {
+		return err
+	}
+	s.member = m
+	return nil
+}
+
+// Close stops the server for good, as [Server.Stop] does, and removes its
+// temporary directory. It returns when everything has ended; every call after
+// the first returns nil.
+func (s *Server) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil
+	}
+	s.closed = true
+	s.stop()
+	err := s.lock.Close()
+	if s.base != "" {
+		err = errors.Join(err, os.RemoveAll(s.base))
+	}
+	if err != nil {
+		return fmt.Errorf("etcdtest: close: %w", err)
+	}
+	return nil
+}
+
+// lockDir makes dir and takes it for one server. Without the lock a second
+// server would wait for ever for the database file.
+func lockDir(dir string) (*fileutil.LockedFile, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("etcdtest: data directory: %w", err)
+	}
+	lock, err := fileutil.TryLockFile(filepath.Join(dir, "etcdtest.lock"), os.O_WRONLY|os.O_CREATE, 0o600)
+	if errors.Is(err, fileutil.ErrLocked) {
+		return nil, fmt.Errorf("etcdtest: data directory %s is in use by another server", dir)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("etcdtest: data directory: %w", err)
+	}
+	return lock, nil
+}
