@@ -5,10 +5,12 @@ import (
 	"crypto/tls"
 	"log/slog"
 	"net"
+	"slices"
 	"time"
 )
 
 // Defaults of [Config], used by [DefaultConfig] and wherever a field is zero.
+// The limits are the defaults of an etcd server.
 const (
 	DefaultEndpoint          = "localhost:2379"
 	DefaultDialTimeout       = 5 * time.Second
@@ -21,42 +23,340 @@ const (
 )
 
 // Config configures a [Client]. The zero value is usable and means the
-// defaults. It is read once, by [NewClient]; the client keeps its own copy.
-// It is not safe for concurrent modification.
+// defaults, and so does a nil *Config. It is read once, by [NewClient]; the
+// client keeps its own copy, so that a Config may be changed and used again
+// afterwards. It is not safe for concurrent modification.
+//
+// Printing, logging and marshalling a Config or a *Config shows every secret as
+// REDACTED. A Config held by value in an unexported field of another struct is
+// the exception: package fmt calls no methods there, so hold a *Config instead.
 type Config struct {
-	Endpoints         []string
-	DialTimeout       time.Duration
-	RequestTimeout    time.Duration
-	KeepAliveInterval time.Duration
-	KeepAliveTimeout  time.Duration
-	AutoSyncInterval  time.Duration
+	// Endpoints are the addresses of the cluster's members, in one of the forms
+	//
+	//	host:port, [ip6]:port        TLS if any TLS field is set, else plaintext
+	//	https://host:port            TLS
+	//	http://host:port             plaintext
+	//	unixs:///path, unixs:path    TLS over a Unix socket
+	//	unix:///path, unix:path      plaintext over a Unix socket
+	//
+	// Requests are spread over all of them. A port is always needed. All
+	// endpoints must be TLS or all plaintext. Nil means [DefaultEndpoint]; an
+	// empty list that is not nil is refused, because it is most often a lookup
+	// that found nothing.
+	Endpoints []string
 
+	// DialTimeout is how long [NewClient] waits for the cluster's first answer,
+	// authentication included. One attempt to connect to one endpoint is given
+	// up after this time or 5 seconds, whichever is less. Defaults to
+	// [DefaultDialTimeout] when zero.
+	DialTimeout time.Duration
+
+	// RequestTimeout limits a request whose context has no deadline of its own,
+	// all its retries included; a context's deadline replaces it, later or
+	// earlier. Defaults to [DefaultRequestTimeout] when zero.
+	RequestTimeout time.Duration
+
+	// KeepAliveInterval is how long a connection may be silent before it is
+	// tested with a ping. At least 10 seconds: gRPC pings no faster, and
+	// servers close connections that ping too often. Defaults to
+	// [DefaultKeepAliveInterval] when zero.
+	KeepAliveInterval time.Duration
+
+	// KeepAliveTimeout is how long the answer to such a ping may take before
+	// the connection counts as lost. Together with KeepAliveInterval it bounds
+	// how long an endpoint that silently vanished is still used. Defaults to
+	// [DefaultKeepAliveTimeout] when zero.
+	KeepAliveTimeout time.Duration
+
+	// AutoSyncInterval is how often Endpoints is replaced by what the cluster
+	// says its members' addresses are. They must be reachable from here under
+	// the names the members advertise. Zero means never.
+	AutoSyncInterval time.Duration
+
+	// Username and Password authenticate by password; both or neither are set.
+	// Not together with Token. Over plaintext to another host they can be
+	// overheard, which [NewClient] logs as a warning, and RequireTLS refuses.
 	Username string
 	Password string
-	Token    string
 
-	CertFile           string
-	KeyFile            string
-	CAFile             string
-	ServerName         string
+	// Token authenticates by a token obtained elsewhere, such as a JWT. It is
+	// not renewed: when it expires, requests fail with [ErrUnauthenticated].
+	// Not together with Username.
+	Token string
+
+	// CertFile and KeyFile are paths of the client's certificate and its
+	// private key in PEM; both or neither are set. CAFile is the path of the
+	// authorities that may sign the servers' certificates, in PEM; empty means
+	// those of the system. All three are read again for each connection, so
+	// that a rotated file takes effect at the next one; while they can't be
+	// read, or don't fit each other, the last good ones stay in use and a
+	// warning is logged. Setting any of them turns TLS on for endpoints without
+	// a scheme. Not together with TLSConfig.
+	CertFile string
+	KeyFile  string
+	CAFile   string
+
+	// ServerName is the name that the servers' certificates must be valid for.
+	// Empty means TLSConfig's, and failing that the host of each endpoint.
+	// Setting it turns TLS on for endpoints without a scheme.
+	ServerName string
+
+	// InsecureSkipVerify accepts any certificate, and with it anybody who can
+	// stand in the way. Setting it turns TLS on for endpoints without a scheme.
 	InsecureSkipVerify bool
-	TLSConfig          *tls.Config
-	RequireTLS         bool
 
-	EncryptionKey      []byte
+	// TLSConfig replaces CertFile, KeyFile and CAFile for whatever they can't
+	// express. It is cloned. ServerName and InsecureSkipVerify are applied on
+	// top when set; the protocol version is at least TLS 1.2. Nil means none.
+	TLSConfig *tls.Config
+
+	// RequireTLS refuses any endpoint that would be spoken to in plaintext. It
+	// only refuses: TLS is turned on by https:// or one of the TLS fields.
+	RequireTLS bool
+
+	// EncryptionKey encrypts every value on its way into the cluster and
+	// decrypts it on its way back. 16 to 4096 bytes, best random ones. Nil means
+	// no encryption when the field was never set by
+	// [Config.WithEncryption]; a key that is empty, too short, too long or all
+	// zero is refused with [ErrInvalidKey].
+	EncryptionKey []byte
+
+	// CompressionMinSize is the size in bytes from which values are compressed
+	// before they are stored, at least 1024. Zero means no compression. Values
+	// that are compressed already are read in either case.
 	CompressionMinSize int
-	Namespace          string
 
+	// Namespace is put before every key on its way into the cluster and taken
+	// off on its way back, so that clients of different namespaces don't see
+	// each other's keys. It must leave room within MaxKeyBytes. Empty means
+	// none.
+	Namespace string
+
+	// MaxRequestBytes is the largest request to send, in bytes; larger ones
+	// fail with [ErrTooLarge] before anything is sent. Match it with the
+	// server's --max-request-bytes. Defaults to [DefaultMaxRequestBytes] when
+	// zero.
 	MaxRequestBytes int
-	MaxTxnOps       int
-	MaxKeyBytes     int
 
+	// MaxTxnOps is how many operations one transaction may hold; more fail with
+	// [ErrTooManyOps] before anything is sent. Match it with the server's
+	// --max-txn-ops. Defaults to [DefaultMaxTxnOps] when zero.
+	MaxTxnOps int
+
+	// MaxKeyBytes is the longest key to send, in bytes, the namespace included;
+	// longer ones fail with [ErrTooLarge] before anything is sent. The server
+	// has no limit of its own. Defaults to [DefaultMaxKeyBytes] when zero.
+	MaxKeyBytes int
+
+	// LazyConnect makes [NewClient] return without having reached the cluster.
+	// The first request then meets whatever is wrong.
 	LazyConnect bool
-	Dialer      func(ctx context.Context, network, address string) (net.Conn, error)
-	Logger      *slog.Logger
-	Hooks       []Hook
 
-	encrypt  bool
-	compress bool
-	tls      bool
+	// Dialer opens the connections, below TLS. The network is "tcp" or "unix",
+	// the address a host and port or the path of a socket. It must honour ctx
+	// and be safe for concurrent use. Nil means [net.Dialer]. Either way the
+	// proxies of HTTPS_PROXY and its kin are not used: gRPC leaves them to its
+	// own dialer, which this one replaces.
+	Dialer func(ctx context.Context, network, address string) (net.Conn, error)
+
+	// Logger gets what no error can carry, such as a warning about credentials
+	// in plaintext; never a secret or a value. Nil means [slog.Default].
+	Logger *slog.Logger
+
+	// Hooks observe each request, in this order before it and in the reverse
+	// order after it. None may be nil.
+	Hooks []Hook
+
+	encrypt  bool // WithEncryption was called: no key is then an error
+	compress bool // WithCompression was called: 0 is then an error
+	tls      bool // WithTLS was called: TLS even without a file
+}
+
+// DefaultConfig returns a new Config with every default filled in.
+func DefaultConfig() *Config {
+	return (&Config{}).withDefaults()
+}
+
+// WithEndpoints sets Endpoints.
+func (c *Config) WithEndpoints(endpoints ...string) *Config {
+	// Never nil, which would mean the default where nothing was found.
+	c.Endpoints = append([]string{}, endpoints...)
+	return c
+}
+
+// WithTimeout sets RequestTimeout, the time that one request may take.
+func (c *Config) WithTimeout(d time.Duration) *Config {
+	c.RequestTimeout = d
+	return c
+}
+
+// WithDialTimeout sets DialTimeout, the time that [NewClient] may take.
+func (c *Config) WithDialTimeout(d time.Duration) *Config {
+	c.DialTimeout = d
+	return c
+}
+
+// WithKeepAlive sets KeepAliveInterval and KeepAliveTimeout.
+func (c *Config) WithKeepAlive(interval, timeout time.Duration) *Config {
+	c.KeepAliveInterval, c.KeepAliveTimeout = interval, timeout
+	return c
+}
+
+// WithAutoSync sets AutoSyncInterval.
+func (c *Config) WithAutoSync(interval time.Duration) *Config {
+	c.AutoSyncInterval = interval
+	return c
+}
+
+// WithAuth sets Username and Password.
+func (c *Config) WithAuth(user, password string) *Config {
+	c.Username, c.Password = user, password
+	return c
+}
+
+// WithToken sets Token.
+func (c *Config) WithToken(token string) *Config {
+	c.Token = token
+	return c
+}
+
+// WithTLS turns TLS on and sets CertFile, KeyFile, CAFile and
+// InsecureSkipVerify. Each of the paths may be empty: with no certificate the
+// client shows none, with no CA the system's authorities count.
+func (c *Config) WithTLS(cert, key, ca string, insecureSkipVerify bool) *Config {
+	c.CertFile, c.KeyFile, c.CAFile = cert, key, ca
+	c.InsecureSkipVerify = insecureSkipVerify
+	c.tls = true
+	return c
+}
+
+// WithTLSConfig turns TLS on and sets TLSConfig. Nil means the defaults of TLS.
+func (c *Config) WithTLSConfig(cfg *tls.Config) *Config {
+	c.TLSConfig = cfg
+	c.tls = true
+	return c
+}
+
+// WithServerName sets ServerName.
+func (c *Config) WithServerName(name string) *Config {
+	c.ServerName = name
+	return c
+}
+
+// WithRequireTLS sets RequireTLS.
+func (c *Config) WithRequireTLS() *Config {
+	c.RequireTLS = true
+	return c
+}
+
+// WithEncryption sets EncryptionKey to a copy of key. A nil or empty key is
+// refused by [NewClient] with [ErrInvalidKey] and never means plaintext: it is
+// most often an environment variable that is not set.
+func (c *Config) WithEncryption(key []byte) *Config {
+	c.EncryptionKey = slices.Clone(key)
+	c.encrypt = true
+	return c
+}
+
+// WithCompression sets CompressionMinSize, in bytes. Below 1024 it is refused by
+// [NewClient]: small values grow rather than shrink.
+func (c *Config) WithCompression(minSize int) *Config {
+	c.CompressionMinSize = minSize
+	c.compress = true
+	return c
+}
+
+// WithNamespace sets Namespace.
+func (c *Config) WithNamespace(prefix string) *Config {
+	c.Namespace = prefix
+	return c
+}
+
+// WithMaxRequestBytes sets MaxRequestBytes.
+func (c *Config) WithMaxRequestBytes(n int) *Config {
+	c.MaxRequestBytes = n
+	return c
+}
+
+// WithMaxTxnOps sets MaxTxnOps.
+func (c *Config) WithMaxTxnOps(n int) *Config {
+	c.MaxTxnOps = n
+	return c
+}
+
+// WithMaxKeyBytes sets MaxKeyBytes.
+func (c *Config) WithMaxKeyBytes(n int) *Config {
+	c.MaxKeyBytes = n
+	return c
+}
+
+// WithLazyConnect sets LazyConnect.
+func (c *Config) WithLazyConnect() *Config {
+	c.LazyConnect = true
+	return c
+}
+
+// WithDialer sets Dialer.
+func (c *Config) WithDialer(dial func(ctx context.Context, network, address string) (net.Conn, error)) *Config {
+	c.Dialer = dial
+	return c
+}
+
+// WithLogger sets Logger.
+func (c *Config) WithLogger(l *slog.Logger) *Config {
+	c.Logger = l
+	return c
+}
+
+// WithHooks sets Hooks.
+func (c *Config) WithHooks(hooks ...Hook) *Config {
+	c.Hooks = slices.Clone(hooks)
+	return c
+}
+
+// resolved returns what the client goes by: a copy that shares nothing with c,
+// checked, with the defaults filled in. A nil c means the defaults.
+func (c *Config) resolved() (*Config, error) {
+	if c == nil {
+		c = &Config{}
+	}
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	r := c.clone().withDefaults()
+	if r.Logger == nil {
+		r.Logger = slog.Default()
+	}
+	return r, nil
+}
+
+func (c *Config) clone() *Config {
+	r := *c
+	r.Endpoints = slices.Clone(c.Endpoints)
+	r.EncryptionKey = slices.Clone(c.EncryptionKey)
+	r.Hooks = slices.Clone(c.Hooks)
+	r.TLSConfig = c.TLSConfig.Clone()
+	return &r
+}
+
+// withDefaults fills in each field of c whose zero value stands for a default.
+func (c *Config) withDefaults() *Config {
+	if c.Endpoints == nil {
+		c.Endpoints = []string{DefaultEndpoint}
+	}
+	setDefault(&c.DialTimeout, DefaultDialTimeout)
+	setDefault(&c.RequestTimeout, DefaultRequestTimeout)
+	setDefault(&c.KeepAliveInterval, DefaultKeepAliveInterval)
+	setDefault(&c.KeepAliveTimeout, DefaultKeepAliveTimeout)
+	setDefault(&c.MaxRequestBytes, DefaultMaxRequestBytes)
+	setDefault(&c.MaxTxnOps, DefaultMaxTxnOps)
+	setDefault(&c.MaxKeyBytes, DefaultMaxKeyBytes)
+	return c
+}
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
 }
