@@ -1,0 +1,74 @@
+package envelope
+
+import (
+	"encoding/binary"
+	"math"
+	"sync"
+)
+
+// defaultMaxSize is ten times what an etcd server takes in a request by default.
+const defaultMaxSize = 16 << 20
+
+// Params configures a [Codec]. The zero value encrypts without a context and does not compress.
+type Params struct {
+	// Context is authenticated with every encrypted value and not stored: a value written under one context does not
+	// open under another. Empty by default.
+	Context []byte
+
+	// CompressMin is the least length in bytes of a value that is worth compressing. 0, the default, or less: no value
+	// is. Values that are compressed are read regardless.
+	CompressMin int
+
+	// MaxSize is the length in bytes up to which a compressed value is decompressed; a longer one is ErrValueTooLarge.
+	// 0, the default, or less: 16 MiB. Longer values are written uncompressed.
+	MaxSize int
+}
+
+// Codec turns values into stored values and back. Make one with [NewCodec]. Safe for concurrent use by multiple
+// goroutines; it starts none and needs no closing.
+type Codec struct {
+	context     []byte // uint32(length) ‖ context: the part of the associated data that never changes
+	compressMin int
+	maxSize     int
+}
+
+// NewCodec makes a codec. It keeps a copy of the context.
+func NewCodec(p Params) *Codec {
+	context := binary.BigEndian.AppendUint32(nil, uint32(len(p.Context)))
+	c := &Codec{
+		context:     append(context, p.Context...),
+		compressMin: p.CompressMin,
+		maxSize:     p.MaxSize,
+	}
+	if c.maxSize <= 0 {
+		c.maxSize = defaultMaxSize
+	}
+	if uint64(c.maxSize) > math.MaxUint32 {
+		c.maxSize = math.MaxUint32
+	}
+	return c
+}
+
+// associatedData appends value[0:24] ‖ uint32(len(context)) ‖ context ‖ etcd key to dst.
+func (c *Codec) associatedData(dst, header []byte, etcdKey string) []byte {
+	dst = append(dst, header...)
+	dst = append(dst, c.context...)
+	return append(dst, etcdKey...)
+}
+
+// scratch lends buffers for associated data and compressed payloads, which the ciphers and the compressor take as
+// slices and which would otherwise be allocated for each value.
+var scratch = sync.Pool{New: func() any { return new(buffer) }}
+
+type buffer struct{ b []byte }
+
+func borrow() *buffer { return scratch.Get().(*buffer) }
+
+// release gives the buffer back, unless something unusually large has passed through it.
+func (b *buffer) release() {
+	const keep = 2 << 20
+	if cap(b.b) <= keep {
+		b.b = b.b[:0]
+		scratch.Put(b)
+	}
+}

@@ -1,0 +1,132 @@
+package envelope
+
+import (
+	"sync"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+const (
+	// maxWindow is what the zstd command line tool accepts without being asked for more.
+	maxWindow = 128 << 20
+
+	blockHeaderSize = 3
+	checksumSize    = 4
+)
+
+// The types of a block, RFC 8878, 3.1.1.2.2.
+const (
+	blockRaw        = 0
+	blockRLE        = 1
+	blockCompressed = 2
+)
+
+// decoder is shared: DecodeAll starts no goroutine, and no more calls run at once than there are processors. Limited
+// to the capacity it is given, it never has to know how large a value may be.
+var decoder = sync.OnceValue(func() *zstd.Decoder {
+	d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(0), zstd.WithDecoderMaxWindow(maxWindow),
+		zstd.WithDecodeAllCapLimit(true))
+	if err != nil {
+		panic(err) // the options are constant
+	}
+	return d
+})
+
+// decodeFrame decodes exactly one frame that holds exactly size bytes.
+func decodeFrame(frame []byte, size int) ([]byte, error) {
+	f, err := parseFrame(frame)
+	if err != nil {
+		return nil, err
+	}
+	if !f.mayHold(uint64(size)) {
+		return nil, ErrCorrupt
+	}
+	if !f.HasFCS {
+		if frame, err = f.withContentSize(frame, size); err != nil {
+			return nil, ErrCorrupt
+		}
+	}
+	out, err := decoder().DecodeAll(frame, make([]byte, 0, size+f.overrun()))
+	if err != nil || len(out) != size {
+		return nil, ErrCorrupt
+	}
+	return out[:size:size], nil
+}
+
+// frameShape is what can be known of a frame without decoding it.
+type frameShape struct {
+	zstd.Header
+	literal    uint64 // bytes that raw and run-length blocks stand for
+	largest    int    // of those blocks
+	compressed bool   // there are compressed blocks as well
+}
+
+// parseFrame walks the blocks, since the decoder goes on to whatever follows a frame and skips what it is told to.
+func parseFrame(frame []byte) (frameShape, error) {
+	var f frameShape
+	rest, err := f.DecodeAndStrip(frame)
+	if err != nil || f.Skippable || f.DictionaryID != 0 || f.WindowSize > maxWindow {
+		return f, ErrCorrupt
+	}
+	for last := false; !last; {
+		if len(rest) < blockHeaderSize {
+			return f, ErrCorrupt
+		}
+		head := int(rest[0]) | int(rest[1])<<8 | int(rest[2])<<16
+		last = head&1 != 0
+		stored := f.addBlock(head>>1&3, head>>3)
+		if rest = rest[blockHeaderSize:]; stored < 0 || len(rest) < stored {
+			return f, ErrCorrupt
+		}
+		rest = rest[stored:]
+	}
+	if f.HasCheckSum != (len(rest) == checksumSize) || !f.HasCheckSum && len(rest) != 0 {
+		return f, ErrCorrupt
+	}
+	return f, nil
+}
+
+// addBlock counts a block in and returns how many bytes it takes in the frame, -1 for a type that does not exist.
+func (f *frameShape) addBlock(kind, size int) int {
+	switch kind {
+	case blockRaw, blockRLE:
+		f.literal += uint64(size)
+		f.largest = max(f.largest, size)
+		if kind == blockRLE {
+			return 1
+		}
+		return size
+	case blockCompressed:
+		f.compressed = true
+		return size
+	default:
+		return -1
+	}
+}
+
+// mayHold reports whether the frame can decode to size bytes, as far as its headers tell.
+func (f *frameShape) mayHold(size uint64) bool {
+	if f.HasFCS && f.FrameContentSize != size {
+		return false
+	}
+	return f.literal == size || f.compressed && f.literal < size
+}
+
+// overrun is by how much the decoder may pass the content size before it notices: it appends a raw or run-length
+// block first and checks then. Without the room for that, a hostile frame would make it double the buffer.
+func (f *frameShape) overrun() int {
+	const maxBlock = 128 << 10 // the decoder refuses larger ones
+	if !f.compressed {
+		return 0
+	}
+	return min(f.largest, maxBlock)
+}
+
+// withContentSize returns the frame with its size in the header, where the decoder takes its limit from. Writers that
+// stream, and many that write less than 256 bytes, leave it out.
+func (f *frameShape) withContentSize(frame []byte, size int) ([]byte, error) {
+	h := f.Header
+	h.SingleSegment, h.FrameContentSize = true, uint64(size)
+	out, err := h.AppendTo(make([]byte, 0, zstd.HeaderMaxSize+len(frame)))
+	return append(out, frame[f.HeaderSize:]...), err
+}

@@ -1,0 +1,65 @@
+package envelope
+
+import "fmt"
+
+// Open decrypts what was stored at etcdKey, which is the whole key as stored, with any namespace prefix, and
+// decompresses it. It takes suite 00 as well, whose values nothing protects: whoever requires encryption asks
+// [SuiteOf] first.
+//
+// Open works in place and owns stored from then on: the value returned is a part of it, unless it was compressed, and
+// then the only allocation. Once the key is found, stored is overwritten even where Open fails; with every error up to
+// and including ErrUnknownKey it is untouched, so that the same bytes can be tried with another ring.
+//
+// The errors, in the order of the checks: ErrNotEncrypted without the magic, ErrUnsupportedFormat, ErrCorrupt for a
+// value too short, ErrUnknownKey, ErrDecrypt, and of a compressed value ErrValueTooLarge and ErrCorrupt.
+func (c *Codec) Open(r *Ring, etcdKey string, stored []byte) ([]byte, error) {
+	h, err := parseHeader(stored)
+	if err != nil {
+		return nil, err
+	}
+	payload := stored[prefixSize:]
+	if h.suite != NoSuite {
+		if payload, err = c.decrypt(r, h, etcdKey, stored); err != nil {
+			return nil, err
+		}
+	}
+	return c.unpack(h, payload)
+}
+
+func (c *Codec) decrypt(r *Ring, h header, etcdKey string, stored []byte) ([]byte, error) {
+	k := r.Lookup(h.id)
+	if k == nil {
+		return nil, fmt.Errorf("%w: %s", ErrUnknownKey, h.id)
+	}
+	secrets := k.secrets()
+	if (h.suite == ExternalAEAD) != (secrets.external != nil) {
+		return nil, ErrDecrypt // the id is that of a key for another suite
+	}
+	if h.suite == ExternalAEAD {
+		return c.decryptExternal(secrets.external, etcdKey, stored)
+	}
+	ad := borrow()
+	defer ad.release()
+	ad.b = c.associatedData(ad.b, stored[:headerSize], etcdKey)
+	if h.suite == AES256GCM {
+		return secrets.gcm.opener.open(stored[headerSize:], ad.b)
+	}
+	return secrets.xaes.open(stored[headerSize:], ad.b)
+}
+
+func (c *Codec) decryptExternal(aead AEAD, etcdKey string, stored []byte) ([]byte, error) {
+	payload, err := aead.Decrypt(stored[headerSize:], c.associatedData(nil, stored[:headerSize], etcdKey))
+	if err != nil {
+		return nil, ErrDecrypt
+	}
+	return payload, nil
+}
+
+// unpack turns a payload into the value. The capacity is cut: what lies behind in the stored bytes is no place for a
+// caller's append.
+func (c *Codec) unpack(h header, payload []byte) ([]byte, error) {
+	if h.compression == compressionNone {
+		return payload[:len(payload):len(payload)], nil
+	}
+	return c.decompress(payload)
+}
