@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/url"
 	"strings"
 	"syscall"
 	"time"
@@ -30,42 +29,12 @@ type member struct {
 	rpc  *grpc.Server // nil until the member is ready
 }
 
-// config returns the configuration of a member that listens on addr.
-func (s *Server) config(addr string) *embed.Config {
-	client := url.URL{Scheme: "http", Host: addr}
-	// Nobody dials the peer address of a member that is alone; a name for it is
-	// all that the membership needs.
-	peer := url.URL{Scheme: "http", Host: "127.0.0.1:0"}
-
-	cfg := embed.NewConfig()
-	cfg.Name = "etcdtest"
-	cfg.Dir = s.dataDir
-	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(s.settings.logger)
-	cfg.ListenPeerUrls = nil
-	cfg.AdvertisePeerUrls = []url.URL{peer}
-	cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)
-	cfg.ListenClientUrls = []url.URL{client}
-	cfg.AdvertiseClientUrls = []url.URL{client}
-	cfg.TickMs = uint(s.settings.tick.Milliseconds())
-	cfg.ElectionMs = uint(s.settings.election.Milliseconds())
-	cfg.UnsafeNoFsync = !s.settings.fsync
-	if n := s.settings.maxTxnOps; n != 0 {
-		cfg.MaxTxnOps = n
-	}
-	if n := s.settings.maxRequestBytes; n != 0 {
-		cfg.MaxRequestBytes = n
-	}
-	cfg.QuotaBackendBytes = s.settings.quota
-	// A stop has to wait for the handlers, lest one outlives the server.
-	cfg.GRPCAdditionalServerOptions = append([]grpc.ServerOption{grpc.WaitForHandlers(true)}, s.settings.grpcOptions...)
-	return cfg
-}
-
 // launch starts a member on addr and waits until it is ready. It returns the
 // address, in which a port 0 has been replaced by a free one: the port must be
-// known before the start, because a member tells clients its own address.
-func launch(config func(addr string) *embed.Config, addr string) (*member, string, error) {
-	deadline := time.Now().Add(portTimeout)
+// known before the start, because a member tells clients its own address. While
+// the port is in use it tries again, for as long as patience says.
+func launch(config func(addr string) *embed.Config, addr string, patience time.Duration) (*member, string, error) {
+	deadline := time.Now().Add(patience)
 	for {
 		settled, err := settlePort(addr)
 		if err != nil {
@@ -82,8 +51,10 @@ func launch(config func(addr string) *embed.Config, addr string) (*member, strin
 	}
 }
 
+func anyPort(addr string) bool { return strings.HasSuffix(addr, ":0") }
+
 func settlePort(addr string) (string, error) {
-	if !strings.HasSuffix(addr, ":0") {
+	if !anyPort(addr) {
 		return addr, nil
 	}
 	l, err := net.Listen("tcp", addr)
@@ -97,7 +68,7 @@ func run(cfg *embed.Config) (*member, error) {
 	serving := make(chan *grpc.Server, 1)
 	cfg.ServiceRegister = func(rpc *grpc.Server) { serving <- rpc }
 
-	e, err := embed.StartEtcd(cfg)
+	e, err := startEtcd(cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -113,6 +84,17 @@ func run(cfg *embed.Config) (*member, error) {
 	}
 	m.stop()
 	return nil, err
+}
+
+// startEtcd makes an error of etcd's panic over a damaged data directory. What
+// etcd had begun by then cannot be reached any more, and stays.
+func startEtcd(cfg *embed.Config) (e *embed.Etcd, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			e, err = nil, fmt.Errorf("etcd gave up: %v", r)
+		}
+	}()
+	return embed.StartEtcd(cfg)
 }
 
 func (m *member) stop() {

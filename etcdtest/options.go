@@ -35,6 +35,15 @@ type settings struct {
 	quota           int64
 	grpcOptions     []grpc.ServerOption
 
+	tls               bool
+	requireClientCert bool
+	serverCert        []CertOption
+	ca                *CA
+
+	rootPassword string // "" without authentication
+	users        []user
+	tokenTTL     time.Duration
+
 	// problems are the complaints about arguments that are plain wrong.
 	problems []error
 }
@@ -52,6 +61,7 @@ func collect(opts []Option) (*settings, error) {
 		}
 		opt(s)
 	}
+	s.checkAuth()
 	if err := errors.Join(s.problems...); err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/fileutil"
 )
@@ -22,6 +23,7 @@ type Server struct {
 	addr     string // where clients are served, the port settled
 	base     string // a directory to remove on Close, or ""
 	dataDir  string
+	identity *identity
 	lock     *fileutil.LockedFile // keeps other servers off dataDir
 
 	mu     sync.Mutex // serializes starting and stopping
@@ -62,25 +64,45 @@ func Start(opts ...Option) (*Server, error) {
 	return s, nil
 }
 
-func start(base string, opts []Option) (s *Server, err error) {
+// start makes a server whose temporary files go to base, and cleans up if that
+// fails, base apart.
+func start(base string, opts []Option) (*Server, error) {
 	set, err := collect(opts)
 	if err != nil {
 		return nil, err
 	}
-	s = &Server{settings: set, addr: set.listen, dataDir: set.dir}
+	s := &Server{settings: set, addr: set.listen, dataDir: set.dir}
 	if s.dataDir == "" {
 		s.dataDir = filepath.Join(base, "data")
 	}
+	if s.identity, err = newIdentity(set, filepath.Join(base, "tls")); err != nil {
+		return nil, err
+	}
+	_, err = os.Stat(s.dataDir)
+	madeDir := errors.Is(err, os.ErrNotExist)
 	if s.lock, err = lockDir(s.dataDir); err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, s.Close())
+	if err := s.begin(); err != nil {
+		err = errors.Join(err, s.Close())
+		if madeDir {
+			err = errors.Join(err, os.RemoveAll(s.dataDir))
 		}
-	}()
-	s.member, s.addr, err = launch(s.config, s.addr)
-	return s, err
+		return nil, err
+	}
+	return s, nil
+}
+
+// begin is the first start of the server.
+func (s *Server) begin() (err error) {
+	var patience time.Duration // a port that was asked for is free or not
+	if anyPort(s.addr) {
+		patience = portTimeout
+	}
+	if s.member, s.addr, err = launch(s.config, s.addr, patience); err != nil {
+		return err
+	}
+	return enableAuth(s.member.etcd.Server, s.settings)
 }
 
 // Endpoints returns the one endpoint of the server in a slice, ready for a
@@ -89,7 +111,12 @@ func (s *Server) Endpoints() []string { return []string{s.Endpoint()} }
 
 // Endpoint returns the address of the server: "127.0.0.1:port", or
 // "https://127.0.0.1:port" if it talks TLS.
-func (s *Server) Endpoint() string { return s.addr }
+func (s *Server) Endpoint() string {
+	if s.identity != nil {
+		return "https://" + s.addr
+	}
+	return s.addr
+}
 
 // Stop stops the server at once, as if its process had been killed in good
 // order: connections are cut, requests under way fail. Address and data are
@@ -120,7 +147,7 @@ func (s *Server) Restart() error {
 		return ErrClosed
 	}
 	s.stop()
-	m, _, err := launch(s.config, s.addr)
+	m, _, err := launch(s.config, s.addr, portTimeout)
 	if err != nil {
 		return err
 	}

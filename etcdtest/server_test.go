@@ -27,7 +27,7 @@ func connect(t *testing.T, cfg clientv3.Config) *clientv3.Client {
 
 func clientOf(t *testing.T, s *etcdtest.Server) *clientv3.Client {
 	t.Helper()
-	return connect(t, clientv3.Config{Endpoints: s.Endpoints()})
+	return connect(t, clientv3.Config{Endpoints: s.Endpoints(), TLS: s.TLSConfig()})
 }
 
 func within(t *testing.T, d time.Duration) context.Context {

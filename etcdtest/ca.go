@@ -1,0 +1,148 @@
+package etcdtest
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"math/big"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync/atomic"
+	"time"
+)
+
+// caYears is how far a CA is valid into the past and the future, so that a
+// certificate with odd dates is refused for its own dates alone.
+const caYears = 50
+
+// CA is a certificate authority for tests. It is made by [NewCA], or by a
+// server with TLS ([Server.CA]). Its own key stays in memory. All methods may
+// be called by several goroutines at once.
+type CA struct {
+	dir    string
+	cert   *x509.Certificate
+	key    *ecdsa.PrivateKey
+	issued atomic.Int64
+}
+
+// NewCA makes a new authority, on an ECDSA P-256 key, and writes its
+// certificate to ca.pem in dir, where the certificates it issues will lie, too.
+// The directory is made if it is missing; one directory holds one authority,
+// and a second one for the same directory is an error. Two authorities in two
+// directories make a rotation of the CA.
+func NewCA(dir string) (*CA, error) {
+	ca := &CA{dir: dir}
+	if err := ca.create(); err != nil {
+		return nil, fmt.Errorf("etcdtest: new CA: %w", err)
+	}
+	return ca, nil
+}
+
+func (ca *CA) create() (err error) {
+	if err := os.MkdirAll(ca.dir, 0o700); err != nil {
+		return err
+	}
+	if ca.key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
+		return err
+	}
+	serial, err := newSerial()
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	template := &x509.Certificate{
+		SerialNumber: serial,
+		// A name of its own for each: were two authorities to share one, a
+		// client that trusts the other would report a bad signature instead of
+		// an unknown authority.
+		Subject:               pkix.Name{CommonName: "etcdtest CA " + serial.Text(36)},
+		NotBefore:             now.AddDate(-caYears, 0, 0),
+		NotAfter:              now.AddDate(caYears, 0, 0),
+		IsCA:                  true,
+		BasicConstraintsValid: true,
+		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &ca.key.PublicKey, ca.key)
+	if err != nil {
+		return err
+	}
+	if ca.cert, err = x509.ParseCertificate(der); err != nil {
+		return err
+	}
+	return writePEM(ca.CertFile(), "CERTIFICATE", der, 0o644)
+}
+
+// CertFile returns the path of the authority's certificate, in PEM: the file
+// that a client is to trust.
+func (ca *CA) CertFile() string { return filepath.Join(ca.dir, "ca.pem") }
+
+// Pool returns a new pool that holds the authority's certificate alone.
+func (ca *CA) Pool() *x509.CertPool {
+	pool := x509.NewCertPool()
+	pool.AddCert(ca.cert)
+	return pool
+}
+
+// Issue makes a key and a certificate for it and returns the paths of the two
+// files, in PEM; the key's has mode 0600. Without options it is a server
+// certificate for 127.0.0.1, ::1 and localhost, see [CertOption].
+func (ca *CA) Issue(opts ...CertOption) (certFile, keyFile string, err error) {
+	name := filepath.Join(ca.dir, "cert-"+strconv.FormatInt(ca.issued.Add(1), 10))
+	certFile, keyFile = name+".pem", name+"-key.pem"
+	if err := ca.issue(certFile, keyFile, opts); err != nil {
+		return "", "", err
+	}
+	return certFile, keyFile, nil
+}
+
+func (ca *CA) issue(certFile, keyFile string, opts []CertOption) error {
+	spec, err := newCertSpec(opts)
+	if err != nil {
+		return err
+	}
+	if err := ca.sign(spec, certFile, keyFile); err != nil {
+		return fmt.Errorf("etcdtest: issue certificate: %w", err)
+	}
+	return nil
+}
+
+func (ca *CA) sign(spec *certSpec, certFile, keyFile string) error {
+	serial, err := newSerial()
+	if err != nil {
+		return err
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return err
+	}
+	cert, err := x509.CreateCertificate(rand.Reader, spec.template(serial), ca.cert, &key.PublicKey, ca.key)
+	if err != nil {
+		return err
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return err
+	}
+	return errors.Join(
+		writePEM(keyFile, "PRIVATE KEY", keyDER, 0o600),
+		writePEM(certFile, "CERTIFICATE", cert, 0o644),
+	)
+}
+
+func newSerial() (*big.Int, error) {
+	return rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
+}
+
+func writePEM(path, kind string, der []byte, mode os.FileMode) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	if err != nil {
+		return err
+	}
+	return errors.Join(pem.Encode(f, &pem.Block{Type: kind, Bytes: der}), f.Close())
+}
