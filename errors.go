@@ -206,12 +206,21 @@ var (
 	ErrNotEtcd = errors.New("endpoint does not speak etcd's protocol")
 )
 
-// Errors about locks.
+// Errors about leases and locks.
 var (
+	// ErrLeaseLost is the reason for which [Client.KeepAlive] ends when a lease
+	// could not be renewed before its time had passed. Not to be confused with
+	// [ErrLeaseNotFound], which is the server's own word.
+	ErrLeaseLost = errors.New("lease could not be renewed in time")
+
 	// ErrLockLost is the cause of a [Lock.Context] that ended because the
 	// lock's lease could no longer be relied upon, and the error of
 	// [Lock.Unlock] when another process may have taken the lock since.
 	ErrLockLost = errors.New("lock lost")
+
+	// ErrLocked is part of the error of [Lock.Lock] when its context ended while
+	// another held the lock.
+	ErrLocked = errors.New("lock is held by another")
 
 	// ErrNotHeld is returned by [Lock.Unlock] when the lock is not held. Not
 	// to be confused with [ErrLockLost].
@@ -342,3 +351,18 @@ func withKind(kind, cause error) error {
 	}
 	return &sentinelError{kind: kind, cause: cause}
 }
+
+// withDetail returns err with a further cause beside it; a nil detail changes
+// nothing.
+func withDetail(err, detail error) error {
+	if detail == nil {
+		return err
+	}
+	return &detailError{err: err, detail: detail}
+}
+
+// detailError is an error with a further cause: both match.
+type detailError struct{ err, detail error }
+
+func (e *detailError) Error() string   { return e.err.Error() + ": " + e.detail.Error() }
+func (e *detailError) Unwrap() []error { return []error{e.err, e.detail} }

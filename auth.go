@@ -1,0 +1,107 @@
+package etcd
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc"
+)
+
+// authenticator holds the token that goes with each request and gets a new one
+// when the server no longer accepts it. It is clientv3's own that is replaced
+// here: that one blocks in its constructor while no server answers.
+type authenticator struct {
+	username, password string
+	timeout            time.Duration
+	token              atomic.Pointer[string]
+	rpc                unary[*pb.AuthenticateRequest, *pb.AuthenticateResponse]
+	// turn holds one value; whoever takes it asks for a token. It is a channel
+	// and not a mutex because those who wait must be able to stop waiting.
+	turn chan struct{}
+}
+
+func newAuthenticator(cfg *Config) *authenticator {
+	a := &authenticator{username: cfg.Username, password: cfg.Password, timeout: cfg.DialTimeout, turn: make(chan struct{}, 1)}
+	if cfg.Token != "" {
+		a.token.Store(&cfg.Token)
+	}
+	return a
+}
+
+// canRefresh reports whether a new token can be had: a token given by the user
+// can't be replaced.
+func (a *authenticator) canRefresh() bool { return a.username != "" }
+
+// current returns the token in use; nil before the first.
+func (a *authenticator) current() *string { return a.token.Load() }
+
+// ensure gets the first token, if tokens are in use.
+func (a *authenticator) ensure(ctx context.Context) error {
+	if !a.canRefresh() || a.token.Load() != nil {
+		return nil
+	}
+	return a.refresh(ctx, nil)
+}
+
+// invalidate drops the token old, which the server did not accept; ensure gets
+// a new one. A newer token than old is left alone.
+func (a *authenticator) invalidate(old *string) {
+	if a.canRefresh() && old != nil {
+		a.token.CompareAndSwap(old, nil)
+	}
+}
+
+// refresh replaces the token old by a new one; if another goroutine has done
+// so already, it does nothing. Only one request for a token is under way at a
+// time, however many callers wait for it.
+func (a *authenticator) refresh(ctx context.Context, old *string) error {
+	select {
+	case a.turn <- struct{}{}:
+		defer func() { <-a.turn }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if a.token.Load() != old {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, a.timeout)
+	defer cancel()
+	resp, err := a.rpc(ctx, &pb.AuthenticateRequest{Name: a.username, Password: a.password})
+	switch {
+	case err == nil:
+		a.token.Store(&resp.Token)
+		return nil
+	case errors.Is(rpctypes.Error(err), rpctypes.ErrAuthNotEnabled):
+		// Credentials are given ahead of the day when authentication is
+		// switched on; until then no token is needed.
+		a.token.Store(new(string))
+		return nil
+	default:
+		return err
+	}
+}
+
+// GetRequestMetadata implements credentials.PerRPCCredentials.
+func (a *authenticator) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
+	token := a.token.Load()
+	if token == nil || *token == "" {
+		return nil, nil
+	}
+	return map[string]string{rpctypes.TokenFieldNameGRPC: *token}, nil
+}
+
+// RequireTransportSecurity implements credentials.PerRPCCredentials. Config
+// decides about credentials over plaintext, see Config.RequireTLS.
+func (a *authenticator) RequireTransportSecurity() bool { return false }
+
+// dialOptions attaches the token to every request.
+func (a *authenticator) dialOptions() []grpc.DialOption {
+	if a.username == "" && a.token.Load() == nil {
+		return nil
+	}
+	return []grpc.DialOption{grpc.WithPerRPCCredentials(a)}
+}

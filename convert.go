@@ -1,0 +1,146 @@
+package etcd
+
+import (
+	"errors"
+	"fmt"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"google.golang.org/protobuf/proto"
+)
+
+// KeyValue is a key with its value and what the server knows about it.
+type KeyValue struct {
+	// Key is the key without the namespace.
+	Key string
+	// Value is the decoded value; it is not nil, but for a key-value that was
+	// read without its value (a keys-only read, a delete event) or could not
+	// be decoded. The caller owns it.
+	Value []byte
+	// CreateRevision is the revision of the last creation of the key.
+	CreateRevision int64
+	// ModRevision is the revision of the last change of the key.
+	ModRevision int64
+	// Version counts the changes since the creation: 1 after it.
+	Version int64
+	// Lease is the lease that the key is attached to; 0 means none.
+	Lease LeaseID
+}
+
+// stored returns the key as the server knows it, or why it can't be one.
+func (c *Client) stored(key string) ([]byte, error) {
+	if key == "" {
+		return nil, ErrEmptyKey
+	}
+	return c.storedPrefix(key)
+}
+
+// storedPrefix is stored for a prefix, which may be empty.
+func (c *Client) storedPrefix(prefix string) ([]byte, error) {
+	if n := len(c.cfg.Namespace) + len(prefix); n > c.cfg.MaxKeyBytes {
+		return nil, fmt.Errorf("%w: key of %d bytes, the limit is %d", ErrTooLarge, n, c.cfg.MaxKeyBytes)
+	}
+	if c.cfg.Namespace == "" {
+		return []byte(prefix), nil
+	}
+	b := make([]byte, 0, len(c.cfg.Namespace)+len(prefix))
+	return append(append(b, c.cfg.Namespace...), prefix...), nil
+}
+
+// keyRange is a range of keys as stored: from start up to but not including
+// end. A nil end means start alone.
+type keyRange struct{ start, end []byte }
+
+// prefixRange returns the range of all keys that begin with prefix.
+func (c *Client) prefixRange(prefix string) (keyRange, error) {
+	start, err := c.storedPrefix(prefix)
+	if err != nil {
+		return keyRange{}, err
+	}
+	end := prefixEnd(start)
+	if len(start) == 0 {
+		start = []byte{0} // the smallest key; the server refuses an empty one
+	}
+	return keyRange{start, end}, nil
+}
+
+// prefixEnd returns the first key after all those that begin with prefix. A
+// prefix of nothing but FF has none: "\x00" tells the server "to the end".
+func prefixEnd(prefix []byte) []byte {
+	for i := len(prefix) - 1; i >= 0; i-- {
+		if prefix[i] < 0xff {
+			end := append([]byte(nil), prefix[:i+1]...)
+			end[i]++
+			return end
+		}
+	}
+	return []byte{0}
+}
+
+// visible returns the key without the namespace.
+func (c *Client) visible(stored []byte) string {
+	return string(stored[min(len(c.cfg.Namespace), len(stored)):])
+}
+
+// keyValue converts a key-value of the wire. keysOnly says that no value was
+// asked for, so that there is none to decode. The error is a *DecodeError; the
+// key-value is complete but for the value then.
+func (c *Client) keyValue(kv *mvccpb.KeyValue, keysOnly bool) (KeyValue, error) {
+	out := KeyValue{
+		Key:            c.visible(kv.Key),
+		CreateRevision: kv.CreateRevision,
+		ModRevision:    kv.ModRevision,
+		Version:        kv.Version,
+		Lease:          LeaseID(kv.Lease),
+	}
+	if keysOnly {
+		return out, nil
+	}
+	value, err := c.codec.decode(string(kv.Key), kv.Value)
+	if err != nil {
+		return out, &DecodeError{Key: out.Key, Err: err}
+	}
+	out.Value = value
+	return out, nil
+}
+
+// keyValues converts the key-values of an answer. Those that can't be decoded
+// are left out; the error joins a *DecodeError for each.
+func (c *Client) keyValues(kvs []*mvccpb.KeyValue, keysOnly bool) ([]KeyValue, error) {
+	out := make([]KeyValue, 0, len(kvs))
+	var bad []error
+	for _, kv := range kvs {
+		converted, err := c.keyValue(kv, keysOnly)
+		if err != nil {
+			bad = append(bad, err)
+			continue
+		}
+		out = append(out, converted)
+	}
+	return out, errors.Join(bad...)
+}
+
+// putRequest builds the request for a put: the only place where a value is
+// encoded.
+func (c *Client) putRequest(key string, value []byte, o putOptions) (*pb.PutRequest, error) {
+	stored, err := c.stored(key)
+	if err != nil {
+		return nil, err
+	}
+	encoded, err := c.codec.encode(string(stored), value)
+	if err != nil {
+		return nil, err
+	}
+	return &pb.PutRequest{Key: stored, Value: encoded, Lease: int64(o.lease), IgnoreLease: o.ignoreLease}, nil
+}
+
+// checkSize refuses a request that the server would refuse for its size. The
+// server counts some forty bytes of its own in addition (the raft header); a
+// request that only those push over the limit is refused there, with the same
+// error.
+func (c *Client) checkSize(m proto.Message) error {
+	if n := proto.Size(m); n > c.cfg.MaxRequestBytes {
+		return fmt.Errorf("%w: %d bytes, the limit is %d", ErrTooLarge, n, c.cfg.MaxRequestBytes)
+	}
+	return nil
+}

@@ -1,0 +1,255 @@
+package etcd
+
+import (
+	"context"
+	"errors"
+	"io"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// Lease creates a lease that lives for ttlSeconds unless it is kept alive; keys
+// attached to it are deleted when it ends. It is [Client.Grant] without a
+// context: it takes one round trip of at most [Config.RequestTimeout].
+func (c *Client) Lease(ttlSeconds int64) (LeaseID, error) {
+	if err := checkTTLSeconds(ttlSeconds); err != nil {
+		return 0, fail("grant", "", err)
+	}
+	return c.grant(context.Background(), ttlSeconds)
+}
+
+// Grant creates a lease that lives for ttl unless it is kept alive, in one round
+// trip. The time is rounded up to whole seconds, and the server raises it to its
+// minimum (one and a half times its election timeout, 2 s by default);
+// [Client.TimeToLive] tells what was granted.
+//
+// When the answer is lost the lease may exist; it ends by itself.
+func (c *Client) Grant(ctx context.Context, ttl time.Duration) (LeaseID, error) {
+	seconds, err := checkTTL(ttl)
+	if err != nil {
+		return 0, fail("grant", "", err)
+	}
+	return c.grant(ctx, seconds)
+}
+
+func (c *Client) grant(ctx context.Context, seconds int64) (LeaseID, error) {
+	resp, err := c.grantLease(ctx, seconds)
+	return LeaseID(resp.GetID()), err
+}
+
+func (c *Client) grantLease(ctx context.Context, seconds int64) (*pb.LeaseGrantResponse, error) {
+	return do(ctx, c, request{op: "grant", write: true}, c.rpc.grant, &pb.LeaseGrantRequest{TTL: seconds})
+}
+
+// RevokeLease ends a lease at once and deletes the keys attached to it, in one
+// round trip. A lease that no longer exists is no error.
+func (c *Client) RevokeLease(ctx context.Context, id LeaseID) error {
+	_, err := do(ctx, c, request{op: "revoke", write: true}, c.rpc.revoke, &pb.LeaseRevokeRequest{ID: int64(id)})
+	if errors.Is(err, ErrLeaseNotFound) {
+		return nil
+	}
+	return err
+}
+
+// LeaseStatus is what the server knows about a lease.
+type LeaseStatus struct {
+	// TTL is the time left, in whole seconds.
+	TTL time.Duration
+	// GrantedTTL is the time that a renewal gives.
+	GrantedTTL time.Duration
+	// Keys are the keys attached to it, without the namespace.
+	Keys []string
+}
+
+// TimeToLive returns the state of a lease, or [ErrLeaseNotFound], in one round
+// trip.
+func (c *Client) TimeToLive(ctx context.Context, id LeaseID) (LeaseStatus, error) {
+	const op = "time to live"
+	resp, err := do(ctx, c, request{op: op}, c.rpc.timeToLive, &pb.LeaseTimeToLiveRequest{ID: int64(id), Keys: true})
+	if err != nil {
+		return LeaseStatus{}, err
+	}
+	if resp.TTL < 0 {
+		return LeaseStatus{}, answered(op, "", ErrLeaseNotFound)
+	}
+	out := LeaseStatus{
+		TTL:        time.Duration(resp.TTL) * time.Second,
+		GrantedTTL: time.Duration(resp.GrantedTTL) * time.Second,
+		Keys:       make([]string, len(resp.Keys)),
+	}
+	for i, key := range resp.Keys {
+		out.Keys[i] = c.visible(key)
+	}
+	return out, nil
+}
+
+// PutWithLease stores value under key and attaches it to a lease, in one round
+// trip. It fails with [ErrLeaseNotFound] when the lease has ended.
+func (c *Client) PutWithLease(ctx context.Context, key string, value []byte, id LeaseID) error {
+	return c.Put(ctx, key, value, WithLease(id))
+}
+
+// PutWithTTL stores value under key for ttl, in two round trips: it grants a
+// lease and attaches the key to it. It returns the lease, for
+// [Client.KeepAlive]. When the put fails the lease is revoked, or ends by
+// itself.
+func (c *Client) PutWithTTL(ctx context.Context, key string, value []byte, ttl time.Duration) (LeaseID, error) {
+	const op = "put with ttl"
+	seconds, err := checkTTL(ttl)
+	if err != nil {
+		return 0, fail(op, key, err)
+	}
+	// Before the lease, so that what would be refused leaves none behind.
+	if _, err := c.putRequest(key, value, putOptions{}); err != nil {
+		return 0, fail(op, key, err)
+	}
+	var id LeaseID
+	err = c.withDeadline(ctx, op, key, func(ctx context.Context) error {
+		if id, err = c.grant(ctx, seconds); err != nil {
+			return err
+		}
+		_, err = c.put(ctx, op, key, value, putOptions{lease: id})
+		if err != nil && !MaybeApplied(err) {
+			err = errors.Join(err, c.RevokeLease(ctx, id))
+		}
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	return id, nil
+}
+
+// KeepAliveOnce renews a lease once, in one round trip, and returns the time
+// that it has from now on. It fails with [ErrLeaseNotFound] when the lease has
+// ended.
+func (c *Client) KeepAliveOnce(ctx context.Context, id LeaseID) (time.Duration, error) {
+	const op = "keep alive"
+	resp, err := do(ctx, c, request{op: op}, c.renew, &pb.LeaseKeepAliveRequest{ID: int64(id)})
+	if err != nil {
+		return 0, err
+	}
+	if resp.TTL <= 0 {
+		return 0, answered(op, "", ErrLeaseNotFound)
+	}
+	return time.Duration(resp.TTL) * time.Second, nil
+}
+
+// renew makes a unary call of the renewal, which the protocol has as a stream
+// only. Reading on to the end of the stream leaves nothing of it behind.
+func (c *Client) renew(ctx context.Context, in *pb.LeaseKeepAliveRequest, opts ...grpc.CallOption) (*pb.LeaseKeepAliveResponse, error) {
+	stream, err := c.rpc.lease.LeaseKeepAlive(ctx, opts...)
+	if err != nil {
+		return nil, err
+	}
+	// A failed send shows its reason in the receive.
+	if err := stream.Send(in); err == nil {
+		_ = stream.CloseSend() // always nil
+	}
+	resp, err := stream.Recv()
+	if errors.Is(err, io.EOF) {
+		return nil, status.Error(codes.Unavailable, "renewal ended without an answer")
+	}
+	if err != nil {
+		return nil, err
+	}
+	for err == nil {
+		_, err = stream.Recv()
+	}
+	return resp, nil
+}
+
+// KeepAliveResponse is one renewal of a lease, or the end of its renewals.
+type KeepAliveResponse struct {
+	// TTL is the time that the lease has from the renewal on.
+	TTL time.Duration
+	err error
+}
+
+// Err returns why the lease is no longer kept alive; nil for a renewal. It is
+// [ErrLeaseNotFound] when the lease has ended, [ErrLeaseLost] when it could not
+// be renewed before its time had passed, [ErrClosed] when the client was closed,
+// or the error of the context.
+func (r KeepAliveResponse) Err() error { return r.err }
+
+// KeepAlive renews a lease three times within its time to live, until ctx ends
+// or the lease does. The first renewal is made before it returns, so that an
+// unknown lease is an error at once.
+//
+// The channel need not be read: it holds the newest response only. The last
+// response has an Err; the channel is closed after it.
+func (c *Client) KeepAlive(ctx context.Context, id LeaseID) (<-chan KeepAliveResponse, error) {
+	if err := c.admit(ctx); err != nil {
+		return nil, fail("keep alive", "", err)
+	}
+	began := time.Now()
+	ttl, err := c.KeepAliveOnce(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	out := make(chan KeepAliveResponse, 1)
+	// This goroutine is the only sender, so that the place it frees is its own.
+	tell := func(r KeepAliveResponse) {
+		select {
+		case <-out:
+		default:
+		}
+		out <- r
+	}
+	tell(KeepAliveResponse{TTL: ttl})
+	err = c.start(func() {
+		defer close(out)
+		tell(KeepAliveResponse{err: c.keepRenewing(ctx, id, began, ttl, 0, func(ttl time.Duration) {
+			tell(KeepAliveResponse{TTL: ttl})
+		})})
+	})
+	if err != nil {
+		return nil, fail("keep alive", "", err)
+	}
+	return out, nil
+}
+
+// keepRenewing renews a lease that was renewed by a request sent at renewed,
+// until ctx ends, the client is closed or the lease is lost, and returns which.
+//
+// A lease counts as lost when margin before its time has passed, counted from
+// the moment the last successful renewal was sent: the server counts from a
+// later one. The clock is the monotonic one.
+func (c *Client) keepRenewing(ctx context.Context, id LeaseID, renewed time.Time, ttl, margin time.Duration, tell func(ttl time.Duration)) error {
+	wait := ttl / 3
+	for {
+		timer := time.NewTimer(time.Until(renewed.Add(wait)))
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return context.Cause(ctx)
+		case <-c.closing:
+			timer.Stop()
+			return ErrClosed
+		}
+		sent := time.Now()
+		bounded, cancel := context.WithDeadline(ctx, renewed.Add(ttl-margin))
+		got, err := c.KeepAliveOnce(bounded, id)
+		lost := bounded.Err() != nil && ctx.Err() == nil
+		cancel()
+		switch {
+		case err == nil && !lost:
+			renewed, ttl, wait = sent, got, got/3
+			tell(got)
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case errors.Is(err, ErrLeaseNotFound), errors.Is(err, ErrClosed):
+			return err
+		case lost:
+			return withKind(ErrLeaseLost, err)
+		default:
+			// Refused for now (no leader, say): again soon, while there is time.
+			wait = min(time.Since(renewed)+backoff(4), ttl-margin)
+		}
+	}
+}

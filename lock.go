@@ -1,0 +1,457 @@
+package etcd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+)
+
+// DefaultLockTTL is the time to live of a lock's lease: how long a lock stays
+// taken after its holder has died.
+const DefaultLockTTL = 15 * time.Second
+
+// lockCleanup bounds the extra time that a call takes to withdraw its claim
+// after its context has ended.
+const lockCleanup = 80 * time.Millisecond
+
+// Lock is a mutual exclusion between processes, and between the goroutines of
+// one. Those who wait get it in the order in which they came. Make one with
+// [Client.NewLock] and end it with [Lock.Close].
+//
+// A Lock is safe for concurrent use. It is not reentrant: a second Lock call
+// waits for the first one's Unlock, whichever goroutine makes it.
+//
+// A lock of this kind excludes others only for as long as its lease lives. Work
+// that it protects should use [Lock.Context], which ends in time when the lease
+// can no longer be relied upon; writes to etcd can be bound to it with
+// [Lock.Held], and other stores can refuse a [Lock.Token] older than one they
+// have seen.
+type Lock struct {
+	client *Client
+	name   string
+	prefix string
+	ttl    int64
+	wait   time.Duration
+
+	// turn holds one value; whoever takes it may compete for the lock. It is a
+	// channel because those who wait must be able to stop waiting.
+	turn chan struct{}
+	// closing is closed by Close.
+	closing chan struct{}
+
+	mu      sync.Mutex // guards what follows; never held over a request
+	closed  bool
+	session *session
+	claim   *claim
+}
+
+// claim is a held lock.
+type claim struct {
+	key     string
+	token   int64
+	session *session
+	ctx     context.Context
+	cancel  context.CancelCauseFunc
+	unhook  func() bool
+}
+
+// LockOption changes a [Lock].
+type LockOption interface{ applyLock(*Lock) error }
+
+type lockTTLOption time.Duration
+
+func (ttl lockTTLOption) applyLock(l *Lock) (err error) {
+	l.ttl, err = checkTTL(time.Duration(ttl))
+	return err
+}
+
+// WithLockTTL sets the time to live of the lock's lease, in whole seconds
+// (rounded up; the server may raise it, see [Client.Grant]). It is the time after
+// which others get the lock when its holder has died, and the time for which a
+// holder survives without a connection, less a tenth. The default is
+// [DefaultLockTTL].
+func WithLockTTL(ttl time.Duration) LockOption { return lockTTLOption(ttl) }
+
+type tryWaitOption time.Duration
+
+func (d tryWaitOption) applyLock(l *Lock) error {
+	if d < 0 {
+		return fmt.Errorf("%w: negative wait", ErrInvalidArgument)
+	}
+	l.wait = time.Duration(d)
+	return nil
+}
+
+// WithTryWait lets [Lock.TryLock] wait up to d for a lock that is taken. The
+// default is 0: it answers at once.
+func WithTryWait(d time.Duration) LockOption { return tryWaitOption(d) }
+
+// NewLock returns the lock of that name, not yet taken. It takes one round trip
+// of at most [Config.RequestTimeout], for the lease. Locks of different names
+// never exclude each other, also when one name begins with another; a name must
+// not be empty or hold a NUL byte.
+//
+// The keys of a lock are its name, a NUL byte and the lease of the one who waits
+// or holds.
+func (c *Client) NewLock(name string, opts ...LockOption) (*Lock, error) {
+	const op = "new lock"
+	l := &Lock{
+		client:  c,
+		name:    name,
+		prefix:  name + "\x00",
+		ttl:     int64(DefaultLockTTL / time.Second),
+		turn:    make(chan struct{}, 1),
+		closing: make(chan struct{}),
+	}
+	if name == "" {
+		return nil, fail(op, name, ErrEmptyKey)
+	}
+	if strings.Contains(name, "\x00") {
+		return nil, fail(op, name, fmt.Errorf("%w: lock name with a NUL byte", ErrInvalidArgument))
+	}
+	if _, err := c.stored(l.prefix + LeaseID(0).String()); err != nil {
+		return nil, fail(op, name, err)
+	}
+	for _, opt := range opts {
+		if err := opt.applyLock(l); err != nil {
+			return nil, fail(op, name, err)
+		}
+	}
+	var err error
+	if l.session, err = c.newSession(context.Background(), l.ttl); err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+// Name returns the name of the lock.
+func (l *Lock) Name() string { return l.name }
+
+// Lock takes the lock and waits for it as long as ctx allows; a ctx without a
+// deadline waits for ever. A free lock takes one round trip. When ctx ends, it
+// returns within a tenth of a second, and nothing of the claim is left behind.
+func (l *Lock) Lock(ctx context.Context) error {
+	const op = "lock"
+	if err := l.admit(ctx); err != nil {
+		return fail(op, l.name, err)
+	}
+	select {
+	case l.turn <- struct{}{}:
+	case <-ctx.Done():
+		return fail(op, l.name, withDetail(contextError(ctx), ErrLocked))
+	case <-l.closing:
+		return fail(op, l.name, ErrClosed)
+	}
+	if err := l.acquire(ctx, op); err != nil {
+		<-l.turn
+		return err
+	}
+	return nil
+}
+
+// TryLock takes the lock if it is free and reports whether it did, in one round
+// trip; nothing is left behind when it is not free. With [WithTryWait] it waits
+// up to that time, as [Lock.Lock] does.
+func (l *Lock) TryLock(ctx context.Context) (bool, error) {
+	const op = "try lock"
+	if err := l.admit(ctx); err != nil {
+		return false, fail(op, l.name, err)
+	}
+	if l.wait > 0 {
+		return l.lockWithin(ctx, l.wait)
+	}
+	select {
+	case l.turn <- struct{}{}:
+	default:
+		return false, nil
+	}
+	acquired, err := l.tryAcquire(ctx, op)
+	if !acquired {
+		<-l.turn
+	}
+	return acquired, err
+}
+
+// lockWithin is Lock bounded by wait, whose end is not an error.
+func (l *Lock) lockWithin(ctx context.Context, wait time.Duration) (bool, error) {
+	bounded, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	err := l.Lock(bounded)
+	if errors.Is(err, ErrLocked) && ctx.Err() == nil {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// tryAcquire claims the lock if nobody else does.
+func (l *Lock) tryAcquire(ctx context.Context, op string) (bool, error) {
+	s, err := l.liveSession(ctx)
+	if err != nil {
+		return false, err
+	}
+	key := l.prefix + s.id.String()
+	res, err := l.client.commit(ctx, op, l.name, l.client.Txn().
+		If(PrefixEmpty(l.prefix)).
+		Then(OpPut(key, nil, WithLease(s.id))))
+	if err != nil {
+		l.doubt(s, err)
+		return false, err
+	}
+	if !res.Succeeded {
+		return false, nil
+	}
+	err = l.hold(s, key, res.Revision, op)
+	return err == nil, err
+}
+
+// acquire queues for the lock and waits for its turn.
+func (l *Lock) acquire(ctx context.Context, op string) error {
+	s, err := l.liveSession(ctx)
+	if err != nil {
+		return err
+	}
+	key := l.prefix + s.id.String()
+	put := OpPut(key, nil, WithLease(s.id))
+	res, err := l.client.commit(ctx, op, l.name, l.client.Txn().If(PrefixEmpty(l.prefix)).Then(put).Else(put))
+	if err != nil {
+		l.doubt(s, err)
+		return err
+	}
+	if !res.Succeeded {
+		if err := l.await(ctx, op, s, key, res.Revision); err != nil {
+			l.withdraw(s, key)
+			return err
+		}
+	}
+	return l.hold(s, key, res.Revision, op)
+}
+
+// withdraw takes back a claim of a caller that no longer waits. If that can't be
+// confirmed soon, the lease goes, and the claim with it.
+func (l *Lock) withdraw(s *session, key string) {
+	ctx, cancel := context.WithTimeout(context.Background(), lockCleanup)
+	defer cancel()
+	if _, err := l.client.Delete(ctx, key); err != nil {
+		s.abandon()
+	}
+}
+
+// doubt gives up a session after a write that may have been applied: it may hold
+// a claim that nobody would ever release.
+func (l *Lock) doubt(s *session, err error) {
+	if MaybeApplied(err) {
+		s.abandon()
+	}
+}
+
+// liveSession returns a session whose lease can be relied upon.
+func (l *Lock) liveSession(ctx context.Context) (*session, error) {
+	l.mu.Lock()
+	s, closed := l.session, l.closed
+	l.mu.Unlock()
+	if closed {
+		return nil, fail("lock", l.name, ErrClosed)
+	}
+	if s.alive() {
+		return s, nil
+	}
+	s, err := l.client.newSession(ctx, l.ttl)
+	if err != nil {
+		return nil, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		s.abandon()
+		return nil, fail("lock", l.name, ErrClosed)
+	}
+	l.session = s
+	return s, nil
+}
+
+// hold notes that the lock is held, unless its lease is lost already.
+func (l *Lock) hold(s *session, key string, token int64, op string) error {
+	c := &claim{key: key, token: token, session: s}
+	c.ctx, c.cancel = context.WithCancelCause(context.Background())
+	c.unhook = context.AfterFunc(s.ctx, func() { c.cancel(lockLost(s)) })
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		c.end()
+		s.abandon()
+		return fail(op, l.name, ErrClosed)
+	}
+	if !s.alive() {
+		c.end()
+		s.abandon()
+		return fail(op, l.name, lockLost(s))
+	}
+	l.claim = c
+	return nil
+}
+
+// lockLost returns ErrLockLost with the reason.
+func lockLost(s *session) error { return withKind(ErrLockLost, context.Cause(s.ctx)) }
+
+// end ends the context of a claim that is over.
+func (c *claim) end() {
+	c.unhook()
+	c.cancel(context.Canceled)
+}
+
+// Unlock releases the lock, in one round trip. It fails with [ErrNotHeld] when
+// the lock is not held, and with [ErrLockLost] when it was lost before. Whatever
+// it returns, the lock is no longer held afterwards: if the server can't be
+// reached, it becomes free at the latest when its lease ends.
+func (l *Lock) Unlock(ctx context.Context) error {
+	const op = "unlock"
+	if ctx == nil {
+		return fail(op, l.name, ErrNilContext)
+	}
+	l.mu.Lock()
+	c := l.claim
+	l.claim = nil
+	l.mu.Unlock()
+	if c == nil {
+		return fail(op, l.name, ErrNotHeld)
+	}
+	defer func() { <-l.turn }()
+	lost := !c.session.alive()
+	c.end()
+	if lost {
+		return fail(op, l.name, lockLost(c.session))
+	}
+	res, err := l.client.commit(ctx, op, l.name, l.client.Txn().
+		If(CreateRevision(c.key).Equal(c.token)).
+		Then(OpDelete(c.key)))
+	switch {
+	case err != nil:
+		c.session.abandon()
+		return err
+	case !res.Succeeded:
+		c.session.abandon()
+		return &Error{Op: op, Key: l.name, Sent: true, Err: ErrLockLost}
+	}
+	return nil
+}
+
+// Close releases the lock if it is held and ends its lease, in one round trip of
+// at most [Config.RequestTimeout]. Calls that wait for the lock end with
+// [ErrClosed]. It is idempotent. Close it before its client.
+func (l *Lock) Close() error {
+	l.mu.Lock()
+	if l.closed {
+		l.mu.Unlock()
+		return nil
+	}
+	l.closed = true
+	close(l.closing)
+	c, s := l.claim, l.session
+	l.claim = nil
+	l.mu.Unlock()
+	if c != nil {
+		c.end()
+		<-l.turn
+	}
+	err := s.close(context.Background())
+	if errors.Is(err, ErrClosed) {
+		return nil // the client went first; the lease ends by itself
+	}
+	return err
+}
+
+// Context returns a context that lives while the lock is held. It ends with the
+// cause [ErrLockLost] when the lease can no longer be relied upon, which is
+// before another process can get the lock, and with [context.Canceled] when the
+// lock is released. When the lock is not held, it has ended with [ErrNotHeld].
+func (l *Lock) Context() context.Context {
+	if c := l.current(); c != nil {
+		return c.ctx
+	}
+	ctx, cancel := context.WithCancelCause(context.Background())
+	cancel(ErrNotHeld)
+	return ctx
+}
+
+// Token returns a number that grows each time the lock is taken, by whomever: a
+// fencing token for stores that can refuse an older one. It is 0 when the lock
+// is not held.
+func (l *Lock) Token() int64 {
+	if c := l.current(); c != nil {
+		return c.token
+	}
+	return 0
+}
+
+// Held returns a condition for a transaction that holds only as long as this
+// claim to the lock stands. When the lock is not held, it never holds.
+func (l *Lock) Held() Condition {
+	if c := l.current(); c != nil {
+		return CreateRevision(c.key).Equal(c.token)
+	}
+	return Version(l.name).Less(0) // no version is negative
+}
+
+// IsLocked reports whether anybody holds the lock or waits for it, in one round
+// trip.
+func (l *Lock) IsLocked(ctx context.Context) (bool, error) {
+	n, err := l.client.Count(ctx, l.prefix)
+	return n > 0, err
+}
+
+func (l *Lock) current() *claim {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.claim
+}
+
+func (l *Lock) admit(ctx context.Context) error {
+	if err := l.client.admit(ctx); err != nil {
+		return err
+	}
+	select {
+	case <-l.closing:
+		return ErrClosed
+	default:
+		return nil
+	}
+}
+
+// contextError returns the error of a context that ended, with its cause.
+func contextError(ctx context.Context) error {
+	err := ctx.Err()
+	if cause := context.Cause(ctx); !errors.Is(cause, err) {
+		err = withKind(err, cause)
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = withKind(ErrTimeout, err)
+	}
+	return err
+}
+
+// WithLock runs f while it holds the lock of that name, with a context that ends
+// when ctx does or the lock is lost. It returns what f returns, and an
+// [ErrLockLost] beside it when the lock was lost meanwhile.
+func (c *Client) WithLock(ctx context.Context, name string, f func(ctx context.Context) error, opts ...LockOption) (err error) {
+	if err := c.admit(ctx); err != nil {
+		return fail("lock", name, err)
+	}
+	lock, err := c.NewLock(name, opts...)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, lock.Close()) }()
+	if err := lock.Lock(ctx); err != nil {
+		return err
+	}
+	inner, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	held := lock.Context()
+	defer context.AfterFunc(held, func() { cancel(context.Cause(held)) })()
+	err = f(inner)
+	// The end of f may be the end of its caller: the release is not.
+	return errors.Join(err, lock.Unlock(context.WithoutCancel(ctx)))
+}

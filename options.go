@@ -1,0 +1,182 @@
+package etcd
+
+import (
+	"fmt"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+)
+
+// LeaseID identifies a lease. Zero means no lease.
+type LeaseID int64
+
+// String returns the ID in hexadecimal, as etcdctl prints it.
+func (id LeaseID) String() string { return fmt.Sprintf("%016x", int64(id)) }
+
+// PutOption changes a single put: [Client.Put], [OpPut] and their neighbours.
+type PutOption interface{ applyPut(*putOptions) }
+
+// GetOption changes a single read.
+type GetOption interface{ applyGet(*getOptions) }
+
+// DeleteOption changes [Client.DeletePrefix].
+type DeleteOption interface{ applyDelete(*deleteOptions) }
+
+// WatchOption changes a watch.
+type WatchOption interface{ applyWatch(*watchOptions) }
+
+type putOptions struct {
+	lease       LeaseID
+	ignoreLease bool
+}
+
+func putOptionsOf(opts []PutOption) putOptions {
+	var o putOptions
+	for _, opt := range opts {
+		opt.applyPut(&o)
+	}
+	return o
+}
+
+type getOptions struct {
+	revision     int64
+	serializable bool
+	limit        int64
+}
+
+func getOptionsOf(opts []GetOption) (getOptions, error) {
+	var o getOptions
+	for _, opt := range opts {
+		opt.applyGet(&o)
+	}
+	if o.revision < 0 || o.limit < 0 {
+		return o, fmt.Errorf("%w: negative revision or limit", ErrInvalidArgument)
+	}
+	return o, nil
+}
+
+// rangeRequest returns the read of r with these options.
+func (o getOptions) rangeRequest(r keyRange) *pb.RangeRequest {
+	return &pb.RangeRequest{Key: r.start, RangeEnd: r.end, Revision: o.revision, Serializable: o.serializable, Limit: o.limit}
+}
+
+type deleteOptions struct{ allKeys bool }
+
+type watchOptions struct {
+	revision int64
+	prevKV   bool
+	progress bool
+	noPut    bool
+	noDelete bool
+	allKeys  bool
+}
+
+type leaseOption LeaseID
+
+func (l leaseOption) applyPut(o *putOptions) { o.lease = LeaseID(l) }
+
+// WithLease attaches the key to a lease: it is deleted when the lease ends. A
+// put without it detaches the key from the lease that it had.
+func WithLease(id LeaseID) PutOption { return leaseOption(id) }
+
+type ignoreLeaseOption struct{}
+
+func (ignoreLeaseOption) applyPut(o *putOptions) { o.ignoreLease = true }
+
+// WithIgnoreLease keeps the lease that the key has. The key must exist, else
+// the put fails with [ErrKeyNotFound].
+func WithIgnoreLease() PutOption { return ignoreLeaseOption{} }
+
+type revisionOption int64
+
+func (r revisionOption) applyGet(o *getOptions)     { o.revision = int64(r) }
+func (r revisionOption) applyWatch(o *watchOptions) { o.revision = int64(r) }
+
+// RevisionOption is an option for reads and for watches.
+type RevisionOption interface {
+	GetOption
+	WatchOption
+}
+
+// WithRevision reads the keys as they were at a revision, or starts a watch with
+// the events of that revision. Zero means now. A revision that was compacted is
+// [ErrCompacted], a read of one that does not exist yet [ErrFutureRevision].
+func WithRevision(revision int64) RevisionOption { return revisionOption(revision) }
+
+type serializableOption struct{}
+
+func (serializableOption) applyGet(o *getOptions) { o.serializable = true }
+
+// WithSerializable lets any member answer from what it has: faster, served even
+// without a quorum, but stale without a bound.
+func WithSerializable() GetOption { return serializableOption{} }
+
+type limitOption int64
+
+func (l limitOption) applyGet(o *getOptions) { o.limit = int64(l) }
+
+// WithLimit returns the first n keys at the most. Zero means no limit.
+func WithLimit(n int64) GetOption { return limitOption(n) }
+
+type allKeysOption struct{}
+
+func (allKeysOption) applyDelete(o *deleteOptions) { o.allKeys = true }
+func (allKeysOption) applyWatch(o *watchOptions)   { o.allKeys = true }
+
+// AllKeysOption is an option for deletes and for watches.
+type AllKeysOption interface {
+	DeleteOption
+	WatchOption
+}
+
+// WithAllKeys says that an empty prefix is meant: every key of the cluster, or
+// of the namespace.
+func WithAllKeys() AllKeysOption { return allKeysOption{} }
+
+type prevKVOption struct{}
+
+func (prevKVOption) applyWatch(o *watchOptions) { o.prevKV = true }
+
+// WithPrevKV adds to each event the key-value before it. It is nil when that
+// was compacted.
+func WithPrevKV() WatchOption { return prevKVOption{} }
+
+type progressOption struct{}
+
+func (progressOption) applyWatch(o *watchOptions) { o.progress = true }
+
+// WithProgressNotify delivers a response without events every ten minutes (a
+// setting of the server) while nothing happens, so that its Revision shows how
+// far the watch is known to be complete.
+func WithProgressNotify() WatchOption { return progressOption{} }
+
+type filterOption EventType
+
+func (f filterOption) applyWatch(o *watchOptions) {
+	if EventType(f) == EventPut {
+		o.noDelete = true
+	} else {
+		o.noPut = true
+	}
+}
+
+// WithOnly delivers events of one type only.
+func WithOnly(t EventType) WatchOption { return filterOption(t) }
+
+// checkTTL converts a time to live to the server's whole seconds, rounding up
+// so that a lease never ends before its time.
+func checkTTL(ttl time.Duration) (int64, error) {
+	seconds := int64((ttl + time.Second - 1) / time.Second)
+	return seconds, checkTTLSeconds(seconds)
+}
+
+// maxTTLSeconds is the longest time to live that a server accepts
+// (server/v3/lease, MaxLeaseTTL): about 285 years.
+const maxTTLSeconds = 9_000_000_000
+
+func checkTTLSeconds(seconds int64) error {
+	if seconds <= 0 || seconds > maxTTLSeconds {
+		return fmt.Errorf("%w: %d seconds, must be from 1 to %d", ErrInvalidTTL, seconds, int64(maxTTLSeconds))
+	}
+	return nil
+}

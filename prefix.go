@@ -1,0 +1,232 @@
+package etcd
+
+import (
+	"context"
+	"fmt"
+	"path"
+	"strings"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+)
+
+// pageKeys is how many keys a list reads in one request. A list of fewer keys
+// takes one round trip; a longer one one for each page, all at the revision of
+// the first, so that the list is still consistent.
+const pageKeys = 10_000
+
+// List returns the keys that begin with prefix, in order. The empty prefix means
+// all keys. A prefix without keys is an empty list.
+func (c *Client) List(ctx context.Context, prefix string, opts ...GetOption) ([]string, error) {
+	kvs, err := c.listPrefix(ctx, "list", prefix, true, opts)
+	if err != nil {
+		return nil, err
+	}
+	keys := make([]string, len(kvs))
+	for i, kv := range kvs {
+		keys[i] = c.visible(kv.Key)
+	}
+	return keys, nil
+}
+
+// ListWithValues returns the values of the keys that begin with prefix, all at
+// one revision. When values can't be decoded, the error joins a [*DecodeError]
+// for each and the map holds the others.
+func (c *Client) ListWithValues(ctx context.Context, prefix string, opts ...GetOption) (map[string][]byte, error) {
+	const op = "list"
+	kvs, err := c.listPrefix(ctx, op, prefix, false, opts)
+	if err != nil {
+		return nil, err
+	}
+	converted, err := c.keyValues(kvs, false)
+	out := make(map[string][]byte, len(converted))
+	for _, kv := range converted {
+		out[kv.Key] = kv.Value
+	}
+	return out, answered(op, prefix, err)
+}
+
+// Count returns how many keys begin with prefix, in one round trip and without
+// reading them. The empty prefix means all keys.
+func (c *Client) Count(ctx context.Context, prefix string, opts ...GetOption) (int64, error) {
+	const op = "count"
+	o, err := getOptionsOf(opts)
+	if err != nil {
+		return 0, fail(op, prefix, err)
+	}
+	keys, err := c.prefixRange(prefix)
+	if err != nil {
+		return 0, fail(op, prefix, err)
+	}
+	req := o.rangeRequest(keys)
+	req.CountOnly = true
+	resp, err := do(ctx, c, request{op: op, key: prefix}, c.rpc.get, req)
+	if err != nil {
+		return 0, err
+	}
+	return resp.Count, nil
+}
+
+// DeletePrefix deletes the keys that begin with prefix, atomically and in one
+// round trip, and returns how many they were. The empty prefix is refused with
+// [ErrEmptyPrefix] unless [WithAllKeys] is given.
+func (c *Client) DeletePrefix(ctx context.Context, prefix string, opts ...DeleteOption) (int64, error) {
+	const op = "delete prefix"
+	var o deleteOptions
+	for _, opt := range opts {
+		opt.applyDelete(&o)
+	}
+	if prefix == "" && !o.allKeys {
+		return 0, fail(op, prefix, ErrEmptyPrefix)
+	}
+	keys, err := c.prefixRange(prefix)
+	if err != nil {
+		return 0, fail(op, prefix, err)
+	}
+	return c.deleteRange(ctx, op, prefix, keys)
+}
+
+// GetRange returns the key-values from start up to but not including end, in the
+// order of the keys. An empty end means to the end of all keys.
+func (c *Client) GetRange(ctx context.Context, start, end string, opts ...GetOption) ([]KeyValue, error) {
+	const op = "get range"
+	keys, err := c.rangeOf(start, end)
+	if err != nil {
+		return nil, fail(op, start, err)
+	}
+	return c.readRange(ctx, op, start, keys, opts)
+}
+
+// rangeOf returns the range from start up to end.
+func (c *Client) rangeOf(start, end string) (keyRange, error) {
+	if end != "" && end <= start {
+		return keyRange{}, fmt.Errorf("%w: range ends at %q, before it starts", ErrInvalidArgument, end)
+	}
+	all, err := c.prefixRange("") // also bounds an open end to the namespace
+	if err != nil {
+		return keyRange{}, err
+	}
+	if start != "" {
+		if all.start, err = c.stored(start); err != nil {
+			return keyRange{}, err
+		}
+	}
+	if end != "" {
+		if all.end, err = c.stored(end); err != nil {
+			return keyRange{}, err
+		}
+	}
+	return all, nil
+}
+
+// GetKeysWithPrefix returns the first limit key-values that begin with prefix, in
+// the order of the keys; a limit of 0 means all.
+func (c *Client) GetKeysWithPrefix(ctx context.Context, prefix string, limit int64) ([]KeyValue, error) {
+	const op = "get prefix"
+	keys, err := c.prefixRange(prefix)
+	if err != nil {
+		return nil, fail(op, prefix, err)
+	}
+	return c.readRange(ctx, op, prefix, keys, []GetOption{WithLimit(limit)})
+}
+
+// GetKeysByPattern returns the keys that match a pattern of [path.Match], in
+// order: "/users/*/email" matches one level between. The part of the pattern
+// before its first special character bounds what is read from the server.
+func (c *Client) GetKeysByPattern(ctx context.Context, pattern string) ([]string, error) {
+	const op = "get by pattern"
+	if _, err := path.Match(pattern, ""); err != nil {
+		return nil, fail(op, pattern, fmt.Errorf("%w: %w", ErrInvalidArgument, err))
+	}
+	prefix := pattern
+	if i := strings.IndexAny(pattern, `*?[\`); i >= 0 {
+		prefix = pattern[:i]
+	}
+	kvs, err := c.listPrefix(ctx, op, prefix, true, nil)
+	if err != nil {
+		return nil, err
+	}
+	var matching []string
+	for _, kv := range kvs {
+		key := c.visible(kv.Key)
+		if ok, _ := path.Match(pattern, key); ok { // the pattern was checked above
+			matching = append(matching, key)
+		}
+	}
+	return matching, nil
+}
+
+// readRange reads and converts a range. The error joins a *DecodeError for each
+// value that could not be decoded; the others are returned.
+func (c *Client) readRange(ctx context.Context, op, key string, keys keyRange, opts []GetOption) ([]KeyValue, error) {
+	kvs, err := c.pages(ctx, request{op: op, key: key}, keys, false, opts)
+	if err != nil {
+		return nil, err
+	}
+	out, err := c.keyValues(kvs, false)
+	return out, answered(op, key, err)
+}
+
+func (c *Client) listPrefix(ctx context.Context, op, prefix string, keysOnly bool, opts []GetOption) ([]*mvccpb.KeyValue, error) {
+	keys, err := c.prefixRange(prefix)
+	if err != nil {
+		return nil, fail(op, prefix, err)
+	}
+	return c.pages(ctx, request{op: op, key: prefix}, keys, keysOnly, opts)
+}
+
+// pages reads a range page by page at one revision. A compaction past that
+// revision on the way is ErrCompacted.
+func (c *Client) pages(ctx context.Context, r request, keys keyRange, keysOnly bool, opts []GetOption) ([]*mvccpb.KeyValue, error) {
+	o, err := getOptionsOf(opts)
+	if err != nil {
+		return nil, fail(r.op, r.key, err)
+	}
+	req := o.rangeRequest(keys)
+	req.KeysOnly = keysOnly
+	var out []*mvccpb.KeyValue
+	for {
+		req.Limit = pageKeys
+		if o.limit > 0 {
+			req.Limit = min(pageKeys, o.limit-int64(len(out)))
+		}
+		resp, err := do(ctx, c, r, c.rpc.get, req)
+		if err != nil {
+			return nil, err
+		}
+		if out == nil {
+			out = resp.Kvs // the usual list is one page: no copy
+		} else {
+			out = append(out, resp.Kvs...)
+		}
+		if !resp.More || len(resp.Kvs) == 0 || o.limit > 0 && int64(len(out)) >= o.limit {
+			return out, nil
+		}
+		req = nextPage(req, resp)
+	}
+}
+
+// nextPage returns the request for what comes after resp.
+func nextPage(req *pb.RangeRequest, resp *pb.RangeResponse) *pb.RangeRequest {
+	last := resp.Kvs[len(resp.Kvs)-1].Key
+	next := &pb.RangeRequest{
+		Key:          append(append(make([]byte, 0, len(last)+1), last...), 0),
+		RangeEnd:     req.RangeEnd,
+		Revision:     req.Revision,
+		Serializable: req.Serializable,
+		KeysOnly:     req.KeysOnly,
+	}
+	if next.Revision == 0 {
+		next.Revision = resp.Header.GetRevision()
+	}
+	return next
+}
+
+// answered returns the error of a request that was answered and whose values
+// could not all be decoded; nil for nil.
+func answered(op, key string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &Error{Op: op, Key: key, Sent: true, Err: err}
+}

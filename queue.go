@@ -1,0 +1,94 @@
+package etcd
+
+import (
+	"context"
+	"errors"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+)
+
+// await waits until nobody is before key in the queue for the lock. The order is
+// that of the create revisions. Each waiter watches the one before it only, so
+// that a release wakes one.
+func (l *Lock) await(ctx context.Context, op string, s *session, key string, revision int64) error {
+	// Waiting ends with the caller, with this lock and with the session: a
+	// waiter whose lease is gone has lost its place.
+	waiting, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(s.ctx, func() { cancel(lockLost(s)) })()
+	for n := 1; ; n++ {
+		before, now, err := l.before(waiting, op, key, revision)
+		if err == nil && before == nil {
+			return nil
+		}
+		if err == nil {
+			err = l.client.gone(waiting, before, now+1)
+		}
+		switch {
+		case isClosedChan(l.closing):
+			return fail(op, l.name, ErrClosed)
+		case waiting.Err() != nil:
+			return &Error{Op: op, Key: l.name, Sent: true, Err: withDetail(contextError(waiting), ErrLocked)}
+		case err != nil && !IsRetryable(err):
+			return err
+		case err != nil:
+			pause(waiting, l.closing, backoff(n))
+		}
+	}
+}
+
+// before returns the key, as stored, of the one that is directly before key in
+// the queue, nil for none, and the revision at which that was so. It fails with
+// ErrLockLost when key itself is no longer there.
+func (l *Lock) before(ctx context.Context, op, key string, revision int64) ([]byte, int64, error) {
+	c := l.client
+	own, err := c.stored(key)
+	if err != nil {
+		return nil, 0, fail(op, l.name, err)
+	}
+	queue, err := c.prefixRange(l.prefix)
+	if err != nil {
+		return nil, 0, fail(op, l.name, err)
+	}
+	resp, err := c.sendTxn(ctx, request{op: op, key: l.name}, &pb.TxnRequest{
+		Compare: []*pb.Compare{{
+			Key: own, Target: pb.Compare_CREATE, Result: pb.Compare_EQUAL,
+			TargetUnion: &pb.Compare_CreateRevision{CreateRevision: revision},
+		}},
+		Success: []*pb.RequestOp{{Request: &pb.RequestOp_RequestRange{RequestRange: &pb.RangeRequest{
+			Key: queue.start, RangeEnd: queue.end, KeysOnly: true, Limit: 1,
+			MaxCreateRevision: revision - 1,
+			SortTarget:        pb.RangeRequest_CREATE, SortOrder: pb.RangeRequest_DESCEND,
+		}}}},
+	})
+	if err != nil {
+		return nil, 0, err
+	}
+	if !resp.Succeeded {
+		return nil, 0, &Error{Op: op, Key: l.name, Sent: true, Err: ErrLockLost}
+	}
+	kvs := resp.Responses[0].GetResponseRange().GetKvs()
+	if len(kvs) == 0 {
+		return nil, 0, nil
+	}
+	return kvs[0].Key, resp.Header.GetRevision(), nil
+}
+
+// gone waits until a key, as stored, is deleted at revision from or later.
+func (c *Client) gone(ctx context.Context, stored []byte, from int64) error {
+	w := &watcher{client: c, key: c.visible(stored), keys: keyRange{start: stored}, next: from, opts: watchOptions{noPut: true}}
+	err := w.run(ctx, func(WatchResponse) bool { return false })
+	if errors.Is(err, errStopped) || errors.Is(err, ErrCompacted) {
+		return nil // look again
+	}
+	return err
+}
+
+func isClosedChan(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}

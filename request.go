@@ -1,0 +1,260 @@
+package etcd
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
+)
+
+// Backoff between the attempts of one request. The first wait is clientv3's
+// (defaultBackoffWaitBetween); it doubles up to a second, so that a request
+// which lives for the default five seconds is tried about eight times, and each
+// wait is cut by up to a half at random, so that clients which failed together
+// don't come back together.
+const (
+	firstBackoff = 25 * time.Millisecond
+	maxBackoff   = time.Second
+)
+
+// request describes one request of the road: what an error, a hook and the
+// retry policy need to know about it.
+type request struct {
+	op    string
+	key   string // without the namespace
+	write bool
+}
+
+// unary is the shape of every unary RPC of the generated clients.
+type unary[In, Out any] func(context.Context, In, ...grpc.CallOption) (Out, error)
+
+// do is the one road from a method of Client to the server: it applies the
+// deadline, the retry policy, the hooks and the mapping of errors.
+//
+// A read is tried again on another connection until the deadline. A write is
+// tried again only when it certainly was not applied: it was never sent, the
+// server refused it for the moment, or the token had expired. Both policies are
+// ours: clientv3's own sends a write up to a hundred times when a proxy answers
+// DeadlineExceeded or Canceled, so it is limited to one attempt (client.go).
+func do[In, Out any](ctx context.Context, c *Client, r request, rpc unary[In, Out], in In) (Out, error) {
+	var none Out
+	if err := c.admit(ctx); err != nil {
+		return none, &Error{Op: r.op, Key: r.key, Err: err}
+	}
+	if _, ok := ctx.Deadline(); !ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, c.cfg.RequestTimeout)
+		defer cancel()
+	}
+	if len(c.cfg.Hooks) == 0 {
+		out, _, err := attempts(ctx, c, r, rpc, in)
+		return out, err
+	}
+	return observed(ctx, c, r, rpc, in)
+}
+
+// observed is do for a client with hooks.
+func observed[In, Out any](ctx context.Context, c *Client, r request, rpc unary[In, Out], in In) (Out, error) {
+	info := RequestInfo{Op: r.op, Key: r.key, Write: r.write}
+	contexts := make([]context.Context, len(c.cfg.Hooks))
+	for i, h := range c.cfg.Hooks {
+		ctx = h.BeforeRequest(ctx, info)
+		contexts[i] = ctx
+	}
+	began := time.Now()
+	out, n, err := attempts(ctx, c, r, rpc, in)
+	res := ResultInfo{Attempts: n, Duration: time.Since(began), Err: err}
+	for i := len(contexts) - 1; i >= 0; i-- {
+		c.cfg.Hooks[i].AfterRequest(contexts[i], info, res)
+	}
+	return out, err
+}
+
+// attempts sends a request until it succeeds, fails for good or its context
+// ends, and returns how often it was tried.
+func attempts[In, Out any](ctx context.Context, c *Client, r request, rpc unary[In, Out], in In) (Out, int, error) {
+	var (
+		none  Out
+		trace = trace{client: c, request: r}
+	)
+	for n := 1; ; n++ {
+		token := c.auth.current()
+		out, sent, err := attempt(ctx, c, r, rpc, in)
+		if err == nil {
+			return out, n, nil
+		}
+		if !trace.judge(ctx, err, sent, n) {
+			return none, n, trace.fail(ctx, err)
+		}
+		if trace.remedy == refreshToken {
+			c.auth.invalidate(token)
+			continue
+		}
+		if !pause(ctx, c.closing, backoff(n)) {
+			return none, n, trace.fail(ctx, err)
+		}
+	}
+}
+
+// call holds the answer to "did a request leave this process?": gRPC fills in
+// the peer of a call exactly when a stream was made for it on a connection
+// (google.golang.org/grpc/stream.go, clientStream.finish). This costs one
+// allocation; a stats handler would cost eighteen.
+type call struct {
+	peer peer.Peer
+	opts [1]grpc.CallOption
+}
+
+// attempt makes one RPC and reports whether it left the process. With several endpoints a read gets only half of the
+// time that is left, so that a member which swallows requests can't take it all
+// and another one can still answer.
+func attempt[In, Out any](ctx context.Context, c *Client, r request, rpc unary[In, Out], in In) (Out, bool, error) {
+	if left, ok := timeLeft(ctx); ok && !r.write && c.severalEndpoints() && left > minSplit {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, left/2)
+		defer cancel()
+	}
+	if err := c.auth.ensure(ctx); err != nil {
+		var none Out
+		return none, false, err
+	}
+	call := &call{}
+	call.opts[0] = grpc.Peer(&call.peer)
+	out, err := rpc(ctx, in, call.opts[:]...)
+	return out, call.peer.Addr != nil, err
+}
+
+// minSplit is the time under which a read's remaining time is not divided any
+// more: a healthy but distant cluster needs some of it for one answer.
+const minSplit = 500 * time.Millisecond
+
+func timeLeft(ctx context.Context) (time.Duration, bool) {
+	d, ok := ctx.Deadline()
+	if !ok {
+		return 0, false
+	}
+	return time.Until(d), true
+}
+
+// trace gathers over the attempts of one request what its error has to say.
+type trace struct {
+	client  *Client
+	request request
+	// sent tells that any attempt left the process.
+	sent bool
+	// maybeApplied tells that an attempt was sent and not refused.
+	maybeApplied bool
+	// remedy is what was found to help after the last attempt.
+	remedy remedy
+	// refreshes counts the tokens asked for.
+	refreshes int
+	// kind is the sentinel for the last attempt.
+	kind error
+}
+
+// judge takes in the outcome of attempt n and reports whether there should be
+// another one.
+func (t *trace) judge(ctx context.Context, err error, sent bool, n int) bool {
+	a := interpret(err)
+	t.kind, t.remedy = a.kind, a.remedy
+	t.sent = t.sent || sent
+	if t.request.write && sent && !a.refused {
+		t.maybeApplied = true
+	}
+	if ctx.Err() != nil || t.client.isClosed() || isClosing(err) {
+		return false
+	}
+	switch a.remedy {
+	case retryRead:
+		// A request that was never sent is as harmless as a read; but only a
+		// missing connection gets better by waiting.
+		return !t.request.write || !sent && status.Code(err) == codes.Unavailable
+	case retryAny:
+		return true
+	case retryElsewhere:
+		return n < 2*t.client.endpointCount()
+	case refreshToken:
+		t.refreshes++
+		return t.client.auth.canRefresh() && t.refreshes <= maxRefreshes
+	default:
+		return false
+	}
+}
+
+// maxRefreshes bounds the tokens asked for during one request. One is enough
+// for an expired token; a second and third cover roles that are being changed
+// at the same time (each change makes the tokens before it old).
+const maxRefreshes = 3
+
+// fail returns the error of a request whose last attempt failed with err.
+func (t *trace) fail(ctx context.Context, err error) error {
+	e := &Error{Op: t.request.op, Key: t.request.key, Sent: t.sent, MaybeApplied: t.maybeApplied}
+	switch {
+	case t.client.isClosed() || isClosing(err):
+		e.Err = ErrClosed
+	case ctx.Err() != nil:
+		e.Err = t.ended(ctx, err)
+	case isResult(err):
+		e.Err = err
+	default:
+		e.Err = describe(t.kind, err)
+		if errors.Is(t.kind, ErrUnavailable) {
+			e.Err = withDetail(e.Err, t.client.dials.err())
+		}
+	}
+	return e
+}
+
+// ended returns the error of a request whose context ended. What it was
+// waiting for is part of it: the last answer, or why there was no connection.
+func (t *trace) ended(ctx context.Context, err error) error {
+	ended := ctx.Err()
+	if cause := context.Cause(ctx); !errors.Is(cause, ended) {
+		ended = withKind(ended, cause)
+	}
+	if errors.Is(ended, context.DeadlineExceeded) {
+		ended = withKind(ErrTimeout, ended)
+	}
+	if code := status.Code(err); code != codes.DeadlineExceeded && code != codes.Canceled {
+		ended = withDetail(ended, describe(t.kind, err))
+	}
+	if !t.sent || errors.Is(t.kind, ErrUnavailable) {
+		ended = withDetail(ended, t.client.dials.err())
+	}
+	return ended
+}
+
+// isResult reports whether err is an error of this package already, not the
+// status of an RPC.
+func isResult(err error) bool {
+	_, ok := status.FromError(err)
+	return !ok
+}
+
+// backoff returns the wait after attempt n.
+func backoff(n int) time.Duration {
+	d := maxBackoff
+	if n < 6 { // 25 ms << 5 is the last step below a second
+		d = firstBackoff << (n - 1)
+	}
+	return d/2 + rand.N(d/2+1)
+}
+
+// pause waits for d and reports whether the request should go on: false when
+// its context ended or the client was closed meanwhile.
+func pause(ctx context.Context, closing <-chan struct{}, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+	case <-closing:
+	}
+	return false
+}

@@ -1,0 +1,77 @@
+package etcd
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// session is a lease that is kept alive for as long as its owner needs it, and
+// that knows when it can no longer be relied upon.
+//
+// Its context ends before another process can see the lease end: the time runs
+// from the moment at which the last successful renewal was sent, which is
+// earlier than the server's own start of counting, less a margin for the delay
+// between that moment and the owner noticing.
+type session struct {
+	client *Client
+	id     LeaseID
+	// ctx ends with the session; its cause is why.
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	// ended is closed when the goroutine has ended.
+	ended chan struct{}
+}
+
+// errSessionClosed is the cause of a session that its owner closed.
+var errSessionClosed = errors.New("session closed")
+
+// sessionMargin is how long before its end a lease counts as lost: a tenth,
+// within limits that a pause of the garbage collector or of the scheduler stays
+// under.
+func sessionMargin(ttl time.Duration) time.Duration {
+	return min(max(ttl/10, 50*time.Millisecond), time.Second)
+}
+
+// newSession grants a lease and keeps it alive in a goroutine that ends with
+// close, abandon, the client, or the lease.
+func (c *Client) newSession(ctx context.Context, ttlSeconds int64) (*session, error) {
+	sent := time.Now()
+	resp, err := c.grantLease(ctx, ttlSeconds)
+	if err != nil {
+		return nil, err
+	}
+	s := &session{client: c, id: LeaseID(resp.ID), ended: make(chan struct{})}
+	s.ctx, s.cancel = context.WithCancelCause(context.Background())
+	ttl := time.Duration(resp.TTL) * time.Second
+	err = c.start(func() {
+		defer close(s.ended)
+		s.cancel(c.keepRenewing(s.ctx, s.id, sent, ttl, sessionMargin(ttl), func(time.Duration) {}))
+	})
+	if err != nil {
+		s.cancel(err)
+		return nil, err
+	}
+	return s, nil
+}
+
+// alive reports whether the lease can still be relied upon.
+func (s *session) alive() bool { return s.ctx.Err() == nil }
+
+// close ends the session and revokes its lease, and with it its keys.
+func (s *session) close(ctx context.Context) error {
+	s.cancel(errSessionClosed)
+	<-s.ended
+	return s.client.RevokeLease(ctx, s.id)
+}
+
+// abandon ends the session without waiting for the server: its lease is revoked
+// in the background, or ends by itself at the latest after its time to live.
+func (s *session) abandon() {
+	s.cancel(errSessionClosed)
+	_ = s.client.start(func() { // a closed client can't revoke: the lease ends by itself
+		ctx, cancel := context.WithTimeout(context.Background(), s.client.cfg.RequestTimeout)
+		defer cancel()
+		_ = s.client.RevokeLease(ctx, s.id) // likewise when the server can't be reached
+	})
+}
