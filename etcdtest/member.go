@@ -19,7 +19,7 @@ const (
 
 	// portTimeout bounds the attempts to listen. A port that was free a moment
 	// ago can be taken by an outgoing connection of anyone on this machine.
-	portTimeout = 5 * time.Second
+	portTimeout = 2 * time.Second
 	portPause   = 10 * time.Millisecond
 )
 
