@@ -58,7 +58,7 @@ func (c *Codec) associatedData(dst, header []byte, etcdKey string) []byte {
 
 // scratch lends buffers for associated data and compressed payloads, which the ciphers and the compressor take as
 // slices and which would otherwise be allocated for each value.
-var scratch = sync.Pool{New: func() any { return new(buffer) }}
+var scratch = sync.Pool{New: func() any { return &buffer{b: make([]byte, 0, 256)} }}
 
 type buffer struct{ b []byte }
 

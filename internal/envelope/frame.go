@@ -10,6 +10,8 @@ const (
 	// maxWindow is what the zstd command line tool accepts without being asked for more.
 	maxWindow = 128 << 20
 
+	maxBlock = 128 << 10 // RFC 8878, 3.1.1.2.4; the decoder refuses larger ones
+
 	blockHeaderSize = 3
 	checksumSize    = 4
 )
@@ -32,7 +34,8 @@ var decoder = sync.OnceValue(func() *zstd.Decoder {
 	return d
 })
 
-// decodeFrame decodes exactly one frame that holds exactly size bytes.
+// decodeFrame decodes exactly one frame that holds exactly size bytes. It allocates those, and maxBlock more for a
+// frame of several blocks.
 func decodeFrame(frame []byte, size int) ([]byte, error) {
 	f, err := parseFrame(frame)
 	if err != nil {
@@ -41,12 +44,16 @@ func decodeFrame(frame []byte, size int) ([]byte, error) {
 	if !f.mayHold(uint64(size)) {
 		return nil, ErrCorrupt
 	}
-	if !f.HasFCS {
+	room := size
+	if f.blocks > 1 {
+		// The decoder appends a block first and checks then: without room for that, a hostile frame would make it
+		// double the buffer. For the check to come at all, the header must tell the size.
+		room += maxBlock
 		if frame, err = f.withContentSize(frame, size); err != nil {
 			return nil, ErrCorrupt
 		}
 	}
-	out, err := decoder().DecodeAll(frame, make([]byte, 0, size+f.overrun()))
+	out, err := decoder().DecodeAll(frame, make([]byte, 0, room))
 	if err != nil || len(out) != size {
 		return nil, ErrCorrupt
 	}
@@ -56,9 +63,9 @@ func decodeFrame(frame []byte, size int) ([]byte, error) {
 // frameShape is what can be known of a frame without decoding it.
 type frameShape struct {
 	zstd.Header
+	blocks     int
 	literal    uint64 // bytes that raw and run-length blocks stand for
-	largest    int    // of those blocks
-	compressed bool   // there are compressed blocks as well
+	compressed bool   // there are other blocks as well
 }
 
 // parseFrame walks the blocks, since the decoder goes on to whatever follows a frame and skips what it is told to.
@@ -88,10 +95,10 @@ func parseFrame(frame []byte) (frameShape, error) {
 
 // addBlock counts a block in and returns how many bytes it takes in the frame, -1 for a type that does not exist.
 func (f *frameShape) addBlock(kind, size int) int {
+	f.blocks++
 	switch kind {
 	case blockRaw, blockRLE:
 		f.literal += uint64(size)
-		f.largest = max(f.largest, size)
 		if kind == blockRLE {
 			return 1
 		}
@@ -112,19 +119,11 @@ func (f *frameShape) mayHold(size uint64) bool {
 	return f.literal == size || f.compressed && f.literal < size
 }
 
-// overrun is by how much the decoder may pass the content size before it notices: it appends a raw or run-length
-// block first and checks then. Without the room for that, a hostile frame would make it double the buffer.
-func (f *frameShape) overrun() int {
-	const maxBlock = 128 << 10 // the decoder refuses larger ones
-	if !f.compressed {
-		return 0
-	}
-	return min(f.largest, maxBlock)
-}
-
-// withContentSize returns the frame with its size in the header, where the decoder takes its limit from. Writers that
-// stream, and many that write less than 256 bytes, leave it out.
+// withContentSize returns the frame with its size in the header. Writers that stream leave it out.
 func (f *frameShape) withContentSize(frame []byte, size int) ([]byte, error) {
+	if f.HasFCS {
+		return frame, nil
+	}
 	h := f.Header
 	h.SingleSegment, h.FrameContentSize = true, uint64(size)
 	out, err := h.AppendTo(make([]byte, 0, zstd.HeaderMaxSize+len(frame)))
