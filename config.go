@@ -154,9 +154,10 @@ type Config struct {
 
 	// Dialer opens the connections, below TLS. The network is "tcp" or "unix",
 	// the address a host and port or the path of a socket. It must honour ctx
-	// and be safe for concurrent use. Nil means [net.Dialer]. Either way the
-	// proxies of HTTPS_PROXY and its kin are not used: gRPC leaves them to its
-	// own dialer, which this one replaces.
+	// and be safe for concurrent use. When a server hangs up on the client,
+	// Dialer may be called once more to find out why. Nil means [net.Dialer].
+	// Either way the proxies of HTTPS_PROXY and its kin are not used: gRPC leaves
+	// them to its own dialer, which this one replaces.
 	Dialer func(ctx context.Context, network, address string) (net.Conn, error)
 
 	// Logger gets what no error can carry, such as a warning about credentials
@@ -328,6 +329,50 @@ func (c *Config) resolved() (*Config, error) {
 		r.Logger = slog.Default()
 	}
 	return r, nil
+}
+
+// encrypts reports whether encryption was asked for, by whichever key.
+func (c *Config) encrypts() bool { return c.encrypt || c.EncryptionKey != nil }
+
+// usesTLS reports whether TLS was asked for by anything but an endpoint. It
+// decides for the endpoints without a scheme.
+func (c *Config) usesTLS() bool {
+	return c.tls || c.TLSConfig != nil || c.hasTLSFile() || c.ServerName != "" || c.InsecureSkipVerify
+}
+
+func (c *Config) hasTLSFile() bool {
+	return c.CertFile != "" || c.KeyFile != "" || c.CAFile != ""
+}
+
+// plaintextCredentials names the endpoints to which a password or a token would
+// be sent in plaintext over a network.
+func (c *Config) plaintextCredentials() []string {
+	if c.Username == "" && c.Token == "" {
+		return nil
+	}
+	var names []string
+	for _, e := range c.endpoints() {
+		if !e.tls(c.usesTLS()) && !e.local() {
+			names = append(names, e.name())
+		}
+	}
+	return names
+}
+
+// endpoints returns those of c.Endpoints that are well-formed; after Validate
+// that is all of them.
+func (c *Config) endpoints() []endpoint {
+	raws := c.Endpoints
+	if raws == nil {
+		raws = []string{DefaultEndpoint}
+	}
+	var all []endpoint
+	for _, raw := range raws {
+		if e, err := parseEndpoint(raw); err == nil {
+			all = append(all, e)
+		}
+	}
+	return all
 }
 
 func (c *Config) clone() *Config {

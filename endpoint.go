@@ -1,0 +1,152 @@
+package etcd
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+)
+
+// endpoint is one of [Config.Endpoints], understood as clientv3 understands it
+// (client/v3/internal/endpoint), but where clientv3 guesses, with an error.
+type endpoint struct {
+	raw     string
+	scheme  string // "http", "https", "unix", "unixs", or empty for host:port
+	network string // "tcp" or "unix"
+	address string // host:port, or the path of the socket
+	host    string // without brackets and port; empty for a socket
+}
+
+// tls reports whether the endpoint is spoken to by TLS when an endpoint without
+// a scheme is or isn't.
+func (e endpoint) tls(schemeless bool) bool {
+	if e.scheme == "" {
+		return schemeless
+	}
+	return e.scheme == "https" || e.scheme == "unixs"
+}
+
+// local reports whether what is sent to the endpoint stays on this machine.
+func (e endpoint) local() bool {
+	if e.network == "unix" || e.host == "localhost" {
+		return true
+	}
+	ip, err := netip.ParseAddr(e.host)
+	return err == nil && ip.IsLoopback()
+}
+
+// name is the endpoint for messages: raw, but for a password in it.
+func (e endpoint) name() string { return withoutUserinfo(e.raw) }
+
+// parseEndpoint's errors name the endpoint.
+func parseEndpoint(raw string) (endpoint, error) {
+	e := endpoint{raw: raw}
+	if err := e.parse(); err != nil {
+		return endpoint{}, fmt.Errorf("endpoint %q: %w", e.name(), err)
+	}
+	return e, nil
+}
+
+func (e *endpoint) parse() error {
+	switch scheme, rest, found := strings.Cut(e.raw, ":"); {
+	case strings.TrimSpace(e.raw) == "":
+		return errors.New("is empty")
+	case strings.TrimSpace(e.raw) != e.raw:
+		return errors.New("has blanks around it")
+	case found && (scheme == "unix" || scheme == "unixs"):
+		return e.parseSocket(scheme, rest)
+	case strings.Contains(e.raw, "@"):
+		// Before all else, so that no reason quotes a password.
+		return errors.New("holds a user name; set Username and Password instead")
+	case strings.Contains(e.raw, "://"):
+		return e.parseURL()
+	default:
+		return e.parseHostPort(e.raw)
+	}
+}
+
+// parseSocket takes unix:path, unix:///path and, as etcd's servers print it,
+// unix://path, which is relative too.
+func (e *endpoint) parseSocket(scheme, rest string) error {
+	e.scheme, e.network = scheme, "unix"
+	e.address = strings.TrimPrefix(rest, "//")
+	if e.address == "" {
+		return errors.New("missing socket path")
+	}
+	return nil
+}
+
+func (e *endpoint) parseURL() error {
+	u, err := url.Parse(e.raw)
+	if err != nil {
+		// The error around the reason repeats the URL, which is named already.
+		var bad *url.Error
+		if errors.As(err, &bad) {
+			err = bad.Err
+		}
+		return err
+	}
+	switch {
+	case u.Scheme != "http" && u.Scheme != "https":
+		return fmt.Errorf("scheme %q is none of http, https, unix and unixs", u.Scheme)
+	case u.Path != "" && u.Path != "/", u.RawQuery != "", u.Fragment != "":
+		return errors.New("has something after the port")
+	}
+	e.scheme = u.Scheme
+	return e.parseHostPort(u.Host)
+}
+
+func (e *endpoint) parseHostPort(s string) error {
+	host, port, err := net.SplitHostPort(s)
+	if err != nil {
+		// Like the URL's, without the address that is named already.
+		var bad *net.AddrError
+		if errors.As(err, &bad) {
+			err = errors.New(strings.TrimSuffix(bad.Err, " in address"))
+		}
+		return err
+	}
+	if err := checkHost(host, strings.HasPrefix(s, "[")); err != nil {
+		return err
+	}
+	if port == "" {
+		return errors.New("missing port")
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		return errors.New("port is not a number from 1 to 65535")
+	}
+	e.network, e.address, e.host = "tcp", s, host
+	return nil
+}
+
+func checkHost(host string, bracketed bool) error {
+	switch _, err := netip.ParseAddr(host); {
+	case host == "":
+		return errors.New("missing host")
+	case bracketed && err != nil:
+		return errors.New("what stands in brackets is not an IPv6 address")
+	case err != nil && strings.ContainsFunc(host, notInHost):
+		return errors.New("host name holds a character that none has")
+	}
+	return nil
+}
+
+func notInHost(r rune) bool {
+	return r <= ' ' || r == 0x7f || strings.ContainsRune(`/\?#%,;"'<>[]`, r)
+}
+
+// withoutUserinfo hides what stands before an @ in an endpoint, whether or not
+// it is a valid URL.
+func withoutUserinfo(raw string) string {
+	at := strings.LastIndexByte(raw, '@')
+	if at < 0 || strings.HasPrefix(raw, "unix:") || strings.HasPrefix(raw, "unixs:") {
+		return raw
+	}
+	if scheme, _, found := strings.Cut(raw[:at], "://"); found {
+		return scheme + "://" + redacted + raw[at:]
+	}
+	return redacted + raw[at:]
+}

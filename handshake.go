@@ -1,0 +1,124 @@
+package etcd
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"sync/atomic"
+
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+)
+
+// handshaker makes a connection of what dial opened, over TLS or in plaintext:
+// always the same of the two, so that nothing a server does, and no endpoint
+// that a cluster advertises, turns TLS off. It implements
+// [credentials.TransportCredentials].
+type handshaker struct {
+	credentials.TransportCredentials // for what isn't overridden here
+	log                              *dialLog
+}
+
+func newHandshaker(l *dialLog) *handshaker {
+	if l.tls == nil {
+		return &handshaker{insecure.NewCredentials(), l}
+	}
+	return &handshaker{credentials.NewTLS(&tls.Config{
+		ServerName: l.tls.serverName(),
+		MinVersion: tls.VersionTLS12,
+	}), l}
+}
+
+// Clone implements [credentials.TransportCredentials].
+func (h *handshaker) Clone() credentials.TransportCredentials {
+	return &handshaker{h.TransportCredentials.Clone(), h.log}
+}
+
+// ClientHandshake implements [credentials.TransportCredentials].
+func (h *handshaker) ClientHandshake(ctx context.Context, authority string, conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	conn, t := h.log.untag(conn)
+	u := &unprovenConn{ctx: ctx, log: h.log, target: t}
+	if h.log.tls == nil {
+		u.Conn = conn
+		_, info, err := h.TransportCredentials.ClientHandshake(ctx, authority, conn)
+		return u, info, err
+	}
+	secure, info, err := h.secure(ctx, authority, conn, &u.certificateAsked)
+	if err != nil {
+		err = h.cause(ctx, t, err, u.certificateAsked.Load())
+		h.log.fail(ctx, t, err)
+		return nil, nil, err
+	}
+	u.Conn = secure
+	return u, info, nil
+}
+
+// secure does the TLS handshake, by the files as they are now.
+func (h *handshaker) secure(ctx context.Context, authority string, conn net.Conn, certificateAsked *atomic.Bool) (net.Conn, credentials.AuthInfo, error) {
+	cfg, err := h.log.tls.config()
+	if err != nil {
+		return nil, nil, err
+	}
+	noteCertificateRequest(cfg, certificateAsked)
+	requireHTTP2(cfg)
+	// gRPC goes by the authority and ignores the ServerName of the settings.
+	return credentials.NewTLS(cfg).ClientHandshake(ctx, cmp.Or(cfg.ServerName, authority), conn)
+}
+
+// cause finds out why the TLS handshake failed.
+func (h *handshaker) cause(ctx context.Context, t target, err error, certificateAsked bool) error {
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return withTimeout("end of the TLS handshake", err)
+	case closedByPeer(err):
+		err = fmt.Errorf("connection closed during the TLS handshake: %w", err)
+		if h.log.waitsForClient(ctx, t) {
+			return withKind(ErrNotTLS, err)
+		}
+		return err
+	}
+	return tlsCause(err, certificateAsked)
+}
+
+// noteCertificateRequest has cfg set asked when the server asks for a
+// certificate. What is answered stays the same.
+func noteCertificateRequest(cfg *tls.Config, asked *atomic.Bool) {
+	answer := cfg.GetClientCertificate
+	if answer == nil {
+		certs := cfg.Certificates
+		answer = func(req *tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			for i := range certs {
+				if req.SupportsCertificate(&certs[i]) == nil {
+					return &certs[i], nil
+				}
+			}
+			return new(tls.Certificate), nil
+		}
+	}
+	cfg.GetClientCertificate = func(req *tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		asked.Store(true)
+		return answer(req)
+	}
+}
+
+var errNoHTTP2 = errors.New("server did not agree to HTTP/2")
+
+// requireHTTP2 has a handshake under cfg fail where gRPC would, but with an
+// error that can be told from others.
+func requireHTTP2(cfg *tls.Config) {
+	verify := cfg.VerifyConnection
+	cfg.VerifyConnection = func(state tls.ConnectionState) error {
+		if verify != nil {
+			if err := verify(state); err != nil {
+				return err
+			}
+		}
+		if state.NegotiatedProtocol != "h2" {
+			return errNoHTTP2
+		}
+		return nil
+	}
+}

@@ -1,0 +1,137 @@
+package etcd
+
+import (
+	"bytes"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+)
+
+// tlsSource gives the TLS settings of the next handshake. Handshakes are rare,
+// so it reads the files for each: nothing has to watch them, and what a
+// handshake uses is what lies on the disk.
+type tlsSource struct {
+	certFile, keyFile, caFile string
+
+	base *tls.Config // what doesn't come from files; never changed
+	log  *slog.Logger
+
+	mu      sync.Mutex
+	last    *tls.Config // made of the last files that could be read
+	failing bool        // the files can't be read now, which has been logged
+}
+
+// newTLSSource takes a resolved Config. It reads the files, to have something to
+// fall back on from the start.
+func newTLSSource(c *Config) *tlsSource {
+	base := c.TLSConfig.Clone()
+	if base == nil {
+		base = &tls.Config{}
+	}
+	base.MinVersion = max(base.MinVersion, tls.VersionTLS12)
+	base.InsecureSkipVerify = base.InsecureSkipVerify || c.InsecureSkipVerify
+	if c.ServerName != "" {
+		base.ServerName = c.ServerName
+	}
+	s := &tlsSource{certFile: c.CertFile, keyFile: c.KeyFile, caFile: c.CAFile, base: base, log: c.Logger}
+	// A failure was logged, and is the error of each handshake until it heals.
+	_, _ = s.config()
+	return s
+}
+
+// serverName is the name that every server's certificate must be valid for, or
+// empty if it is each endpoint's host.
+func (s *tlsSource) serverName() string { return s.base.ServerName }
+
+// config returns the settings of a handshake, to be changed by the caller at
+// will. While the files can't be read, as in the middle of a rotation, they are
+// the last good ones as a set: a new key is never paired with an old
+// certificate. It fails only if there never was a good one.
+func (s *tlsSource) config() (*tls.Config, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	next, err := s.read()
+	if err != nil {
+		s.note(err)
+		if s.last == nil {
+			return nil, err
+		}
+		return s.last.Clone(), nil
+	}
+	if s.failing {
+		s.log.Info("etcd: TLS files can be read again")
+	}
+	s.failing, s.last = false, next
+	return next.Clone(), nil
+}
+
+// note logs the first failure in a row; connecting is tried again and again.
+func (s *tlsSource) note(err error) {
+	if !s.failing {
+		s.log.Warn("etcd: TLS files can't be read; the last good ones stay in use", slog.Any("error", err))
+	}
+	s.failing = true
+}
+
+func (s *tlsSource) read() (*tls.Config, error) {
+	cfg := s.base.Clone()
+	if s.certFile != "" {
+		pair, err := readKeyPair(s.certFile, s.keyFile)
+		if err != nil {
+			return nil, err
+		}
+		// Unlike Certificates, this sends the certificate even if the server
+		// does not name its authority, and so the server says what is wrong.
+		cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }
+	}
+	if s.caFile != "" {
+		pool, err := readAuthorities(s.caFile)
+		if err != nil {
+			return nil, err
+		}
+		cfg.RootCAs = pool
+	}
+	return cfg, nil
+}
+
+// readKeyPair names the files in its errors.
+func readKeyPair(certFile, keyFile string) (tls.Certificate, error) {
+	cert, err := os.ReadFile(certFile)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	key, err := os.ReadFile(keyFile)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	pair, err := tls.X509KeyPair(cert, key)
+	if err != nil {
+		return tls.Certificate{}, fmt.Errorf("%s and %s: %w", certFile, keyFile, err)
+	}
+	return pair, nil
+}
+
+// readAuthorities names the file in its errors. A bundle that was cut in the
+// middle is refused: the authorities before the cut would pass for all.
+func readAuthorities(file string) (*x509.CertPool, error) {
+	bundle, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	begun := bytes.Count(bundle, []byte("-----BEGIN CERTIFICATE-----"))
+	ended := bytes.Count(bundle, []byte("-----END CERTIFICATE-----"))
+	if begun != ended {
+		return nil, fmt.Errorf("%s: a certificate is cut off", file)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(bundle) {
+		return nil, fmt.Errorf("%s: %w", file, errNoCertificate)
+	}
+	return pool, nil
+}
+
+var errNoCertificate = errors.New("no certificate in it")

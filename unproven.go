@@ -1,0 +1,120 @@
+package etcd
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"sync/atomic"
+)
+
+// unprovenConn is a connection whose server has yet to show, by its first bytes,
+// that it speaks HTTP/2. It tells the log how that ended, and from then on does
+// nothing of its own. Like gRPC, it expects one reader.
+type unprovenConn struct {
+	net.Conn
+	ctx    context.Context // of the attempt to connect; Read is given none
+	log    *dialLog
+	target target
+	// certificateAsked is set when the server asked for a client certificate.
+	certificateAsked atomic.Bool
+
+	decided atomic.Bool
+	header  [frameHeaderSize]byte
+	got     int
+}
+
+// Read implements [net.Conn]. Its error for a server that did not prove itself
+// is the one that the log gets.
+func (c *unprovenConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if c.decided.Load() {
+		return n, err
+	}
+	c.got += copy(c.header[c.got:], b[:n])
+	switch begun := c.header[:c.got]; {
+	case !beginsSettings(begun):
+		err = c.strange(begun)
+	case c.got == frameHeaderSize:
+		c.decided.Store(true)
+		c.log.succeed(c.target)
+		return n, err
+	case err == nil:
+		return n, nil
+	default:
+		err = c.cause(err)
+	}
+	c.decided.Store(true)
+	c.log.fail(c.ctx, c.target, err)
+	return 0, err
+}
+
+// Write implements [net.Conn]. Until the server has proved itself an error is
+// kept back: what broke the connection for writing breaks it for reading, and
+// only there is the reason found, in an alert the server sent before. The time
+// limit of the attempt closes the connection in any case.
+func (c *unprovenConn) Write(b []byte) (int, error) {
+	n, err := c.Conn.Write(b)
+	if err != nil && !c.decided.Load() {
+		return len(b), nil
+	}
+	return n, err
+}
+
+// strange says what a server is that begins with something else than settings.
+func (c *unprovenConn) strange(begun []byte) error {
+	err := fmt.Errorf("it answered with %q", begun)
+	if c.log.tls == nil && (isAlert(begun) || c.log.speaksTLS(c.ctx, c.target)) {
+		return withKind(ErrTLSRequired, err)
+	}
+	return withKind(ErrNotEtcd, err)
+}
+
+// cause finds out why the connection broke before the server had begun. A server
+// that wants TLS, etcd among them, hangs up on plaintext without a word.
+func (c *unprovenConn) cause(err error) error {
+	switch {
+	case errors.Is(c.ctx.Err(), context.DeadlineExceeded):
+		return withTimeout("HTTP/2 settings from the server", c.ctx.Err())
+	case c.log.tls != nil:
+		return tlsCause(err, c.certificateAsked.Load())
+	case closedByPeer(err) && c.log.speaksTLS(c.ctx, c.target):
+		return withKind(ErrTLSRequired, err)
+	}
+	return err
+}
+
+// RFC 9113, sections 4.1 and 6.5: a frame begins with 24 bits of length, 8 of
+// type, 8 of flags, and a stream in 31. A server's first frame is SETTINGS, of
+// type 4, on stream 0, not the acknowledgement (flag 1), its length a multiple
+// of 6.
+const (
+	frameHeaderSize = 9
+	frameSettings   = 4
+	flagAck         = 1
+)
+
+// beginsSettings reports whether header, which may be cut anywhere, can be that
+// of a server's first frame.
+func beginsSettings(header []byte) bool {
+	if len(header) >= 4 {
+		length := binary.BigEndian.Uint32(header) >> 8
+		if length%6 != 0 || header[3] != frameSettings {
+			return false
+		}
+	}
+	if len(header) >= 5 && header[4]&flagAck != 0 {
+		return false
+	}
+	for _, b := range header[min(5, len(header)):] {
+		if b != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// isAlert reports whether a server answered plaintext by a TLS alert: record
+// type 21, then major version 3.
+func isAlert(b []byte) bool { return len(b) >= 2 && b[0] == 21 && b[1] == 3 }
