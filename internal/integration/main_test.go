@@ -1,0 +1,39 @@
+package integration
+
+import (
+	"os"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/blueprint-go/etcd"
+	"github.com/blueprint-go/etcd/etcdtest"
+)
+
+func TestMain(m *testing.M) {
+	if serveIfAsked() {
+		os.Exit(0)
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// server starts a server for one test.
+func server(t testing.TB, opts ...etcdtest.Option) *etcdtest.Server {
+	t.Helper()
+	return etcdtest.New(t, opts...)
+}
+
+// config returns the configuration of a client of srv.
+func config(srv *etcdtest.Server) *etcd.Config {
+	return etcd.DefaultConfig().WithEndpoints(srv.Endpoints()...)
+}
+
+// client connects to a server for one test.
+func client(t testing.TB, cfg *etcd.Config) *etcd.Client {
+	t.Helper()
+	c, err := etcd.NewClient(cfg)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, c.Close()) })
+	return c
+}
