@@ -28,8 +28,10 @@ type Client struct {
 	codec *codec
 
 	// closing is closed by Close before anything else is.
-	closing chan struct{}
-	closed  atomic.Bool
+	closing   chan struct{}
+	closed    atomic.Bool
+	closeOnce sync.Once
+	closeErr  error
 	// background counts the goroutines of watches, leases and locks; each ends
 	// when closing is closed. mu keeps Close from waiting while one is added.
 	mu         sync.Mutex
@@ -94,7 +96,7 @@ func NewClient(cfg *Config) (*Client, error) {
 func (c *Client) open() error {
 	send := c.cfg.MaxRequestBytes + grpcOverhead
 	options := append(c.dials.dialOptions(), c.auth.dialOptions()...)
-	options = append(options, grpc.WithDefaultCallOptions(
+	options = append(options, grpc.WithUnaryInterceptor(sendOnce), grpc.WithDefaultCallOptions(
 		grpc.WaitForReady(true),
 		grpc.MaxCallSendMsgSize(send),
 		grpc.MaxCallRecvMsgSize(math.MaxInt32),
@@ -108,6 +110,8 @@ func (c *Client) open() error {
 		MaxCallSendMsgSize:   send,
 		MaxCallRecvMsgSize:   math.MaxInt32,
 		// One attempt: the retry policy is in request.go. Zero would mean 100.
+		// sendOnce takes the place of clientv3's retries already; this holds if a
+		// later clientv3 should set its interceptor after the options below.
 		MaxUnaryRetries: 1,
 		DialOptions:     options,
 		// clientv3 would make a logger per client, at 200 KB each.
@@ -202,23 +206,21 @@ func (c *Client) ping(ctx context.Context) error {
 // Close ends the client: requests that are under way fail with [ErrClosed], as
 // do later ones; watches end; locks and leases are no longer kept alive. It
 // waits for the client's goroutines. It is idempotent and safe for concurrent
-// use; the error is nil in all known cases.
+// use: every call waits for the end. The error is nil in all known cases.
 func (c *Client) Close() error {
-	c.mu.Lock()
-	first := !c.closed.Swap(true)
-	c.mu.Unlock()
-	if !first {
+	c.closeOnce.Do(func() {
+		c.mu.Lock()
+		c.closed.Store(true)
+		c.mu.Unlock()
+		close(c.closing)
+		err := c.raw.Close()
 		c.background.Wait()
-		return nil
-	}
-	close(c.closing)
-	err := c.raw.Close()
-	c.background.Wait()
-	// clientv3 reports that its own context ended, which is what closing does.
-	if errors.Is(err, context.Canceled) {
-		return nil
-	}
-	return err
+		// clientv3 reports that its own context ended, which is what closing does.
+		if !errors.Is(err, context.Canceled) {
+			c.closeErr = err
+		}
+	})
+	return c.closeErr
 }
 
 // start runs f in a goroutine that Close waits for; f must end when c.closing is

@@ -3,6 +3,7 @@ package etcd
 import (
 	"errors"
 	"fmt"
+	"unsafe"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -77,9 +78,12 @@ func prefixEnd(prefix []byte) []byte {
 	return []byte{0}
 }
 
-// visible returns the key without the namespace.
+// visible returns the key of an answer without the namespace. The string shares
+// the memory of the message: nothing writes to a key that was received, and a
+// list of many keys needs no copy of each.
 func (c *Client) visible(stored []byte) string {
-	return string(stored[min(len(c.cfg.Namespace), len(stored)):])
+	key := stored[min(len(c.cfg.Namespace), len(stored)):]
+	return unsafe.String(unsafe.SliceData(key), len(key))
 }
 
 // keyValue converts a key-value of the wire. keysOnly says that no value was
@@ -96,7 +100,7 @@ func (c *Client) keyValue(kv *mvccpb.KeyValue, keysOnly bool) (KeyValue, error) 
 	if keysOnly {
 		return out, nil
 	}
-	value, err := c.codec.decode(string(kv.Key), kv.Value)
+	value, err := c.codec.decode(kv.Key, kv.Value)
 	if err != nil {
 		return out, &DecodeError{Key: out.Key, Err: err}
 	}
@@ -127,7 +131,7 @@ func (c *Client) putRequest(key string, value []byte, o putOptions) (*pb.PutRequ
 	if err != nil {
 		return nil, err
 	}
-	encoded, err := c.codec.encode(string(stored), value)
+	encoded, err := c.codec.encode(stored, value)
 	if err != nil {
 		return nil, err
 	}

@@ -37,10 +37,10 @@ func (c *codec) plain() bool { return c.ring == nil && !c.compress }
 
 // encode returns what is stored for value under the key as stored. The result
 // may share memory with value.
-func (c *codec) encode(storedKey string, value []byte) ([]byte, error) {
+func (c *codec) encode(storedKey, value []byte) ([]byte, error) {
 	switch {
 	case c.ring != nil:
-		return c.envelope.Seal(c.ring.Primary(), storedKey, value)
+		return c.envelope.Seal(c.ring.Primary(), string(storedKey), value)
 	case c.compress:
 		return c.envelope.Compress(value)
 	default:
@@ -51,7 +51,7 @@ func (c *codec) encode(storedKey string, value []byte) ([]byte, error) {
 // decode returns the value of what is stored. It may overwrite stored and
 // return a part of it. The result is never nil without an error, so that an
 // empty value can be told from a missing one.
-func (c *codec) decode(storedKey string, stored []byte) ([]byte, error) {
+func (c *codec) decode(storedKey, stored []byte) ([]byte, error) {
 	value := stored
 	var err error
 	switch {
@@ -60,7 +60,7 @@ func (c *codec) decode(storedKey string, stored []byte) ([]byte, error) {
 		if suite, serr := envelope.SuiteOf(stored); serr == nil && suite == envelope.NoSuite {
 			return nil, ErrNotEncrypted
 		}
-		value, err = c.envelope.Open(c.ring, storedKey, stored)
+		value, err = c.envelope.Open(c.ring, string(storedKey), stored)
 	case c.compress:
 		value, err = c.envelope.Decompress(stored)
 	}

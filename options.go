@@ -31,6 +31,9 @@ type putOptions struct {
 }
 
 func putOptionsOf(opts []PutOption) putOptions {
+	if len(opts) == 0 {
+		return putOptions{} // the common case; below, o is moved to the heap
+	}
 	var o putOptions
 	for _, opt := range opts {
 		opt.applyPut(&o)
@@ -45,6 +48,9 @@ type getOptions struct {
 }
 
 func getOptionsOf(opts []GetOption) (getOptions, error) {
+	if len(opts) == 0 {
+		return getOptions{}, nil // the common case; below, o is moved to the heap
+	}
 	var o getOptions
 	for _, opt := range opts {
 		opt.applyGet(&o)

@@ -3,14 +3,15 @@ package integration
 import (
 	"context"
 	"fmt"
+	"slices"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 
 	"github.com/blueprint-go/etcd"
-	"github.com/blueprint-go/etcd/etcdtest"
 )
 
 // side is one of the two clients that a benchmark compares.
@@ -23,11 +24,11 @@ type side struct {
 
 // sides returns both clients of one server, with n keys of 100 B to list.
 func sides(b *testing.B, n int) []side {
-	srv := etcdtest.New(b)
-	raw, err := clientv3.New(clientv3.Config{Endpoints: srv.Endpoints(), Logger: zap.NewNop()})
+	endpoints := serverProcess(b)
+	raw, err := clientv3.New(clientv3.Config{Endpoints: endpoints, Logger: zap.NewNop()})
 	require.NoError(b, err)
 	b.Cleanup(func() { require.NoError(b, raw.Close()) })
-	client, err := etcd.NewClient(etcd.DefaultConfig().WithEndpoints(srv.Endpoints()...))
+	client, err := etcd.NewClient(etcd.DefaultConfig().WithEndpoints(endpoints...))
 	require.NoError(b, err)
 	b.Cleanup(func() { require.NoError(b, client.Close()) })
 	for i := range n {
@@ -80,7 +81,7 @@ func BenchmarkPaired(b *testing.B) {
 		b.Run("get/"+s.name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				require.NoError(b, s.get(ctx, "/bench/put"))
+				require.NoError(b, s.get(ctx, "/list/0000"))
 			}
 		})
 		b.Run("list/"+s.name, func(b *testing.B) {
@@ -88,6 +89,46 @@ func BenchmarkPaired(b *testing.B) {
 			for b.Loop() {
 				require.NoError(b, s.list(ctx, "/list/"))
 			}
+		})
+	}
+}
+
+// BenchmarkRatio compares the latency of one caller: in each round both clients
+// make the same operations in turn, one by one, so that whatever else the machine
+// does falls on both. It reports the median of the rounds' ratios (etcd divided
+// by clientv3; below 1 this package is faster) with the quartiles around it.
+func BenchmarkRatio(b *testing.B) {
+	sides := sides(b, 100)
+	ctx := context.Background()
+	value := make([]byte, 100)
+	operations := []struct {
+		name string
+		call func(s side) error
+	}{
+		{"put", func(s side) error { return s.put(ctx, "/bench/put", value) }},
+		{"get", func(s side) error { return s.get(ctx, "/list/0000") }},
+		{"list", func(s side) error { return s.list(ctx, "/list/") }},
+	}
+	const turns = 200
+	for _, op := range operations {
+		b.Run(op.name, func(b *testing.B) {
+			var ratios []float64
+			for b.Loop() {
+				var spent [2]time.Duration
+				for i := range turns {
+					for j := range sides {
+						j = (i + j) % 2 // neither always goes first
+						began := time.Now()
+						require.NoError(b, op.call(sides[j]))
+						spent[j] += time.Since(began)
+					}
+				}
+				ratios = append(ratios, float64(spent[1])/float64(spent[0]))
+			}
+			slices.Sort(ratios)
+			b.ReportMetric(ratios[len(ratios)/4], "ratio-q1")
+			b.ReportMetric(ratios[len(ratios)/2], "ratio-median")
+			b.ReportMetric(ratios[len(ratios)*3/4], "ratio-q3")
 		})
 	}
 }
