@@ -18,7 +18,7 @@ func (c *Codec) Compress(value []byte) ([]byte, error) {
 	if c.compresses(len(value)) {
 		packed := borrow()
 		defer packed.release()
-		packed.b = header{compression: compressionZstd}.append(packed.b)
+		packed.b = header{compression: compressionZstd}.append(packed.b, KeyID{})
 		packed.b = appendCompressed(packed.b, value)
 		if worthIt(len(packed.b), len(value)) {
 			return append(make([]byte, 0, len(packed.b)), packed.b...), nil
@@ -28,7 +28,7 @@ func (c *Codec) Compress(value []byte) ([]byte, error) {
 		return value, nil
 	}
 	out := make([]byte, 0, prefixSize+len(value))
-	return append(header{}.append(out), value...), nil
+	return append(header{}.append(out, KeyID{}), value...), nil
 }
 
 // Decompress undoes [Codec.Compress]: it decodes suite 00, and returns a value without the magic and an encrypted one

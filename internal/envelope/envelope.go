@@ -135,24 +135,30 @@ func SuiteOf(stored []byte) (Suite, error) {
 // values, for suite 00, and where the header does not parse. Nothing is authenticated by it.
 func KeyIDOf(stored []byte) (KeyID, bool) {
 	h, err := parseHeader(stored)
-	return h.id, err == nil && h.suite != NoSuite
+	if err != nil || h.suite == NoSuite {
+		return KeyID{}, false
+	}
+	return keyIDIn(stored), true
 }
 
+// header is what the bytes before the key id say.
 type header struct {
 	suite       Suite
 	compression byte
-	id          KeyID // zero in suite 00
 }
 
-// append writes the header: 24 bytes, or 8 in suite 00.
-func (h header) append(dst []byte) []byte {
+// append writes the header: 24 bytes, or 8 in suite 00, which has no id.
+func (h header) append(dst []byte, id KeyID) []byte {
 	dst = append(dst, magic...)
 	dst = append(dst, version, byte(h.suite), h.compression, 0)
 	if h.suite == NoSuite {
 		return dst
 	}
-	return append(dst, h.id[:]...)
+	return append(dst, id[:]...)
 }
+
+// keyIDIn returns the id in a value whose header parsed and is not of suite 00.
+func keyIDIn(stored []byte) KeyID { return KeyID(stored[prefixSize:headerSize]) }
 
 // parseHeader makes every check that needs no key, in the format's order: a byte this version does not know is
 // reported as such even where the value is cut short behind it.
@@ -160,34 +166,36 @@ func parseHeader(stored []byte) (header, error) {
 	if !IsEnvelope(stored) {
 		return header{}, ErrNotEncrypted
 	}
-	if err := checkPrefix(stored[:min(len(stored), prefixSize)]); err != nil {
-		return header{}, err
-	}
 	if len(stored) < prefixSize {
-		return header{}, ErrCorrupt
+		return header{}, checkPrefix(stored, ErrCorrupt)
 	}
 	h := header{suite: Suite(stored[suiteAt]), compression: stored[flagsAt]}
+	if stored[versionAt] != version || stored[reservedAt] != 0 || !h.suite.known() || h.compression > compressionZstd {
+		return header{}, checkPrefix(stored, ErrUnsupportedFormat)
+	}
 	if len(stored) < Overhead(h.suite) {
 		return header{}, ErrCorrupt
-	}
-	if h.suite != NoSuite {
-		h.id = KeyID(stored[prefixSize:headerSize])
 	}
 	return h, nil
 }
 
-// checkPrefix checks as much of the bytes between magic and key id as is there.
-func checkPrefix(prefix []byte) error {
-	known := [prefixSize]func(b byte) bool{
-		versionAt:  func(b byte) bool { return b == version },
-		suiteAt:    func(b byte) bool { return Suite(b).known() },
-		flagsAt:    func(b byte) bool { return b <= compressionZstd },
-		reservedAt: func(b byte) bool { return b == 0 },
-	}
-	for at := versionAt; at < len(prefix); at++ {
-		if !known[at](prefix[at]) {
-			return fmt.Errorf("%w: byte %d is %#02x", ErrUnsupportedFormat, at, prefix[at])
+// checkPrefix names the first byte behind the magic that version 1 does not know, or returns otherwise.
+func checkPrefix(stored []byte, otherwise error) error {
+	for at, b := range stored[:min(len(stored), prefixSize)] {
+		known := true
+		switch at {
+		case versionAt:
+			known = b == version
+		case suiteAt:
+			known = Suite(b).known()
+		case flagsAt:
+			known = b <= compressionZstd
+		case reservedAt:
+			known = b == 0
+		}
+		if !known {
+			return fmt.Errorf("%w: byte %d is %#02x", ErrUnsupportedFormat, at, b)
 		}
 	}
-	return nil
+	return otherwise
 }

@@ -21,7 +21,7 @@ func (c *Codec) SealFixed(gcm GCMSeal, material []byte, s Suite, etcdKey string,
 	if err != nil {
 		return nil, err
 	}
-	head := header{suite: s, compression: flags, id: d.id}.append(nil)
+	head := header{suite: s, compression: flags}.append(nil, d.id)
 	ad := c.associatedData(nil, head, etcdKey)
 	key, gcmNonce := d.gcm, nonce
 	if s == XAES256GCM {
@@ -91,5 +91,6 @@ func Reencode(stored []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return h.append(nil), nil
+	id, _ := KeyIDOf(stored)
+	return h.append(nil, id), nil
 }

@@ -27,9 +27,10 @@ func (c *Codec) Open(r *Ring, etcdKey string, stored []byte) ([]byte, error) {
 }
 
 func (c *Codec) decrypt(r *Ring, h header, etcdKey string, stored []byte) ([]byte, error) {
-	k := r.Lookup(h.id)
+	id := keyIDIn(stored)
+	k := r.Lookup(id)
 	if k == nil {
-		return nil, fmt.Errorf("%w: %s", ErrUnknownKey, h.id)
+		return nil, fmt.Errorf("%w: %s", ErrUnknownKey, id)
 	}
 	secrets := k.secrets()
 	if (h.suite == ExternalAEAD) != (secrets.external != nil) {
@@ -39,12 +40,16 @@ func (c *Codec) decrypt(r *Ring, h header, etcdKey string, stored []byte) ([]byt
 		return c.decryptExternal(secrets.external, etcdKey, stored)
 	}
 	ad := borrow()
-	defer ad.release()
 	ad.b = c.associatedData(ad.b, stored[:headerSize], etcdKey)
+	var payload []byte
+	var err error
 	if h.suite == AES256GCM {
-		return secrets.gcm.opener.open(stored[headerSize:], ad.b)
+		payload, err = secrets.gcm.opener.open(stored[headerSize:], ad.b)
+	} else {
+		payload, err = secrets.xaes.open(stored[headerSize:], ad.b)
 	}
-	return secrets.xaes.open(stored[headerSize:], ad.b)
+	ad.release()
+	return payload, err
 }
 
 func (c *Codec) decryptExternal(aead AEAD, etcdKey string, stored []byte) ([]byte, error) {

@@ -17,7 +17,7 @@ func (c *Codec) Seal(k *Key, etcdKey string, value []byte) ([]byte, error) {
 	if uint64(len(value)) > maxGCM {
 		return nil, ErrValueTooLarge
 	}
-	h := header{suite: k.suite, id: k.id}
+	h := header{suite: k.suite}
 	if !c.compresses(len(value)) {
 		return c.seal(k, h, etcdKey, value)
 	}
@@ -38,7 +38,7 @@ func (c *Codec) seal(k *Key, h header, etcdKey string, payload []byte) ([]byte, 
 		if err != nil {
 			return nil, ErrInvalidKey
 		}
-		out := h.append(make([]byte, 0, Overhead(h.suite)+len(payload)))
+		out := h.append(make([]byte, 0, Overhead(h.suite)+len(payload)), k.id)
 		out = append(out, sealer.salt[:]...)
 		ad := borrow()
 		ad.b = c.associatedData(ad.b, out[:headerSize], etcdKey)
@@ -46,24 +46,24 @@ func (c *Codec) seal(k *Key, h header, etcdKey string, payload []byte) ([]byte, 
 		ad.release()
 		return out, nil
 	case AES256GCM:
-		out := h.append(make([]byte, 0, Overhead(h.suite)+len(payload)))
+		out := h.append(make([]byte, 0, Overhead(h.suite)+len(payload)), k.id)
 		ad := borrow()
 		ad.b = c.associatedData(ad.b, out, etcdKey)
 		out = secrets.gcm.sealer.Seal(out, nil, payload, ad.b)
 		ad.release()
 		return out, nil
 	default:
-		return c.sealExternal(secrets.external, h, etcdKey, payload)
+		return c.sealExternal(k, h, etcdKey, payload)
 	}
 }
 
 // sealExternal lends the foreign AEAD no pooled associated data: one that keeps it, against the rules, must not see it
 // change.
-func (c *Codec) sealExternal(aead AEAD, h header, etcdKey string, payload []byte) ([]byte, error) {
-	head := h.append(make([]byte, 0, headerSize))
-	sealed, err := aead.Encrypt(payload, c.associatedData(nil, head, etcdKey))
+func (c *Codec) sealExternal(k *Key, h header, etcdKey string, payload []byte) ([]byte, error) {
+	head := h.append(make([]byte, 0, headerSize), k.id)
+	sealed, err := k.secrets().external.Encrypt(payload, c.associatedData(nil, head, etcdKey))
 	if err != nil {
-		return nil, fmt.Errorf("envelope: external AEAD of key %s: %w", h.id, err)
+		return nil, fmt.Errorf("envelope: external AEAD of key %s: %w", k.id, err)
 	}
 	out := make([]byte, 0, headerSize+len(sealed))
 	return append(append(out, head...), sealed...), nil
