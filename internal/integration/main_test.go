@@ -1,8 +1,10 @@
 package integration
 
 import (
+	"context"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
@@ -36,4 +38,15 @@ func client(t testing.TB, cfg *etcd.Config) *etcd.Client {
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, c.Close()) })
 	return c
+}
+
+// prefix is one for the keys of one test.
+func prefix(t testing.TB) string { return "/" + t.Name() + "/" }
+
+// within returns a context that ends after d, and with the test.
+func within(t testing.TB, d time.Duration) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	t.Cleanup(cancel)
+	return ctx
 }
