@@ -85,7 +85,7 @@ func (c *Client) GetMultiple(ctx context.Context, keys []string) (map[string][]b
 }
 
 // bulkOps returns an operation for each distinct key.
-func (c *Client) bulkOps(op string, keys []string, make func(stored []byte) *pb.RequestOp) ([]*pb.RequestOp, error) {
+func (c *Client) bulkOps(op string, keys []string, opFor func(stored []byte) *pb.RequestOp) ([]*pb.RequestOp, error) {
 	var ops []*pb.RequestOp
 	seen := map[string]bool{}
 	for _, key := range keys {
@@ -97,7 +97,7 @@ func (c *Client) bulkOps(op string, keys []string, make func(stored []byte) *pb.
 		if err != nil {
 			return nil, fail(op, key, err)
 		}
-		ops = append(ops, make(stored))
+		ops = append(ops, opFor(stored))
 	}
 	return ops, nil
 }

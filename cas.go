@@ -2,6 +2,7 @@ package etcd
 
 import (
 	"context"
+	"fmt"
 )
 
 // CompareAndSwap stores new under key if its value is old, and reports whether
@@ -22,7 +23,11 @@ func (c *Client) CompareAndSwap(ctx context.Context, key string, old, new []byte
 // the key must not exist. Unlike a comparison of values it also notices that a
 // key was changed and changed back.
 func (c *Client) CompareAndSwapRevision(ctx context.Context, key string, revision int64, new []byte, opts ...PutOption) (bool, error) {
-	return c.swap(ctx, "compare and swap", key, ModRevision(key).Equal(revision), OpPut(key, new, opts...))
+	const op = "compare and swap"
+	if revision < 0 {
+		return false, fail(op, key, fmt.Errorf("%w: negative revision", ErrInvalidArgument))
+	}
+	return c.swap(ctx, op, key, ModRevision(key).Equal(revision), OpPut(key, new, opts...))
 }
 
 // CompareAndDelete deletes key if its value is old, and reports whether it did.
@@ -32,9 +37,14 @@ func (c *Client) CompareAndDelete(ctx context.Context, key string, old []byte) (
 }
 
 // CompareAndDeleteRevision deletes key if its mod revision is revision, and
-// reports whether it did, in one round trip.
+// reports whether it did, in one round trip. Revision 0 is refused: it is that of
+// a key which does not exist.
 func (c *Client) CompareAndDeleteRevision(ctx context.Context, key string, revision int64) (bool, error) {
-	return c.swap(ctx, "compare and delete", key, ModRevision(key).Equal(revision), OpDelete(key))
+	const op = "compare and delete"
+	if revision <= 0 {
+		return false, fail(op, key, fmt.Errorf("%w: revision %d", ErrInvalidArgument, revision))
+	}
+	return c.swap(ctx, op, key, ModRevision(key).Equal(revision), OpDelete(key))
 }
 
 func (c *Client) swap(ctx context.Context, op, key string, cond Condition, then Op) (bool, error) {
@@ -51,38 +61,44 @@ func (c *Client) swap(ctx context.Context, op, key string, cond Condition, then 
 // nothing is written and Update returns it; when f returns a nil value, the key
 // is deleted. The key keeps its lease.
 //
-// It takes two round trips, and one more for each concurrent change. It ends with
-// [ErrConflict] when the key still keeps changing at the deadline. A lost answer
-// is reported (see [MaybeApplied]) and never answered by applying f twice.
+// It takes two round trips, and one or two more for each concurrent change. It
+// ends with [ErrConflict] when the key still keeps changing at the deadline. A
+// lost answer is reported (see [MaybeApplied]) and never answered by applying f
+// twice.
 func (c *Client) Update(ctx context.Context, key string, f func(old []byte) ([]byte, error)) error {
 	const op = "update"
-	return c.withDeadline(ctx, op, key, func(ctx context.Context) error {
-		res, err := c.commit(ctx, op, key, c.Txn().Then(OpGet(key)))
-		for n := 1; err == nil; n++ {
-			if res.Results[0].Err != nil {
-				return answered(op, key, res.Results[0].Err)
-			}
-			current, exists := res.KV(key)
-			value, ferr := f(current.Value)
-			if ferr != nil {
-				return ferr
-			}
-			if !exists && value == nil {
-				return nil
-			}
-			res, err = c.commit(ctx, op, key, c.Txn().
-				If(ModRevision(key).Equal(current.ModRevision)).
-				Then(updateOp(key, value, exists)).
-				Else(OpGet(key)))
-			if err != nil || res.Succeeded {
-				return err
-			}
-			if !pause(ctx, c.closing, backoff(n)) {
-				return &Error{Op: op, Key: key, Sent: true, Err: withKind(ErrConflict, context.Cause(ctx))}
-			}
+	if f == nil {
+		return fail(op, key, fmt.Errorf("%w: nil function", ErrInvalidArgument))
+	}
+	return c.settle(ctx, op, key, func(ctx context.Context) (bool, error) {
+		found, err := c.commit(ctx, op, key, c.Txn().Then(OpGet(key)))
+		for n := 0; err == nil && found != nil && n < triesPerRound; n++ {
+			found, err = c.tryUpdate(ctx, key, found, f)
 		}
-		return err
+		return found == nil, err
 	})
+}
+
+// tryUpdate applies f if the key still is as it was found. If not, it returns
+// how the key is found now, and nil in all other cases.
+func (c *Client) tryUpdate(ctx context.Context, key string, found *TxnResult, f func([]byte) ([]byte, error)) (*TxnResult, error) {
+	const op = "update"
+	if err := found.Results[0].Err; err != nil {
+		return nil, answered(op, key, err)
+	}
+	current, exists := found.KV(key)
+	value, err := f(current.Value)
+	if err != nil || !exists && value == nil {
+		return nil, err
+	}
+	res, err := c.commit(ctx, op, key, c.Txn().
+		If(ModRevision(key).Equal(current.ModRevision)).
+		Then(updateOp(key, value, exists)).
+		Else(OpGet(key)))
+	if err != nil || res.Succeeded {
+		return nil, err
+	}
+	return res, nil
 }
 
 func updateOp(key string, value []byte, exists bool) Op {
@@ -94,4 +110,30 @@ func updateOp(key string, value []byte, exists bool) Op {
 	default:
 		return OpPut(key, value)
 	}
+}
+
+// triesPerRound is how often an optimistic write is tried between two pauses:
+// once with what was read, and once with what the answer to the first try holds.
+const triesPerRound = 2
+
+// settle runs round until it reports that the matter is settled or fails, all
+// under one deadline. Those who compete for a key spread out by pausing between
+// the rounds. A round begins by reading: what was read before a pause would be
+// out of date after it, and a slow competitor would lose to a fast one for ever.
+func (c *Client) settle(ctx context.Context, op, key string, round func(context.Context) (bool, error)) error {
+	return c.withDeadline(ctx, op, key, func(ctx context.Context) error {
+		for n := 1; ; n++ {
+			settled, err := round(ctx)
+			if settled || err != nil {
+				return err
+			}
+			switch {
+			case pause(ctx, c.closing, backoff(n)):
+			case c.isClosed():
+				return answered(op, key, ErrClosed)
+			default:
+				return answered(op, key, withKind(ErrConflict, context.Cause(ctx)))
+			}
+		}
+	})
 }

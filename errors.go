@@ -66,8 +66,9 @@ var (
 	// taken. [Client.PutIfNotExists] reports the same with a false instead.
 	ErrKeyExists = errors.New("key exists")
 
-	// ErrConflict is returned by [Client.Update] when a key kept changing
-	// underneath for as long as the retries lasted.
+	// ErrConflict is returned by [Client.Update] and [Client.MoveKey], and by
+	// conditions on encrypted or compressed values, when a key kept changing
+	// underneath until the deadline. Nothing was changed.
 	ErrConflict = errors.New("conflict with a concurrent change")
 
 	// ErrCompacted is returned when a revision is older than the oldest one

@@ -105,8 +105,11 @@ func (c *Client) Delete(ctx context.Context, key string) (int64, error) {
 }
 
 func (c *Client) deleteRange(ctx context.Context, op, key string, r keyRange) (int64, error) {
-	resp, err := do(ctx, c, request{op: op, key: key, write: true}, c.rpc.delete,
-		&pb.DeleteRangeRequest{Key: r.start, RangeEnd: r.end})
+	req := &pb.DeleteRangeRequest{Key: r.start, RangeEnd: r.end}
+	if err := c.checkSize(req); err != nil {
+		return 0, fail(op, key, err)
+	}
+	resp, err := do(ctx, c, request{op: op, key: key, write: true}, c.rpc.delete, req)
 	if err != nil {
 		return 0, err
 	}
@@ -126,35 +129,56 @@ func (c *Client) PutIfNotExists(ctx context.Context, key string, value []byte, o
 
 // MoveKey renames a key, value and lease with it, atomically: other clients see
 // either the old key or the new one. The value is encrypted anew for its new
-// place. It takes two round trips, more while the key keeps changing.
+// place. It takes two round trips, more while the keys keep changing.
 //
-// It fails with [ErrKeyNotFound] when from does not exist and with
-// [ErrKeyExists] when to does; nothing is changed then.
+// It fails with [ErrKeyNotFound] when from does not exist, with [ErrKeyExists]
+// when to does, and with [ErrConflict] when the keys still keep changing at the
+// deadline; nothing is changed then.
 func (c *Client) MoveKey(ctx context.Context, from, to string) error {
 	const op = "move"
 	if from == to {
 		return fail(op, from, errors.Join(ErrInvalidArgument, ErrKeyExists))
 	}
-	return c.withDeadline(ctx, op, from, func(ctx context.Context) error {
-		kv, err := c.getKV(ctx, op, from, nil)
-		for err == nil {
-			var res *TxnResult
-			res, err = c.commit(ctx, op, from, c.Txn().
-				If(ModRevision(from).Equal(kv.ModRevision), Missing(to)).
-				Then(OpPut(to, kv.Value, WithLease(kv.Lease)), OpDelete(from)).
-				Else(OpGet(from), OpGet(to)))
-			if err != nil || res.Succeeded {
-				return err
-			}
-			source, target := res.Results[0].KVs, res.Results[1].KVs
-			switch {
-			case len(source) == 0:
-				return &Error{Op: op, Key: from, Sent: true, Err: ErrKeyNotFound}
-			case len(target) > 0:
-				return &Error{Op: op, Key: to, Sent: true, Err: ErrKeyExists}
-			}
-			kv = source[0]
+	if _, err := c.stored(to); err != nil {
+		return fail(op, to, err)
+	}
+	return c.settle(ctx, op, from, func(ctx context.Context) (bool, error) {
+		found, err := c.commit(ctx, op, from, c.Txn().Then(moveReads(from, to)...))
+		for n := 0; err == nil && found != nil && n < triesPerRound; n++ {
+			found, err = c.tryMove(ctx, from, to, found)
 		}
-		return err
+		return found == nil, err
 	})
+}
+
+// moveReads reads what a move has to know: all of the source, and whether the
+// destination exists.
+func moveReads(from, to string) []Op {
+	exists := OpGet(to)
+	exists.keysOnly = true
+	return []Op{OpGet(from), exists}
+}
+
+// tryMove moves a key if it still is as it was found. If not, it returns how it
+// is found now, and nil in all other cases.
+func (c *Client) tryMove(ctx context.Context, from, to string, found *TxnResult) (*TxnResult, error) {
+	const op = "move"
+	source, target := found.Results[0], found.Results[1]
+	switch {
+	case source.Count == 0:
+		return nil, answered(op, from, ErrKeyNotFound)
+	case target.Count > 0:
+		return nil, answered(op, to, ErrKeyExists)
+	case source.Err != nil:
+		return nil, answered(op, from, source.Err)
+	}
+	kv := source.KVs[0]
+	res, err := c.commit(ctx, op, from, c.Txn().
+		If(ModRevision(from).Equal(kv.ModRevision), Missing(to)).
+		Then(OpPut(to, kv.Value, WithLease(kv.Lease)), OpDelete(from)).
+		Else(moveReads(from, to)...))
+	if err != nil || res.Succeeded {
+		return nil, err
+	}
+	return res, nil
 }

@@ -1,9 +1,11 @@
 package etcd
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
+	"math"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -61,7 +63,8 @@ type LeaseStatus struct {
 	TTL time.Duration
 	// GrantedTTL is the time that a renewal gives.
 	GrantedTTL time.Duration
-	// Keys are the keys attached to it, without the namespace.
+	// Keys are the keys attached to it, without the namespace. Those outside the
+	// namespace are left out.
 	Keys []string
 }
 
@@ -79,10 +82,12 @@ func (c *Client) TimeToLive(ctx context.Context, id LeaseID) (LeaseStatus, error
 	out := LeaseStatus{
 		TTL:        time.Duration(resp.TTL) * time.Second,
 		GrantedTTL: time.Duration(resp.GrantedTTL) * time.Second,
-		Keys:       make([]string, len(resp.Keys)),
+		Keys:       make([]string, 0, len(resp.Keys)),
 	}
-	for i, key := range resp.Keys {
-		out.Keys[i] = c.visible(key)
+	for _, key := range resp.Keys {
+		if bytes.HasPrefix(key, []byte(c.cfg.Namespace)) {
+			out.Keys = append(out.Keys, c.visible(key))
+		}
 	}
 	return out, nil
 }
@@ -104,7 +109,11 @@ func (c *Client) PutWithTTL(ctx context.Context, key string, value []byte, ttl t
 		return 0, fail(op, key, err)
 	}
 	// Before the lease, so that what would be refused leaves none behind.
-	if _, err := c.putRequest(key, value, putOptions{}); err != nil {
+	req, err := c.putRequest(key, value, putOptions{lease: math.MaxInt64})
+	if err == nil {
+		err = c.checkSize(req)
+	}
+	if err != nil {
 		return 0, fail(op, key, err)
 	}
 	var id LeaseID
@@ -112,7 +121,8 @@ func (c *Client) PutWithTTL(ctx context.Context, key string, value []byte, ttl t
 		if id, err = c.grant(ctx, seconds); err != nil {
 			return err
 		}
-		_, err = c.put(ctx, op, key, value, putOptions{lease: id})
+		req.Lease = int64(id)
+		_, err = do(ctx, c, request{op: op, key: key, write: true}, c.rpc.put, req)
 		if err != nil && !MaybeApplied(err) {
 			err = errors.Join(err, c.RevokeLease(ctx, id))
 		}

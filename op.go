@@ -73,6 +73,9 @@ func (c *Client) keys(key string, prefix bool) (keyRange, error) {
 
 // requestOp converts an operation.
 func (c *Client) requestOp(op Op) (*pb.RequestOp, error) {
+	if op.kind == opNone {
+		return nil, fmt.Errorf("%w: zero operation", ErrInvalidArgument)
+	}
 	keys, err := c.keys(op.key, op.prefix)
 	if err != nil {
 		return nil, err
@@ -89,14 +92,12 @@ func (c *Client) requestOp(op Op) (*pb.RequestOp, error) {
 		req := o.rangeRequest(keys)
 		req.KeysOnly = op.keysOnly
 		return &pb.RequestOp{Request: &pb.RequestOp_RequestRange{RequestRange: req}}, nil
-	case opDelete:
+	default: // opDelete
 		if op.prefix && op.key == "" && !op.delete.allKeys {
 			return nil, ErrEmptyPrefix
 		}
 		req := &pb.DeleteRangeRequest{Key: keys.start, RangeEnd: keys.end}
 		return &pb.RequestOp{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: req}}, nil
-	default:
-		return nil, fmt.Errorf("%w: zero operation", ErrInvalidArgument)
 	}
 }
 

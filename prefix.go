@@ -99,7 +99,9 @@ func (c *Client) GetRange(ctx context.Context, start, end string, opts ...GetOpt
 
 // rangeOf returns the range from start up to end.
 func (c *Client) rangeOf(start, end string) (keyRange, error) {
-	if end != "" && end <= start {
+	// No key is before "\x00", and as an end the server would take it for "to the
+	// end of all keys".
+	if end != "" && (end <= start || end == "\x00") {
 		return keyRange{}, fmt.Errorf("%w: range ends at %q, before it starts", ErrInvalidArgument, end)
 	}
 	all, err := c.prefixRange("") // also bounds an open end to the namespace

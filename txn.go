@@ -1,7 +1,6 @@
 package etcd
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 
@@ -47,7 +46,9 @@ func (t *Txn) Else(ops ...Op) *Txn {
 // values are read and compared here, and the transaction is bound to the mod
 // revisions that were read. If one of them has changed meanwhile, the answer
 // holds the new values and it is tried again. The outcome is the same as if the
-// server had compared.
+// server had compared. It fails with [ErrConflict] when the values still keep
+// changing at the deadline. If such a transaction has conditions of both kinds,
+// those on values count towards the limit of the operations as well.
 //
 // It fails with [ErrTooManyOps] above [Config.MaxTxnOps] operations or
 // conditions, with [ErrDuplicateKey] when a branch writes a key twice, and with
@@ -76,9 +77,12 @@ func (c *Client) commit(ctx context.Context, op, key string, t *Txn) (*TxnResult
 	}
 	r := request{op: op, key: key, write: wire.writes}
 	if len(wire.values) > 0 {
+		if err := c.checkGuarded(wire); err != nil {
+			return nil, fail(op, key, err)
+		}
 		return c.commitGuarded(ctx, r, wire)
 	}
-	resp, err := c.sendTxn(ctx, r, wire.request(true))
+	resp, err := c.sendTxn(ctx, r, wire.request())
 	if err != nil {
 		return nil, err
 	}
@@ -99,6 +103,7 @@ type wireTxn struct {
 	source   *Txn
 	compares []*pb.Compare
 	values   []Condition
+	reads    []*pb.RequestOp // of the keys of values, in that order
 	then     []*pb.RequestOp
 	els      []*pb.RequestOp
 	writes   bool
@@ -111,10 +116,12 @@ func (c *Client) wireTxn(t *Txn) (*wireTxn, error) {
 	}
 	for _, cond := range t.conditions {
 		if cond.target == pb.Compare_VALUE && !c.codec.plain() {
-			if _, err := c.stored(cond.key); err != nil {
+			stored, err := c.stored(cond.key)
+			if err != nil {
 				return nil, err
 			}
 			w.values = append(w.values, cond)
+			w.reads = append(w.reads, &pb.RequestOp{Request: &pb.RequestOp_RequestRange{RequestRange: &pb.RangeRequest{Key: stored}}})
 			continue
 		}
 		compare, err := c.compare(cond)
@@ -130,12 +137,8 @@ func (c *Client) wireTxn(t *Txn) (*wireTxn, error) {
 	return w, err
 }
 
-// request returns the transaction; valuesHold is whether the conditions on
-// values hold that are not part of it.
-func (w *wireTxn) request(valuesHold bool) *pb.TxnRequest {
-	if !valuesHold {
-		return &pb.TxnRequest{Success: w.els}
-	}
+// request returns the transaction without its conditions on values.
+func (w *wireTxn) request() *pb.TxnRequest {
 	return &pb.TxnRequest{Compare: w.compares, Success: w.then, Failure: w.els}
 }
 
@@ -145,80 +148,6 @@ func (w *wireTxn) ops(succeeded bool) []Op {
 		return w.source.then
 	}
 	return w.source.els
-}
-
-// commitGuarded commits a transaction with conditions on values that only this
-// client can compare. The outer transaction holds the values still (by mod
-// revision) while the inner one, with all else that was asked for, is decided.
-func (c *Client) commitGuarded(ctx context.Context, r request, w *wireTxn) (*TxnResult, error) {
-	var result *TxnResult
-	err := c.withDeadline(ctx, r.op, r.key, func(ctx context.Context) error {
-		reads := make([]*pb.RequestOp, len(w.values))
-		for i, cond := range w.values {
-			stored, err := c.stored(cond.key)
-			if err != nil {
-				return fail(r.op, r.key, err)
-			}
-			reads[i] = &pb.RequestOp{Request: &pb.RequestOp_RequestRange{RequestRange: &pb.RangeRequest{Key: stored}}}
-		}
-		resp, err := c.sendTxn(ctx, request{op: r.op, key: r.key}, &pb.TxnRequest{Success: reads})
-		for n := 1; err == nil; n++ {
-			guards, hold, derr := c.decide(w.values, resp.Responses)
-			if derr != nil {
-				return &Error{Op: r.op, Key: r.key, Sent: true, Err: derr}
-			}
-			inner := w.request(hold)
-			resp, err = c.sendTxn(ctx, r, &pb.TxnRequest{
-				Compare: guards,
-				Success: []*pb.RequestOp{{Request: &pb.RequestOp_RequestTxn{RequestTxn: inner}}},
-				Failure: reads,
-			})
-			if err != nil {
-				return err
-			}
-			if resp.Succeeded {
-				got := resp.Responses[0].GetResponseTxn()
-				got.Header = resp.Header
-				got.Succeeded = got.Succeeded && hold
-				result = c.txnResult(got, w.ops(got.Succeeded))
-				return nil
-			}
-			if n > 1 && !pause(ctx, c.closing, backoff(n-1)) {
-				return &Error{Op: r.op, Key: r.key, Sent: true, Err: withKind(ErrConflict, context.Cause(ctx))}
-			}
-		}
-		return err
-	})
-	return result, err
-}
-
-// decide compares the values that were read with the conditions. The guards are
-// true for as long as the outcome is.
-func (c *Client) decide(conds []Condition, reads []*pb.ResponseOp) (guards []*pb.Compare, hold bool, err error) {
-	hold = true
-	guards = make([]*pb.Compare, len(conds))
-	for i, cond := range conds {
-		stored, err := c.stored(cond.key)
-		if err != nil {
-			return nil, false, err
-		}
-		guard := &pb.Compare{Key: stored, Target: pb.Compare_MOD, Result: pb.Compare_EQUAL}
-		guards[i] = guard
-		kvs := reads[i].GetResponseRange().GetKvs()
-		if len(kvs) == 0 {
-			// As on the server: no condition on the value of a missing key holds.
-			guard.TargetUnion = &pb.Compare_ModRevision{}
-			hold = false
-			continue
-		}
-		guard.TargetUnion = &pb.Compare_ModRevision{ModRevision: kvs[0].ModRevision}
-		kv, err := c.keyValue(kvs[0], false)
-		if err != nil {
-			return nil, false, err
-		}
-		hold = hold && cond.holds(bytes.Compare(kv.Value, cond.value))
-	}
-	return guards, hold, nil
 }
 
 // TxnResult is the outcome of a committed transaction.
