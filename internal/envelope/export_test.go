@@ -94,3 +94,14 @@ func Reencode(stored []byte) ([]byte, error) {
 	id, _ := KeyIDOf(stored)
 	return h.append(nil, id), nil
 }
+
+// CMACSubkeys returns K1 and K2 of CMAC (NIST SP 800-38B, 6.1). XAES-256-GCM needs only the first.
+func CMACSubkeys(key []byte) (k1, k2 [16]byte, err error) {
+	x, err := newXAES(key)
+	if err != nil {
+		return k1, k2, err
+	}
+	k2 = x.k1
+	double(&k2)
+	return x.k1, k2, nil
+}
