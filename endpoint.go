@@ -63,6 +63,9 @@ func (e *endpoint) parse() error {
 		return errors.New("holds a user name; set Username and Password instead")
 	case strings.Contains(e.raw, "://"):
 		return e.parseURL()
+	case strings.Contains(e.raw, "%"):
+		// clientv3 takes the endpoint for a part of a URL.
+		return errors.New("an IPv6 zone needs the form http://[address%25zone]:port")
 	default:
 		return e.parseHostPort(e.raw)
 	}

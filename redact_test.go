@@ -1,0 +1,160 @@
+package etcd_test
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"encoding/hex"
+	"encoding/json"
+	"encoding/xml"
+	"fmt"
+	"log/slog"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/blueprint-go/etcd"
+)
+
+type holder struct{ C etcd.Config }
+
+const (
+	secretPassword = "hunter2-password"
+	secretToken    = "hunter2-token"
+	secretKey      = "hunter2-encryption-key"
+	secretUserinfo = "hunter2-userinfo"
+)
+
+func secretConfig(t *testing.T) (c *etcd.Config, secrets []string) {
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	c = etcd.DefaultConfig().
+		WithEndpoints("http://alice:"+secretUserinfo+"@host:1", "alice:"+secretUserinfo+"@host:1").
+		WithAuth("alice", secretPassword).
+		WithToken(secretToken).
+		WithEncryption([]byte(secretKey)).
+		WithTLSConfig(&tls.Config{Certificates: []tls.Certificate{{PrivateKey: private}}})
+	scalar, err := private.Bytes()
+	require.NoError(t, err)
+	for _, s := range []string{secretPassword, secretToken, secretKey, secretUserinfo, string(scalar)} {
+		bytewise := strings.Trim(fmt.Sprint([]byte(s)), "[]")
+		secrets = append(secrets, s, hex.EncodeToString([]byte(s)), strings.ToUpper(hex.EncodeToString([]byte(s))), bytewise)
+	}
+	d := fmt.Sprint(private.D) //nolint:staticcheck // what a reflective printer shows
+	return c, append(secrets, d)
+}
+
+func requireDiscreet(t *testing.T, how, text string, secrets []string) {
+	t.Helper()
+	assert.Contains(t, text, "alice", how)
+	assert.Contains(t, text, "REDACTED", how)
+	for _, s := range secrets {
+		assert.NotContains(t, text, s, how)
+	}
+}
+
+func TestNoVerbPrintsASecretOfAConfig(t *testing.T) {
+	t.Parallel()
+	c, secrets := secretConfig(t)
+	held := holder{*c}
+	for _, verb := range "vsqdxXtbcoOUeEfFgG" {
+		for _, flag := range []string{"", "+", "#", "-20", " "} {
+			format := "%" + flag + string(verb)
+			for _, arg := range []any{c, *c, held, &held, []etcd.Config{*c}, map[string]*etcd.Config{"c": c}} {
+				if reflect.TypeOf(arg).Kind() == reflect.Map && verb != 'v' {
+					continue // a map's own keys don't take every verb
+				}
+				requireDiscreet(t, format, fmt.Sprintf(format, arg), secrets)
+			}
+		}
+	}
+	requireDiscreet(t, "String", c.String(), secrets)
+	requireDiscreet(t, "GoString", c.GoString(), secrets)
+}
+
+func TestNoLogHoldsASecretOfAConfig(t *testing.T) {
+	t.Parallel()
+	c, secrets := secretConfig(t)
+	for name, handler := range map[string]func(*bytes.Buffer) slog.Handler{
+		"text": func(b *bytes.Buffer) slog.Handler { return slog.NewTextHandler(b, nil) },
+		"json": func(b *bytes.Buffer) slog.Handler { return slog.NewJSONHandler(b, nil) },
+	} {
+		for _, arg := range []any{c, *c, holder{*c}, []*etcd.Config{c}} {
+			var b bytes.Buffer
+			slog.New(handler(&b)).Info("x", "config", arg)
+			if reflect.TypeOf(arg).Kind() == reflect.Slice && name == "text" {
+				continue // prints the pointer
+			}
+			requireDiscreet(t, name, b.String(), secrets)
+		}
+	}
+}
+
+func TestNoEncodingHoldsASecretOfAConfig(t *testing.T) {
+	t.Parallel()
+	c, secrets := secretConfig(t)
+	for _, arg := range []any{c, *c, holder{*c}} {
+		asJSON, err := json.Marshal(arg)
+		require.NoError(t, err)
+		requireDiscreet(t, "json", string(asJSON), secrets)
+		asXML, err := xml.Marshal([]any{arg})
+		require.NoError(t, err)
+		requireDiscreet(t, "xml", string(asXML), secrets)
+	}
+	asYAML, err := c.MarshalYAML()
+	require.NoError(t, err)
+	requireDiscreet(t, "yaml", fmt.Sprint(asYAML), secrets)
+	asText, err := c.MarshalText()
+	require.NoError(t, err)
+	requireDiscreet(t, "text", string(asText), secrets)
+}
+
+func TestAConfigPrintsWhatIsSet(t *testing.T) {
+	t.Parallel()
+	assert.Equal(t, "etcd.Config{}", etcd.Config{}.String())
+	c := (&etcd.Config{}).WithEndpoints("a:1").WithTimeout(1500e6).WithTLS("c.pem", "k.pem", "", true).WithRequireTLS()
+	assert.Equal(t, "etcd.Config{Endpoints:[a:1] RequestTimeout:1.5s CertFile:c.pem KeyFile:k.pem InsecureSkipVerify:true RequireTLS:true}", c.String())
+	asJSON, err := json.Marshal(c)
+	require.NoError(t, err)
+	assert.JSONEq(t, `{"Endpoints":["a:1"],"RequestTimeout":"1.5s","CertFile":"c.pem","KeyFile":"k.pem","InsecureSkipVerify":true,"RequireTLS":true}`, string(asJSON))
+}
+
+// A field that is added to Config but not to what is printed would be invisible.
+func TestEachFieldOfAConfigIsPrintedWhenSet(t *testing.T) {
+	t.Parallel()
+	var c etcd.Config
+	v := reflect.ValueOf(&c).Elem()
+	for i := range v.NumField() {
+		field := v.Type().Field(i)
+		if !field.IsExported() {
+			continue
+		}
+		c = etcd.Config{}
+		setSomething(t, v.Field(i))
+		assert.Contains(t, c.String(), "{"+field.Name+":")
+	}
+}
+
+func setSomething(t *testing.T, v reflect.Value) {
+	switch v.Kind() {
+	case reflect.String:
+		v.SetString("x")
+	case reflect.Int, reflect.Int64:
+		v.SetInt(1)
+	case reflect.Bool:
+		v.SetBool(true)
+	case reflect.Slice:
+		v.Set(reflect.MakeSlice(v.Type(), 1, 1))
+	case reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+	case reflect.Func:
+		v.Set(reflect.MakeFunc(v.Type(), func([]reflect.Value) []reflect.Value { return nil }))
+	default:
+		t.Fatalf("no value for %v", v.Type())
+	}
+}

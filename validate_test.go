@@ -1,0 +1,198 @@
+package etcd
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// files are TLS files in every state.
+type files struct {
+	dir                   string
+	cert, key, ca         string
+	otherKey              string
+	garbage, empty, cut   string
+	missing, isADirectory string
+}
+
+func newFiles(t *testing.T) files {
+	a, dir := newAuthority(t), t.TempDir()
+	f := files{dir: dir, missing: filepath.Join(dir, "missing.pem"), isADirectory: dir}
+	f.cert, f.key = writePair(t, dir, a.issue())
+	f.ca = writeFile(t, dir, "ca.pem", a.pem())
+	f.otherKey = writeFile(t, dir, "other.pem", keyPEM(t, a.issue()))
+	f.garbage = writeFile(t, dir, "garbage.pem", []byte("garbage"))
+	f.empty = writeFile(t, dir, "empty.pem", nil)
+	f.cut = writeFile(t, dir, "cut.pem", append(a.pem(), a.pem()[:100]...))
+	return f
+}
+
+func TestValidateRefusesEachRow(t *testing.T) {
+	t.Parallel()
+	f := newFiles(t)
+	key := func(k []byte) *Config { return new(Config).WithEncryption(k) }
+	with := func(endpoints ...string) *Config { return new(Config).WithEndpoints(endpoints...) }
+	for name, row := range map[string]struct {
+		config *Config
+		is     error // besides ErrInvalidConfig; may be nil
+		text   string
+	}{
+		"no endpoints":                        {with(), nil, "Endpoints: no endpoints"},
+		"malformed endpoint":                  {with("a:1", "::::"), nil, `Endpoints: endpoint "::::"`},
+		"two malformed endpoints":             {with("ftp://x", "http://"), nil, `endpoint "ftp://x": scheme "ftp"`},
+		"mixed http and https":                {with("http://a:1", "https://b:1"), nil, "https://b:1 are TLS and http://a:1 plaintext"},
+		"mixed bare and https":                {with("a:1", "https://b:1"), nil, "https://b:1 are TLS and a:1 plaintext"},
+		"http with TLS":                       {with("http://a:1").WithTLS("", "", "", false), nil, "http://a:1 would ignore the TLS settings"},
+		"http with a CA":                      {&Config{Endpoints: []string{"http://a:1"}, CAFile: f.ca}, nil, "http://a:1 would ignore the TLS settings"},
+		"http with TLSConfig":                 {with("http://a:1").WithTLSConfig(&tls.Config{}), nil, "http://a:1 would ignore the TLS settings"},
+		"http with ServerName":                {with("http://a:1").WithServerName("a"), nil, "http://a:1 would ignore the TLS settings"},
+		"unix with TLS":                       {with("unix:///s").WithTLS("", "", "", false), nil, "unix:///s would ignore the TLS settings"},
+		"RequireTLS with http":                {with("http://a:1").WithRequireTLS(), nil, "RequireTLS: TLS is required and http://a:1 would be plaintext"},
+		"RequireTLS with the default":         {new(Config).WithRequireTLS(), nil, "localhost:2379 would be plaintext"},
+		"RequireTLS with credentials":         {with("a:1").WithAuth("u", "p").WithRequireTLS(), nil, "a:1 would be plaintext"},
+		"DialTimeout below 0":                 {new(Config).WithDialTimeout(-1), nil, "DialTimeout: -1ns is below 0"},
+		"RequestTimeout below 0":              {new(Config).WithTimeout(-time.Second), nil, "RequestTimeout: -1s is below 0"},
+		"KeepAliveInterval below 0":           {new(Config).WithKeepAlive(-1, 0), nil, "KeepAliveInterval: -1ns is below 10s"},
+		"KeepAliveInterval below 10 s":        {new(Config).WithKeepAlive(10*time.Second-1, 0), nil, "is below 10s"},
+		"KeepAliveTimeout below 0":            {new(Config).WithKeepAlive(0, -1), nil, "KeepAliveTimeout: -1ns is below 0"},
+		"AutoSyncInterval below 0":            {new(Config).WithAutoSync(-1), nil, "AutoSyncInterval: -1ns is below 0"},
+		"Username without Password":           {new(Config).WithAuth("u", ""), nil, "Username is set without Password"},
+		"Password without Username":           {new(Config).WithAuth("", "p"), nil, "Password is set without Username"},
+		"Username with Token":                 {new(Config).WithAuth("u", "p").WithToken("t"), nil, "Token is set together with Username"},
+		"key without certificate":             {new(Config).WithTLS("", f.key, "", false), nil, "KeyFile is set without CertFile"},
+		"certificate without key":             {new(Config).WithTLS(f.cert, "", "", false), nil, "CertFile is set without KeyFile"},
+		"missing certificate":                 {new(Config).WithTLS(f.missing, f.key, "", false), fs.ErrNotExist, f.missing},
+		"missing key":                         {new(Config).WithTLS(f.cert, f.missing, "", false), fs.ErrNotExist, f.missing},
+		"missing CA":                          {new(Config).WithTLS("", "", f.missing, false), fs.ErrNotExist, "CAFile: open " + f.missing},
+		"certificate that can't be read":      {new(Config).WithTLS(f.isADirectory, f.key, "", false), nil, "is a directory"},
+		"CA that can't be read":               {new(Config).WithTLS("", "", f.isADirectory, false), nil, "is a directory"},
+		"garbage certificate":                 {new(Config).WithTLS(f.garbage, f.key, "", false), nil, f.garbage},
+		"garbage key":                         {new(Config).WithTLS(f.cert, f.garbage, "", false), nil, f.garbage},
+		"garbage CA":                          {new(Config).WithTLS("", "", f.garbage, false), errNoCertificate, f.garbage},
+		"empty CA":                            {new(Config).WithTLS("", "", f.empty, false), errNoCertificate, f.empty},
+		"CA that is a key":                    {new(Config).WithTLS("", "", f.key, false), errNoCertificate, f.key},
+		"CA that is cut off":                  {new(Config).WithTLS("", "", f.cut, false), nil, f.cut + ": a certificate is cut off"},
+		"key of another certificate":          {new(Config).WithTLS(f.cert, f.otherKey, "", false), nil, "private key does not match public key"},
+		"TLSConfig with files":                {new(Config).WithTLS(f.cert, f.key, "", false).WithTLSConfig(&tls.Config{}), nil, "TLSConfig is set together with CertFile, KeyFile or CAFile"},
+		"TLSConfig with a CA file":            {new(Config).WithTLS("", "", f.ca, false).WithTLSConfig(&tls.Config{}), nil, "TLSConfig is set together with"},
+		"TLSConfig below TLS 1.2":             {new(Config).WithTLSConfig(&tls.Config{MaxVersion: tls.VersionTLS11}), nil, "TLSConfig: MaxVersion is TLS 1.1"},
+		"nil encryption key":                  {key(nil), ErrInvalidKey, "EncryptionKey: "},
+		"empty encryption key":                {key([]byte{}), ErrInvalidKey, "EncryptionKey: "},
+		"empty encryption key in the field":   {&Config{EncryptionKey: []byte{}}, ErrInvalidKey, "EncryptionKey: "},
+		"short encryption key":                {key([]byte("15 bytes of key")), ErrInvalidKey, "15"},
+		"long encryption key":                 {key([]byte(strings.Repeat("k", 4097))), ErrInvalidKey, "4097"},
+		"all-zero encryption key":             {key(make([]byte, 32)), ErrInvalidKey, "zero"},
+		"WithCompression of 0":                {new(Config).WithCompression(0), nil, "CompressionMinSize: 0 bytes is below 1024"},
+		"compression below 1 KiB":             {&Config{CompressionMinSize: 1023}, nil, "CompressionMinSize: 1023 bytes is below 1024"},
+		"negative compression":                {&Config{CompressionMinSize: -1}, nil, "CompressionMinSize: -1 bytes is below 1024"},
+		"MaxRequestBytes below 0":             {new(Config).WithMaxRequestBytes(-1), nil, "MaxRequestBytes: -1 is below 0"},
+		"MaxTxnOps below 0":                   {new(Config).WithMaxTxnOps(-1), nil, "MaxTxnOps: -1 is below 0"},
+		"MaxKeyBytes below 0":                 {new(Config).WithMaxKeyBytes(-1), nil, "MaxKeyBytes: -1 is below 0"},
+		"namespace as long as a key":          {new(Config).WithNamespace("12345").WithMaxKeyBytes(5), nil, "Namespace: 5 bytes of at most 5"},
+		"namespace as long as a key may be":   {new(Config).WithNamespace(strings.Repeat("n", DefaultMaxKeyBytes)), nil, "Namespace: 65536 bytes of at most 65536"},
+		"nil hook":                            {new(Config).WithHooks(silentHook{}, nil), nil, "Hooks: number 1 is nil"},
+		"unreadable files beside wrong names": {&Config{Endpoints: []string{""}, CAFile: f.missing}, fs.ErrNotExist, `endpoint "": is empty`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			err := row.config.Validate()
+			require.ErrorIs(t, err, ErrInvalidConfig)
+			if row.is != nil {
+				assert.ErrorIs(t, err, row.is)
+			}
+			assert.Contains(t, err.Error(), row.text)
+			assert.NotContains(t, err.Error(), "\n")
+		})
+	}
+}
+
+func TestValidateAcceptsWhatMakesSense(t *testing.T) {
+	t.Parallel()
+	f := newFiles(t)
+	with := func(endpoints ...string) *Config { return new(Config).WithEndpoints(endpoints...) }
+	for name, c := range map[string]*Config{
+		"nil":                       nil,
+		"zero":                      {},
+		"default":                   DefaultConfig(),
+		"plaintext forms together":  with("a:1", "http://b:1", "unix:///s", "unix:s"),
+		"TLS forms together":        with("a:1", "https://b:1", "unixs:///s").WithTLS("", "", "", false),
+		"https alone":               with("https://a:1"),
+		"https required":            with("https://a:1").WithRequireTLS(),
+		"bare with TLS required":    with("a:1").WithTLS("", "", "", false).WithRequireTLS(),
+		"mutual TLS":                new(Config).WithTLS(f.cert, f.key, f.ca, false).WithServerName("x"),
+		"TLSConfig and a name":      new(Config).WithTLSConfig(&tls.Config{MaxVersion: tls.VersionTLS12}).WithServerName("x"),
+		"keep-alive of 10 s":        new(Config).WithKeepAlive(10*time.Second, 1),
+		"token alone":               new(Config).WithToken("t"),
+		"smallest compression":      new(Config).WithCompression(1024),
+		"shortest encryption key":   new(Config).WithEncryption([]byte("0123456789abcdef")),
+		"longest encryption key":    new(Config).WithEncryption([]byte(strings.Repeat("k", 4096))),
+		"namespace with room":       new(Config).WithNamespace("1234").WithMaxKeyBytes(5),
+		"credentials over the wire": with("http://etcd.example:1").WithAuth("u", "p"),
+	} {
+		assert.NoError(t, c.Validate(), name)
+	}
+}
+
+func TestValidateNamesEveryProblemAtOnce(t *testing.T) {
+	t.Parallel()
+	missing := filepath.Join(t.TempDir(), "missing.pem")
+	err := new(Config).WithEndpoints("::::", "ftp://x").WithTimeout(-1).WithKeepAlive(1, -1).
+		WithAuth("u", "").WithTLS("", "", missing, false).WithEncryption(nil).WithCompression(1).
+		WithMaxTxnOps(-1).WithHooks(nil).Validate()
+	for _, text := range []string{
+		`"::::"`, `"ftp://x"`, "RequestTimeout", "KeepAliveInterval", "KeepAliveTimeout", "Password",
+		"CAFile", "EncryptionKey", "CompressionMinSize", "MaxTxnOps", "Hooks",
+	} {
+		assert.ErrorContains(t, err, text)
+	}
+	assert.ErrorIs(t, err, ErrInvalidConfig)
+	assert.ErrorIs(t, err, ErrInvalidKey)
+	assert.ErrorIs(t, err, fs.ErrNotExist)
+	path, ok := errors.AsType[*fs.PathError](err)
+	require.True(t, ok)
+	assert.Equal(t, missing, path.Path)
+}
+
+func TestValidateNeverQuotesASecret(t *testing.T) {
+	t.Parallel()
+	for _, endpoint := range []string{
+		"http://u:hunter2@h:1", "http://u:hunter2@h", "u:hunter2@h:1", "u:hunter2@h", "u@h:hunter2@", "http://u:hun/hunter2@h:1",
+		"hunter2://@h:1", "https://hunter2@", "http://u:%zzhunter2@h:1",
+	} {
+		err := new(Config).WithEndpoints(endpoint, "https://other:1").WithAuth("", "hunter2").WithToken("hunter2").
+			WithEncryption([]byte("hunter2")).Validate()
+		require.ErrorIs(t, err, ErrInvalidConfig)
+		if !strings.HasPrefix(endpoint, "hunter2://") { // the scheme is no secret
+			assert.NotContains(t, err.Error(), "hunter2", endpoint)
+		}
+	}
+}
+
+func TestValidateLeavesTheConfigAsItIs(t *testing.T) {
+	t.Parallel()
+	c := Config{}
+	require.NoError(t, c.Validate())
+	assert.Empty(t, c)
+}
+
+func TestABundleOfAuthoritiesIsReadWhole(t *testing.T) {
+	t.Parallel()
+	a, b := newAuthority(t), newAuthority(t)
+	file := writeFile(t, t.TempDir(), "ca.pem", append(append([]byte("# first\n"), a.pem()...), b.pem()...))
+	pool, err := readAuthorities(file)
+	require.NoError(t, err)
+	want := x509.NewCertPool()
+	want.AddCert(a.cert)
+	want.AddCert(b.cert)
+	assert.True(t, want.Equal(pool))
+	require.NoError(t, os.Remove(file))
+}
