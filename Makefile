@@ -1,0 +1,93 @@
+# Everything here needs Go and a POSIX shell, and downloads Go modules only.
+# Run `make` for the list of targets.
+
+GO        ?= go
+BIN       := .cache/bin
+PROFILE   := .cache/coverage.out
+# The least statement coverage of the root package, in percent.
+COVER_MIN := 85
+# For `make bench`: which benchmarks, for how long each, and how often.
+BENCH     ?= .
+BENCHTIME ?= 1s
+COUNT     ?= 1
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
+
+# `work` stands for every package of every module in go.work. The profile is
+# that of the root package alone, by the tests of all modules together, so that
+# `make cover` needs no second run. Packages are tested two at a time: tests of
+# leases and locks measure time, and mustn't starve each other.
+.PHONY: test
+test: ## run every test of every module, with the race detector
+	@mkdir -p .cache
+	@race=-race; \
+	if ! $(GO) list -race unsafe >/dev/null 2>&1; then \
+		echo "make test: the race detector needs a C compiler here (go list -race says why)" >&2; \
+		if [ -n "$${CI:-}" ]; then exit 1; fi; \
+		echo "make test: testing WITHOUT the race detector" >&2; \
+		race=; \
+	fi; \
+	set -x; \
+	$(GO) test $$race -p 2 -timeout 15m -coverpkg=github.com/blueprint-go/etcd -coverprofile=$(PROFILE) work
+
+.PHONY: cover
+cover: ## print the root package's coverage in the last `make test`
+	@test -f $(PROFILE) || { echo "make cover: run make test first" >&2; exit 1; }
+	@total=$$($(GO) tool cover -func=$(PROFILE) | awk '$$1 == "total:" { sub("%", "", $$NF); print $$NF }'); \
+	echo "statement coverage of the root package by all tests: $$total % (at least $(COVER_MIN))"; \
+	awk -v total="$$total" 'BEGIN { exit !(total >= $(COVER_MIN)) }'
+
+# One package at a time: nothing else runs while it is measured.
+.PHONY: bench
+bench: ## run the benchmarks, side by side with raw clientv3
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchtime $(BENCHTIME) -count $(COUNT) -benchmem -p 1 -timeout 60m work
+
+.PHONY: sample
+sample: ## run the sample on an etcd server inside its own process
+	$(GO) run ./examples/sample
+
+.PHONY: vet
+vet: ## run go vet over all modules
+	$(GO) vet work
+
+.PHONY: lint
+lint: $(BIN)/stamp ## run the linters over all modules
+	@set -e; for module in $$($(GO) list -m -f '{{.Dir}}'); do \
+		echo "golangci-lint in $$module"; \
+		(cd "$$module" && "$(CURDIR)/$(BIN)/golangci-lint" run --config "$(CURDIR)/.golangci.yml" ./...); \
+	done
+
+.PHONY: fmt
+fmt: $(BIN)/stamp ## format the code
+	$(BIN)/gofumpt -w .
+
+.PHONY: fmt-check
+fmt-check: $(BIN)/stamp ## fail if `make fmt` would change anything
+	@out=$$($(BIN)/gofumpt -l .) || exit 1; \
+	if [ -n "$$out" ]; then echo "not formatted, run make fmt:"; echo "$$out"; exit 1; fi
+
+# Each module by itself, as those who import it see it.
+.PHONY: tidy-check
+tidy-check: ## fail if a go.mod or go.sum isn't tidy
+	@set -e; for module in $$($(GO) list -m -f '{{.Dir}}') internal/tools; do \
+		echo "go mod tidy -diff in $$module"; \
+		(cd "$$module" && GOWORK=off $(GO) mod tidy -diff); \
+	done
+
+.PHONY: tools
+tools: $(BIN)/stamp ## build the formatter and the linters
+
+$(BIN)/stamp: internal/tools/go.mod internal/tools/go.sum
+	@mkdir -p $(BIN)
+	cd internal/tools && GOWORK=off $(GO) build -o $(CURDIR)/$(BIN)/ tool
+	@touch $@
+
+.PHONY: ci
+ci: ## run everything that a change must pass
+	.ci/run
+
+.PHONY: clean
+clean: ## remove what the targets above have built
+	rm -rf .cache
