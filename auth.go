@@ -9,6 +9,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/status"
 )
 
 // authenticator holds the token that goes with each request and gets a new one
@@ -57,13 +58,14 @@ func (a *authenticator) invalidate(old *string) {
 
 // refresh replaces the token old by a new one; if another goroutine has done
 // so already, it does nothing. Only one request for a token is under way at a
-// time, however many callers wait for it.
+// time, however many callers wait for it. Its error is a status, like that of the
+// request which needs the token.
 func (a *authenticator) refresh(ctx context.Context, old *string) error {
 	select {
 	case a.turn <- struct{}{}:
 		defer func() { <-a.turn }()
 	case <-ctx.Done():
-		return ctx.Err()
+		return status.FromContextError(ctx.Err()).Err()
 	}
 	if a.token.Load() != old {
 		return nil

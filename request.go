@@ -110,9 +110,9 @@ type call struct {
 	opts [1]grpc.CallOption
 }
 
-// attempt makes one RPC and reports whether it left the process. With several endpoints a read gets only half of the
-// time that is left, so that a member which swallows requests can't take it all
-// and another one can still answer.
+// attempt makes one RPC and reports whether it left the process. With several
+// endpoints a read gets only half of the time that is left, so that a member
+// which swallows requests can't take it all and another one can still answer.
 func attempt[In, Out any](ctx context.Context, c *Client, r request, rpc unary[In, Out], in In) (Out, bool, error) {
 	if left, ok := timeLeft(ctx); ok && !r.write && c.severalEndpoints() && left > minSplit {
 		var cancel context.CancelFunc
@@ -155,25 +155,35 @@ type trace struct {
 	refreshes int
 	// kind is the sentinel for the last attempt.
 	kind error
+	// unsent tells that the last attempt did not leave the process.
+	unsent bool
+	// reason is the last answer that says more than that time was up.
+	reason error
+	// closed tells that the connection was closed from this side.
+	closed bool
 }
 
 // judge takes in the outcome of attempt n and reports whether there should be
 // another one.
 func (t *trace) judge(ctx context.Context, err error, sent bool, n int) bool {
 	a := interpret(err)
-	t.kind, t.remedy = a.kind, a.remedy
+	t.kind, t.remedy, t.unsent = a.kind, a.remedy, !sent
 	t.sent = t.sent || sent
 	if t.request.write && sent && !a.refused {
 		t.maybeApplied = true
 	}
-	if ctx.Err() != nil || t.client.isClosed() || isClosing(err) {
+	if !isContextStatus(err) {
+		t.reason = describe(a.kind, err)
+	}
+	// A proxy may say of its own connections that it closes them.
+	t.closed = t.client.isClosed() || !sent && isClosing(err)
+	if ctx.Err() != nil || t.closed {
 		return false
 	}
 	switch a.remedy {
 	case retryRead:
-		// A request that was never sent is as harmless as a read; but only a
-		// missing connection gets better by waiting.
-		return !t.request.write || !sent && status.Code(err) == codes.Unavailable
+		// A write that was never sent is as harmless as a read.
+		return !t.request.write || !sent
 	case retryAny:
 		return true
 	case retryElsewhere:
@@ -195,12 +205,10 @@ const maxRefreshes = 3
 func (t *trace) fail(ctx context.Context, err error) error {
 	e := &Error{Op: t.request.op, Key: t.request.key, Sent: t.sent, MaybeApplied: t.maybeApplied}
 	switch {
-	case t.client.isClosed() || isClosing(err):
+	case t.closed || t.client.isClosed():
 		e.Err = ErrClosed
 	case ctx.Err() != nil:
-		e.Err = t.ended(ctx, err)
-	case isResult(err):
-		e.Err = err
+		e.Err = t.ended(ctx)
 	default:
 		e.Err = describe(t.kind, err)
 		if errors.Is(t.kind, ErrUnavailable) {
@@ -212,28 +220,19 @@ func (t *trace) fail(ctx context.Context, err error) error {
 
 // ended returns the error of a request whose context ended. What it was
 // waiting for is part of it: the last answer, or why there was no connection.
-func (t *trace) ended(ctx context.Context, err error) error {
-	ended := ctx.Err()
-	if cause := context.Cause(ctx); !errors.Is(cause, ended) {
-		ended = withKind(ended, cause)
-	}
-	if errors.Is(ended, context.DeadlineExceeded) {
-		ended = withKind(ErrTimeout, ended)
-	}
-	if code := status.Code(err); code != codes.DeadlineExceeded && code != codes.Canceled {
-		ended = withDetail(ended, describe(t.kind, err))
-	}
-	if !t.sent || errors.Is(t.kind, ErrUnavailable) {
+func (t *trace) ended(ctx context.Context) error {
+	ended := withDetail(contextError(ctx), t.reason)
+	if t.unsent || errors.Is(t.kind, ErrUnavailable) {
 		ended = withDetail(ended, t.client.dials.err())
 	}
 	return ended
 }
 
-// isResult reports whether err is an error of this package already, not the
-// status of an RPC.
-func isResult(err error) bool {
-	_, ok := status.FromError(err)
-	return !ok
+// isContextStatus reports whether err says no more than that time was up or the
+// caller gave up, on either side.
+func isContextStatus(err error) bool {
+	code := status.Code(err)
+	return code == codes.DeadlineExceeded || code == codes.Canceled
 }
 
 // backoff returns the wait after attempt n.

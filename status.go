@@ -57,7 +57,6 @@ var serverAnswers = func() map[string]answer {
 	add(refused(ErrTooLarge), rpctypes.ErrGRPCRequestTooLarge)
 	add(refused(ErrCompacted), rpctypes.ErrGRPCCompacted)
 	add(refused(ErrFutureRevision), rpctypes.ErrGRPCFutureRev)
-	add(refused(ErrNoSpace), rpctypes.ErrGRPCNoSpace)
 	add(refused(ErrLeaseNotFound), rpctypes.ErrGRPCLeaseNotFound)
 	add(refused(ErrLeaseExists), rpctypes.ErrGRPCLeaseExist)
 	add(refused(ErrInvalidTTL), rpctypes.ErrGRPCLeaseTTLTooLarge)
@@ -88,6 +87,10 @@ var serverAnswers = func() map[string]answer {
 	add(answer{ErrTooManyRequests, retryAny, true}, rpctypes.ErrGRPCRequestTooManyRequests)
 	add(answer{ErrUnauthenticated, refreshToken, true},
 		rpctypes.ErrGRPCInvalidAuthToken, rpctypes.ErrGRPCAuthOldRevision, rpctypes.ErrGRPCUserEmpty)
+
+	// The write that exceeds the quota is applied, and answered by this all the
+	// same (server/v3/etcdserver/apply/quota.go); those after it are refused.
+	add(answer{kind: ErrNoSpace}, rpctypes.ErrGRPCNoSpace)
 
 	// The server gave up waiting; the proposal may still be applied.
 	add(answer{withKind(ErrUnavailable, ErrNoLeader), retryRead, false}, rpctypes.ErrGRPCNoLeader)
@@ -142,15 +145,10 @@ func interpret(err error) answer {
 	if a, ok := serverAnswers[st.Message()]; ok {
 		return a
 	}
-	// gRPC's own size checks have no code of their own. The request was not
-	// sent in the first case; in the second its answer was too large.
-	if st.Code() == codes.ResourceExhausted {
-		switch {
-		case strings.Contains(st.Message(), "trying to send message larger than max"):
-			return answer{kind: ErrTooLarge, refused: true}
-		case strings.Contains(st.Message(), "received message larger than max"):
-			return answer{kind: ErrTooLarge}
-		}
+	// gRPC's own size checks have no code of their own. They are made at both
+	// ends and don't say at which: too large may be the request or its answer.
+	if st.Code() == codes.ResourceExhausted && strings.Contains(st.Message(), " message larger than max") {
+		return answer{kind: ErrTooLarge}
 	}
 	if a, ok := codeAnswers[st.Code()]; ok {
 		return a
