@@ -1,0 +1,91 @@
+// Package etcd is for services that keep configuration, registrations and
+// coordination in etcd: few lines for the common work, right under faults, and
+// values encrypted on their way if you want. It stands on the official client,
+// go.etcd.io/etcd/client/v3.
+//
+// # What should I use?
+//
+// One [Client] per process, made by [NewClient] and ended by [Client.Close]. A
+// [Config] is best made by [DefaultConfig] and its setters, or by
+// [ConfigFromEnv].
+//
+// For one key
+//
+//   - to store, read and delete it: [Client.Put], [Client.Get], [Client.Delete];
+//     with its revisions and lease: [Client.GetKV];
+//   - to create it unless somebody else has: [Client.PutIfNotExists];
+//   - to change a value that others change too: [Client.Update], or by hand
+//     [Client.CompareAndSwap] and [Client.CompareAndSwapRevision];
+//   - to rename it: [Client.MoveKey].
+//
+// For several keys
+//
+//   - that belong together: [Client.BulkPut], [Client.BulkGet] and
+//     [Client.BulkDelete], each atomic;
+//   - all under a prefix: [Client.List], [Client.ListWithValues],
+//     [Client.Count] and [Client.DeletePrefix];
+//   - under conditions: [Client.Txn].
+//
+// To hear of changes, [Client.Watch] and [Client.WatchPrefix].
+//
+// For a key that goes away with its process, such as a registration,
+// [Client.Grant], [Client.PutWithLease] and [Client.KeepAlive]; for one that goes
+// away after a time, [Client.PutWithTTL].
+//
+// For work that only one process may do at a time, [Client.WithLock], or
+// [Client.NewLock] where the lock outlives a function.
+//
+// For secrets, [Config.WithEncryption]: nothing else changes, comparisons of
+// values included. For what this package does not offer, [Client.Raw], which
+// bypasses all that is promised below. For tests with a real server, the module
+// etcdtest beside this one.
+//
+// # What is promised
+//
+// Writes are executed at most once per call. A write is sent again only when it
+// certainly was not applied: it never left the process, or the server refused
+// it. When a call fails, [MaybeApplied] tells whether the write may have taken
+// effect nevertheless; when it is false, no key was changed.
+//
+// Atomic, in one revision, are [Txn.Commit] and all calls that make one request
+// for many keys: the bulk calls, [Client.DeletePrefix], [Client.MoveKey].
+// [Client.Update] and the comparisons never lose a concurrent change.
+//
+// Reads are linearizable: they see every write that was acknowledged before they
+// began. Only [WithSerializable] gives that up. A list shows the keys as they
+// were at one revision, however many requests it takes.
+//
+// A watch delivers every change once and in order, across lost connections,
+// members and leaders, or ends with the reason in [WatchResponse.Err].
+//
+// A [Lock] excludes others while [Lock.Context] lives. Its end comes before the
+// server gives the lock to another, because the time is counted from the moment a
+// renewal was sent, provided that the clocks of both run equally fast. Code that
+// is paused can't know: writes to etcd are made safe by [Lock.Held], other stores
+// by [Lock.Token].
+//
+// A call ends with its context. Where that has no deadline, or there is no
+// context, [Config.RequestTimeout] bounds it; [Lock.Lock] alone waits as long as
+// its context allows, and takes a tenth of a second more to withdraw.
+//
+// Errors can be told apart by [errors.Is] with the sentinels of this package, and
+// the usual one is an [*Error]. A connection that can't be made is reported with
+// its true cause for each endpoint. What can be known to be wrong (an empty key, a
+// request past the limits, a nil context) is refused before anything is sent.
+//
+// No secret, no value and no stored byte shows in an error or a log.
+//
+// # The format of stored values
+//
+// Without encryption and compression, what is stored is the value itself. With
+// encryption it is version 1 of a format that any language can read: XAES-256-GCM
+// under a key derived by HKDF-SHA-256, each value bound to its key in etcd, so
+// that a value that was changed, cut or moved to another key is an error and never
+// wrong data. A client with a key refuses values that are not encrypted. Version
+// 1 never changes: every later release reads what an earlier one wrote. Compression
+// is that of zstd.
+//
+// Encryption does not hide the names of keys, the lengths of values and the times of
+// changes; nor does it keep somebody who can write to the cluster from putting back
+// an older value of the same key.
+package etcd
