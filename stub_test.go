@@ -1,0 +1,68 @@
+package etcd_test
+
+import (
+	"context"
+	"net"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/test/bufconn"
+
+	"github.com/blueprint-go/etcd"
+)
+
+// stub is a server that answers what it is told to: for what a real one does not
+// do on demand. A nil function means an empty answer.
+type stub struct {
+	pb.UnimplementedKVServer
+	put func(context.Context, *pb.PutRequest) (*pb.PutResponse, error)
+	get func(context.Context, *pb.RangeRequest) (*pb.RangeResponse, error)
+	txn func(context.Context, *pb.TxnRequest) (*pb.TxnResponse, error)
+}
+
+func (s *stub) Put(ctx context.Context, req *pb.PutRequest) (*pb.PutResponse, error) {
+	if s.put == nil {
+		return &pb.PutResponse{}, nil
+	}
+	return s.put(ctx, req)
+}
+
+func (s *stub) Range(ctx context.Context, req *pb.RangeRequest) (*pb.RangeResponse, error) {
+	if s.get == nil {
+		return &pb.RangeResponse{}, nil
+	}
+	return s.get(ctx, req)
+}
+
+func (s *stub) Txn(ctx context.Context, req *pb.TxnRequest) (*pb.TxnResponse, error) {
+	if s.txn == nil {
+		return &pb.TxnResponse{}, nil
+	}
+	return s.txn(ctx, req)
+}
+
+// stubClient returns a client of s, over a connection in memory. Both end with t.
+func stubClient(t testing.TB, s *stub, change ...func(*etcd.Config)) *etcd.Client {
+	t.Helper()
+	listener := bufconn.Listen(1 << 20)
+	srv := grpc.NewServer()
+	pb.RegisterKVServer(srv, s)
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(listener) }()
+
+	cfg := etcd.DefaultConfig().WithEndpoints("127.0.0.1:2379").WithLazyConnect().
+		WithDialer(func(ctx context.Context, _, _ string) (net.Conn, error) { return listener.DialContext(ctx) })
+	for _, f := range change {
+		f(cfg)
+	}
+	c, err := etcd.NewClient(cfg)
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		require.NoError(t, c.Close())
+		srv.Stop()
+		require.NoError(t, <-served)
+	})
+	return c
+}
