@@ -98,14 +98,18 @@ func (s *tlsSource) read() (*tls.Config, error) {
 	return cfg, nil
 }
 
-// readKeyPair names the files in its errors.
+// readKeyPair names the files in its errors, both when both can't be read.
 func readKeyPair(certFile, keyFile string) (tls.Certificate, error) {
+	var unreadable []error
 	cert, err := os.ReadFile(certFile)
 	if err != nil {
-		return tls.Certificate{}, err
+		unreadable = append(unreadable, err)
 	}
 	key, err := os.ReadFile(keyFile)
 	if err != nil {
+		unreadable = append(unreadable, err)
+	}
+	if err := oneLine(unreadable); err != nil {
 		return tls.Certificate{}, err
 	}
 	pair, err := tls.X509KeyPair(cert, key)

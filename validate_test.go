@@ -146,11 +146,11 @@ func TestValidateNamesEveryProblemAtOnce(t *testing.T) {
 	t.Parallel()
 	missing := filepath.Join(t.TempDir(), "missing.pem")
 	err := new(Config).WithEndpoints("::::", "ftp://x").WithTimeout(-1).WithKeepAlive(1, -1).
-		WithAuth("u", "").WithTLS("", "", missing, false).WithEncryption(nil).WithCompression(1).
+		WithAuth("u", "").WithTLS(missing, missing+".key", missing+".ca", false).WithEncryption(nil).WithCompression(1).
 		WithMaxTxnOps(-1).WithHooks(nil).Validate()
 	for _, text := range []string{
 		`"::::"`, `"ftp://x"`, "RequestTimeout", "KeepAliveInterval", "KeepAliveTimeout", "Password",
-		"CAFile", "EncryptionKey", "CompressionMinSize", "MaxTxnOps", "Hooks",
+		"CertFile", missing + ".key", missing + ".ca", "EncryptionKey", "CompressionMinSize", "MaxTxnOps", "Hooks",
 	} {
 		assert.ErrorContains(t, err, text)
 	}
