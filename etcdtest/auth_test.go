@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
 	"google.golang.org/grpc/metadata"
 
 	"github.com/blueprint-go/etcd/etcdtest"
@@ -25,7 +26,7 @@ func refused(t *testing.T, s *etcdtest.Server, user, password string) error {
 	t.Helper()
 	_, err := clientv3.New(clientv3.Config{
 		Endpoints: s.Endpoints(), TLS: s.TLSConfig(), Username: user, Password: password,
-		DialTimeout: 20 * time.Second,
+		DialTimeout: 20 * time.Second, Logger: zap.NewNop(),
 	})
 	return err
 }

@@ -59,8 +59,7 @@ func (ca *CA) create() (err error) {
 	template := &x509.Certificate{
 		SerialNumber: serial,
 		// A name of its own for each: were two authorities to share one, a
-		// client that trusts the other would report a bad signature instead of
-		// an unknown authority.
+		// client that trusts the other would also complain of a bad signature.
 		Subject:               pkix.Name{CommonName: "etcdtest CA " + serial.Text(36)},
 		NotBefore:             now.AddDate(-caYears, 0, 0),
 		NotAfter:              now.AddDate(caYears, 0, 0),

@@ -1,6 +1,7 @@
 package etcdtest
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"net"
@@ -28,8 +29,8 @@ type link struct {
 // chunk is a piece of data under way, or the end of its direction.
 type chunk struct {
 	data []byte
-	due  time.Time
-	end  error // io.EOF if the sender closed in good order
+	due  time.Time // not to be forwarded earlier
+	end  error     // io.EOF if the sender closed in good order
 }
 
 // adopt runs a new link for the client's connection.
@@ -138,17 +139,11 @@ func (p *Proxy) carry(l *link, d Direction, src, dst *net.TCPConn) {
 func (p *Proxy) receive(l *link, src *net.TCPConn, queue chan<- chunk) {
 	defer close(queue)
 	buf := make([]byte, chunkSize)
-	var last time.Time
 	for {
 		n, err := src.Read(buf)
-		c := chunk{data: append([]byte(nil), buf[:n]...), end: err}
-		// A chunk with less jitter must not pass the one before it.
-		if c.due = time.Now().Add(p.latency()); c.due.Before(last) {
-			c.due = last
-		}
-		last = c.due
+		due := time.Now().Add(p.latency())
 		select {
-		case queue <- c:
+		case queue <- chunk{data: bytes.Clone(buf[:n]), due: due, end: err}:
 		case <-l.done:
 			return
 		}

@@ -22,9 +22,18 @@ import (
 // past any buffer between two TCP connections and a proxy.
 const pastAllBuffers = 64 << 20
 
-// echo starts a server that sends back what it gets, and says on the returned
-// channel how each of its connections ended.
+// echo starts a server that sends back what it gets, see serve.
 func echo(t *testing.T) (addr string, ends <-chan error) {
+	t.Helper()
+	return serve(t, func(conn net.Conn) error {
+		_, err := io.Copy(conn, conn)
+		return err
+	})
+}
+
+// serve starts a server that handles each connection so, and says on the
+// returned channel how that ended.
+func serve(t *testing.T, handle func(net.Conn) error) (addr string, ends <-chan error) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -40,7 +49,7 @@ func echo(t *testing.T) (addr string, ends <-chan error) {
 			stop := context.AfterFunc(ctx, func() { conn.Close() })
 			wg.Go(func() {
 				defer stop()
-				_, err := io.Copy(conn, conn)
+				err := handle(conn)
 				conn.Close()
 				select {
 				case ended <- err:
@@ -116,6 +125,51 @@ func TestProxyForwardsEveryByteAndTheEnd(t *testing.T) {
 	require.Equal(t, sha256.Sum256(sent), sha256.Sum256(got))
 	require.NoError(t, <-ends)
 	require.Eventually(t, func() bool { return p.Connections() == 0 }, 20*time.Second, time.Millisecond)
+}
+
+func TestProxyDeliversTheLastBytesAfterItsPartIsOver(t *testing.T) {
+	t.Parallel()
+	// Little enough for the buffers of the system.
+	sent := bytes.Repeat([]byte("x"), 256<<10)
+	addr, _ := serve(t, func(conn net.Conn) error {
+		if _, err := io.Copy(io.Discard, conn); err != nil {
+			return err
+		}
+		_, err := conn.Write(sent)
+		return err
+	})
+	p := etcdtest.NewProxy(t, addr)
+	conn := dial(t, p.Addr())
+	require.NoError(t, conn.SetReadBuffer(4<<10)) // most of it has to wait
+	say(t, conn, "x")
+	require.NoError(t, conn.CloseWrite())
+	require.Eventually(t, func() bool { return p.Connections() == 0 }, 20*time.Second, time.Millisecond)
+	got, err := io.ReadAll(conn)
+	require.NoError(t, err)
+	require.Len(t, got, len(sent))
+}
+
+func TestProxyTellsTheServerThatAHalfClosedClientIsGone(t *testing.T) {
+	t.Parallel()
+	addr, ends := serve(t, func(conn net.Conn) error {
+		_, err := io.Copy(io.Discard, conn)
+		for err == nil {
+			_, err = conn.Write(make([]byte, 1<<10))
+		}
+		return err
+	})
+	p := etcdtest.NewProxy(t, addr)
+	conn := dial(t, p.Addr())
+	require.NoError(t, conn.CloseWrite())
+	_, err := io.ReadFull(conn, make([]byte, 1))
+	require.NoError(t, err)
+	require.NoError(t, conn.Close())
+	select {
+	case err := <-ends:
+		require.Error(t, err)
+	case <-time.After(20 * time.Second):
+		t.Fatal("the server still sends")
+	}
 }
 
 func TestProxyResetsWhoComesWhenTheTargetIsAway(t *testing.T) {
@@ -307,14 +361,18 @@ func TestDelayHoldsEachDirectionAndKeepsTheOrder(t *testing.T) {
 	hear(t, conn, "x")
 	require.GreaterOrEqual(t, time.Since(begin), 2*d)
 
-	var want bytes.Buffer
+	sent := make([]byte, 6<<20)
+	_, _ = rand.NewChaCha8([32]byte{}).Read(sent)
+	got := make([]byte, len(sent))
+	var wg sync.WaitGroup
 	begin = time.Now()
-	for i := range 200 {
-		say(t, conn, string(rune('A'+i%26)))
-		want.WriteByte(byte('A' + i%26))
-	}
-	hear(t, conn, want.String())
-	require.Less(t, time.Since(begin), 100*2*d, "latency that adds up")
+	wg.Go(func() { _, _ = conn.Write(sent) })
+	_, err := io.ReadFull(conn, got)
+	wg.Wait()
+	require.NoError(t, err)
+	require.Equal(t, sha256.Sum256(sent), sha256.Sum256(got))
+	// In pieces of 32 KiB, one after the other, it would take 3.8 s.
+	require.Less(t, time.Since(begin), 3*time.Second)
 
 	p.Heal()
 	say(t, conn, "x")

@@ -49,8 +49,9 @@ func New(t testing.TB, opts ...Option) *Server {
 
 // Start starts a server, for use outside tests. It returns when the server is
 // ready. The caller has to call [Server.Close], which also removes the
-// temporary directory with the data. A call that fails leaves nothing behind,
-// and names every option that is wrong.
+// temporary directory with the data. A call that fails names every option that
+// is wrong, and leaves nothing behind; but if etcd gives up over a damaged
+// directory set by [WithDir], some of its goroutines stay.
 func Start(opts ...Option) (*Server, error) {
 	base, err := os.MkdirTemp("", "etcdtest-")
 	if err != nil {

@@ -212,6 +212,13 @@ func TestStartThatFailsLeavesNothingBehind(t *testing.T) {
 	require.Empty(t, entries(t, os.TempDir()))
 	require.NoDirExists(t, dir)
 	goleak.VerifyNone(t, goroutines)
+
+	require.NoError(t, os.Mkdir(dir, 0o700))
+	_, err = etcdtest.Start(etcdtest.WithListenAddr(taken.Addr().String()), etcdtest.WithDir(dir))
+	require.ErrorContains(t, err, "address already in use")
+	s, err := etcdtest.Start(etcdtest.WithDir(dir))
+	require.NoError(t, err, "nothing keeps the directory")
+	require.NoError(t, s.Close())
 }
 
 func entries(t *testing.T, dir string) []os.DirEntry {
