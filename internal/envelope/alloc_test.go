@@ -24,7 +24,11 @@ func TestSealAllocatesTheStoredValueAndNothingElse(t *testing.T) {
 						t.Fatal(err)
 					}
 				})
-				require.LessOrEqual(t, allocs, 1.0, "%s, %d bytes, compression from %d", suite, size, compressMin)
+				want := 1.0
+				if compressMin > 0 {
+					want += poolSlack
+				}
+				require.LessOrEqual(t, allocs, want, "%s, %d bytes, compression from %d", suite, size, compressMin)
 			}
 		}
 	}
@@ -48,7 +52,11 @@ func TestOpenAllocatesNothingInPlaceAndTheValueIfCompressed(t *testing.T) {
 						t.Fatal(err)
 					}
 				})
-				require.LessOrEqual(t, allocs, float64(stored[6]), "%s, %d bytes", suite, size)
+				want := 0.0
+				if stored[6] != 0 {
+					want = 1 + poolSlack
+				}
+				require.LessOrEqual(t, allocs, want, "%s, %d bytes", suite, size)
 			}
 		}
 	}

@@ -85,6 +85,11 @@ func CachedOpeners(k *Key) int {
 	return n
 }
 
+// Cached reports whether k keeps the derived key of a stored value for reading.
+func Cached(k *Key, stored []byte) bool {
+	return k.secrets().xaes.openers.get(idOfSalt(stored[headerSize:])) != nil
+}
+
 // Reencode parses the header of stored and writes it again.
 func Reencode(stored []byte) ([]byte, error) {
 	h, err := parseHeader(stored)

@@ -7,9 +7,6 @@ import (
 )
 
 const (
-	// maxWindow is what the zstd command line tool accepts without being asked for more.
-	maxWindow = 128 << 20
-
 	maxBlock = 128 << 10 // RFC 8878, 3.1.1.2.4; the decoder refuses larger ones
 
 	blockHeaderSize = 3
@@ -26,8 +23,7 @@ const (
 // decoder is shared: DecodeAll starts no goroutine, and no more calls run at once than there are processors. Limited
 // to the capacity it is given, it never has to know how large a value may be.
 var decoder = sync.OnceValue(func() *zstd.Decoder {
-	d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(0), zstd.WithDecoderMaxWindow(maxWindow),
-		zstd.WithDecodeAllCapLimit(true))
+	d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(0), zstd.WithDecodeAllCapLimit(true))
 	if err != nil {
 		panic(err) // the options are constant
 	}
@@ -72,7 +68,7 @@ type frameShape struct {
 func parseFrame(frame []byte) (frameShape, error) {
 	var f frameShape
 	rest, err := f.DecodeAndStrip(frame)
-	if err != nil || f.Skippable || f.DictionaryID != 0 || f.WindowSize > maxWindow {
+	if err != nil || f.Skippable {
 		return f, ErrCorrupt
 	}
 	for last := false; !last; {
@@ -111,7 +107,8 @@ func (f *frameShape) addBlock(kind, size int) int {
 	}
 }
 
-// mayHold reports whether the frame can decode to size bytes, as far as its headers tell.
+// mayHold reports whether the frame can decode to size bytes, as far as its headers tell: a value of a few bytes that
+// announces megabytes is refused before they are allocated.
 func (f *frameShape) mayHold(size uint64) bool {
 	if f.HasFCS && f.FrameContentSize != size {
 		return false

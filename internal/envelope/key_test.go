@@ -122,6 +122,8 @@ func TestNoOutputOfAKeyGivesItAway(t *testing.T) {
 		require.Equal(t, k.String(), fmt.Sprintf(verb, k), verb)
 		require.Equal(t, k.String(), fmt.Sprintf(verb, *k), verb)
 	}
+	require.Equal(t, k.String(), k.GoString())
+	require.Equal(t, slog.StringValue(k.String()), slog.AnyValue(k).Resolve())
 	encoded, err := json.Marshal(map[string]any{"key": k})
 	require.NoError(t, err)
 	require.JSONEq(t, `{"key":"envelope.Key(ec0f867b…)"}`, string(encoded))

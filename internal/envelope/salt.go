@@ -61,11 +61,8 @@ func (g *saltedGCM) newSealer() (*saltedSealer, error) {
 	return s, err
 }
 
-// open decrypts salt ‖ nonce ‖ ciphertext ‖ tag in place.
+// open decrypts salt ‖ nonce ‖ ciphertext ‖ tag in place, of which the header's check has seen enough to be there.
 func (g *saltedGCM) open(message, associatedData []byte) ([]byte, error) {
-	if len(message) < saltSize {
-		return nil, ErrDecrypt
-	}
 	id := idOfSalt(message)
 	if o := g.openers.get(id); o != nil {
 		return o.open(message[saltSize:], associatedData)

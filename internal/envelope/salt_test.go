@@ -128,6 +128,11 @@ func TestReaderKeepsABoundedNumberOfDerivedKeys(t *testing.T) {
 		})
 	}
 	wg.Wait()
+	for _, s := range stored[:envelope.CacheSize] {
+		_, err := c.Open(r, "/k", slices.Clone(s))
+		require.NoError(t, err)
+		require.True(t, envelope.Cached(k, s), "the one used last is kept")
+	}
 	kept := envelope.CachedOpeners(k)
 	require.LessOrEqual(t, kept, envelope.CacheSize)
 	require.Greater(t, kept, envelope.CacheSize/2)
