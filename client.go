@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -95,7 +96,7 @@ func NewClient(cfg *Config) (*Client, error) {
 // open makes the clientv3 client and with it the connections; nothing is sent.
 func (c *Client) open() error {
 	send := c.cfg.MaxRequestBytes + grpcOverhead
-	options := append(c.dials.dialOptions(), c.auth.dialOptions()...)
+	options := slices.Concat(c.dials.dialOptions(), c.auth.dialOptions(), balanceOptions())
 	options = append(options, grpc.WithUnaryInterceptor(sendOnce), grpc.WithDefaultCallOptions(
 		grpc.WaitForReady(true),
 		grpc.MaxCallSendMsgSize(send),

@@ -82,6 +82,9 @@ func attempts[In, Out any](ctx context.Context, c *Client, r request, rpc unary[
 		none  Out
 		trace = trace{client: c, request: r}
 	)
+	if c.severalEndpoints() {
+		ctx = withRoute(ctx)
+	}
 	for n := 1; ; n++ {
 		token := c.auth.current()
 		out, sent, err := attempt(ctx, c, r, rpc, in)

@@ -24,6 +24,8 @@ type script struct {
 	refuse bool
 	// writesOnly leaves requests alone that change nothing.
 	writesOnly bool
+	// arrived is called before a request is carried out, if it is not nil.
+	arrived func()
 
 	seen     atomic.Int64 // requests that the script is about
 	executed atomic.Int64 // those that the server carried out with success
@@ -74,6 +76,9 @@ func (f *faults) intercept(ctx context.Context, req any, _ *grpc.UnaryServerInfo
 		return handler(ctx, req)
 	}
 	n := s.seen.Add(1)
+	if s.arrived != nil {
+		s.arrived()
+	}
 	scripted := s.answer != nil && (s.times == 0 || n <= s.times)
 	if scripted && s.refuse {
 		return nil, s.answer

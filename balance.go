@@ -1,0 +1,102 @@
+package etcd
+
+import (
+	"context"
+	"slices"
+	"sync"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/balancer/roundrobin"
+)
+
+// Requests are spread over the endpoints in turn, as by clientv3. But when
+// requests run at the same time, taking turns does not send the second attempt
+// of one of them elsewhere: it may meet the same silent member again and again
+// while others take the turns in between. So a request remembers the connections
+// it was sent on, and takes one that it has not tried yet.
+
+// elsewhere is gRPC's round_robin for requests with a route.
+type elsewhere struct{ balancer.Builder }
+
+const elsewhereName = "blueprint_etcd_elsewhere"
+
+func init() {
+	balancer.Register(elsewhere{balancer.Get(roundrobin.Name)})
+}
+
+// balanceOptions makes a connection use elsewhere. The policy that clientv3's
+// resolver asks for would take precedence if it weren't switched off.
+func balanceOptions() []grpc.DialOption {
+	return []grpc.DialOption{
+		grpc.WithDisableServiceConfig(),
+		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig": [{"` + elsewhereName + `": {}}]}`),
+	}
+}
+
+// Name implements [balancer.Builder].
+func (elsewhere) Name() string { return elsewhereName }
+
+// Build implements [balancer.Builder].
+func (e elsewhere) Build(cc balancer.ClientConn, opts balancer.BuildOptions) balancer.Balancer {
+	return e.Builder.Build(elsewhereConn{cc}, opts)
+}
+
+// elsewhereConn puts an elsewherePicker before each picker of round_robin.
+type elsewhereConn struct{ balancer.ClientConn }
+
+func (c elsewhereConn) UpdateState(s balancer.State) {
+	s.Picker = elsewherePicker{s.Picker}
+	c.ClientConn.UpdateState(s)
+}
+
+type elsewherePicker struct{ next balancer.Picker }
+
+// maxPicks bounds the search. Only when others take turns at the same time are
+// more picks needed than there are endpoints.
+const maxPicks = 32
+
+// Pick implements [balancer.Picker].
+func (p elsewherePicker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
+	picked, err := p.next.Pick(info)
+	r, ok := info.Ctx.Value(routeKey{}).(*route)
+	if !ok || err != nil {
+		return picked, err
+	}
+	for n := 1; n < maxPicks && r.tried(picked.SubConn); n++ {
+		if picked, err = p.next.Pick(info); err != nil {
+			return picked, err
+		}
+	}
+	r.take(picked.SubConn)
+	return picked, nil
+}
+
+// route is where the attempts of one request went.
+type route struct {
+	mu    sync.Mutex
+	taken []balancer.SubConn
+}
+
+type routeKey struct{}
+
+// withRoute returns a context for all attempts of one request.
+func withRoute(ctx context.Context) context.Context {
+	return context.WithValue(ctx, routeKey{}, &route{})
+}
+
+func (r *route) tried(conn balancer.SubConn) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Contains(r.taken, conn)
+}
+
+// take notes conn. If it was taken before, all were: a new round begins.
+func (r *route) take(conn balancer.SubConn) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if slices.Contains(r.taken, conn) {
+		r.taken = r.taken[:0]
+	}
+	r.taken = append(r.taken, conn)
+}
