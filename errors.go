@@ -367,3 +367,15 @@ type detailError struct{ err, detail error }
 
 func (e *detailError) Error() string   { return e.err.Error() + ": " + e.detail.Error() }
 func (e *detailError) Unwrap() []error { return []error{e.err, e.detail} }
+
+// contextError returns the error of a context that ended, with its cause.
+func contextError(ctx context.Context) error {
+	err := ctx.Err()
+	if cause := context.Cause(ctx); !errors.Is(cause, err) {
+		err = withKind(err, cause)
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = withKind(ErrTimeout, err)
+	}
+	return err
+}

@@ -213,7 +213,7 @@ func (c *Client) KeepAlive(ctx context.Context, id LeaseID) (<-chan KeepAliveRes
 	tell(KeepAliveResponse{TTL: ttl})
 	err = c.start(func() {
 		defer close(out)
-		tell(KeepAliveResponse{err: c.keepRenewing(ctx, id, began, ttl, 0, func(ttl time.Duration) {
+		tell(KeepAliveResponse{err: c.keepRenewing(ctx, id, began, ttl, 0, func(_ time.Time, ttl time.Duration) {
 			tell(KeepAliveResponse{TTL: ttl})
 		})})
 	})
@@ -224,12 +224,13 @@ func (c *Client) KeepAlive(ctx context.Context, id LeaseID) (<-chan KeepAliveRes
 }
 
 // keepRenewing renews a lease that was renewed by a request sent at renewed,
-// until ctx ends, the client is closed or the lease is lost, and returns which.
+// until ctx ends, the client is closed or the lease is lost, and returns which. It
+// tells of each success when its request was sent and what it gave.
 //
 // A lease counts as lost when margin before its time has passed, counted from
 // the moment the last successful renewal was sent: the server counts from a
 // later one. The clock is the monotonic one.
-func (c *Client) keepRenewing(ctx context.Context, id LeaseID, renewed time.Time, ttl, margin time.Duration, tell func(ttl time.Duration)) error {
+func (c *Client) keepRenewing(ctx context.Context, id LeaseID, renewed time.Time, ttl, margin time.Duration, tell func(sent time.Time, ttl time.Duration)) error {
 	wait := ttl / 3
 	for {
 		timer := time.NewTimer(time.Until(renewed.Add(wait)))
@@ -250,7 +251,7 @@ func (c *Client) keepRenewing(ctx context.Context, id LeaseID, renewed time.Time
 		switch {
 		case err == nil && !lost:
 			renewed, ttl, wait = sent, got, got/3
-			tell(got)
+			tell(sent, got)
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
 		case errors.Is(err, ErrLeaseNotFound), errors.Is(err, ErrClosed):

@@ -13,10 +13,6 @@ import (
 // taken after its holder has died.
 const DefaultLockTTL = 15 * time.Second
 
-// lockCleanup bounds the extra time that a call takes to withdraw its claim
-// after its context has ended.
-const lockCleanup = 80 * time.Millisecond
-
 // Lock is a mutual exclusion between processes, and between the goroutines of
 // one. Those who wait get it in the order in which they came. Make one with
 // [Client.NewLock] and end it with [Lock.Close].
@@ -46,16 +42,6 @@ type Lock struct {
 	closed  bool
 	session *session
 	claim   *claim
-}
-
-// claim is a held lock.
-type claim struct {
-	key     string
-	token   int64
-	session *session
-	ctx     context.Context
-	cancel  context.CancelCauseFunc
-	unhook  func() bool
 }
 
 // LockOption changes a [Lock].
@@ -97,6 +83,10 @@ func WithTryWait(d time.Duration) LockOption { return tryWaitOption(d) }
 // The keys of a lock are its name, a NUL byte and the lease of the one who waits
 // or holds.
 func (c *Client) NewLock(name string, opts ...LockOption) (*Lock, error) {
+	return c.newLock(context.Background(), name, opts)
+}
+
+func (c *Client) newLock(ctx context.Context, name string, opts []LockOption) (*Lock, error) {
 	const op = "new lock"
 	l := &Lock{
 		client:  c,
@@ -121,7 +111,7 @@ func (c *Client) NewLock(name string, opts ...LockOption) (*Lock, error) {
 		}
 	}
 	var err error
-	if l.session, err = c.newSession(context.Background(), l.ttl); err != nil {
+	if l.session, err = c.newSession(ctx, l.ttl); err != nil {
 		return nil, err
 	}
 	return l, nil
@@ -131,37 +121,26 @@ func (c *Client) NewLock(name string, opts ...LockOption) (*Lock, error) {
 func (l *Lock) Name() string { return l.name }
 
 // Lock takes the lock and waits for it as long as ctx allows; a ctx without a
-// deadline waits for ever. A free lock takes one round trip. When ctx ends, it
-// returns within a tenth of a second, and nothing of the claim is left behind.
+// deadline waits for ever. A free lock takes one round trip.
+//
+// When ctx ends, it returns within a tenth of a second, and nothing of the claim
+// is left behind; the error matches [ErrLocked] if another held the lock. A lease
+// that ends while it waits takes its place in the queue with it: the error matches
+// [ErrLockLost] then.
 func (l *Lock) Lock(ctx context.Context) error {
-	const op = "lock"
-	if err := l.admit(ctx); err != nil {
-		return fail(op, l.name, err)
-	}
-	select {
-	case l.turn <- struct{}{}:
-	case <-ctx.Done():
-		return fail(op, l.name, withDetail(contextError(ctx), ErrLocked))
-	case <-l.closing:
-		return fail(op, l.name, ErrClosed)
-	}
-	if err := l.acquire(ctx, op); err != nil {
-		<-l.turn
-		return err
-	}
-	return nil
+	return l.lock(ctx, ctx, "lock")
 }
 
 // TryLock takes the lock if it is free and reports whether it did, in one round
-// trip; nothing is left behind when it is not free. With [WithTryWait] it waits
-// up to that time, as [Lock.Lock] does.
+// trip; nothing is left behind when it is not free. With [WithTryWait] it queues
+// for up to that time, as [Lock.Lock] does.
 func (l *Lock) TryLock(ctx context.Context) (bool, error) {
 	const op = "try lock"
 	if err := l.admit(ctx); err != nil {
 		return false, fail(op, l.name, err)
 	}
 	if l.wait > 0 {
-		return l.lockWithin(ctx, l.wait)
+		return l.lockWithin(ctx, op)
 	}
 	select {
 	case l.turn <- struct{}{}:
@@ -175,137 +154,46 @@ func (l *Lock) TryLock(ctx context.Context) (bool, error) {
 	return acquired, err
 }
 
-// lockWithin is Lock bounded by wait, whose end is not an error.
-func (l *Lock) lockWithin(ctx context.Context, wait time.Duration) (bool, error) {
-	bounded, cancel := context.WithTimeout(ctx, wait)
+// lockWithin is Lock bounded by WithTryWait, whose end is not an error.
+func (l *Lock) lockWithin(ctx context.Context, op string) (bool, error) {
+	waiting, cancel := context.WithTimeout(ctx, l.wait)
 	defer cancel()
-	err := l.Lock(bounded)
+	err := l.lock(ctx, waiting, op)
 	if errors.Is(err, ErrLocked) && ctx.Err() == nil {
 		return false, nil
 	}
 	return err == nil, err
 }
 
-// tryAcquire claims the lock if nobody else does.
-func (l *Lock) tryAcquire(ctx context.Context, op string) (bool, error) {
-	s, err := l.liveSession(ctx)
-	if err != nil {
-		return false, err
+// lock takes the lock. It waits for others as long as waiting lives, which ends
+// with ctx at the latest, and for the server as long as ctx does: a slow answer is
+// no sign that the lock is taken.
+func (l *Lock) lock(ctx, waiting context.Context, op string) error {
+	if err := l.admit(ctx); err != nil {
+		return fail(op, l.name, err)
 	}
-	key := l.prefix + s.id.String()
-	res, err := l.client.commit(ctx, op, l.name, l.client.Txn().
-		If(PrefixEmpty(l.prefix)).
-		Then(OpPut(key, nil, WithLease(s.id))))
-	if err != nil {
-		l.doubt(s, err)
-		return false, err
-	}
-	if !res.Succeeded {
-		return false, nil
-	}
-	err = l.hold(s, key, res.Revision, op)
-	return err == nil, err
-}
-
-// acquire queues for the lock and waits for its turn.
-func (l *Lock) acquire(ctx context.Context, op string) error {
-	s, err := l.liveSession(ctx)
-	if err != nil {
-		return err
-	}
-	key := l.prefix + s.id.String()
-	put := OpPut(key, nil, WithLease(s.id))
-	res, err := l.client.commit(ctx, op, l.name, l.client.Txn().If(PrefixEmpty(l.prefix)).Then(put).Else(put))
-	if err != nil {
-		l.doubt(s, err)
-		return err
-	}
-	if !res.Succeeded {
-		if err := l.await(ctx, op, s, key, res.Revision); err != nil {
-			l.withdraw(s, key)
-			return err
-		}
-	}
-	return l.hold(s, key, res.Revision, op)
-}
-
-// withdraw takes back a claim of a caller that no longer waits. If that can't be
-// confirmed soon, the lease goes, and the claim with it.
-func (l *Lock) withdraw(s *session, key string) {
-	ctx, cancel := context.WithTimeout(context.Background(), lockCleanup)
-	defer cancel()
-	if _, err := l.client.Delete(ctx, key); err != nil {
-		s.abandon()
-	}
-}
-
-// doubt gives up a session after a write that may have been applied: it may hold
-// a claim that nobody would ever release.
-func (l *Lock) doubt(s *session, err error) {
-	if MaybeApplied(err) {
-		s.abandon()
-	}
-}
-
-// liveSession returns a session whose lease can be relied upon.
-func (l *Lock) liveSession(ctx context.Context) (*session, error) {
-	l.mu.Lock()
-	s, closed := l.session, l.closed
-	l.mu.Unlock()
-	if closed {
-		return nil, fail("lock", l.name, ErrClosed)
-	}
-	if s.alive() {
-		return s, nil
-	}
-	s, err := l.client.newSession(ctx, l.ttl)
-	if err != nil {
-		return nil, err
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.closed {
-		s.abandon()
-		return nil, fail("lock", l.name, ErrClosed)
-	}
-	l.session = s
-	return s, nil
-}
-
-// hold notes that the lock is held, unless its lease is lost already.
-func (l *Lock) hold(s *session, key string, token int64, op string) error {
-	c := &claim{key: key, token: token, session: s}
-	c.ctx, c.cancel = context.WithCancelCause(context.Background())
-	c.unhook = context.AfterFunc(s.ctx, func() { c.cancel(lockLost(s)) })
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.closed {
-		c.end()
-		s.abandon()
+	select {
+	case l.turn <- struct{}{}:
+	case <-waiting.Done():
+		return fail(op, l.name, withDetail(contextError(waiting), ErrLocked))
+	case <-l.closing:
+		return fail(op, l.name, ErrClosed)
+	case <-l.client.closing:
 		return fail(op, l.name, ErrClosed)
 	}
-	if !s.alive() {
-		c.end()
-		s.abandon()
-		return fail(op, l.name, lockLost(s))
+	if err := l.acquire(ctx, waiting, op); err != nil {
+		<-l.turn
+		return err
 	}
-	l.claim = c
 	return nil
-}
-
-// lockLost returns ErrLockLost with the reason.
-func lockLost(s *session) error { return withKind(ErrLockLost, context.Cause(s.ctx)) }
-
-// end ends the context of a claim that is over.
-func (c *claim) end() {
-	c.unhook()
-	c.cancel(context.Canceled)
 }
 
 // Unlock releases the lock, in one round trip. It fails with [ErrNotHeld] when
 // the lock is not held, and with [ErrLockLost] when it was lost before. Whatever
 // it returns, the lock is no longer held afterwards: if the server can't be
 // reached, it becomes free at the latest when its lease ends.
+//
+// A lost lock must be unlocked, too, before this Lock can take it again.
 func (l *Lock) Unlock(ctx context.Context) error {
 	const op = "unlock"
 	if ctx == nil {
@@ -322,6 +210,7 @@ func (l *Lock) Unlock(ctx context.Context) error {
 	lost := !c.session.alive()
 	c.end()
 	if lost {
+		c.session.abandon()
 		return fail(op, l.name, lockLost(c.session))
 	}
 	res, err := l.client.commit(ctx, op, l.name, l.client.Txn().
@@ -408,28 +297,30 @@ func (l *Lock) current() *claim {
 	return l.claim
 }
 
+// admit reports why the lock can't be taken.
 func (l *Lock) admit(ctx context.Context) error {
 	if err := l.client.admit(ctx); err != nil {
 		return err
 	}
-	select {
-	case <-l.closing:
+	if l.isClosing() {
 		return ErrClosed
-	default:
-		return nil
 	}
+	if ctx.Err() != nil {
+		return contextError(ctx)
+	}
+	return nil
 }
 
-// contextError returns the error of a context that ended, with its cause.
-func contextError(ctx context.Context) error {
-	err := ctx.Err()
-	if cause := context.Cause(ctx); !errors.Is(cause, err) {
-		err = withKind(err, cause)
+// isClosing reports whether the lock or its client was closed.
+func (l *Lock) isClosing() bool {
+	select {
+	case <-l.closing:
+		return true
+	case <-l.client.closing:
+		return true
+	default:
+		return false
 	}
-	if errors.Is(err, context.DeadlineExceeded) {
-		err = withKind(ErrTimeout, err)
-	}
-	return err
 }
 
 // WithLock runs f while it holds the lock of that name, with a context that ends
@@ -439,7 +330,7 @@ func (c *Client) WithLock(ctx context.Context, name string, f func(ctx context.C
 	if err := c.admit(ctx); err != nil {
 		return fail("lock", name, err)
 	}
-	lock, err := c.NewLock(name, opts...)
+	lock, err := c.newLock(ctx, name, opts)
 	if err != nil {
 		return err
 	}

@@ -11,24 +11,26 @@ import (
 // that of the create revisions. Each waiter watches the one before it only, so
 // that a release wakes one.
 func (l *Lock) await(ctx context.Context, op string, s *session, key string, revision int64) error {
-	// Waiting ends with the caller, with this lock and with the session: a
-	// waiter whose lease is gone has lost its place.
-	waiting, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	defer context.AfterFunc(s.ctx, func() { cancel(lockLost(s)) })()
+	// A waiter whose lease is gone has lost its place. Closing the lock or the
+	// client ends the session, and so this too.
+	waiting, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(s.ctx, cancel)()
 	for n := 1; ; n++ {
 		before, now, err := l.before(waiting, op, key, revision)
 		if err == nil && before == nil {
 			return nil
 		}
 		if err == nil {
-			err = l.client.gone(waiting, before, now+1)
+			err = l.client.gone(waiting, op, before, now+1)
 		}
 		switch {
-		case isClosedChan(l.closing):
-			return fail(op, l.name, ErrClosed)
-		case waiting.Err() != nil:
-			return &Error{Op: op, Key: l.name, Sent: true, Err: withDetail(contextError(waiting), ErrLocked)}
+		case l.isClosing():
+			return &Error{Op: op, Key: l.name, Sent: true, Err: ErrClosed}
+		case !s.alive():
+			return &Error{Op: op, Key: l.name, Sent: true, Err: lockLost(s)}
+		case ctx.Err() != nil:
+			return &Error{Op: op, Key: l.name, Sent: true, Err: withDetail(contextError(ctx), ErrLocked)}
 		case err != nil && !IsRetryable(err):
 			return err
 		case err != nil:
@@ -75,20 +77,12 @@ func (l *Lock) before(ctx context.Context, op, key string, revision int64) ([]by
 }
 
 // gone waits until a key, as stored, is deleted at revision from or later.
-func (c *Client) gone(ctx context.Context, stored []byte, from int64) error {
-	w := &watcher{client: c, key: c.visible(stored), keys: keyRange{start: stored}, next: from, opts: watchOptions{noPut: true}}
+func (c *Client) gone(ctx context.Context, op string, stored []byte, from int64) error {
+	key := c.visible(stored)
+	w := &watcher{client: c, key: key, keys: keyRange{start: stored}, next: from, opts: watchOptions{noPut: true}}
 	err := w.run(ctx, func(WatchResponse) bool { return false })
 	if errors.Is(err, errStopped) || errors.Is(err, ErrCompacted) {
 		return nil // look again
 	}
-	return err
-}
-
-func isClosedChan(c <-chan struct{}) bool {
-	select {
-	case <-c:
-		return true
-	default:
-		return false
-	}
+	return &Error{Op: op, Key: key, Sent: true, Err: err}
 }

@@ -3,6 +3,7 @@ package etcd
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 )
 
@@ -21,6 +22,9 @@ type session struct {
 	cancel context.CancelCauseFunc
 	// ended is closed when the goroutine has ended.
 	ended chan struct{}
+	// until is how long after began the lease can be relied upon.
+	began time.Time
+	until atomic.Int64
 }
 
 // errSessionClosed is the cause of a session that its owner closed.
@@ -41,22 +45,32 @@ func (c *Client) newSession(ctx context.Context, ttlSeconds int64) (*session, er
 	if err != nil {
 		return nil, err
 	}
-	s := &session{client: c, id: LeaseID(resp.ID), ended: make(chan struct{})}
+	s := &session{client: c, id: LeaseID(resp.ID), ended: make(chan struct{}), began: sent}
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())
 	ttl := time.Duration(resp.TTL) * time.Second
+	s.renewed(sent, ttl)
 	err = c.start(func() {
 		defer close(s.ended)
-		s.cancel(c.keepRenewing(s.ctx, s.id, sent, ttl, sessionMargin(ttl), func(time.Duration) {}))
+		s.cancel(c.keepRenewing(s.ctx, s.id, sent, ttl, sessionMargin(ttl), s.renewed))
 	})
 	if err != nil {
 		s.cancel(err)
-		return nil, err
+		return nil, fail("grant", "", err)
 	}
 	return s, nil
 }
 
-// alive reports whether the lease can still be relied upon.
-func (s *session) alive() bool { return s.ctx.Err() == nil }
+// renewed notes a renewal whose request was sent at that time.
+func (s *session) renewed(sent time.Time, ttl time.Duration) {
+	s.until.Store(int64(sent.Sub(s.began) + ttl - sessionMargin(ttl)))
+}
+
+// alive reports whether the lease can still be relied upon. It looks at the clock
+// as well: after a pause of the process its caller may run before the goroutine
+// that ends the context.
+func (s *session) alive() bool {
+	return s.ctx.Err() == nil && time.Since(s.began) < time.Duration(s.until.Load())
+}
 
 // close ends the session and revokes its lease, and with it its keys.
 func (s *session) close(ctx context.Context) error {
@@ -74,4 +88,12 @@ func (s *session) abandon() {
 		defer cancel()
 		_ = s.client.RevokeLease(ctx, s.id) // likewise when the server can't be reached
 	})
+}
+
+// doubt gives up a session after a write that may have been applied: it may hold
+// a claim that nobody would ever release.
+func (s *session) doubt(err error) {
+	if MaybeApplied(err) {
+		s.abandon()
+	}
 }

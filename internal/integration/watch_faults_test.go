@@ -1,0 +1,264 @@
+package integration
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/blueprint-go/etcd"
+	"github.com/blueprint-go/etcd/etcdtest"
+)
+
+func TestWatchBegunWithoutAServerBeginsWhenThereIsOne(t *testing.T) {
+	t.Parallel()
+	srv := server(t)
+	srv.Stop()
+	const timeout = 300 * time.Millisecond
+	c := client(t, config(srv).WithLazyConnect().WithTimeout(timeout))
+	p, ctx := prefix(t), within(t, patience)
+
+	began := time.Now()
+	w := c.Watch(ctx, p+"k", etcd.WithRevision(1))
+	require.GreaterOrEqual(t, time.Since(began), timeout)
+	require.Less(t, time.Since(began), timeout+2*time.Second)
+
+	require.NoError(t, srv.Restart())
+	require.NoError(t, client(t, config(srv)).Put(ctx, p+"k", []byte("v")))
+	require.Equal(t, []string{"PUT " + p + "k=v @2"}, tellAll(events(t, w, 1)))
+}
+
+// writer puts numbers under a key, one after the other, and notes which of them
+// were acknowledged.
+type writer struct {
+	acked chan int // takes more than any test writes
+	count atomic.Int64
+	done  chan struct{}
+}
+
+func startWriter(ctx context.Context, c *etcd.Client, key string) *writer {
+	w := &writer{acked: make(chan int, 1<<20), done: make(chan struct{})}
+	go func() {
+		defer close(w.done)
+		defer close(w.acked)
+		for n := 1; ctx.Err() == nil; n++ {
+			// A failed put may have been applied: its number may come or not.
+			if c.Put(ctx, key, []byte(strconv.Itoa(n))) == nil {
+				w.acked <- n
+				w.count.Add(1)
+			}
+		}
+	}()
+	return w
+}
+
+// more waits until n further numbers were acknowledged.
+func (w *writer) more(t testing.TB, n int64) {
+	t.Helper()
+	from := w.count.Load()
+	require.Eventually(t, func() bool { return w.count.Load() >= from+n }, patience, time.Millisecond)
+}
+
+func TestWatchDeliversEveryAcknowledgedEventOnceAndInOrderThroughFaults(t *testing.T) {
+	t.Parallel()
+	for name, fault := range map[string]func(t *testing.T, srv *etcdtest.Server, proxy *etcdtest.Proxy, w *writer){
+		"cut": func(_ *testing.T, _ *etcdtest.Server, proxy *etcdtest.Proxy, _ *writer) {
+			proxy.Cut()
+		},
+		"refused": func(t *testing.T, _ *etcdtest.Server, proxy *etcdtest.Proxy, w *writer) {
+			proxy.Refuse()
+			proxy.Cut()
+			w.more(t, 50)
+		},
+		"blackhole": func(t *testing.T, _ *etcdtest.Server, proxy *etcdtest.Proxy, w *writer) {
+			proxy.Blackhole()
+			w.more(t, 50)
+		},
+		"pause": func(t *testing.T, _ *etcdtest.Server, proxy *etcdtest.Proxy, w *writer) {
+			proxy.Pause()
+			w.more(t, 50)
+		},
+		"restart": func(t *testing.T, srv *etcdtest.Server, _ *etcdtest.Proxy, _ *writer) {
+			require.NoError(t, srv.Restart())
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			srv := server(t)
+			proxy := etcdtest.NewProxy(t, srv.Endpoint())
+			p, ctx := prefix(t), within(t, 2*patience)
+			events := client(t, etcd.DefaultConfig().WithEndpoints(proxy.Endpoint())).Watch(ctx, p+"k")
+			writing, stop := context.WithCancel(ctx)
+			w := startWriter(writing, client(t, config(srv).WithTimeout(200*time.Millisecond)), p+"k")
+
+			seen := make(chan int, 1<<20)
+			go func() {
+				defer close(seen)
+				for r := range events {
+					for _, e := range r.Events {
+						n, _ := strconv.Atoi(string(e.Kv.Value))
+						seen <- n
+					}
+				}
+			}()
+			for range 3 {
+				w.more(t, 50)
+				fault(t, srv, proxy, w)
+				proxy.Heal()
+			}
+			w.more(t, 50)
+			stop()
+			<-w.done
+
+			before, acked := 0, 0
+			for want := range w.acked {
+				for before < want {
+					n := next(t, seen)
+					require.Greater(t, n, before, "twice or out of order")
+					before = n
+				}
+				require.Equal(t, want, before, "an acknowledged event is missing")
+				acked++
+			}
+			require.GreaterOrEqual(t, acked, 200)
+		})
+	}
+}
+
+func TestSilentlyLostEndpointIsLeftByItsWatches(t *testing.T) {
+	t.Parallel()
+	srv := server(t)
+	first, second := etcdtest.NewProxy(t, srv.Endpoint()), etcdtest.NewProxy(t, srv.Endpoint())
+	c := client(t, etcd.DefaultConfig().WithEndpoints(first.Endpoint(), second.Endpoint()))
+	p, ctx := prefix(t), within(t, patience)
+	// Spread over both, so that one of them is on the lost one.
+	watches := []etcd.WatchChan{c.Watch(ctx, p+"k"), c.Watch(ctx, p+"k"), c.Watch(ctx, p+"k"), c.Watch(ctx, p+"k")}
+	first.Blackhole()
+	began := time.Now()
+	require.NoError(t, client(t, config(srv)).Put(ctx, p+"k", []byte("v")))
+	for _, w := range watches {
+		require.Equal(t, "v", string(events(t, w, 1)[0].Kv.Value))
+	}
+	t.Logf("all watches left the lost endpoint after %v", time.Since(began).Round(time.Millisecond))
+	require.Less(t, time.Since(began), etcd.DefaultKeepAliveInterval+etcd.DefaultKeepAliveTimeout+5*time.Second)
+}
+
+func TestWatchPutsFragmentsOfARevisionTogether(t *testing.T) {
+	t.Parallel()
+	const limit = 4 << 20
+	c := client(t, func() *etcd.Config {
+		cfg := config(server(t, etcdtest.WithMaxRequestBytes(limit)))
+		cfg.MaxRequestBytes = limit
+		return cfg
+	}())
+	p, ctx := prefix(t), within(t, patience)
+	const keys = 40
+	put := func(value string) {
+		txn := c.Txn()
+		for i := range keys {
+			txn.Then(etcd.OpPut(p+strconv.Itoa(i), []byte(value)))
+		}
+		_, err := txn.Commit(ctx)
+		require.NoError(t, err)
+	}
+	old, fresh := strings.Repeat("o", limit/keys-1000), strings.Repeat("f", limit/keys-1000)
+	put(old)
+	w := c.WatchPrefix(ctx, p, etcd.WithPrevKV())
+	put(fresh) // with the previous values, twice what the server sends at once
+	r := next(t, w)
+	require.Len(t, r.Events, keys)
+	for _, e := range r.Events {
+		require.True(t, string(e.Kv.Value) == fresh && string(e.PrevKv.Value) == old)
+	}
+}
+
+// inUse returns the bytes of the heap that are in use.
+func inUse() int64 {
+	runtime.GC()
+	runtime.GC() // what the first one found in pools
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}
+
+// This test measures the heap of the process, so it is not parallel.
+func TestUnreadWatchCostsLittleMemoryAndHoldsUpNobody(t *testing.T) {
+	endpoints := serverProcess(t)
+	writer := client(t, etcd.DefaultConfig().WithEndpoints(endpoints...))
+	c := client(t, etcd.DefaultConfig().WithEndpoints(endpoints...))
+	p, ctx := prefix(t), within(t, 2*patience)
+	unread := c.WatchPrefix(ctx, p+"big/")
+	const n, size = 100, 1 << 20
+	value := make([]byte, size)
+
+	before := inUse()
+	for i := range n {
+		copy(value, fmt.Sprintf("%08d", i))
+		require.NoError(t, writer.Put(ctx, p+"big/k", value))
+	}
+	other := c.Watch(ctx, p+"other")
+	require.NoError(t, writer.Put(ctx, p+"other", []byte("v")))
+	require.Equal(t, "v", string(events(t, other, 1)[0].Kv.Value))
+	require.NoError(t, c.Put(ctx, p+"other", nil))
+
+	grown := inUse() - before
+	t.Logf("%d MB unread, heap grown by %.1f MB", n*size>>20, float64(grown)/(1<<20))
+	require.Less(t, grown, int64(n*size/4))
+
+	// All of it comes once it is read, and in portions.
+	var largest int
+	for i := 0; i < n; {
+		r := next(t, unread)
+		require.NoError(t, r.Err())
+		largest = max(largest, len(r.Events))
+		for _, e := range r.Events {
+			require.Equal(t, fmt.Sprintf("%08d", i), string(e.Kv.Value[:8]))
+			i++
+		}
+	}
+	t.Logf("delivered up to %d events of 1 MB at once", largest)
+	require.LessOrEqual(t, largest, 4)
+}
+
+func TestWatchSurvivesServersThatForgetItsToken(t *testing.T) {
+	t.Parallel()
+	srv := server(t, etcdtest.WithAuth("root"), etcdtest.WithUser("reader", "pass", etcdtest.Permission{AllKeys: true, Read: true}))
+	c := client(t, config(srv).WithAuth("reader", "pass"))
+	root := client(t, config(srv).WithAuth("root", "root"))
+	p, ctx := prefix(t), within(t, patience)
+	w := c.Watch(ctx, p+"k")
+	// A restarted server knows no token. More restarts than one request would
+	// ask for tokens.
+	for i := range 5 {
+		require.NoError(t, srv.Restart())
+		value := strconv.Itoa(i)
+		require.NoError(t, root.Put(ctx, p+"k", []byte(value)))
+		require.Equal(t, value, string(events(t, w, 1)[0].Kv.Value))
+	}
+}
+
+func TestWatchSurvivesAServerThatIsAwayForLongAndForgetsTheToken(t *testing.T) {
+	t.Parallel()
+	srv := server(t, etcdtest.WithAuth("root"))
+	var attempts atomic.Int64
+	cfg := config(srv).WithAuth("root", "root")
+	cfg.Dialer = func(ctx context.Context, network, address string) (net.Conn, error) {
+		attempts.Add(1)
+		return new(net.Dialer).DialContext(ctx, network, address)
+	}
+	p, ctx := prefix(t), within(t, patience)
+	w := client(t, cfg).Watch(ctx, p+"k")
+	srv.Stop()
+	from := attempts.Load()
+	require.Eventually(t, func() bool { return attempts.Load() > from+3 }, patience, 10*time.Millisecond)
+	require.NoError(t, srv.Restart())
+	require.NoError(t, client(t, config(srv).WithAuth("root", "root")).Put(ctx, p+"k", []byte("v")))
+	require.Equal(t, "v", string(events(t, w, 1)[0].Kv.Value))
+}
