@@ -2,12 +2,13 @@ package envelope
 
 import (
 	"encoding/binary"
-	"math"
 	"sync"
 )
 
-// defaultMaxSize is ten times what an etcd server takes in a request by default.
-const defaultMaxSize = 16 << 20
+const (
+	defaultMaxSize  = 16 << 20 // ten times what an etcd server takes in a request by default
+	greatestMaxSize = 1 << 30  // fits an int everywhere, with room to spare
+)
 
 // Params configures a [Codec]. The zero value encrypts without a context and does not compress.
 type Params struct {
@@ -20,7 +21,7 @@ type Params struct {
 	CompressMin int
 
 	// MaxSize is the length in bytes up to which a compressed value is decompressed; a longer one is ErrValueTooLarge.
-	// 0, the default, or less: 16 MiB. Longer values are written uncompressed.
+	// 0, the default, or less: 16 MiB; more than 1 GiB: 1 GiB. Longer values are written uncompressed.
 	MaxSize int
 }
 
@@ -43,9 +44,7 @@ func NewCodec(p Params) *Codec {
 	if c.maxSize <= 0 {
 		c.maxSize = defaultMaxSize
 	}
-	if uint64(c.maxSize) > math.MaxUint32 {
-		c.maxSize = math.MaxUint32
-	}
+	c.maxSize = min(c.maxSize, greatestMaxSize)
 	return c
 }
 

@@ -3,6 +3,7 @@ package envelope_test
 import (
 	"bytes"
 	"encoding/binary"
+	"math"
 	"runtime"
 	"slices"
 	"testing"
@@ -148,6 +149,13 @@ func TestValuePastTheLimitIsWrittenUncompressedAndNotDecompressed(t *testing.T) 
 	}
 }
 
+func TestNoLimitIsAboveAGibibyte(t *testing.T) {
+	t.Parallel()
+	c := envelope.NewCodec(envelope.Params{MaxSize: math.MaxInt})
+	_, err := c.Decompress(suite00(1<<30+1, frameHeader(1<<30+1), block(rle, true, 1, []byte{0})))
+	require.ErrorIs(t, err, envelope.ErrValueTooLarge)
+}
+
 // Blocks of zstd, for frames that no encoder would write.
 const (
 	raw = 0
@@ -164,15 +172,15 @@ func block(kind int, last bool, size int, body []byte) []byte {
 }
 
 // frameHeader has a content size of 8 bytes, or none and a window of 128 KiB.
-func frameHeader(contentSize int) []byte {
+func frameHeader(contentSize int64) []byte {
 	if contentSize < 0 {
 		return []byte("\x28\xb5\x2f\xfd\x00\x38")
 	}
 	return binary.LittleEndian.AppendUint64([]byte("\x28\xb5\x2f\xfd\xe0"), uint64(contentSize))
 }
 
-func suite00(length int, frame ...[]byte) []byte {
-	stored := binary.BigEndian.AppendUint32([]byte("\xFFecv\x01\x00\x01\x00"), uint32(length))
+func suite00(length uint32, frame ...[]byte) []byte {
+	stored := binary.BigEndian.AppendUint32([]byte("\xFFecv\x01\x00\x01\x00"), length)
 	return append(stored, slices.Concat(frame...)...)
 }
 
@@ -208,7 +216,7 @@ func TestFramesOfOtherWritersAreRead(t *testing.T) {
 		"empty":             {[]byte{}, slices.Concat(frameHeader(0), block(raw, true, 0, nil))},
 		"empty, last block": {[]byte("abc"), slices.Concat(frameHeader(3), block(raw, false, 3, []byte("abc")), block(raw, true, 0, nil))},
 	} {
-		got, err := envelope.NewCodec(envelope.Params{}).Decompress(suite00(len(tc.value), tc.frame))
+		got, err := envelope.NewCodec(envelope.Params{}).Decompress(suite00(uint32(len(tc.value)), tc.frame))
 		require.NoError(t, err, name)
 		require.True(t, bytes.Equal(tc.value, got), name)
 		require.Equal(t, len(got), cap(got), name)

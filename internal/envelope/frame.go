@@ -30,8 +30,8 @@ var decoder = sync.OnceValue(func() *zstd.Decoder {
 	return d
 })
 
-// decodeFrame decodes exactly one frame that holds exactly size bytes. It allocates those, and maxBlock more for a
-// frame of several blocks.
+// decodeFrame decodes exactly one frame that holds exactly size bytes. It allocates those; for a frame of several
+// blocks maxBlock more, and a copy of the frame if its header does not tell its size.
 func decodeFrame(frame []byte, size int) ([]byte, error) {
 	f, err := parseFrame(frame)
 	if err != nil {

@@ -93,7 +93,7 @@ func FuzzFrame(f *testing.F) {
 	f.Add(uint32(fuzzLimit), slices.Concat(frameHeader(-1), block(rle, false, fuzzLimit-1, []byte{0}), block(raw, true, 1, []byte{0})))
 	f.Add(uint32(1<<32-1), slices.Concat(frameHeader(1<<40), block(rle, true, 128<<10, []byte{0})))
 	f.Fuzz(func(t *testing.T, length uint32, frame []byte) {
-		stored := suite00(int(length), frame)
+		stored := suite00(length, frame)
 		var value []byte
 		var err error
 		if n := largeAllocations(func() { value, err = c.Decompress(stored) }); n > uint64(fuzzLimit+fuzzSlack+len(frame)) {
@@ -103,10 +103,10 @@ func FuzzFrame(f *testing.F) {
 			requireRefusal(t, err)
 			return
 		}
-		if len(value) != int(length) {
+		if uint32(len(value)) != length {
 			t.Fatalf("%d bytes, announced %d", len(value), length)
 		}
-		got, err := c.Decompress(suite00(len(value), e.EncodeAll(value, nil)))
+		got, err := c.Decompress(suite00(uint32(len(value)), e.EncodeAll(value, nil)))
 		if err != nil || !bytes.Equal(value, got) {
 			t.Fatalf("compressed again it does not come back: %v", err)
 		}

@@ -13,8 +13,8 @@ import (
 const packed = "000000c828b52ffd24c8ad0100c40274686520717569636b2062726f776e20666f78206a756d7073206f76657220746865206c617a7920646f670a015417052bccbc461b9cf4"
 
 // a hundred letters in one run, as a payload.
-func letters(announced int, trailing ...byte) []byte {
-	length := binary.BigEndian.AppendUint32(nil, uint32(announced))
+func letters(announced uint32, trailing ...byte) []byte {
+	length := binary.BigEndian.AppendUint32(nil, announced)
 	return slices.Concat(length, frameHeader(100), block(rle, true, 100, []byte("a")), trailing)
 }
 
