@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"math"
+	"slices"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -63,8 +64,8 @@ type LeaseStatus struct {
 	TTL time.Duration
 	// GrantedTTL is the time that a renewal gives.
 	GrantedTTL time.Duration
-	// Keys are the keys attached to it, without the namespace. Those outside the
-	// namespace are left out.
+	// Keys are the keys attached to it, in order and without the namespace. Those
+	// outside the namespace are left out.
 	Keys []string
 }
 
@@ -89,6 +90,7 @@ func (c *Client) TimeToLive(ctx context.Context, id LeaseID) (LeaseStatus, error
 			out.Keys = append(out.Keys, c.visible(key))
 		}
 	}
+	slices.Sort(out.Keys)
 	return out, nil
 }
 
