@@ -1,0 +1,247 @@
+package integration
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/blueprint-go/etcd"
+)
+
+// planted is what must never come out of a client that requires encryption.
+const planted = "planted by somebody else "
+
+// badValues are values that an encrypting client must not accept. Each is made of
+// the bytes of a good one at the same place, and of one at another place.
+var badValues = map[string]struct {
+	make func(here, elsewhere string) string
+	want error
+}{
+	"moved from another key": {func(_, elsewhere string) string { return elsewhere }, etcd.ErrDecrypt},
+	"flipped at the end":     {func(here, _ string) string { return flip(here, len(here)-1) }, etcd.ErrDecrypt},
+	"flipped in the body":    {func(here, _ string) string { return flip(here, 50) }, etcd.ErrDecrypt},
+	"flipped in the nonce":   {func(here, _ string) string { return flip(here, 24) }, etcd.ErrDecrypt},
+	"flipped in the key id":  {func(here, _ string) string { return flip(here, 8) }, etcd.ErrUnknownKey},
+	"flipped in the version": {func(here, _ string) string { return flip(here, 4) }, etcd.ErrUnsupportedFormat},
+	"flipped in the magic":   {func(here, _ string) string { return flip(here, 0) }, etcd.ErrNotEncrypted},
+	"cut by a byte":          {func(here, _ string) string { return here[:len(here)-1] }, etcd.ErrDecrypt},
+	"cut short":              {func(here, _ string) string { return here[:30] }, etcd.ErrCorrupt},
+	"longer by a byte":       {func(here, _ string) string { return here + "x" }, etcd.ErrDecrypt},
+	"nothing but the magic":  {func(string, string) string { return magic }, etcd.ErrCorrupt},
+	"empty":                  {func(string, string) string { return "" }, etcd.ErrNotEncrypted},
+	"plaintext":              {func(string, string) string { return planted }, etcd.ErrNotEncrypted},
+	"framed, suite 00": {
+		func(string, string) string { return magic + "\x01\x00\x00\x00" + planted },
+		etcd.ErrNotEncrypted,
+	},
+	"later version": {func(string, string) string { return magic + "\x02\x00\x00\x00" + planted }, etcd.ErrUnsupportedFormat},
+	"unknown suite": {func(string, string) string { return magic + "\x01\x03\x00\x00" + planted }, etcd.ErrUnsupportedFormat},
+	"unknown flag":  {func(string, string) string { return magic + "\x01\x02\x10\x00" + planted }, etcd.ErrUnsupportedFormat},
+}
+
+func flip(s string, at int) string {
+	b := []byte(s)
+	b[at] ^= 1
+	return string(b)
+}
+
+// plant stores bytes as they are.
+func plant(t *testing.T, c *etcd.Client, key, stored string) {
+	t.Helper()
+	_, err := c.Raw().Put(t.Context(), key, stored)
+	require.NoError(t, err)
+}
+
+// storedBytes returns what is stored under key.
+func storedBytes(t *testing.T, c *etcd.Client, key string) string {
+	t.Helper()
+	resp, err := c.Raw().Get(t.Context(), key)
+	require.NoError(t, err)
+	require.Len(t, resp.Kvs, 1)
+	return string(resp.Kvs[0].Value)
+}
+
+// requireUndecodable checks the error of a read that met a bad value.
+func requireUndecodable(t *testing.T, err error, key string, want error, what string) {
+	t.Helper()
+	require.ErrorIs(t, err, want, what)
+	var de *etcd.DecodeError
+	require.ErrorAs(t, err, &de, what)
+	require.Equal(t, key, de.Key, what)
+	require.NotContains(t, err.Error(), strings.TrimSpace(planted), what)
+	require.NotContains(t, err.Error(), secret, what)
+	require.False(t, etcd.MaybeApplied(err), what)
+	require.False(t, etcd.IsRetryable(err), what)
+}
+
+func TestNoReadPathYieldsAValueThatIsNotOurs(t *testing.T) {
+	t.Parallel()
+	srv := server(t)
+	c := client(t, config(srv).WithEncryption(testKey).WithTimeout(busyTimeout))
+	stranger := client(t, config(srv).WithEncryption([]byte("another key of enough bytes")))
+	compressor := client(t, config(srv).WithCompression(1024))
+	plantAll := map[string]func(p string) error{
+		"of another key": func(p string) error { return stranger.Put(t.Context(), p+"bad", []byte(planted)) },
+		"compressed only": func(p string) error {
+			return compressor.Put(t.Context(), p+"bad", []byte(strings.Repeat(planted, 100)))
+		},
+	}
+	wants := map[string]error{"of another key": etcd.ErrUnknownKey, "compressed only": etcd.ErrNotEncrypted}
+	for name, bad := range badValues {
+		wants[name] = bad.want
+		plantAll[name] = func(p string) error {
+			if err := c.BulkPut(t.Context(), map[string][]byte{p + "bad": []byte(secret), p + "good": []byte("good")}); err != nil {
+				return err
+			}
+			plant(t, c, p+"bad", bad.make(storedBytes(t, c, p+"bad"), storedBytes(t, c, p+"good")))
+			return nil
+		}
+	}
+	for name, plantOne := range plantAll {
+		p := prefix(t) + name + "/"
+		require.NoError(t, c.Put(t.Context(), p+"good", []byte("good")))
+		require.NoError(t, plantOne(p), name)
+		for path, read := range readPaths {
+			what := fmt.Sprintf("%s through %s", name, path)
+			got, err := read.read(t.Context(), c, p, p+"bad")
+			requireUndecodable(t, err, p+"bad", wants[name], what)
+			want := map[string]string{}
+			if !read.single {
+				want[p+"good"] = "good"
+			}
+			require.Equal(t, want, got, what)
+		}
+		requireUntouched(t, c, p, wants[name], name)
+	}
+}
+
+// requireUntouched holds that what reads before it writes doesn't write, and that
+// what needs no value doesn't mind.
+func requireUntouched(t *testing.T, c *etcd.Client, p string, want error, name string) {
+	t.Helper()
+	ctx, bad := t.Context(), p+"bad"
+	before := storedBytes(t, c, bad)
+	never := func([]byte) ([]byte, error) {
+		assert.Fail(t, "called with a value that is not ours")
+		return nil, nil
+	}
+	for what, write := range map[string]func() error{
+		"CompareAndSwap":   func() error { _, err := c.CompareAndSwap(ctx, bad, []byte(planted), nil); return err },
+		"CompareAndDelete": func() error { _, err := c.CompareAndDelete(ctx, bad, []byte(planted)); return err },
+		"Update":           func() error { return c.Update(ctx, bad, never) },
+		"MoveKey":          func() error { return c.MoveKey(ctx, bad, p+"moved") },
+		"condition": func() error {
+			_, err := c.Txn().If(etcd.Value(bad).NotEqual(nil)).Then(etcd.OpDelete(bad)).Commit(ctx)
+			return err
+		},
+	} {
+		requireUndecodable(t, write(), bad, want, name+" through "+what)
+	}
+	require.Equal(t, before, storedBytes(t, c, bad), name)
+	require.ErrorIs(t, c.MoveKey(ctx, p+"good", bad), etcd.ErrKeyExists, name)
+	kv, err := c.GetKV(ctx, bad)
+	require.Error(t, err)
+	require.Positive(t, kv.ModRevision, "all but the value is known")
+	swapped, err := c.PutIfNotExists(ctx, bad, nil)
+	require.NoError(t, err)
+	require.False(t, swapped)
+
+	exists, err := c.Exists(ctx, bad)
+	require.NoError(t, err)
+	require.True(t, exists)
+	count, err := c.Count(ctx, p)
+	require.NoError(t, err)
+	require.Equal(t, int64(2), count)
+	keys, err := c.List(ctx, p)
+	require.NoError(t, err)
+	require.Equal(t, []string{bad, p + "good"}, keys)
+	keys, err = c.GetKeysByPattern(ctx, p+"b*")
+	require.NoError(t, err)
+	require.Equal(t, []string{bad}, keys)
+	res, err := c.Txn().Then(etcd.OpListPrefix(p)).Commit(ctx)
+	require.NoError(t, err)
+	require.NoError(t, res.Results[0].Err)
+	require.Len(t, res.Results[0].KVs, 2)
+	deleted, err := c.Delete(ctx, bad)
+	require.NoError(t, err)
+	require.Equal(t, int64(1), deleted)
+}
+
+func TestListReportsEachValueThatIsNotOurs(t *testing.T) {
+	t.Parallel()
+	c := client(t, config(server(t)).WithEncryption(testKey))
+	p := prefix(t)
+	for _, key := range []string{"a", "c", "e"} {
+		plant(t, c, p+key, planted)
+		require.NoError(t, c.Put(t.Context(), p+key+"+", []byte(key)))
+	}
+	kvs, err := c.GetKeysWithPrefix(t.Context(), p, 0)
+	require.Equal(t, []string{p + "a+", p + "c+", p + "e+"}, keysOf(kvs))
+	var joined interface{ Unwrap() []error }
+	require.ErrorAs(t, err, &joined)
+	var bad []string
+	for _, err := range joined.Unwrap() {
+		var de *etcd.DecodeError
+		require.ErrorAs(t, err, &de)
+		bad = append(bad, de.Key)
+	}
+	require.Equal(t, []string{p + "a", p + "c", p + "e"}, bad)
+}
+
+func TestWatchGoesOnAfterAValueThatIsNotOurs(t *testing.T) {
+	t.Parallel()
+	c := client(t, config(server(t)).WithEncryption(testKey))
+	ctx, p := within(t, busyTimeout), prefix(t)
+	watch := c.WatchPrefix(ctx, p)
+	withPrev := c.WatchPrefix(ctx, p, etcd.WithPrevKV())
+	require.NoError(t, c.Put(ctx, p+"a", []byte("1")))
+	plant(t, c, p+"a", planted)
+	require.NoError(t, c.Put(ctx, p+"a", []byte("2")))
+	plant(t, c, p+"a", planted)
+	_, err := c.Delete(ctx, p+"a")
+	require.NoError(t, err)
+	require.NoError(t, c.Put(ctx, p+"b", []byte("3")))
+
+	require.Equal(t, []string{"PUT 1", "PUT bad", "PUT 2", "PUT bad", "DELETE", "PUT 3"}, eventsOf(t, watch, 6))
+	require.Equal(t, []string{
+		"PUT 1", "PUT bad after 1", "PUT 2 after bad", "PUT bad after 2", "DELETE after bad", "PUT 3",
+	}, eventsOf(t, withPrev, 6))
+}
+
+// eventsOf describes the next n events of a watch.
+func eventsOf(t *testing.T, watch etcd.WatchChan, n int) []string {
+	t.Helper()
+	var out []string
+	for len(out) < n {
+		r, ok := <-watch
+		require.True(t, ok)
+		require.NoError(t, r.Err())
+		for _, ev := range r.Events {
+			text := ev.Type.String()
+			var de *etcd.DecodeError
+			switch {
+			case ev.Kv.Value != nil:
+				text += " " + string(ev.Kv.Value)
+			case ev.Type == etcd.EventPut:
+				require.ErrorAs(t, ev.Err, &de)
+				text += " bad"
+			}
+			switch {
+			case ev.PrevKv != nil:
+				text += " after " + string(ev.PrevKv.Value)
+			case ev.Err != nil && (ev.Kv.Value != nil || ev.Type == etcd.EventDelete):
+				require.ErrorAs(t, ev.Err, &de)
+				text += " after bad"
+			}
+			if ev.Err != nil {
+				require.True(t, errors.Is(ev.Err, etcd.ErrNotEncrypted))
+			}
+			out = append(out, text)
+		}
+	}
+	return out
+}
