@@ -14,7 +14,7 @@ import (
 func TestEndpointsFlagWinsOverTheEnvironment(t *testing.T) {
 	t.Parallel()
 	server := etcdtest.New(t)
-	for name, environment := range map[string]string{"unset": "", "dead": deadEndpoint(t), "malformed": "::"} {
+	for name, environment := range map[string]string{"empty": "", "dead": deadEndpoint(t), "malformed": "::"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			// A second endpoint that is dead keeps nobody from the first.
