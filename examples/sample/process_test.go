@@ -43,8 +43,12 @@ func start(t *testing.T, env []string, args ...string) *process {
 	require.NoError(t, err)
 	p := &process{temp: t.TempDir()}
 	p.cmd = exec.Command(self, args...)
-	// The race detector would put a second of sleep before each end.
-	p.cmd.Env = append([]string{asSample + "=1", "GORACE=atexit_sleep_ms=0", "TMPDIR=" + p.temp}, env...)
+	p.cmd.Env = append([]string{
+		asSample + "=1",
+		"TMPDIR=" + p.temp,
+		"GOCOVERDIR=" + t.TempDir(), // without it, a binary for coverage complains
+		"GORACE=atexit_sleep_ms=0",  // the race detector sleeps a second otherwise
+	}, env...)
 	p.cmd.Stderr = &p.stderr
 	p.pipe, err = p.cmd.StdoutPipe()
 	require.NoError(t, err)
