@@ -49,9 +49,10 @@ func (c *Client) grantLease(ctx context.Context, seconds int64) (*pb.LeaseGrantR
 }
 
 // RevokeLease ends a lease at once and deletes the keys attached to it, in one
-// round trip. A lease that no longer exists is no error.
+// round trip. A lease that no longer exists is no error, so that a revocation, and
+// no other write, is sent again when its answer is lost.
 func (c *Client) RevokeLease(ctx context.Context, id LeaseID) error {
-	_, err := do(ctx, c, request{op: "revoke", write: true}, c.rpc.revoke, &pb.LeaseRevokeRequest{ID: int64(id)})
+	_, err := do(ctx, c, request{op: "revoke", write: true, repeatable: true}, c.rpc.revoke, &pb.LeaseRevokeRequest{ID: int64(id)})
 	if errors.Is(err, ErrLeaseNotFound) {
 		return nil
 	}

@@ -28,6 +28,8 @@ type request struct {
 	op    string
 	key   string // without the namespace
 	write bool
+	// repeatable says that a write changes nothing when it is applied again.
+	repeatable bool
 }
 
 // unary is the shape of every unary RPC of the generated clients.
@@ -37,10 +39,11 @@ type unary[In, Out any] func(context.Context, In, ...grpc.CallOption) (Out, erro
 // deadline, the retry policy, the hooks and the mapping of errors.
 //
 // A read is tried again on another connection until the deadline. A write is
-// tried again only when it certainly was not applied: it was never sent, the
-// server refused it for the moment, or the token had expired. Both policies are
-// ours: clientv3's own sends a write up to a hundred times when a proxy answers
-// DeadlineExceeded or Canceled, so it is limited to one attempt (client.go).
+// tried again only when it certainly was not applied (it was never sent, the
+// server refused it for the moment, or the token had expired) or when it changes
+// nothing the second time (a revocation). Both policies are ours: clientv3's own
+// sends a write up to a hundred times when a proxy answers DeadlineExceeded or
+// Canceled, so it is limited to one attempt (client.go).
 func do[In, Out any](ctx context.Context, c *Client, r request, rpc unary[In, Out], in In) (Out, error) {
 	var none Out
 	if err := c.admit(ctx); err != nil {
@@ -186,7 +189,7 @@ func (t *trace) judge(ctx context.Context, err error, sent bool, n int) bool {
 	switch a.remedy {
 	case retryRead:
 		// A write that was never sent is as harmless as a read.
-		return !t.request.write || !sent
+		return !t.request.write || t.request.repeatable || !sent
 	case retryAny:
 		return true
 	case retryElsewhere:

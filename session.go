@@ -30,12 +30,10 @@ type session struct {
 // errSessionClosed is the cause of a session that its owner closed.
 var errSessionClosed = errors.New("session closed")
 
-// sessionMargin is how long before its end a lease counts as lost: a tenth,
-// within limits that a pause of the garbage collector or of the scheduler stays
-// under.
-func sessionMargin(ttl time.Duration) time.Duration {
-	return min(max(ttl/10, 50*time.Millisecond), time.Second)
-}
+// sessionMargin is how long before its end a lease counts as lost: a tenth, which
+// pauses of the garbage collector and of the scheduler stay under, and no more
+// than a second.
+func sessionMargin(ttl time.Duration) time.Duration { return min(ttl/10, time.Second) }
 
 // newSession grants a lease and keeps it alive in a goroutine that ends with
 // close, abandon, the client, or the lease.
