@@ -1,0 +1,322 @@
+package integration
+
+import (
+	"context"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/blueprint-go/etcd"
+	"github.com/blueprint-go/etcd/etcdtest"
+)
+
+// calls are all methods of a client that can fail, by name, with arguments that
+// are in order.
+var calls = map[string]func(ctx context.Context, c *etcd.Client) error{
+	"BulkDelete": func(ctx context.Context, c *etcd.Client) error { return second(c.BulkDelete(ctx, []string{"k"})) },
+	"BulkGet":    func(ctx context.Context, c *etcd.Client) error { return second(c.BulkGet(ctx, []string{"k"})) },
+	"BulkPut": func(ctx context.Context, c *etcd.Client) error {
+		return c.BulkPut(ctx, map[string][]byte{"k": nil})
+	},
+	"CompareAndDelete": func(ctx context.Context, c *etcd.Client) error {
+		return second(c.CompareAndDelete(ctx, "k", nil))
+	},
+	"CompareAndDeleteRevision": func(ctx context.Context, c *etcd.Client) error {
+		return second(c.CompareAndDeleteRevision(ctx, "k", 1))
+	},
+	"CompareAndSwap": func(ctx context.Context, c *etcd.Client) error {
+		return second(c.CompareAndSwap(ctx, "k", nil, nil))
+	},
+	"CompareAndSwapRevision": func(ctx context.Context, c *etcd.Client) error {
+		return second(c.CompareAndSwapRevision(ctx, "k", 1, nil))
+	},
+	"Count":            func(ctx context.Context, c *etcd.Client) error { return second(c.Count(ctx, "k")) },
+	"Delete":           func(ctx context.Context, c *etcd.Client) error { return second(c.Delete(ctx, "k")) },
+	"DeletePrefix":     func(ctx context.Context, c *etcd.Client) error { return second(c.DeletePrefix(ctx, "k")) },
+	"Exists":           func(ctx context.Context, c *etcd.Client) error { return second(c.Exists(ctx, "k")) },
+	"Get":              func(ctx context.Context, c *etcd.Client) error { return second(c.Get(ctx, "k")) },
+	"GetKV":            func(ctx context.Context, c *etcd.Client) error { return second(c.GetKV(ctx, "k")) },
+	"GetKeysByPattern": func(ctx context.Context, c *etcd.Client) error { return second(c.GetKeysByPattern(ctx, "k*")) },
+	"GetKeysWithPrefix": func(ctx context.Context, c *etcd.Client) error {
+		return second(c.GetKeysWithPrefix(ctx, "k", 1))
+	},
+	"GetMultiple": func(ctx context.Context, c *etcd.Client) error { return second(c.GetMultiple(ctx, []string{"k"})) },
+	"GetRange":    func(ctx context.Context, c *etcd.Client) error { return second(c.GetRange(ctx, "a", "b")) },
+	"GetWithRevision": func(ctx context.Context, c *etcd.Client) error {
+		_, _, err := c.GetWithRevision(ctx, "k")
+		return err
+	},
+	"Grant":          func(ctx context.Context, c *etcd.Client) error { return second(c.Grant(ctx, time.Minute)) },
+	"KeepAlive":      func(ctx context.Context, c *etcd.Client) error { return second(c.KeepAlive(ctx, 1)) },
+	"KeepAliveOnce":  func(ctx context.Context, c *etcd.Client) error { return second(c.KeepAliveOnce(ctx, 1)) },
+	"Lease":          func(_ context.Context, c *etcd.Client) error { return second(c.Lease(60)) },
+	"List":           func(ctx context.Context, c *etcd.Client) error { return second(c.List(ctx, "k")) },
+	"ListWithValues": func(ctx context.Context, c *etcd.Client) error { return second(c.ListWithValues(ctx, "k")) },
+	"MoveKey":        func(ctx context.Context, c *etcd.Client) error { return c.MoveKey(ctx, "a", "b") },
+	"NewLock":        func(_ context.Context, c *etcd.Client) error { return second(c.NewLock("l")) },
+	"Put":            func(ctx context.Context, c *etcd.Client) error { return c.Put(ctx, "k", nil) },
+	"PutIfNotExists": func(ctx context.Context, c *etcd.Client) error { return second(c.PutIfNotExists(ctx, "k", nil)) },
+	"PutWithLease":   func(ctx context.Context, c *etcd.Client) error { return c.PutWithLease(ctx, "k", nil, 1) },
+	"PutWithTTL": func(ctx context.Context, c *etcd.Client) error {
+		return second(c.PutWithTTL(ctx, "k", nil, time.Minute))
+	},
+	"RevokeLease": func(ctx context.Context, c *etcd.Client) error { return c.RevokeLease(ctx, 1) },
+	"TimeToLive":  func(ctx context.Context, c *etcd.Client) error { return second(c.TimeToLive(ctx, 1)) },
+	"Txn": func(ctx context.Context, c *etcd.Client) error {
+		return second(c.Txn().If(etcd.Value("k").Equal(nil)).Then(etcd.OpDelete("k")).Commit(ctx))
+	},
+	"Update": func(ctx context.Context, c *etcd.Client) error {
+		return c.Update(ctx, "k", func([]byte) ([]byte, error) { return nil, nil })
+	},
+	"Watch":       func(ctx context.Context, c *etcd.Client) error { return lastOf(c.Watch(ctx, "k")) },
+	"WatchPrefix": func(ctx context.Context, c *etcd.Client) error { return lastOf(c.WatchPrefix(ctx, "k")) },
+	"WithLock": func(ctx context.Context, c *etcd.Client) error {
+		return c.WithLock(ctx, "l", func(context.Context) error { return nil })
+	},
+}
+
+// harmless are the methods that can't fail, and Close.
+var harmless = []string{"Close", "Endpoints", "IsEncrypted", "Raw", "String"}
+
+func second[T any](_ T, err error) error { return err }
+
+// lastOf returns the error that a watch ends with.
+func lastOf(watch etcd.WatchChan) (err error) {
+	for r := range watch {
+		err = r.Err()
+	}
+	return err
+}
+
+func TestCallsAreAllMethodsOfAClient(t *testing.T) {
+	t.Parallel()
+	typ := reflect.TypeFor[*etcd.Client]()
+	for i := range typ.NumMethod() {
+		name := typ.Method(i).Name
+		_, called := calls[name]
+		require.NotEqual(t, called, slices.Contains(harmless, name), "%s must be in one of calls and harmless", name)
+	}
+	require.Equal(t, typ.NumMethod(), len(calls)+len(harmless))
+}
+
+// requireRefused holds that a call is refused by an *Error before anything is
+// sent.
+func requireRefused(t *testing.T, o *observer, name string, want error, call func() error) {
+	t.Helper()
+	var err error
+	require.Empty(t, o.during(func() { err = call() }), name)
+	require.ErrorIs(t, err, want, name)
+	var e *etcd.Error
+	require.ErrorAs(t, err, &e, name)
+	require.NotEmpty(t, e.Op, name)
+	require.False(t, e.Sent, name)
+	require.False(t, etcd.MaybeApplied(err), name)
+	require.False(t, etcd.IsRetryable(err), name)
+}
+
+func TestNilContextIsRefusedByEveryMethod(t *testing.T) {
+	t.Parallel()
+	contextType := reflect.TypeFor[context.Context]()
+	inEachMode(t, func(t *testing.T, c *etcd.Client, o *observer) {
+		var none context.Context
+		for name, call := range calls {
+			method, ok := reflect.TypeFor[*etcd.Client]().MethodByName(name)
+			require.True(t, ok)
+			if name != "Txn" && (method.Type.NumIn() < 2 || method.Type.In(1) != contextType) {
+				continue
+			}
+			requireRefused(t, o, name, etcd.ErrNilContext, func() error { return call(none, c) })
+		}
+		requireRefused(t, o, "empty bulk put", etcd.ErrNilContext, func() error { return c.BulkPut(none, nil) })
+		requireRefused(t, o, "empty bulk get", etcd.ErrNilContext, func() error { return second(c.BulkGet(none, nil)) })
+		requireRefused(t, o, "empty bulk delete", etcd.ErrNilContext, func() error { return second(c.BulkDelete(none, nil)) })
+		requireRefused(t, o, "empty transaction", etcd.ErrNilContext, func() error { return second(c.Txn().Commit(none)) })
+
+		lock, err := c.NewLock("lock")
+		require.NoError(t, err)
+		requireRefused(t, o, "Lock.Lock", etcd.ErrNilContext, func() error { return lock.Lock(none) })
+		requireRefused(t, o, "Lock.TryLock", etcd.ErrNilContext, func() error { return second(lock.TryLock(none)) })
+		requireRefused(t, o, "Lock.Unlock", etcd.ErrNilContext, func() error { return lock.Unlock(none) })
+		requireRefused(t, o, "Lock.IsLocked", etcd.ErrNilContext, func() error { return second(lock.IsLocked(none)) })
+	})
+}
+
+func TestClosedClientRefusesEveryMethodAtOnce(t *testing.T) {
+	t.Parallel()
+	inEachMode(t, func(t *testing.T, c *etcd.Client, o *observer) {
+		require.NoError(t, c.Close())
+		began := time.Now()
+		for name, call := range calls {
+			requireRefused(t, o, name, etcd.ErrClosed, func() error { return call(context.Background(), c) })
+		}
+		// A call on a closed clientv3 takes 2.5 s; so would each of these.
+		require.Less(t, time.Since(began), time.Second)
+		require.NoError(t, c.Close())
+		require.NotNil(t, c.Raw())
+		require.NotEmpty(t, c.Endpoints())
+		require.NotEmpty(t, c.String())
+	})
+}
+
+func TestClosedClientEndsWhatItHasBegun(t *testing.T) {
+	t.Parallel()
+	c, err := etcd.NewClient(config(server(t)))
+	require.NoError(t, err)
+	watch := c.Watch(t.Context(), "key")
+	lease, err := c.Grant(t.Context(), time.Minute)
+	require.NoError(t, err)
+	alive, err := c.KeepAlive(t.Context(), lease)
+	require.NoError(t, err)
+	lock, err := c.NewLock("lock")
+	require.NoError(t, err)
+	require.NoError(t, lock.Lock(t.Context()))
+	require.NoError(t, c.Close())
+
+	require.ErrorIs(t, lastOf(watch), etcd.ErrClosed)
+	for r := range alive {
+		err = r.Err()
+	}
+	require.ErrorIs(t, err, etcd.ErrClosed)
+	require.ErrorIs(t, lock.Lock(context.Background()), etcd.ErrClosed)
+	require.ErrorIs(t, second(lock.TryLock(context.Background())), etcd.ErrClosed)
+	require.ErrorIs(t, second(lock.IsLocked(context.Background())), etcd.ErrClosed)
+	require.NoError(t, lock.Close())
+}
+
+func TestBadArgumentsAreRefusedBeforeAnythingIsSent(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("k", etcd.DefaultMaxKeyBytes+1)
+	inEachMode(t, func(t *testing.T, c *etcd.Client, o *observer) {
+		ctx := t.Context()
+		txn := func(then ...etcd.Op) func() error {
+			return func() error { return second(c.Txn().Then(then...).Commit(ctx)) }
+		}
+		txnIf := func(cond etcd.Condition) func() error {
+			return func() error { return second(c.Txn().If(cond).Commit(ctx)) }
+		}
+		for key, want := range map[string]error{"": etcd.ErrEmptyKey, long: etcd.ErrTooLarge} {
+			for name, call := range map[string]func() error{
+				"Put":                      func() error { return c.Put(ctx, key, nil) },
+				"Get":                      func() error { return second(c.Get(ctx, key)) },
+				"GetKV":                    func() error { return second(c.GetKV(ctx, key)) },
+				"Exists":                   func() error { return second(c.Exists(ctx, key)) },
+				"Delete":                   func() error { return second(c.Delete(ctx, key)) },
+				"PutIfNotExists":           func() error { return second(c.PutIfNotExists(ctx, key, nil)) },
+				"MoveKey from":             func() error { return c.MoveKey(ctx, key, "k") },
+				"MoveKey to":               func() error { return c.MoveKey(ctx, "k", key) },
+				"CompareAndSwap":           func() error { return second(c.CompareAndSwap(ctx, key, nil, nil)) },
+				"CompareAndSwapRevision":   func() error { return second(c.CompareAndSwapRevision(ctx, key, 0, nil)) },
+				"CompareAndDelete":         func() error { return second(c.CompareAndDelete(ctx, key, nil)) },
+				"CompareAndDeleteRevision": func() error { return second(c.CompareAndDeleteRevision(ctx, key, 1)) },
+				"Update":                   func() error { return c.Update(ctx, key, increment) },
+				"BulkGet":                  func() error { return second(c.BulkGet(ctx, []string{key})) },
+				"PutWithLease":             func() error { return c.PutWithLease(ctx, key, nil, 1) },
+				"PutWithTTL":               func() error { return second(c.PutWithTTL(ctx, key, nil, time.Minute)) },
+				"NewLock":                  func() error { return second(c.NewLock(key)) },
+				"Watch":                    func() error { return lastOf(c.Watch(ctx, key)) },
+				"OpPut":                    txn(etcd.OpPut(key, nil)),
+				"OpGet":                    txn(etcd.OpGet(key)),
+				"OpDelete":                 txn(etcd.OpDelete(key)),
+				"Value":                    txnIf(etcd.Value(key).Equal(nil)),
+				"Exists condition":         txnIf(etcd.Exists(key)),
+			} {
+				requireRefused(t, o, name, want, call)
+			}
+		}
+		for name, call := range map[string]func() error{
+			"List":              func() error { return second(c.List(ctx, long)) },
+			"ListWithValues":    func() error { return second(c.ListWithValues(ctx, long)) },
+			"Count":             func() error { return second(c.Count(ctx, long)) },
+			"DeletePrefix":      func() error { return second(c.DeletePrefix(ctx, long)) },
+			"GetRange start":    func() error { return second(c.GetRange(ctx, long, "")) },
+			"GetRange end":      func() error { return second(c.GetRange(ctx, "", long)) },
+			"GetKeysWithPrefix": func() error { return second(c.GetKeysWithPrefix(ctx, long, 0)) },
+			"GetKeysByPattern":  func() error { return second(c.GetKeysByPattern(ctx, long+"*")) },
+			"OpGetPrefix":       txn(etcd.OpGetPrefix(long)),
+			"PrefixEmpty":       txnIf(etcd.PrefixEmpty(long)),
+		} {
+			requireRefused(t, o, name, etcd.ErrTooLarge, call)
+		}
+		minus := []etcd.GetOption{etcd.WithRevision(-1)}
+		for name, call := range map[string]func() error{
+			"Get at -1":            func() error { return second(c.Get(ctx, "k", minus...)) },
+			"Exists at -1":         func() error { return second(c.Exists(ctx, "k", minus...)) },
+			"List at -1":           func() error { return second(c.List(ctx, "k", minus...)) },
+			"Count at -1":          func() error { return second(c.Count(ctx, "k", minus...)) },
+			"GetRange at -1":       func() error { return second(c.GetRange(ctx, "k", "", minus...)) },
+			"OpGet at -1":          txn(etcd.OpGet("k", minus...)),
+			"Watch at -1":          func() error { return lastOf(c.Watch(ctx, "k", etcd.WithRevision(-1))) },
+			"limit of -1":          func() error { return second(c.List(ctx, "k", etcd.WithLimit(-1))) },
+			"GetKeysWithPrefix -1": func() error { return second(c.GetKeysWithPrefix(ctx, "k", -1)) },
+			"swap of revision -1":  func() error { return second(c.CompareAndSwapRevision(ctx, "k", -1, nil)) },
+			"delete of revision 0": func() error { return second(c.CompareAndDeleteRevision(ctx, "k", 0)) },
+			"zero Op":              txn(etcd.Op{}),
+			"zero Condition":       txnIf(etcd.Condition{}),
+			"lock name with NUL":   func() error { return second(c.NewLock("a\x00b")) },
+			"negative wait":        func() error { return second(c.NewLock("l", etcd.WithTryWait(-1))) },
+		} {
+			requireRefused(t, o, name, etcd.ErrInvalidArgument, call)
+		}
+		for name, call := range map[string]func() error{
+			"Lease 0":      func() error { return second(c.Lease(0)) },
+			"Lease -1":     func() error { return second(c.Lease(-1)) },
+			"Lease huge":   func() error { return second(c.Lease(9_000_000_001)) },
+			"Grant 0":      func() error { return second(c.Grant(ctx, 0)) },
+			"Grant -1 s":   func() error { return second(c.Grant(ctx, -time.Second)) },
+			"Grant huge":   func() error { return second(c.Grant(ctx, 1<<63-1)) },
+			"PutWithTTL 0": func() error { return second(c.PutWithTTL(ctx, "k", nil, 0)) },
+			"lock TTL 0":   func() error { return second(c.NewLock("l", etcd.WithLockTTL(0))) },
+		} {
+			requireRefused(t, o, name, etcd.ErrInvalidTTL, call)
+		}
+		for name, call := range map[string]func() error{
+			"put twice":             txn(etcd.OpPut("k", nil), etcd.OpPut("k", []byte("2"))),
+			"put and deleted":       txn(etcd.OpPut("k", nil), etcd.OpDelete("k")),
+			"deleted and put":       txn(etcd.OpDelete("k"), etcd.OpPut("k", nil)),
+			"put in deleted prefix": txn(etcd.OpDeletePrefix("k"), etcd.OpPut("k/1", nil)),
+			"put in everything":     txn(etcd.OpDeletePrefix("", etcd.WithAllKeys()), etcd.OpPut("k", nil)),
+			"put in last prefix":    txn(etcd.OpDeletePrefix("\xff"), etcd.OpPut("\xffk", nil)),
+		} {
+			requireRefused(t, o, name, etcd.ErrDuplicateKey, call)
+		}
+		// What only looks like it is not refused.
+		for _, call := range []func() error{
+			txn(etcd.OpDeletePrefix("k/"), etcd.OpPut("k", nil), etcd.OpPut("k0", nil)),
+			txn(etcd.OpDelete("k"), etcd.OpDelete("k"), etcd.OpGet("k"), etcd.OpPut("k2", nil)),
+			txn(etcd.OpDeletePrefix("\xff"), etcd.OpPut("k", nil)),
+			func() error {
+				return second(c.Txn().If(etcd.Exists("k")).Then(etcd.OpPut("k", nil)).Else(etcd.OpPut("k", nil)).Commit(ctx))
+			},
+		} {
+			require.NoError(t, call())
+		}
+	})
+}
+
+func TestServerKnowsNoMoreThanTheClient(t *testing.T) {
+	t.Parallel()
+	// Limits that are higher here than there: the server's own refusals.
+	srv := server(t, etcdtest.WithMaxTxnOps(2), etcdtest.WithMaxRequestBytes(10_000))
+	c := client(t, config(srv))
+	for name, tc := range map[string]struct {
+		call func() error
+		want error
+	}{
+		"operations": {func() error {
+			return second(c.Txn().Then(etcd.OpPut("a", nil), etcd.OpPut("b", nil), etcd.OpPut("c", nil)).Commit(t.Context()))
+		}, etcd.ErrTooManyOps},
+		"bytes": {func() error { return c.Put(t.Context(), "k", make([]byte, 20_000)) }, etcd.ErrTooLarge},
+	} {
+		err := tc.call()
+		require.ErrorIs(t, err, tc.want, name)
+		assert.False(t, etcd.MaybeApplied(err), name)
+		var e *etcd.Error
+		require.ErrorAs(t, err, &e)
+		assert.True(t, e.Sent)
+	}
+}

@@ -1,0 +1,85 @@
+package integration
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/blueprint-go/etcd"
+	"github.com/blueprint-go/etcd/etcdtest"
+)
+
+// fill writes until the server has no space left.
+func fill(t *testing.T, c *etcd.Client) error {
+	t.Helper()
+	value := largeValue(t, 256<<10)
+	for i := range 1000 {
+		if err := c.Put(t.Context(), fmt.Sprint("fill/", i), value); err != nil {
+			return err
+		}
+	}
+	require.Fail(t, "the quota has no end")
+	return nil
+}
+
+func TestReadsAndDeletesWorkWithoutSpace(t *testing.T) {
+	t.Parallel()
+	for _, m := range modes {
+		t.Run(m.name, func(t *testing.T) {
+			t.Parallel()
+			srv, o := observedServer(t, etcdtest.WithQuota(4<<20))
+			c := client(t, m.set(config(srv)).WithTimeout(busyTimeout))
+			ctx := t.Context()
+			require.NoError(t, c.Put(ctx, "k", []byte("old")))
+			require.ErrorIs(t, fill(t, c), etcd.ErrNoSpace)
+
+			for name, write := range map[string]func() error{
+				"Put":            func() error { return c.Put(ctx, "k", []byte("new")) },
+				"PutIfNotExists": func() error { return second(c.PutIfNotExists(ctx, "new", nil)) },
+				"BulkPut":        func() error { return c.BulkPut(ctx, manyValues(1)) },
+				"BulkPut nested": func() error { return c.BulkPut(ctx, manyValues(200)) },
+				"CompareAndSwap": func() error { return second(c.CompareAndSwap(ctx, "k", []byte("old"), []byte("new"))) },
+				"Update":         func() error { return c.Update(ctx, "k", renew) },
+				"MoveKey":        func() error { return c.MoveKey(ctx, "k", "new") },
+				"guarded, nested": func() error {
+					return second(c.Txn().If(etcd.Value("k").Equal([]byte("old")), etcd.Exists("k")).Then(etcd.OpPut("new", nil)).Commit(ctx))
+				},
+				"Grant": func() error { return second(c.Grant(ctx, time.Minute)) },
+			} {
+				var err error
+				requests := o.during(func() { err = write() })
+				require.ErrorIs(t, err, etcd.ErrNoSpace, name)
+				require.LessOrEqual(t, len(requests), 2, "%s is not tried again", name)
+				require.False(t, etcd.IsRetryable(err), name)
+			}
+
+			value, err := c.Get(ctx, "k")
+			require.NoError(t, err)
+			require.Equal(t, "old", string(value))
+			values, err := c.BulkGet(ctx, []string{"k", "new"})
+			require.NoError(t, err)
+			require.Len(t, values, 1)
+			res, err := c.Txn().If(etcd.Value("k").Equal([]byte("old"))).Then(etcd.OpGet("k"), etcd.OpDelete("k")).Commit(ctx)
+			require.NoError(t, err)
+			require.True(t, res.Succeeded)
+			deleted, err := c.Delete(ctx, "fill/0")
+			require.NoError(t, err)
+			require.Equal(t, int64(1), deleted)
+			removed, err := c.DeletePrefix(ctx, "fill/")
+			require.NoError(t, err)
+			require.Positive(t, removed)
+		})
+	}
+}
+
+func manyValues(n int) map[string][]byte {
+	kvs := map[string][]byte{}
+	for i := range n {
+		kvs[fmt.Sprint("many/", i)] = nil
+	}
+	return kvs
+}
+
+func renew([]byte) ([]byte, error) { return []byte("new"), nil }
