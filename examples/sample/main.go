@@ -35,7 +35,7 @@ All keys of the sample begin with /sample/. It deletes every key that begins so,
 before and after the tour; it touches no other.
 
 Exit status: 0 success, 1 failure, 2 bad arguments or configuration,
-130 ended by Ctrl-C or SIGTERM. A second signal ends it without cleaning up.
+130 ended by Ctrl-C or SIGTERM.
 `
 
 // grace is how long the sample waits, after a signal, for calls that take no
@@ -46,8 +46,8 @@ func main() {
 	// A reader that has left, as in "sample | head", would end the process at
 	// once, and its server's files would stay behind.
 	signal.Ignore(syscall.SIGPIPE)
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // so that a second signal takes its usual effect
+	// Never stopped: a further signal would end the process while it cleans up.
+	ctx, _ := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	os.Exit(run(ctx, os.Args[1:]))
 }
 
