@@ -1,0 +1,90 @@
+package etcd
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+)
+
+// serverAccepts is the server's rule: an inner level may hold the limit less the
+// operations of the levels around it.
+func serverAccepts(ops []*pb.RequestOp, limit int) error {
+	if len(ops) > limit {
+		return fmt.Errorf("%d operations where %d are allowed", len(ops), limit)
+	}
+	for _, op := range ops {
+		if txn := op.GetRequestTxn(); txn != nil {
+			if err := serverAccepts(txn.Success, limit-len(ops)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// answerOf is what the server answers to operations: their keys, nested alike.
+func answerOf(ops []*pb.RequestOp) []*pb.ResponseOp {
+	out := make([]*pb.ResponseOp, len(ops))
+	for i, op := range ops {
+		if txn := op.GetRequestTxn(); txn != nil {
+			out[i] = &pb.ResponseOp{Response: &pb.ResponseOp_ResponseTxn{ResponseTxn: &pb.TxnResponse{Responses: answerOf(txn.Success)}}}
+			continue
+		}
+		out[i] = &pb.ResponseOp{Response: &pb.ResponseOp_ResponseDeleteRange{ResponseDeleteRange: &pb.DeleteRangeResponse{
+			Deleted: int64(len(op.GetRequestDeleteRange().Key)),
+		}}}
+	}
+	return out
+}
+
+func TestNestedOperationsFitAndKeepTheirOrder(t *testing.T) {
+	t.Parallel()
+	for _, limit := range []int{1, 2, 3, 4, 5, 6, 7, 10, 16, 127, 128, 129, 1000} {
+		for _, n := range []int{1, 2, 3, 4, 5, 9, 10, 16, 27, 28, 127, 128, 129, 130, 1000, 4096, 4097, 20_000} {
+			levels, err := nestingFor(n, limit)
+			if err != nil {
+				require.ErrorIs(t, err, ErrTooManyOps)
+				continue
+			}
+			ops := make([]*pb.RequestOp, n)
+			for i := range ops {
+				// The length of the key is what tells an operation from the next.
+				ops[i] = &pb.RequestOp{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: &pb.DeleteRangeRequest{Key: make([]byte, i%7)}}}
+			}
+			tree := nest(ops, levels)
+			require.NoError(t, serverAccepts(tree, limit), "%d in %d: %v", n, limit, levels)
+			flat := flatten(nil, answerOf(tree))
+			require.Len(t, flat, n)
+			for i, r := range flat {
+				require.Equal(t, int64(i%7), r.GetResponseDeleteRange().GetDeleted())
+			}
+		}
+	}
+}
+
+func TestNestingIsAsShallowAsCanBe(t *testing.T) {
+	t.Parallel()
+	for n, want := range map[int][]int{
+		1: {128}, 128: {128}, 129: {64, 64}, 4096: {64, 64}, 4097: {43, 43, 42}, 77_658: {43, 43, 42}, 77_659: {32, 32, 32, 32},
+	} {
+		levels, err := nestingFor(n, DefaultMaxTxnOps)
+		require.NoError(t, err)
+		require.Equal(t, want, levels, strconv.Itoa(n))
+	}
+}
+
+// The most that fits is the largest product of numbers that add up to the limit.
+func TestNestingKnowsItsLimit(t *testing.T) {
+	t.Parallel()
+	for limit, most := range map[int]int{1: 1, 2: 2, 3: 3, 4: 4, 5: 6, 6: 9, 7: 12, 8: 18, 9: 27, 10: 36} {
+		_, err := nestingFor(most, limit)
+		require.NoError(t, err, limit)
+		_, err = nestingFor(most+1, limit)
+		require.True(t, errors.Is(err, ErrTooManyOps), limit)
+		require.ErrorContains(t, err, fmt.Sprintf("at most %d fit", most))
+	}
+}
