@@ -182,8 +182,6 @@ func TestRequestWithoutServerEndsByTheDefaultTimeoutWithTheCause(t *testing.T) {
 	}
 }
 
-func second[T any](_ T, err error) error { return err }
-
 func TestRequestReturnsAtItsDeadline(t *testing.T) {
 	t.Parallel()
 	srv := server(t)
@@ -213,7 +211,7 @@ func TestRequestThatLosesItsConnectionNamesWhyThereIsNoOther(t *testing.T) {
 	srv, faults := faultyServer(t)
 	proxy := etcdtest.NewProxy(t, srv.Endpoint())
 	c := client(t, etcd.DefaultConfig().WithEndpoints(proxy.Endpoint()))
-	s := &script{arrived: func() {
+	s := &script{arrived: func(context.Context) {
 		proxy.Refuse()
 		proxy.Cut()
 	}}

@@ -24,8 +24,9 @@ type script struct {
 	refuse bool
 	// writesOnly leaves requests alone that change nothing.
 	writesOnly bool
-	// arrived is called before a request is carried out, if it is not nil.
-	arrived func()
+	// arrived is called before a request is carried out, if it is not nil; ctx is
+	// that of the request.
+	arrived func(ctx context.Context)
 
 	seen     atomic.Int64 // requests that the script is about
 	executed atomic.Int64 // those that the server carried out with success
@@ -35,6 +36,8 @@ type script struct {
 type faults struct {
 	mu      sync.Mutex
 	scripts []*script
+
+	authentications atomic.Int64 // requests for a token
 }
 
 // faultyServer returns a server that follows the scripts of the faults.
@@ -71,13 +74,16 @@ func (f *faults) scriptOf(ctx context.Context) *script {
 }
 
 func (f *faults) intercept(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	if _, ok := req.(*pb.AuthenticateRequest); ok {
+		f.authentications.Add(1)
+	}
 	s := f.scriptOf(ctx)
 	if s == nil || s.writesOnly && !writes(req) {
 		return handler(ctx, req)
 	}
 	n := s.seen.Add(1)
 	if s.arrived != nil {
-		s.arrived()
+		s.arrived(ctx)
 	}
 	scripted := s.answer != nil && (s.times == 0 || n <= s.times)
 	if scripted && s.refuse {

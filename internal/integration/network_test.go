@@ -23,7 +23,7 @@ func TestReadWhoseConnectionIsCutIsTriedAgain(t *testing.T) {
 	require.NoError(t, c.Put(t.Context(), prefix(t), nil))
 
 	var once sync.Once
-	s := &script{arrived: func() { once.Do(proxy.Cut) }}
+	s := &script{arrived: func(context.Context) { once.Do(proxy.Cut) }}
 	require.NoError(t, second(c.Get(faults.follow(within(t, 20*time.Second), s), prefix(t))))
 	require.Equal(t, int64(2), s.seen.Load())
 }
@@ -35,7 +35,7 @@ func TestWriteWhoseConnectionIsCutIsReturnedAsUnknown(t *testing.T) {
 	c := client(t, etcd.DefaultConfig().WithEndpoints(proxy.Endpoint()))
 
 	for i := range 10 {
-		s := &script{arrived: proxy.Cut}
+		s := &script{arrived: func(context.Context) { proxy.Cut() }}
 		key := fmt.Sprint(prefix(t), i)
 		err := c.Put(faults.follow(within(t, 20*time.Second), s), key, nil)
 		require.ErrorIs(t, err, etcd.ErrUnavailable)
@@ -52,7 +52,7 @@ func TestWriteWhoseAnswerIsLostIsReturnedAsUnknown(t *testing.T) {
 	proxy := etcdtest.NewProxy(t, srv.Endpoint())
 	c := client(t, etcd.DefaultConfig().WithEndpoints(proxy.Endpoint()))
 
-	s := &script{arrived: func() { proxy.Blackhole(etcdtest.ToClient) }}
+	s := &script{arrived: func(context.Context) { proxy.Blackhole(etcdtest.ToClient) }}
 	err := c.Put(faults.follow(within(t, 500*time.Millisecond), s), prefix(t), []byte("value"))
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 	require.True(t, etcd.MaybeApplied(err))
