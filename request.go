@@ -89,8 +89,7 @@ func attempts[In, Out any](ctx context.Context, c *Client, r request, rpc unary[
 		ctx = withRoute(ctx)
 	}
 	for n := 1; ; n++ {
-		token := c.auth.current()
-		out, sent, err := attempt(ctx, c, r, rpc, in)
+		out, sent, err := attempt(ctx, &trace, rpc, in)
 		if err == nil {
 			return out, n, nil
 		}
@@ -98,7 +97,7 @@ func attempts[In, Out any](ctx context.Context, c *Client, r request, rpc unary[
 			return none, n, trace.fail(ctx, err)
 		}
 		if trace.remedy == refreshToken {
-			c.auth.invalidate(token)
+			c.auth.invalidate(trace.token)
 			continue
 		}
 		if !pause(ctx, c.closing, backoff(n)) {
@@ -119,8 +118,9 @@ type call struct {
 // attempt makes one RPC and reports whether it left the process. With several
 // endpoints a read gets only half of the time that is left, so that a member
 // which swallows requests can't take it all and another one can still answer.
-func attempt[In, Out any](ctx context.Context, c *Client, r request, rpc unary[In, Out], in In) (Out, bool, error) {
-	if left, ok := timeLeft(ctx); ok && !r.write && c.severalEndpoints() && left > minSplit {
+func attempt[In, Out any](ctx context.Context, t *trace, rpc unary[In, Out], in In) (Out, bool, error) {
+	c := t.client
+	if left, ok := timeLeft(ctx); ok && !t.request.write && c.severalEndpoints() && left > minSplit {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, left/2)
 		defer cancel()
@@ -129,6 +129,7 @@ func attempt[In, Out any](ctx context.Context, c *Client, r request, rpc unary[I
 		var none Out
 		return none, false, err
 	}
+	t.token = c.auth.current()
 	call := &call{}
 	call.opts[0] = grpc.Peer(&call.peer)
 	out, err := rpc(ctx, in, call.opts[:]...)
@@ -157,6 +158,8 @@ type trace struct {
 	maybeApplied bool
 	// remedy is what was found to help after the last attempt.
 	remedy remedy
+	// token is the one in use at the last attempt, or an older one.
+	token *string
 	// refreshes counts the tokens asked for.
 	refreshes int
 	// kind is the sentinel for the last attempt.
