@@ -10,6 +10,8 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -162,6 +164,17 @@ func TestARefusedClientCertificateIsTold(t *testing.T) {
 	}
 }
 
+// The alert is the same as for a missing certificate under TLS 1.2.
+func TestAHandshakeThatFailsForAnotherReasonIsNotLaidOnTheClientCertificate(t *testing.T) {
+	t.Parallel()
+	a := newAuthority(t)
+	server := serverTLS(a.issue())
+	server.MaxVersion, server.CipherSuites = tls.VersionTLS12, []uint16{tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256}
+	err := connectOnce(t, overTLS(a, serveGRPC(t, listen(t), server)))
+	assert.ErrorContains(t, err, "handshake failure")
+	assert.NotErrorIs(t, err, ErrClientCertificate)
+}
+
 // The alert about a TLS 1.3 client's certificate comes when the client has begun
 // to write, so the connection may break there first.
 func TestARefusedClientCertificateIsToldEvenIfWritingFailsFirst(t *testing.T) {
@@ -227,7 +240,7 @@ func TestAServerThatIsNotEtcdIsTold(t *testing.T) {
 	for name, answer := range map[string]string{
 		"web server":         "HTTP/1.1 400 Bad Request\r\n\r\n",
 		"short":              "hey!",
-		"other frame":        "\x00\x00\x08\x06\x00\x00\x00\x00\x00",
+		"other frame":        "\x00\x00\x06\x06\x00\x00\x00\x00\x00",
 		"odd length":         "\x00\x00\x07\x04\x00\x00\x00\x00\x00",
 		"acknowledgement":    "\x00\x00\x00\x04\x01\x00\x00\x00\x00",
 		"settings elsewhere": "\x00\x00\x00\x04\x00\x00\x00\x00\x01",
@@ -340,9 +353,11 @@ func TestConnectionsThatAreNotTCPWorkToo(t *testing.T) {
 
 func TestFailuresAreSortedAndNamedAsConfigured(t *testing.T) {
 	t.Parallel()
-	err := connectOnce(t, new(Config).WithEndpoints("http://c:1", "b:1", "unix:///a", "http://b:1").
+	endpoints := []string{"http://g:1", "f:1", "unix:///a", "http://f:1", "e:1", "d:1", "c:1", "b:1"}
+	err := connectOnce(t, new(Config).WithEndpoints(endpoints...).
 		WithDialer(func(context.Context, string, string) (net.Conn, error) { return nil, errScripted }))
-	assert.EqualError(t, err, "b:1: scripted failure; http://b:1: scripted failure; http://c:1: scripted failure; unix:///a: scripted failure")
+	slices.Sort(endpoints)
+	assert.EqualError(t, err, strings.Join(endpoints, ": scripted failure; ")+": scripted failure")
 }
 
 func resolvedLog(t *testing.T, cfg *Config) *dialLog {

@@ -65,7 +65,7 @@ func (c *unprovenConn) Write(b []byte) (int, error) {
 // strange says what a server is that begins with something else than settings.
 func (c *unprovenConn) strange(begun []byte) error {
 	err := fmt.Errorf("it answered with %q", begun)
-	if c.log.tls == nil && (isAlert(begun) || c.log.speaksTLS(c.ctx, c.target)) {
+	if c.log.tls == nil && c.log.speaksTLS(c.ctx, c.target) {
 		return withKind(ErrTLSRequired, err)
 	}
 	return withKind(ErrNotEtcd, err)
@@ -114,7 +114,3 @@ func beginsSettings(header []byte) bool {
 	}
 	return true
 }
-
-// isAlert reports whether a server answered plaintext by a TLS alert: record
-// type 21, then major version 3.
-func isAlert(b []byte) bool { return len(b) >= 2 && b[0] == 21 && b[1] == 3 }
