@@ -2,6 +2,7 @@ package etcd
 
 import (
 	"context"
+	"errors"
 	"time"
 )
 
@@ -9,14 +10,21 @@ import (
 // after its context has ended, at half of what Lock promises.
 const lockCleanup = 50 * time.Millisecond
 
-// claim is a held lock.
+// claim is a place in the queue for a lock, or the lock itself.
 type claim struct {
 	key     string
-	token   int64
+	token   int64 // the create revision of key
 	session *session
-	ctx     context.Context
-	cancel  context.CancelCauseFunc
-	unhook  func() bool
+	// From begin on, when it is the lock itself.
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	unhook func() bool
+}
+
+// begin makes the context of a claim that has become a held lock.
+func (c *claim) begin() {
+	c.ctx, c.cancel = context.WithCancelCause(context.Background())
+	c.unhook = context.AfterFunc(c.session.ctx, func() { c.cancel(lockLost(c.session)) })
 }
 
 // end ends the context of a claim that is over.
@@ -25,56 +33,71 @@ func (c *claim) end() {
 	c.cancel(context.Canceled)
 }
 
-// tryAcquire claims the lock if nobody else does.
+// tryAcquire takes the lock if nobody holds it or waits for it.
 func (l *Lock) tryAcquire(ctx context.Context, op string) (bool, error) {
-	s, err := l.liveSession(ctx, op)
-	if err != nil {
+	c, free, err := l.compete(ctx, op, false)
+	if err != nil || !free {
 		return false, err
 	}
-	key := l.prefix + s.id.String()
-	res, err := l.client.commit(ctx, op, l.name, l.client.Txn().
-		If(PrefixEmpty(l.prefix)).
-		Then(OpPut(key, nil, WithLease(s.id))))
-	if err != nil {
-		s.doubt(err)
-		return false, err
-	}
-	if !res.Succeeded {
-		return false, nil
-	}
-	err = l.hold(s, key, res.Revision, op)
+	err = l.hold(c, op)
 	return err == nil, err
 }
 
 // acquire queues for the lock and waits for its turn as long as waiting lives.
 func (l *Lock) acquire(ctx, waiting context.Context, op string) error {
-	s, err := l.liveSession(ctx, op)
+	c, free, err := l.compete(ctx, op, true)
 	if err != nil {
 		return err
 	}
-	key := l.prefix + s.id.String()
-	put := OpPut(key, nil, WithLease(s.id))
-	res, err := l.client.commit(ctx, op, l.name, l.client.Txn().If(PrefixEmpty(l.prefix)).Then(put).Else(put))
-	if err != nil {
-		s.doubt(err)
-		return err
-	}
-	if !res.Succeeded {
-		if err := l.await(waiting, op, s, key, res.Revision); err != nil {
-			l.withdraw(s, key)
+	if !free {
+		if err := l.await(waiting, op, c); err != nil {
+			l.withdraw(c)
 			return err
 		}
 	}
-	return l.hold(s, key, res.Revision, op)
+	return l.hold(c, op)
+}
+
+// compete makes a claim if the lock is free, or else, if queue says so, puts it
+// into the queue; it reports which. A lease that the server no longer knows, as
+// after a suspension of this machine, is replaced.
+func (l *Lock) compete(ctx context.Context, op string, queue bool) (c *claim, free bool, err error) {
+	for first := true; ; first = false {
+		s, err := l.liveSession(ctx, op)
+		if err != nil {
+			return nil, false, err
+		}
+		key := l.prefix + s.id.String()
+		put := OpPut(key, nil, WithLease(s.id))
+		txn := l.client.Txn().If(PrefixEmpty(l.prefix)).Then(put)
+		if queue {
+			txn.Else(put)
+		}
+		res, err := l.client.commit(ctx, op, l.name, txn)
+		if err == nil {
+			return &claim{key: key, token: res.Revision, session: s}, res.Succeeded, nil
+		}
+		// What may have been applied is a claim that nobody would ever release.
+		unknown := errors.Is(err, ErrLeaseNotFound)
+		if unknown || MaybeApplied(err) {
+			s.abandon()
+		}
+		switch {
+		case l.isClosing():
+			return nil, false, fail(op, l.name, ErrClosed)
+		case !unknown || !first:
+			return nil, false, err
+		}
+	}
 }
 
 // withdraw takes back a claim of a caller that no longer waits. If that can't be
 // confirmed soon, the lease goes, and the claim with it.
-func (l *Lock) withdraw(s *session, key string) {
+func (l *Lock) withdraw(c *claim) {
 	ctx, cancel := context.WithTimeout(context.Background(), lockCleanup)
 	defer cancel()
-	if _, err := l.client.Delete(ctx, key); err != nil {
-		s.abandon()
+	if _, err := l.client.Delete(ctx, c.key); err != nil {
+		c.session.abandon()
 	}
 }
 
@@ -102,20 +125,18 @@ func (l *Lock) liveSession(ctx context.Context, op string) (*session, error) {
 
 // hold notes that the lock is held, unless it was closed or its lease lost
 // meanwhile.
-func (l *Lock) hold(s *session, key string, token int64, op string) error {
+func (l *Lock) hold(c *claim, op string) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
 	case l.closed:
-		s.abandon()
+		c.session.abandon()
 		return fail(op, l.name, ErrClosed)
-	case !s.alive():
-		s.abandon()
-		return fail(op, l.name, lockLost(s))
+	case !c.session.alive():
+		c.session.abandon()
+		return fail(op, l.name, lockLost(c.session))
 	}
-	c := &claim{key: key, token: token, session: s}
-	c.ctx, c.cancel = context.WithCancelCause(context.Background())
-	c.unhook = context.AfterFunc(s.ctx, func() { c.cancel(lockLost(s)) })
+	c.begin()
 	l.claim = c
 	return nil
 }

@@ -216,7 +216,7 @@ func (c *Client) KeepAlive(ctx context.Context, id LeaseID) (<-chan KeepAliveRes
 	tell(KeepAliveResponse{TTL: ttl})
 	err = c.start(func() {
 		defer close(out)
-		tell(KeepAliveResponse{err: c.keepRenewing(ctx, id, began, ttl, 0, func(_ time.Time, ttl time.Duration) {
+		tell(KeepAliveResponse{err: c.keepRenewing(ctx, id, began, ttl, func(_ time.Time, ttl time.Duration) {
 			tell(KeepAliveResponse{TTL: ttl})
 		})})
 	})
@@ -230,10 +230,10 @@ func (c *Client) KeepAlive(ctx context.Context, id LeaseID) (<-chan KeepAliveRes
 // until ctx ends, the client is closed or the lease is lost, and returns which. It
 // tells of each success when its request was sent and what it gave.
 //
-// A lease counts as lost when margin before its time has passed, counted from
-// the moment the last successful renewal was sent: the server counts from a
-// later one. The clock is the monotonic one.
-func (c *Client) keepRenewing(ctx context.Context, id LeaseID, renewed time.Time, ttl, margin time.Duration, tell func(sent time.Time, ttl time.Duration)) error {
+// A lease counts as lost when its time has passed, counted from the moment the
+// last successful renewal was sent: the server counts from a later one. The clock
+// is the monotonic one.
+func (c *Client) keepRenewing(ctx context.Context, id LeaseID, renewed time.Time, ttl time.Duration, tell func(sent time.Time, ttl time.Duration)) error {
 	wait := ttl / 3
 	for {
 		timer := time.NewTimer(time.Until(renewed.Add(wait)))
@@ -247,7 +247,7 @@ func (c *Client) keepRenewing(ctx context.Context, id LeaseID, renewed time.Time
 			return ErrClosed
 		}
 		sent := time.Now()
-		bounded, cancel := context.WithDeadline(ctx, renewed.Add(ttl-margin))
+		bounded, cancel := context.WithDeadline(ctx, renewed.Add(ttl))
 		got, err := c.KeepAliveOnce(bounded, id)
 		lost := bounded.Err() != nil && ctx.Err() == nil
 		cancel()
@@ -263,7 +263,7 @@ func (c *Client) keepRenewing(ctx context.Context, id LeaseID, renewed time.Time
 			return withKind(ErrLeaseLost, err)
 		default:
 			// Refused for now (no leader, say): again soon, while there is time.
-			wait = min(time.Since(renewed)+backoff(4), ttl-margin)
+			wait = min(time.Since(renewed)+backoff(4), ttl)
 		}
 	}
 }

@@ -7,17 +7,17 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 )
 
-// await waits until nobody is before key in the queue for the lock. The order is
+// await waits until nobody is before c in the queue for the lock. The order is
 // that of the create revisions. Each waiter watches the one before it only, so
 // that a release wakes one.
-func (l *Lock) await(ctx context.Context, op string, s *session, key string, revision int64) error {
+func (l *Lock) await(ctx context.Context, op string, c *claim) error {
 	// A waiter whose lease is gone has lost its place. Closing the lock or the
 	// client ends the session, and so this too.
 	waiting, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer context.AfterFunc(s.ctx, cancel)()
+	defer context.AfterFunc(c.session.ctx, cancel)()
 	for n := 1; ; n++ {
-		before, now, err := l.before(waiting, op, key, revision)
+		before, now, err := l.before(waiting, op, c)
 		if err == nil && before == nil {
 			return nil
 		}
@@ -27,8 +27,8 @@ func (l *Lock) await(ctx context.Context, op string, s *session, key string, rev
 		switch {
 		case l.isClosing():
 			return &Error{Op: op, Key: l.name, Sent: true, Err: ErrClosed}
-		case !s.alive():
-			return &Error{Op: op, Key: l.name, Sent: true, Err: lockLost(s)}
+		case !c.session.alive():
+			return &Error{Op: op, Key: l.name, Sent: true, Err: lockLost(c.session)}
 		case ctx.Err() != nil:
 			return &Error{Op: op, Key: l.name, Sent: true, Err: withDetail(contextError(ctx), ErrLocked)}
 		case err != nil && !IsRetryable(err):
@@ -39,12 +39,12 @@ func (l *Lock) await(ctx context.Context, op string, s *session, key string, rev
 	}
 }
 
-// before returns the key, as stored, of the one that is directly before key in
+// before returns the key, as stored, of the one that is directly before claim in
 // the queue, nil for none, and the revision at which that was so. It fails with
-// ErrLockLost when key itself is no longer there.
-func (l *Lock) before(ctx context.Context, op, key string, revision int64) ([]byte, int64, error) {
+// ErrLockLost when claim itself is no longer there.
+func (l *Lock) before(ctx context.Context, op string, claim *claim) ([]byte, int64, error) {
 	c := l.client
-	own, err := c.stored(key)
+	own, err := c.stored(claim.key)
 	if err != nil {
 		return nil, 0, fail(op, l.name, err)
 	}
@@ -55,11 +55,11 @@ func (l *Lock) before(ctx context.Context, op, key string, revision int64) ([]by
 	resp, err := c.sendTxn(ctx, request{op: op, key: l.name}, &pb.TxnRequest{
 		Compare: []*pb.Compare{{
 			Key: own, Target: pb.Compare_CREATE, Result: pb.Compare_EQUAL,
-			TargetUnion: &pb.Compare_CreateRevision{CreateRevision: revision},
+			TargetUnion: &pb.Compare_CreateRevision{CreateRevision: claim.token},
 		}},
 		Success: []*pb.RequestOp{{Request: &pb.RequestOp_RequestRange{RequestRange: &pb.RangeRequest{
 			Key: queue.start, RangeEnd: queue.end, KeysOnly: true, Limit: 1,
-			MaxCreateRevision: revision - 1,
+			MaxCreateRevision: claim.token - 1,
 			SortTarget:        pb.RangeRequest_CREATE, SortOrder: pb.RangeRequest_DESCEND,
 		}}}},
 	})

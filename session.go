@@ -22,9 +22,12 @@ type session struct {
 	cancel context.CancelCauseFunc
 	// ended is closed when the goroutine has ended.
 	ended chan struct{}
-	// until is how long after began the lease can be relied upon.
-	began time.Time
-	until atomic.Int64
+	// until is how long after began the lease can be relied upon, and expiry is
+	// what ends the session then. It is a timer of its own because a renewal may
+	// return late, held up by a hook for example.
+	began  time.Time
+	until  atomic.Int64
+	expiry *time.Timer
 }
 
 // errSessionClosed is the cause of a session that its owner closed.
@@ -43,24 +46,36 @@ func (c *Client) newSession(ctx context.Context, ttlSeconds int64) (*session, er
 	if err != nil {
 		return nil, err
 	}
-	s := &session{client: c, id: LeaseID(resp.ID), ended: make(chan struct{}), began: sent}
-	s.ctx, s.cancel = context.WithCancelCause(context.Background())
 	ttl := time.Duration(resp.TTL) * time.Second
-	s.renewed(sent, ttl)
+	s := beginSession(sent, ttl)
+	s.client, s.id, s.ended = c, LeaseID(resp.ID), make(chan struct{})
 	err = c.start(func() {
 		defer close(s.ended)
-		s.cancel(c.keepRenewing(s.ctx, s.id, sent, ttl, sessionMargin(ttl), s.renewed))
+		defer s.expiry.Stop()
+		s.cancel(c.keepRenewing(s.ctx, s.id, sent, ttl, s.renewed))
 	})
 	if err != nil {
+		s.expiry.Stop()
 		s.cancel(err)
 		return nil, fail("grant", "", err)
 	}
 	return s, nil
 }
 
+// beginSession begins the time of a session whose lease was asked for at sent.
+func beginSession(sent time.Time, ttl time.Duration) *session {
+	s := &session{began: sent}
+	s.ctx, s.cancel = context.WithCancelCause(context.Background())
+	s.expiry = time.AfterFunc(ttl, func() { s.cancel(ErrLeaseLost) })
+	s.renewed(sent, ttl)
+	return s
+}
+
 // renewed notes a renewal whose request was sent at that time.
 func (s *session) renewed(sent time.Time, ttl time.Duration) {
-	s.until.Store(int64(sent.Sub(s.began) + ttl - sessionMargin(ttl)))
+	until := sent.Add(ttl - sessionMargin(ttl))
+	s.until.Store(int64(until.Sub(s.began)))
+	s.expiry.Reset(time.Until(until))
 }
 
 // alive reports whether the lease can still be relied upon. It looks at the clock
@@ -86,12 +101,4 @@ func (s *session) abandon() {
 		defer cancel()
 		_ = s.client.RevokeLease(ctx, s.id) // likewise when the server can't be reached
 	})
-}
-
-// doubt gives up a session after a write that may have been applied: it may hold
-// a claim that nobody would ever release.
-func (s *session) doubt(err error) {
-	if MaybeApplied(err) {
-		s.abandon()
-	}
 }

@@ -9,16 +9,29 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+func TestSessionEndsBeforeItsLeaseMay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := beginSession(time.Now(), 2*time.Second)
+		time.Sleep(time.Second)
+		s.renewed(time.Now().Add(-500*time.Millisecond), 2*time.Second) // when it was sent
+		time.Sleep(1300*time.Millisecond - 1)
+		synctest.Wait()
+		require.NoError(t, s.ctx.Err())
+		require.True(t, s.alive())
+		time.Sleep(1)
+		synctest.Wait()
+		require.ErrorIs(t, context.Cause(s.ctx), ErrLeaseLost)
+		require.False(t, s.alive())
+	})
+}
+
 func TestSessionIsOverWhenItsTimeIsEvenIfNobodyHasNoticed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &session{ctx: context.Background(), began: time.Now()}
-		s.renewed(time.Now(), 2*time.Second)
-		time.Sleep(time.Second)
-		s.renewed(time.Now(), 2*time.Second)
-		time.Sleep(1799 * time.Millisecond)
-		require.True(t, s.alive())
-		time.Sleep(time.Millisecond)
-		require.False(t, s.alive(), "a tenth before the lease may end")
+		s := beginSession(time.Now(), 2*time.Second)
+		s.expiry.Stop() // a paused process: its timers come late
+		time.Sleep(1800 * time.Millisecond)
+		require.NoError(t, s.ctx.Err())
+		require.False(t, s.alive())
 	})
 }
 

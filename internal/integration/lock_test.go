@@ -26,7 +26,7 @@ func newLock(t testing.TB, c *etcd.Client, name string, opts ...etcd.LockOption)
 // queue returns how many hold a lock or wait for it.
 func queue(t testing.TB, c *etcd.Client, name string) int64 {
 	t.Helper()
-	n, err := c.Count(within(t, patience), name+"\x00")
+	n, err := c.Count(t.Context(), name+"\x00")
 	require.NoError(t, err)
 	return n
 }
@@ -34,7 +34,10 @@ func queue(t testing.TB, c *etcd.Client, name string) int64 {
 // queues waits until n hold a lock or wait for it.
 func queues(t testing.TB, c *etcd.Client, name string, n int64) {
 	t.Helper()
-	require.Eventually(t, func() bool { return queue(t, c, name) == n }, patience, time.Millisecond)
+	deadline := time.Now().Add(patience)
+	for got := queue(t, c, name); got != n; got = queue(t, c, name) {
+		require.True(t, time.Now().Before(deadline), "%d in the queue instead of %d", got, n)
+	}
 }
 
 func TestLockExcludesEveryOther(t *testing.T) {

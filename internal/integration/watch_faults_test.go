@@ -3,7 +3,6 @@ package integration
 import (
 	"context"
 	"fmt"
-	"net"
 	"runtime"
 	"strconv"
 	"strings"
@@ -12,6 +11,12 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/blueprint-go/etcd"
 	"github.com/blueprint-go/etcd/etcdtest"
@@ -244,21 +249,90 @@ func TestWatchSurvivesServersThatForgetItsToken(t *testing.T) {
 	}
 }
 
-func TestWatchSurvivesAServerThatIsAwayForLongAndForgetsTheToken(t *testing.T) {
+func TestWatchSurvivesWhatPasses(t *testing.T) {
 	t.Parallel()
-	srv := server(t, etcdtest.WithAuth("root"))
-	var attempts atomic.Int64
-	cfg := config(srv).WithAuth("root", "root")
-	cfg.Dialer = func(ctx context.Context, network, address string) (net.Conn, error) {
-		attempts.Add(1)
-		return new(net.Dialer).DialContext(ctx, network, address)
+	var streams atomic.Int64
+	answers := []error{
+		rpctypes.ErrGRPCNoLeader, rpctypes.ErrGRPCStopped, rpctypes.ErrGRPCLeaderChanged, rpctypes.ErrGRPCWatchCanceled,
+		status.Error(codes.Unavailable, "a proxy without a backend"),
+		nil, // the stream ends in good order: a proxy that is shut down
+		rpctypes.ErrGRPCInvalidAuthToken,
 	}
+	srv := server(t, etcdtest.WithAuth("root"), etcdtest.WithGRPCServerOptions(grpc.ChainStreamInterceptor(
+		func(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+			if n := int(streams.Add(1)); n <= len(answers) {
+				return answers[n-1]
+			}
+			return handler(srv, ss)
+		})))
+	c := client(t, config(srv).WithAuth("root", "root"))
 	p, ctx := prefix(t), within(t, patience)
-	w := client(t, cfg).Watch(ctx, p+"k")
-	srv.Stop()
-	from := attempts.Load()
-	require.Eventually(t, func() bool { return attempts.Load() > from+3 }, patience, 10*time.Millisecond)
-	require.NoError(t, srv.Restart())
-	require.NoError(t, client(t, config(srv).WithAuth("root", "root")).Put(ctx, p+"k", []byte("v")))
+	w := c.Watch(ctx, p+"k")
+	require.EqualValues(t, len(answers)+1, streams.Load())
+	require.NoError(t, c.Put(ctx, p+"k", []byte("v")))
 	require.Equal(t, "v", string(events(t, w, 1)[0].Kv.Value))
+}
+
+func TestWatchEndsWithWhatDoesNotPass(t *testing.T) {
+	t.Parallel()
+	srv := server(t, etcdtest.WithGRPCServerOptions(grpc.ChainStreamInterceptor(
+		func(any, grpc.ServerStream, *grpc.StreamServerInfo, grpc.StreamHandler) error {
+			return status.Error(codes.PermissionDenied, "a proxy that lets no watches through")
+		})))
+	err := lastError(t, client(t, config(srv)).Watch(within(t, patience), "k"))
+	require.ErrorIs(t, err, etcd.ErrPermissionDenied)
+	require.ErrorContains(t, err, "lets no watches through")
+}
+
+// stutter is a stream that sends all events twice.
+type stutter struct{ grpc.ServerStream }
+
+func (s stutter) SendMsg(m any) error {
+	if r, ok := m.(*pb.WatchResponse); ok && len(r.Events) > 0 {
+		if err := s.ServerStream.SendMsg(proto.Clone(r)); err != nil {
+			return err
+		}
+	}
+	return s.ServerStream.SendMsg(m)
+}
+
+func TestWatchDropsWhatItHasDelivered(t *testing.T) {
+	t.Parallel()
+	srv := server(t, etcdtest.WithGRPCServerOptions(grpc.ChainStreamInterceptor(
+		func(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+			return handler(srv, stutter{ss})
+		})))
+	c := client(t, config(srv))
+	p, ctx := prefix(t), within(t, patience)
+	w := c.Watch(ctx, p+"k")
+	for i := range 5 {
+		v := strconv.Itoa(i)
+		require.NoError(t, c.Put(ctx, p+"k", []byte(v)))
+		require.Equal(t, v, string(events(t, w, 1)[0].Kv.Value))
+	}
+}
+
+func TestWatchThatCatchesUpDeliversInPortions(t *testing.T) {
+	t.Parallel()
+	c := client(t, config(server(t)))
+	p, ctx := prefix(t), within(t, patience)
+	const revisions = 30
+	value := make([]byte, 1<<18)
+	for i := range revisions {
+		_, err := c.Txn().Then(etcd.OpPut(p+"n", []byte(strconv.Itoa(i))), etcd.OpPut(p+"k", value)).Commit(ctx)
+		require.NoError(t, err)
+	}
+	w := c.WatchPrefix(ctx, p, etcd.WithRevision(2))
+	largest := 0
+	for i := 0; i < revisions; {
+		evs := next(t, w).Events
+		largest = max(largest, len(evs))
+		require.Zero(t, len(evs)%2, "a torn revision")
+		for ; len(evs) > 0; evs = evs[2:] {
+			require.Equal(t, strconv.Itoa(i), string(evs[0].Kv.Value))
+			require.Equal(t, evs[0].Kv.ModRevision, evs[1].Kv.ModRevision)
+			i++
+		}
+	}
+	require.Less(t, largest, revisions, "kept until the last fragment")
 }
