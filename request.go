@@ -14,7 +14,7 @@ import (
 
 // Backoff between the attempts of one request. The first wait is clientv3's
 // (defaultBackoffWaitBetween); it doubles up to a second, so that a request
-// which lives for the default five seconds is tried about eight times, and each
+// which lives for the default five seconds is tried about a dozen times, and each
 // wait is cut by up to a half at random, so that clients which failed together
 // don't come back together.
 const (
@@ -246,10 +246,7 @@ func isContextStatus(err error) bool {
 
 // backoff returns the wait after attempt n.
 func backoff(n int) time.Duration {
-	d := maxBackoff
-	if n < 6 { // 25 ms << 5 is the last step below a second
-		d = firstBackoff << (n - 1)
-	}
+	d := min(firstBackoff<<min(n-1, 6), maxBackoff)
 	return d/2 + rand.N(d/2+1)
 }
 

@@ -4,10 +4,12 @@ import (
 	"context"
 	"net"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/blueprint-go/etcd"
@@ -47,7 +49,8 @@ func (s *stub) Txn(ctx context.Context, req *pb.TxnRequest) (*pb.TxnResponse, er
 func stubClient(t testing.TB, s *stub, change ...func(*etcd.Config)) *etcd.Client {
 	t.Helper()
 	listener := bufconn.Listen(1 << 20)
-	srv := grpc.NewServer()
+	// As etcd does; gRPC's own default hangs up on a client that pings.
+	srv := grpc.NewServer(grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second}))
 	pb.RegisterKVServer(srv, s)
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(listener) }()

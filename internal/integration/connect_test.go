@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -221,17 +222,23 @@ func TestRequestThatLosesItsConnectionNamesWhyThereIsNoOther(t *testing.T) {
 	require.ErrorIs(t, err, etcd.ErrUnavailable, "the first attempt's end")
 }
 
+// Not parallel: it counts the goroutines of the process.
 func TestRequestsGoOnAfterARestart(t *testing.T) {
-	t.Parallel()
 	srv := server(t)
 	c := client(t, config(srv).WithTimeout(20*time.Second))
 	require.NoError(t, c.Put(t.Context(), prefix(t), []byte("value")))
+	first := 0
 	for range 5 {
 		require.NoError(t, srv.Restart())
 		value, err := c.Get(t.Context(), prefix(t))
 		require.NoError(t, err)
 		require.Equal(t, "value", string(value))
+		if first == 0 {
+			first = runtime.NumGoroutine()
+		}
 	}
+	// What one restart leaves for a moment, five may too.
+	require.Eventually(t, func() bool { return runtime.NumGoroutine() <= first }, 20*time.Second, time.Millisecond)
 }
 
 func TestClientIsBackSoonAfterTheNetworkIs(t *testing.T) {
