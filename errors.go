@@ -151,7 +151,9 @@ var (
 	ErrTimeout = errors.New("timed out")
 
 	// ErrNoSpace is returned for writes when the server's database is full and
-	// its NOSPACE alarm is raised. Reads and deletes still work.
+	// its NOSPACE alarm is raised. Reads and deletes still work. [MaybeApplied]
+	// is true of it: the write that exceeds the quota is applied, and the server
+	// answers it like those that it refuses from then on.
 	ErrNoSpace = errors.New("no space left in the server's database")
 
 	// ErrTooManyRequests is returned when the server sheds load. The request
