@@ -57,8 +57,8 @@ func (ttl lockTTLOption) applyLock(l *Lock) (err error) {
 // WithLockTTL sets the time to live of the lock's lease, in whole seconds
 // (rounded up; the server may raise it, see [Client.Grant]). It is the time after
 // which others get the lock when its holder has died, and the time for which a
-// holder survives without a connection, less a tenth. The default is
-// [DefaultLockTTL].
+// holder survives without a connection, less a tenth of it (at most a second). The
+// default is [DefaultLockTTL].
 func WithLockTTL(ttl time.Duration) LockOption { return lockTTLOption(ttl) }
 
 type tryWaitOption time.Duration
@@ -71,8 +71,8 @@ func (d tryWaitOption) applyLock(l *Lock) error {
 	return nil
 }
 
-// WithTryWait lets [Lock.TryLock] wait up to d for a lock that is taken. The
-// default is 0: it answers at once.
+// WithTryWait lets [Lock.TryLock] wait up to d for a lock that is taken, on top of
+// what the server takes to answer. The default is 0: it doesn't wait.
 func WithTryWait(d time.Duration) LockOption { return tryWaitOption(d) }
 
 // NewLock returns the lock of that name, not yet taken. It takes one round trip
@@ -124,9 +124,10 @@ func (l *Lock) Name() string { return l.name }
 // deadline waits for ever. A free lock takes one round trip.
 //
 // When ctx ends, it returns within a tenth of a second, and nothing of the claim
-// is left behind; the error matches [ErrLocked] if another held the lock. A lease
-// that ends while it waits takes its place in the queue with it: the error matches
-// [ErrLockLost] then.
+// is left behind, at the latest when its lease ends if the server can't be reached;
+// the error matches [ErrLocked] if another held the lock. A lease that ends while
+// it waits takes its place in the queue with it: the error matches [ErrLockLost]
+// then.
 func (l *Lock) Lock(ctx context.Context) error {
 	return l.lock(ctx, ctx, "lock")
 }

@@ -26,8 +26,9 @@ type WatchResponse struct {
 
 // Err returns why the watch ended; nil for a batch of events. A response with an
 // error is the last one. The reasons are [ErrCompacted], [ErrPermissionDenied],
-// [ErrAuthFailed], [ErrClosed] and [ErrServer]; whatever heals by itself (a lost
-// connection, a lost leader, an expired token) does not end a watch.
+// [ErrUnauthenticated], [ErrAuthFailed], [ErrClosed] and [ErrServer]; whatever
+// heals by itself (a lost connection, a lost leader, an expired token) does not end
+// a watch.
 func (r WatchResponse) Err() error { return r.err }
 
 // Watch delivers the changes of key, from now on or with [WithRevision] from a
