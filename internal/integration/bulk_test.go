@@ -140,4 +140,13 @@ func TestBulkGoesByTheLimitOfTheServer(t *testing.T) {
 		}
 		require.Len(t, o.during(func() { assert.ErrorIs(t, c.BulkPut(t.Context(), kvs), want) }), requests)
 	}
+	// A key that is named twice counts once.
+	same := make([]string, 1000)
+	for i := range same {
+		same[i] = prefix(t)
+	}
+	_, err := c.BulkGet(t.Context(), same)
+	require.NoError(t, err)
+	_, err = c.BulkDelete(t.Context(), same)
+	require.NoError(t, err)
 }

@@ -1,11 +1,14 @@
 package integration
 
 import (
+	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
 	"github.com/blueprint-go/etcd"
 )
@@ -179,4 +182,42 @@ func TestPatternMatchesAsPathMatch(t *testing.T) {
 			}
 		}))
 	})
+}
+
+// What asks for keys alone must not make the server send their values.
+func TestKeysAreReadWithoutTheirValues(t *testing.T) {
+	t.Parallel()
+	inEachMode(t, func(t *testing.T, c *etcd.Client, o *observer) {
+		ctx, p := t.Context(), prefix(t)
+		require.NoError(t, c.Put(ctx, p+"key", []byte("value")))
+		var read *pb.RangeRequest
+		o.around(func(req any) {
+			switch r := req.(type) {
+			case *pb.RangeRequest:
+				read = r
+			case *pb.TxnRequest:
+				read = r.Success[len(r.Success)-1].GetRequestRange()
+			}
+		}, nil)
+		for name, call := range map[string]func() error{
+			"List":              func() error { return second(c.List(ctx, p)) },
+			"GetKeysByPattern":  func() error { return second(c.GetKeysByPattern(ctx, p+"*")) },
+			"OpListPrefix":      func() error { return second(c.Txn().Then(etcd.OpListPrefix(p)).Commit(ctx)) },
+			"MoveKey, its goal": func() error { return notFound(c.MoveKey(ctx, p+"none", p+"key")) },
+			"Exists":            func() error { return second(c.Exists(ctx, p+"key")) },
+			"Count":             func() error { return second(c.Count(ctx, p)) },
+		} {
+			read = nil
+			require.NoError(t, call(), name)
+			require.True(t, read.GetKeysOnly() || read.GetCountOnly(), name)
+		}
+	})
+}
+
+// notFound makes an error of anything but ErrKeyNotFound.
+func notFound(err error) error {
+	if errors.Is(err, etcd.ErrKeyNotFound) {
+		return nil
+	}
+	return fmt.Errorf("is not %w: %w", etcd.ErrKeyNotFound, err)
 }

@@ -175,25 +175,26 @@ func TestUpdateOfAKeyThatKeepsChangingIsAConflict(t *testing.T) {
 func TestUpdateEndsWithItsClient(t *testing.T) {
 	t.Parallel()
 	srv, o := observedServer(t)
-	other := client(t, config(srv))
-	c, err := etcd.NewClient(config(srv))
-	require.NoError(t, err)
-	key := prefix(t)
-	tries := 0
-	closed := make(chan struct{})
+	requests := 0
+	var c *etcd.Client
+	c = client(t, config(srv).WithHooks(hook{after: func(req etcd.RequestInfo, _ etcd.ResultInfo) {
+		if req.Op != "update" {
+			return
+		}
+		if requests++; requests == 3 { // a read and two tries: a pause comes next
+			assert.NoError(t, c.Close())
+		}
+	}}))
+	other, key := client(t, config(srv)), prefix(t)
 	o.around(func(req any) {
 		if conditional(req) {
-			_ = other.Put(context.Background(), key, nil) // fails in the end, when its client is closed
+			assert.NoError(t, other.Put(t.Context(), key, nil))
 		}
 	}, nil)
-	err = c.Update(within(t, time.Minute), key, func([]byte) ([]byte, error) {
-		if tries++; tries == 8 {
-			go func() { defer close(closed); assert.NoError(t, c.Close()) }()
-		}
-		return []byte("mine"), nil
-	})
+	err := c.Update(t.Context(), key, func([]byte) ([]byte, error) { return []byte("mine"), nil })
 	require.ErrorIs(t, err, etcd.ErrClosed)
-	<-closed
+	require.NotErrorIs(t, err, etcd.ErrConflict)
+	require.False(t, etcd.MaybeApplied(err))
 }
 
 func TestUpdateWithoutAFunctionIsRefused(t *testing.T) {
