@@ -1,7 +1,6 @@
 package etcd
 
 import (
-	"errors"
 	"fmt"
 	"strconv"
 	"testing"
@@ -84,7 +83,7 @@ func TestNestingKnowsItsLimit(t *testing.T) {
 		_, err := nestingFor(most, limit)
 		require.NoError(t, err, limit)
 		_, err = nestingFor(most+1, limit)
-		require.True(t, errors.Is(err, ErrTooManyOps), limit)
+		require.ErrorIs(t, err, ErrTooManyOps, limit)
 		require.ErrorContains(t, err, fmt.Sprintf("at most %d fit", most))
 	}
 }

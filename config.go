@@ -123,7 +123,9 @@ type Config struct {
 
 	// CompressionMinSize is the size in bytes from which values are compressed
 	// before they are stored, at least 1024. Zero means no compression. Values
-	// that are compressed already are read in either case.
+	// of any size that are compressed already are read with encryption in either
+	// case; without encryption, a client that does not compress returns them as
+	// they are stored.
 	CompressionMinSize int
 
 	// Namespace is put before every key on its way into the cluster and taken

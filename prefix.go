@@ -11,8 +11,8 @@ import (
 )
 
 // pageKeys is how many keys a list reads in one request. A list of fewer keys
-// takes one round trip; a longer one one for each page, all at the revision of
-// the first, so that the list is still consistent.
+// takes one round trip; a longer one takes one for each page, all at the revision
+// of the first, so that the list is still consistent.
 const pageKeys = 10_000
 
 // List returns the keys that begin with prefix, in order. The empty prefix means

@@ -78,18 +78,21 @@ func TestMoveSeesWhatChangesUnderneath(t *testing.T) {
 	}{
 		"value": {
 			func(c *etcd.Client, from, _ string) error { return c.Put(t.Context(), from, []byte("new")) },
-			nil, map[string]string{"to": "new"},
+			nil,
+			map[string]string{"to": "new"},
 		},
 		"source deleted": {
 			func(c *etcd.Client, from, _ string) error {
 				_, err := c.Delete(t.Context(), from)
 				return err
 			},
-			etcd.ErrKeyNotFound, map[string]string{},
+			etcd.ErrKeyNotFound,
+			map[string]string{},
 		},
 		"target created": {
 			func(c *etcd.Client, _, to string) error { return c.Put(t.Context(), to, []byte("other")) },
-			etcd.ErrKeyExists, map[string]string{"from": "old", "to": "other"},
+			etcd.ErrKeyExists,
+			map[string]string{"from": "old", "to": "other"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
