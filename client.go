@@ -193,6 +193,10 @@ func (c *Client) hopeless() bool {
 	return len(failures) >= len(c.cfg.Endpoints)
 }
 
+// disconnected reports whether the last attempt to connect failed at every
+// endpoint.
+func (c *Client) disconnected() bool { return len(c.dials.failures()) >= c.endpointCount() }
+
 // ping makes a linearizable read, as etcdctl's "endpoint health" does: only a
 // member that reaches a quorum answers it. That the user may not read the key
 // is an answer too.

@@ -231,7 +231,9 @@ func (t *trace) fail(ctx context.Context, err error) error {
 // waiting for is part of it: the last answer, or why there was no connection.
 func (t *trace) ended(ctx context.Context) error {
 	ended := withDetail(contextError(ctx), t.reason)
-	if t.unsent || errors.Is(t.kind, ErrUnavailable) {
+	// A request whose connection broke before it was written waits inside gRPC
+	// for another one, and counts as sent.
+	if t.unsent || errors.Is(t.kind, ErrUnavailable) || t.client.disconnected() {
 		ended = withDetail(ended, t.client.dials.err())
 	}
 	return ended
