@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -133,7 +132,7 @@ func TestLockWhoseLeaseIsRevokedIsLost(t *testing.T) {
 		resp, err := c.Raw().Leases(ctx)
 		require.NoError(t, err)
 		for _, l := range resp.Leases {
-			_, err := c.Raw().Revoke(ctx, clientv3.LeaseID(l.ID))
+			_, err := c.Raw().Revoke(ctx, l.ID)
 			require.NoError(t, err)
 		}
 	}
@@ -297,4 +296,22 @@ func TestLockOutlivesARestartOfTheServer(t *testing.T) {
 	require.NoError(t, holder.Unlock(ctx))
 	require.NoError(t, next(t, waited))
 	require.NoError(t, waiter.Unlock(ctx))
+}
+
+func TestWaiterThatLosesItsLeaseIsTold(t *testing.T) {
+	t.Parallel()
+	srv := server(t)
+	direct := client(t, config(srv))
+	c, proxy := cutOff(t, srv)
+	name, ctx := prefix(t)+"lock", within(t, patience)
+	holder, waiter := newLock(t, direct, name), brokenLock(t, c, proxy, name, time.Second)
+	require.NoError(t, holder.Lock(ctx))
+	waited := make(chan error, 1)
+	go func() { waited <- waiter.Lock(ctx) }()
+	queues(t, direct, name, 2)
+	proxy.Blackhole()
+	err := next(t, waited)
+	require.ErrorIs(t, err, etcd.ErrLockLost)
+	require.NotErrorIs(t, err, context.Canceled)
+	queues(t, direct, name, 1)
 }

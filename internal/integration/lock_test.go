@@ -290,7 +290,7 @@ func TestLocksOfDifferentNamesDoNotMeet(t *testing.T) {
 		acquired, err := l.TryLock(ctx)
 		require.NoError(t, err)
 		require.True(t, acquired, name)
-		require.True(t, l.Context().Err() == nil)
+		require.NoError(t, l.Context().Err())
 	}
 	require.NoError(t, c.Put(ctx, p+"key", nil))
 	acquired, err := newLock(t, c, p+"key").TryLock(ctx)
