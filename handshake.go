@@ -89,7 +89,7 @@ func noteCertificateRequest(cfg *tls.Config, asked *atomic.Bool) {
 	answer := cfg.GetClientCertificate
 	if answer == nil {
 		certs := cfg.Certificates
-		answer = func(req *tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		answer = func(req *tls.CertificateRequestInfo) (*tls.Certificate, error) { //nolint:unparam // GetClientCertificate has this type
 			for i := range certs {
 				if req.SupportsCertificate(&certs[i]) == nil {
 					return &certs[i], nil

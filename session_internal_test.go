@@ -18,7 +18,7 @@ func TestSessionEndsBeforeItsLeaseMay(t *testing.T) {
 		synctest.Wait()
 		require.NoError(t, s.ctx.Err())
 		require.True(t, s.alive())
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		synctest.Wait()
 		require.ErrorIs(t, context.Cause(s.ctx), ErrLeaseLost)
 		require.False(t, s.alive())

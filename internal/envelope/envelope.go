@@ -57,6 +57,7 @@ const (
 // Suite names the algorithm that protects a stored value: the byte at offset 5.
 type Suite byte
 
+// The suites of version 1.
 const (
 	NoSuite      Suite = 0x00 // not encrypted: compressed only, or framed because it began with the magic
 	AES256GCM    Suite = 0x01 // AES-256-GCM with a random 12-byte nonce

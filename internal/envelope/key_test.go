@@ -109,8 +109,11 @@ func TestNoOutputOfAKeyGivesItAway(t *testing.T) {
 		copied  envelope.Key
 	}
 	shapes := []any{
-		k, *k, &k, []*envelope.Key{k}, map[string]*envelope.Key{"k": k},
-		holder{k, *k, k, *k}, &holder{k, *k, k, *k}, ring, *ring, fmt.Errorf("%v", k),
+		k, *k, &k,
+		[]*envelope.Key{k},
+		map[string]*envelope.Key{"k": k},
+		holder{k, *k, k, *k},
+		&holder{k, *k, k, *k}, ring, *ring, fmt.Errorf("%v", k),
 	}
 	for _, shape := range shapes {
 		for _, out := range outputs(t, shape) {

@@ -1,7 +1,6 @@
 package integration
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -238,7 +237,7 @@ func eventsOf(t *testing.T, watch etcd.WatchChan, n int) []string {
 				text += " after bad"
 			}
 			if ev.Err != nil {
-				require.True(t, errors.Is(ev.Err, etcd.ErrNotEncrypted))
+				require.ErrorIs(t, ev.Err, etcd.ErrNotEncrypted)
 			}
 			out = append(out, text)
 		}
