@@ -46,8 +46,8 @@ func (l *dialLog) speaksTLS(ctx context.Context, t target) bool {
 }
 
 // waitsForClient reports whether the server at t keeps a connection open on
-// which nothing is sent, or speaks first, which no TLS server does. If it hangs
-// up on a TLS handshake nevertheless, it is the handshake that it doesn't like.
+// which nothing is sent. If it hangs up on a TLS handshake nevertheless, it is
+// the handshake that it doesn't like.
 func (l *dialLog) waitsForClient(ctx context.Context, t target) bool {
 	ctx, cancel := context.WithTimeout(ctx, silentProbeTimeout)
 	defer cancel()
@@ -60,6 +60,6 @@ func (l *dialLog) waitsForClient(ctx context.Context, t target) bool {
 	if err := conn.SetReadDeadline(deadline); err != nil {
 		return false
 	}
-	n, err := conn.Read(make([]byte, 1))
-	return n > 0 || errors.Is(err, os.ErrDeadlineExceeded)
+	_, err = conn.Read(make([]byte, 1))
+	return errors.Is(err, os.ErrDeadlineExceeded)
 }

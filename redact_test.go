@@ -95,6 +95,13 @@ func TestNoLogHoldsASecretOfAConfig(t *testing.T) {
 	}
 }
 
+func TestALogHoldsTheFieldsOfAConfigOneByOne(t *testing.T) {
+	t.Parallel()
+	var b bytes.Buffer
+	slog.New(slog.NewTextHandler(&b, nil)).Info("x", "config", etcd.Config{Username: "alice", Password: secretPassword})
+	assert.Contains(t, b.String(), "config.Username=alice config.Password=REDACTED")
+}
+
 func TestNoEncodingHoldsASecretOfAConfig(t *testing.T) {
 	t.Parallel()
 	c, secrets := secretConfig(t)
