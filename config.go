@@ -121,6 +121,40 @@ type Config struct {
 	// zero is refused with [ErrInvalidKey].
 	EncryptionKey []byte
 
+	// Keyring holds the keys instead of EncryptionKey, where there are several or
+	// where they change while the client is in use. It is shared with the caller,
+	// not copied. Nil means none.
+	Keyring *Keyring
+
+	// KeyProvider supplies keys that the ring lacks, when a value with one is
+	// met. Nil means none: such a value is [ErrUnknownKey].
+	KeyProvider KeyProvider
+
+	// AssociatedContext is authenticated with every encrypted value and not
+	// stored: a value that was written under one context does not open under
+	// another. It tells clusters apart that share a key. Empty means none.
+	AssociatedContext []byte
+
+	// PlaintextReads are prefixes of keys whose values are read even if they are
+	// not encrypted; everywhere else such a value is [ErrNotEncrypted]. It is for
+	// the time of a migration: whoever can write to etcd can plant values under
+	// these prefixes. Empty means none.
+	PlaintextReads []string
+
+	// PlaintextWrites are prefixes of keys whose values are written without
+	// encryption and read with or without: the first step of a migration, until
+	// every instance can decrypt. Empty means none.
+	PlaintextWrites []string
+
+	// UnencryptedPrefixes are prefixes of keys that encryption and compression
+	// leave alone: their values are stored and read as they are, for readers that
+	// know nothing of this format. Empty means none.
+	UnencryptedPrefixes []string
+
+	// LegacyKey is the key of values that the Blueprint provider encrypted. They
+	// are read; nothing is written that way. Nil means none.
+	LegacyKey []byte
+
 	// CompressionMinSize is the size in bytes from which values are compressed
 	// before they are stored, at least 1024. Zero means no compression. Values
 	// that are compressed already are read in either case.
@@ -331,9 +365,6 @@ func (c *Config) resolved() (*Config, error) {
 	return r, nil
 }
 
-// encrypts reports whether encryption was asked for, by whichever key.
-func (c *Config) encrypts() bool { return c.encrypt || c.EncryptionKey != nil }
-
 // usesTLS reports whether TLS was asked for by anything but an endpoint. It
 // decides for the endpoints without a scheme.
 func (c *Config) usesTLS() bool {
@@ -379,6 +410,11 @@ func (c *Config) clone() *Config {
 	r := *c
 	r.Endpoints = slices.Clone(c.Endpoints)
 	r.EncryptionKey = slices.Clone(c.EncryptionKey)
+	r.LegacyKey = slices.Clone(c.LegacyKey)
+	r.AssociatedContext = slices.Clone(c.AssociatedContext)
+	r.PlaintextReads = slices.Clone(c.PlaintextReads)
+	r.PlaintextWrites = slices.Clone(c.PlaintextWrites)
+	r.UnencryptedPrefixes = slices.Clone(c.UnencryptedPrefixes)
 	r.Hooks = slices.Clone(c.Hooks)
 	r.TLSConfig = c.TLSConfig.Clone()
 	return &r

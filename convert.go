@@ -1,6 +1,7 @@
 package etcd
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"unsafe"
@@ -87,9 +88,9 @@ func (c *Client) visible(stored []byte) string {
 }
 
 // keyValue converts a key-value of the wire. keysOnly says that no value was
-// asked for, so that there is none to decode. The error is a *DecodeError; the
+// asked for, so that there is none to decode. ctx is for a key provider. The error is a *DecodeError; the
 // key-value is complete but for the value then.
-func (c *Client) keyValue(kv *mvccpb.KeyValue, keysOnly bool) (KeyValue, error) {
+func (c *Client) keyValue(ctx context.Context, kv *mvccpb.KeyValue, keysOnly bool) (KeyValue, error) {
 	out := KeyValue{
 		Key:            c.visible(kv.Key),
 		CreateRevision: kv.CreateRevision,
@@ -100,7 +101,7 @@ func (c *Client) keyValue(kv *mvccpb.KeyValue, keysOnly bool) (KeyValue, error) 
 	if keysOnly {
 		return out, nil
 	}
-	value, err := c.codec.decode(kv.Key, kv.Value)
+	value, err := c.codec.decode(ctx, kv.Key, kv.Value)
 	if err != nil {
 		return out, &DecodeError{Key: out.Key, Err: err}
 	}
@@ -110,11 +111,11 @@ func (c *Client) keyValue(kv *mvccpb.KeyValue, keysOnly bool) (KeyValue, error) 
 
 // keyValues converts the key-values of an answer. Those that can't be decoded
 // are left out; the error joins a *DecodeError for each.
-func (c *Client) keyValues(kvs []*mvccpb.KeyValue, keysOnly bool) ([]KeyValue, error) {
+func (c *Client) keyValues(ctx context.Context, kvs []*mvccpb.KeyValue, keysOnly bool) ([]KeyValue, error) {
 	out := make([]KeyValue, 0, len(kvs))
 	var bad []error
 	for _, kv := range kvs {
-		converted, err := c.keyValue(kv, keysOnly)
+		converted, err := c.keyValue(ctx, kv, keysOnly)
 		if err != nil {
 			bad = append(bad, err)
 			continue

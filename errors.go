@@ -95,6 +95,10 @@ var (
 	// unset environment variable never means plaintext.
 	ErrInvalidKey = envelope.ErrInvalidKey
 
+	// ErrNoPrimaryKey is returned by writes of a client whose [Keyring] has no
+	// primary key: it can only read. Nothing was sent.
+	ErrNoPrimaryKey = errors.New("keyring has no primary key")
+
 	// ErrNotEncrypted means that a client which requires encryption met a
 	// value without it. The value is not returned.
 	ErrNotEncrypted = envelope.ErrNotEncrypted
