@@ -214,6 +214,7 @@ func (c *Client) Close() error {
 		c.closed.Store(true)
 		c.mu.Unlock()
 		close(c.closing)
+		c.codec.close()
 		err := c.raw.Close()
 		c.background.Wait()
 		// clientv3 reports that its own context ended, which is what closing does.

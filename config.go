@@ -115,9 +115,9 @@ type Config struct {
 	RequireTLS bool
 
 	// EncryptionKey encrypts every value on its way into the cluster and
-	// decrypts it on its way back. 16 to 4096 bytes, best random ones. Nil means
-	// no encryption when the field was never set by
-	// [Config.WithEncryption]; a key that is empty, too short, too long or all
+	// decrypts it on its way back. 16 to 4096 bytes, best random ones. Not
+	// together with Keyring. Nil means no encryption when the field was never set
+	// by [Config.WithEncryption]; a key that is empty, too short, too long or all
 	// zero is refused with [ErrInvalidKey].
 	EncryptionKey []byte
 
@@ -126,8 +126,9 @@ type Config struct {
 	// not copied. Nil means none.
 	Keyring *Keyring
 
-	// KeyProvider supplies keys that the ring lacks, when a value with one is
-	// met. Nil means none: such a value is [ErrUnknownKey].
+	// KeyProvider supplies keys that the keys above lack, when a value with one
+	// is met. It puts them into Keyring, if that is set. Nil means none: such a
+	// value is [ErrUnknownKey].
 	KeyProvider KeyProvider
 
 	// AssociatedContext is authenticated with every encrypted value and not
@@ -152,7 +153,9 @@ type Config struct {
 	UnencryptedPrefixes []string
 
 	// LegacyKey is the key of values that the Blueprint provider encrypted. They
-	// are read; nothing is written that way. Nil means none.
+	// are read; nothing is written that way. Such a value bears no mark: one that
+	// is damaged is [ErrDecrypt], but under PlaintextReads it passes for plaintext.
+	// Nil means none; an empty key is refused with [ErrInvalidKey].
 	LegacyKey []byte
 
 	// CompressionMinSize is the size in bytes from which values are compressed
@@ -203,6 +206,7 @@ type Config struct {
 	Hooks []Hook
 
 	encrypt  bool // WithEncryption was called: no key is then an error
+	ring     bool // WithKeyring or WithAEAD was called: no ring is then an error
 	compress bool // WithCompression was called: 0 is then an error
 	tls      bool // WithTLS was called: TLS even without a file
 }

@@ -83,13 +83,15 @@ func prefixEnd(prefix []byte) []byte {
 // the memory of the message: nothing writes to a key that was received, and a
 // list of many keys needs no copy of each.
 func (c *Client) visible(stored []byte) string {
-	key := stored[min(len(c.cfg.Namespace), len(stored)):]
-	return unsafe.String(unsafe.SliceData(key), len(key))
+	return text(stored[min(len(c.cfg.Namespace), len(stored)):])
 }
 
+// text returns bytes that nothing writes to any more as a string, without a copy.
+func text(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
+
 // keyValue converts a key-value of the wire. keysOnly says that no value was
-// asked for, so that there is none to decode. ctx is for a key provider. The error is a *DecodeError; the
-// key-value is complete but for the value then.
+// asked for, so that there is none to decode. ctx is for a key provider. The
+// error is a *DecodeError; the key-value is complete but for the value then.
 func (c *Client) keyValue(ctx context.Context, kv *mvccpb.KeyValue, keysOnly bool) (KeyValue, error) {
 	out := KeyValue{
 		Key:            c.visible(kv.Key),
@@ -125,8 +127,8 @@ func (c *Client) keyValues(ctx context.Context, kvs []*mvccpb.KeyValue, keysOnly
 	return out, errors.Join(bad...)
 }
 
-// putRequest builds the request for a put: the only place where a value is
-// encoded.
+// putRequest builds the request for a put: the only place where a caller's value
+// is encoded.
 func (c *Client) putRequest(key string, value []byte, o putOptions) (*pb.PutRequest, error) {
 	stored, err := c.stored(key)
 	if err != nil {

@@ -9,8 +9,8 @@ import (
 )
 
 // codec turns values into what is stored and back, as the configuration says for
-// the key's place. Every put and every key-value of an answer goes through it:
-// convert.go holds the only places that read or write a value of the wire.
+// the key's place. Every put and every key-value of an answer goes through it, in
+// convert.go; rotate.go rewrites what is stored.
 type codec struct {
 	envelope *envelope.Codec
 	keyring  *Keyring // nil without encryption
@@ -19,19 +19,19 @@ type codec struct {
 	provider *keyLookup             // nil without
 
 	// Prefixes of keys as stored.
-	excluded       []string // values are stored as they are
-	plaintextReads []string // values without encryption are read too
-	plaintextWrite []string // values are written without encryption
+	excluded        []string // values are stored as they are
+	plaintextReads  []string // values without encryption are read too
+	plaintextWrites []string // values are written without encryption, and read so
 }
 
 func newCodec(cfg *Config) (*codec, error) {
 	c := &codec{
-		envelope:       envelope.NewCodec(envelope.Params{Context: cfg.AssociatedContext, CompressMin: cfg.CompressionMinSize}),
-		compress:       cfg.CompressionMinSize > 0,
-		keyring:        cfg.Keyring,
-		excluded:       cfg.storedPrefixes(cfg.UnencryptedPrefixes),
-		plaintextReads: cfg.storedPrefixes(cfg.PlaintextReads),
-		plaintextWrite: cfg.storedPrefixes(cfg.PlaintextWrites),
+		envelope:        envelope.NewCodec(envelope.Params{Context: cfg.AssociatedContext, CompressMin: cfg.CompressionMinSize}),
+		compress:        cfg.CompressionMinSize > 0,
+		keyring:         cfg.Keyring,
+		excluded:        cfg.storedPrefixes(cfg.UnencryptedPrefixes),
+		plaintextReads:  cfg.storedPrefixes(cfg.PlaintextReads),
+		plaintextWrites: cfg.storedPrefixes(cfg.PlaintextWrites),
 	}
 	if cfg.encrypts() && c.keyring == nil {
 		key, err := NewEncryptionKey(cfg.EncryptionKey)
@@ -49,9 +49,16 @@ func newCodec(cfg *Config) (*codec, error) {
 		}
 	}
 	if cfg.KeyProvider != nil {
-		c.provider = newKeyLookup(cfg.KeyProvider, c.keyring)
+		c.provider = newKeyLookup(cfg.KeyProvider, c.keyring, cfg.RequestTimeout)
 	}
 	return c, nil
+}
+
+// close ends what the codec has under way.
+func (c *codec) close() {
+	if c.provider != nil {
+		c.provider.end()
+	}
 }
 
 // storedPrefixes returns prefixes as they are stored, under the namespace.
@@ -86,7 +93,7 @@ func (c *codec) encode(storedKey, value []byte) ([]byte, error) {
 	switch {
 	case c.plain(storedKey):
 		return value, nil
-	case c.keyring == nil, under(c.plaintextWrite, storedKey):
+	case c.keyring == nil, under(c.plaintextWrites, storedKey):
 		return c.envelope.Compress(value)
 	}
 	return c.seal(storedKey, value)
@@ -94,11 +101,11 @@ func (c *codec) encode(storedKey, value []byte) ([]byte, error) {
 
 // seal encrypts value with the primary key.
 func (c *codec) seal(storedKey, value []byte) ([]byte, error) {
-	primary := c.keyring.keys.Load().primary
+	primary := c.keyring.current().primary
 	if primary == nil {
 		return nil, ErrNoPrimaryKey
 	}
-	return c.envelope.Seal(primary, string(storedKey), value)
+	return c.envelope.Seal(primary, text(storedKey), value)
 }
 
 // decode returns the value of what is stored. It may overwrite stored and return
@@ -128,15 +135,15 @@ func (c *codec) open(ctx context.Context, storedKey, stored []byte) ([]byte, err
 	if suite, err := envelope.SuiteOf(stored); err == nil && suite == envelope.NoSuite && !c.readsPlaintext(storedKey) {
 		return nil, ErrNotEncrypted
 	}
-	value, err := c.envelope.Open(c.keyring.keys.Load().ring, string(storedKey), stored)
+	value, err := c.envelope.Open(c.keyring.current().ring, text(storedKey), stored)
 	if c.provider == nil || !errors.Is(err, ErrUnknownKey) {
 		return value, err
 	}
-	id, _ := envelope.KeyIDOf(stored) // an unknown key has an ID
+	id, _ := envelope.KeyIDOf(stored) // an unknown key has an ID, and leaves stored as it was
 	if err := c.provider.find(ctx, KeyID(id)); err != nil {
 		return nil, err
 	}
-	return c.envelope.Open(c.keyring.keys.Load().ring, string(storedKey), stored)
+	return c.envelope.Open(c.keyring.current().ring, text(storedKey), stored)
 }
 
 // openForeign reads a value that is not of this format.
@@ -157,7 +164,7 @@ func (c *codec) openForeign(storedKey, stored []byte) ([]byte, error) {
 }
 
 func (c *codec) readsPlaintext(storedKey []byte) bool {
-	return under(c.plaintextReads, storedKey) || under(c.plaintextWrite, storedKey)
+	return under(c.plaintextReads, storedKey) || under(c.plaintextWrites, storedKey)
 }
 
 // isLegacy reports whether the legacy key opens a stored value.

@@ -1,28 +1,28 @@
 package etcd
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 )
 
 // WithKeyring sets Keyring. A nil ring is refused by [NewClient] with
-// [ErrInvalidKey].
+// [ErrInvalidKey] and never means plaintext.
 func (c *Config) WithKeyring(ring *Keyring) *Config {
-	c.Keyring = ring
-	c.encrypt = true
+	c.Keyring, c.ring = ring, true
 	return c
 }
 
 // WithAEAD sets Keyring to a ring of one key: aead, under an ID that goes into
 // each value and belongs to this AEAD alone (see [NewAEADKey]). Any Tink AEAD
-// fits. A nil aead is refused by [NewClient] with [ErrInvalidKey].
+// fits. A nil aead is refused by [NewClient] with [ErrInvalidKey] and never means
+// plaintext.
 func (c *Config) WithAEAD(id KeyID, aead AEAD) *Config {
-	c.encrypt = true
-	c.Keyring = nil
+	var ring *Keyring
 	if key, err := NewAEADKey(id, aead); err == nil {
-		c.Keyring, _ = NewKeyring(key) // one usable key makes a ring
+		ring, _ = NewKeyring(key) // one usable key makes a ring
 	}
-	return c
+	return c.WithKeyring(ring)
 }
 
 // WithKeyProvider sets KeyProvider.
@@ -63,30 +63,32 @@ func (c *Config) WithLegacyKey(key []byte) *Config {
 }
 
 // encrypts reports whether encryption was asked for, by whichever key.
-func (c *Config) encrypts() bool { return c.encrypt || c.EncryptionKey != nil || c.Keyring != nil }
+func (c *Config) encrypts() bool { return c.hasKey() || c.hasKeyring() }
 
-// checkEncryptionKey holds that exactly one way gives the keys.
+func (c *Config) hasKey() bool     { return c.encrypt || c.EncryptionKey != nil }
+func (c *Config) hasKeyring() bool { return c.ring || c.Keyring != nil }
+
 func checkEncryptionKey(c *Config) error {
-	switch {
-	case !c.encrypts():
-		return nil
-	case c.Keyring != nil && c.EncryptionKey != nil:
-		return fmt.Errorf("%w: EncryptionKey is set together with Keyring", ErrInvalidKey)
-	case c.Keyring != nil && c.Keyring.keys.Load() == nil:
-		return fmt.Errorf("%w: the Keyring is empty", ErrInvalidKey)
-	case c.Keyring != nil:
+	if !c.hasKey() {
 		return nil
 	}
 	_, err := NewEncryptionKey(c.EncryptionKey)
 	return err
 }
 
-// checkEncryptionPolicy holds that what only means something with encryption is
-// not set without it: a policy that is not applied is worse than none.
+func checkKeyring(c *Config) error {
+	if c.hasKeyring() && c.Keyring.current() == noKeys {
+		return fmt.Errorf("%w: no key", ErrInvalidKey)
+	}
+	return nil
+}
+
+// checkEncryptionPolicy: a policy that is not applied is worse than none.
 func checkEncryptionPolicy(c *Config) error {
 	if c.encrypts() {
 		return nil
 	}
+	var errs []error
 	for _, p := range []struct {
 		field string
 		set   bool
@@ -99,22 +101,22 @@ func checkEncryptionPolicy(c *Config) error {
 		{"LegacyKey", c.LegacyKey != nil},
 	} {
 		if p.set {
-			return fmt.Errorf("%s is set without a key", p.field)
+			errs = append(errs, fmt.Errorf("%s is set without a key", p.field))
 		}
 	}
-	return nil
+	return oneLine(errs)
 }
 
 func checkLegacyKey(c *Config) error {
 	if c.LegacyKey != nil && len(c.LegacyKey) == 0 {
-		return fmt.Errorf("%w: empty legacy key", ErrInvalidKey)
+		return fmt.Errorf("%w: empty", ErrInvalidKey)
 	}
 	return nil
 }
 
 func checkUnencryptedPrefixes(c *Config) error {
 	if slices.Contains(c.UnencryptedPrefixes, "") {
-		return fmt.Errorf("an empty prefix would switch encryption off")
+		return errors.New("one is empty")
 	}
 	return nil
 }

@@ -1,10 +1,6 @@
 package etcd
 
 import (
-	"crypto/pbkdf2"
-	"crypto/rand"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"io"
 	"log/slog"
@@ -15,129 +11,11 @@ import (
 	"github.com/blueprint-go/etcd/internal/envelope"
 )
 
-// KeyID identifies an encryption key. It is derived from the key, so that all
-// holders of a key agree on it without being told, and stands in each value that
-// the key encrypted.
-type KeyID [16]byte
-
-// String returns the first 8 hexadecimal digits, the form for logs.
-func (id KeyID) String() string { return hex.EncodeToString(id[:4]) }
-
-// Hex returns the whole ID in hexadecimal.
-func (id KeyID) Hex() string { return hex.EncodeToString(id[:]) }
-
-// AEAD is an authenticated encryption that this package does not make itself,
-// with the methods of Tink's tink.AEAD: a keyset, or a key that stays in a key
-// management service. It must be safe for concurrent use.
-type AEAD interface {
-	Encrypt(plaintext, associatedData []byte) ([]byte, error)
-	Decrypt(ciphertext, associatedData []byte) ([]byte, error)
-}
-
-// EncryptionKey encrypts and decrypts values. Make one with [NewEncryptionKey] or
-// [NewAEADKey]; the zero value is refused. It is immutable, safe for concurrent
-// use, and prints redacted: the first digits of its ID in every form.
-type EncryptionKey struct {
-	key         *envelope.Key
-	encryptOnly bool
-}
-
-// NewEncryptionKey returns the key for secret bytes of 16 to 4096 bytes, such as
-// [GenerateKey] makes. They are used through HKDF-SHA-256 and never padded, cut
-// or decoded. Anything else, and all zeros, is [ErrInvalidKey].
-//
-// The bytes must be random: for a password use [KeyFromPassphrase].
-func NewEncryptionKey(secret []byte) (*EncryptionKey, error) {
-	key, err := envelope.NewKey(secret)
-	if err != nil {
-		return nil, err
-	}
-	return &EncryptionKey{key: key}, nil
-}
-
-// NewAEADKey returns a key that lets aead encrypt and decrypt. The ID goes into
-// each value and must belong to this AEAD alone, across the whole fleet.
-func NewAEADKey(id KeyID, aead AEAD) (*EncryptionKey, error) {
-	key, err := envelope.NewExternalKey(envelope.KeyID(id), aead)
-	if err != nil {
-		return nil, err
-	}
-	return &EncryptionKey{key: key}, nil
-}
-
-// GenerateKey returns 32 random bytes, for [NewEncryptionKey] and
-// [Config.WithEncryption].
-func GenerateKey() []byte {
-	secret := make([]byte, 32)
-	_, _ = rand.Read(secret) // never fails: it ends the program instead
-	return secret
-}
-
-const (
-	// OWASP's Password Storage Cheat Sheet asks for this many rounds with
-	// HMAC-SHA-256.
-	passphraseRounds = 600_000
-	minSaltSize      = 16
-)
-
-// KeyFromPassphrase derives the 32 bytes of a key from a passphrase with
-// PBKDF2-HMAC-SHA-256 in 600,000 rounds, some tenths of a second of work. The
-// salt has 16 random bytes or more; it is not secret, but the same salt is needed
-// to get the same key again. An empty passphrase or a shorter salt is
-// [ErrInvalidKey].
-func KeyFromPassphrase(passphrase string, salt []byte) ([]byte, error) {
-	if passphrase == "" {
-		return nil, fmt.Errorf("%w: empty passphrase", ErrInvalidKey)
-	}
-	if len(salt) < minSaltSize {
-		return nil, fmt.Errorf("%w: salt of %d bytes, want at least %d", ErrInvalidKey, len(salt), minSaltSize)
-	}
-	return pbkdf2.Key(sha256.New, passphrase, salt, passphraseRounds, 32)
-}
-
-// ID returns the key's ID.
-func (k *EncryptionKey) ID() KeyID { return KeyID(k.key.ID()) }
-
-// EncryptOnly returns the same key for a [Keyring] that may write values and not
-// read them: as the primary it encrypts, and values that it encrypted are
-// [ErrUnknownKey] to that ring.
-func (k *EncryptionKey) EncryptOnly() *EncryptionKey {
-	return &EncryptionKey{key: k.key, encryptOnly: true}
-}
-
-// ForFIPSReaders returns the same key for readers that know AES-256-GCM with a
-// 12-byte nonce only (suite 01 of the format). Values of both suites are read
-// either way. It is for no more than 2^32 writes of all clients together.
-func (k *EncryptionKey) WithPlainGCM() *EncryptionKey {
-	return &EncryptionKey{key: k.key.WithSuite(envelope.AES256GCM), encryptOnly: k.encryptOnly}
-}
-
-func (k *EncryptionKey) usable() bool { return k != nil && k.key != nil }
-
-// String names the key by the first digits of its ID.
-func (k EncryptionKey) String() string {
-	if k.key == nil {
-		return "etcd.EncryptionKey(none)"
-	}
-	return "etcd.EncryptionKey(" + k.ID().String() + "…)"
-}
-
-// GoString is String, for %#v.
-func (k EncryptionKey) GoString() string { return k.String() }
-
-// Format writes String, whatever the verb.
-func (k EncryptionKey) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, k.String()) }
-
-// MarshalText is String, for JSON and YAML. A key can't be read back from it.
-func (k EncryptionKey) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
-
-// LogValue is String, for slog.
-func (k EncryptionKey) LogValue() slog.Value { return slog.StringValue(k.String()) }
-
 // Keyring holds the keys of one or more clients: the primary, which encrypts, and
 // others, which only decrypt. It can be changed while requests are under way: a
 // request uses the keys of one moment, and readers take no lock. It is safe for
-// concurrent use and prints the IDs of its keys only. Make one with [NewKeyring].
+// concurrent use and prints the IDs of its keys only. Make one with [NewKeyring];
+// the zero value has no keys and is refused by [NewClient].
 //
 // To rotate from key A to key B without downtime, let each step be done on every
 // instance before the next begins: primary A with B to decrypt; primary B with A
@@ -150,20 +28,28 @@ type Keyring struct {
 
 // keys are the keys of a ring at one moment.
 type keys struct {
-	primary *envelope.Key
-	ring    *envelope.Ring // opens
+	primary *envelope.Key  // encrypts; may be nil
+	ring    *envelope.Ring // decrypts
 }
+
+// noKeys are those of a ring that was not made by NewKeyring.
+var noKeys = &keys{}
 
 // NewKeyring returns a ring of a primary key and others that only decrypt. A nil
-// primary makes a ring that can only read: writes fail with [ErrNoPrimaryKey].
-// Two keys with one ID are [ErrInvalidKey].
+// primary makes a ring that can only read: writes fail with [ErrNoPrimaryKey]. A
+// ring that can only write has one key, see [EncryptionKey.EncryptOnly]. No key
+// at all, two keys with one ID, zero keys, and one to decrypt that may only
+// encrypt are [ErrInvalidKey].
 func NewKeyring(primary *EncryptionKey, others ...*EncryptionKey) (*Keyring, error) {
 	k := &Keyring{}
-	return k, k.Replace(primary, others...)
+	if err := k.Replace(primary, others...); err != nil {
+		return nil, err
+	}
+	return k, nil
 }
 
-// Replace changes the keys to these, all at once. When it fails the ring is as
-// it was. A ring never becomes empty.
+// Replace changes the keys to these, all at once; they are checked as by
+// [NewKeyring]. When it fails the ring is as it was.
 func (k *Keyring) Replace(primary *EncryptionKey, others ...*EncryptionKey) error {
 	next, err := newKeys(primary, others)
 	if err != nil {
@@ -176,44 +62,66 @@ func (k *Keyring) Replace(primary *EncryptionKey, others ...*EncryptionKey) erro
 }
 
 func newKeys(primary *EncryptionKey, others []*EncryptionKey) (*keys, error) {
-	next := &keys{}
-	var open []*envelope.Key
+	if primary == nil && len(others) == 0 {
+		return nil, fmt.Errorf("%w: no key", ErrInvalidKey)
+	}
+	var next keys
+	var reading *envelope.Key // the primary, if it may decrypt
 	if primary != nil {
 		if !primary.usable() {
 			return nil, fmt.Errorf("%w: zero key", ErrInvalidKey)
 		}
 		next.primary = primary.key
 		if !primary.encryptOnly {
-			open = append(open, primary.key)
+			reading = primary.key
 		}
 	}
+	rest := make([]*envelope.Key, 0, len(others))
 	for _, o := range others {
-		if !o.usable() {
+		switch {
+		case !o.usable():
 			return nil, fmt.Errorf("%w: zero key", ErrInvalidKey)
+		case o.encryptOnly:
+			return nil, fmt.Errorf("%w: %s may only encrypt and is not the primary", ErrInvalidKey, o.ID())
+		case primary != nil && o.ID() == primary.ID():
+			return nil, fmt.Errorf("%w: %s is in the ring twice", ErrInvalidKey, o.ID())
 		}
-		open = append(open, o.key)
-	}
-	if next.primary == nil && len(open) == 0 {
-		return nil, fmt.Errorf("%w: no key", ErrInvalidKey)
+		rest = append(rest, o.key)
 	}
 	var err error
-	next.ring, err = envelope.NewRing(nil, open...)
-	return next, err
+	next.ring, err = envelope.NewRing(reading, rest...)
+	return &next, err
 }
+
+// current returns the keys of this moment.
+func (k *Keyring) current() *keys {
+	if k == nil {
+		return noKeys
+	}
+	if now := k.keys.Load(); now != nil {
+		return now
+	}
+	return noKeys
+}
+
+// has reports whether the ring decrypts with the key of that ID.
+func (k *Keyring) has(id KeyID) bool { return k.current().ring.Lookup(envelope.KeyID(id)) != nil }
 
 // add puts a key that only decrypts into the ring, unless it is there.
 func (k *Keyring) add(key *EncryptionKey) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	now := k.keys.Load()
-	if now.ring.Lookup(key.key.ID()) != nil {
+	now := k.current()
+	if k.has(key.ID()) {
 		return nil
 	}
-	var open []*envelope.Key
+	others := []*envelope.Key{key.key}
 	for _, id := range now.ring.IDs() {
-		open = append(open, now.ring.Lookup(id))
+		if old := now.ring.Lookup(id); old != now.ring.Primary() {
+			others = append(others, old)
+		}
 	}
-	ring, err := envelope.NewRing(nil, append(open, key.key)...)
+	ring, err := envelope.NewRing(now.ring.Primary(), others...)
 	if err != nil {
 		return err
 	}
@@ -223,17 +131,17 @@ func (k *Keyring) add(key *EncryptionKey) error {
 
 // Primary returns the ID of the key that encrypts; false when there is none.
 func (k *Keyring) Primary() (KeyID, bool) {
-	now := k.keys.Load()
-	if now.primary == nil {
+	primary := k.current().primary
+	if primary == nil {
 		return KeyID{}, false
 	}
-	return KeyID(now.primary.ID()), true
+	return KeyID(primary.ID()), true
 }
 
 // IDs returns the IDs of all keys that decrypt, sorted.
 func (k *Keyring) IDs() []KeyID {
 	var out []KeyID
-	for _, id := range k.keys.Load().ring.IDs() {
+	for _, id := range k.current().ring.IDs() {
 		out = append(out, KeyID(id))
 	}
 	slices.SortFunc(out, func(a, b KeyID) int { return slices.Compare(a[:], b[:]) })

@@ -2,6 +2,7 @@ package etcd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -10,17 +11,17 @@ import (
 // KeyProvider supplies keys from elsewhere: Vault, a cloud's key management
 // service, a file. A client asks it when it meets a value whose key is not in its
 // [Keyring], puts the key into the ring to decrypt, and does not ask for it
-// again. It must be safe for concurrent use.
+// again while it is there. It must be safe for concurrent use.
 //
 // Many values with one unknown key cause one call. An ID that the provider does
-// not know is not asked for again for ten seconds, and no more than ten different
-// IDs are asked for in one second, since whoever can write to etcd can invent
-// them.
+// not know is not asked for again for ten seconds, and no more than ten calls are
+// made in one second, since whoever can write to etcd can invent IDs.
 type KeyProvider interface {
 	// EncryptionKey returns the key with that ID. The context is that of the
-	// read, or of the watch, that met the value. An error, or a key with another
-	// ID, leaves the value undecodable: its error matches [ErrUnknownKey] and the
-	// provider's.
+	// read, or of the watch, that met the value; it ends after
+	// [Config.RequestTimeout] at the latest, and when the client is closed. An
+	// error, or a key with another ID, leaves the value undecodable: its error
+	// matches [ErrUnknownKey] and the provider's.
 	EncryptionKey(ctx context.Context, id KeyID) (*EncryptionKey, error)
 }
 
@@ -34,6 +35,10 @@ const (
 type keyLookup struct {
 	provider KeyProvider
 	ring     *Keyring
+	timeout  time.Duration // of one call
+	// life ends with the client.
+	life context.Context
+	end  context.CancelFunc
 
 	mu      sync.Mutex // never held over a call of the provider
 	pending map[KeyID]*keyCall
@@ -43,43 +48,67 @@ type keyLookup struct {
 	calls []time.Time
 }
 
-// keyCall is a call under way, or just ended.
+// keyCall is a call under way, or just ended. The fields below done are set when
+// it is closed.
 type keyCall struct {
 	done chan struct{}
 	err  error
+	// abandoned says that the caller whose context the call had gave up: this
+	// says nothing about the key.
+	abandoned bool
 }
 
-func newKeyLookup(p KeyProvider, ring *Keyring) *keyLookup {
-	return &keyLookup{provider: p, ring: ring, pending: map[KeyID]*keyCall{}, failed: map[KeyID]time.Time{}}
+func newKeyLookup(p KeyProvider, ring *Keyring, timeout time.Duration) *keyLookup {
+	l := &keyLookup{provider: p, ring: ring, timeout: timeout, pending: map[KeyID]*keyCall{}, failed: map[KeyID]time.Time{}}
+	l.life, l.end = context.WithCancel(context.Background())
+	return l
 }
 
 // find puts the key into the ring. Its errors match ErrUnknownKey.
 func (l *keyLookup) find(ctx context.Context, id KeyID) error {
-	l.mu.Lock()
-	call, under := l.pending[id]
-	if !under {
-		if err := l.allow(id, time.Now()); err != nil {
-			l.mu.Unlock()
+	for {
+		call, first, err := l.join(ctx, id)
+		switch {
+		case call == nil:
 			return err
+		case first:
+			return l.lead(ctx, id, call)
 		}
-		call = &keyCall{done: make(chan struct{})}
-		l.pending[id] = call
-	}
-	l.mu.Unlock()
-	if !under {
-		call.err = l.ask(ctx, id)
-		l.finish(id, call)
-		return call.err
-	}
-	select {
-	case <-call.done:
-		return call.err
-	case <-ctx.Done():
-		return withKind(ErrUnknownKey, ctx.Err())
+		select {
+		case <-call.done:
+			if !call.abandoned {
+				return call.err
+			}
+		case <-ctx.Done():
+			return withKind(ErrUnknownKey, contextError(ctx))
+		}
 	}
 }
 
-// allow reports why a call may not be made now. The lock is held.
+// join returns the call for id that is under way, or a new one, which is the
+// caller's to make. It returns none if the ring has the key by now, or with the
+// reason why no call may be made.
+func (l *keyLookup) join(ctx context.Context, id KeyID) (call *keyCall, first bool, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ring.has(id) {
+		return nil, false, nil
+	}
+	if call := l.pending[id]; call != nil {
+		return call, false, nil
+	}
+	if ctx.Err() != nil {
+		return nil, false, withKind(ErrUnknownKey, contextError(ctx))
+	}
+	if err := l.allow(id, time.Now()); err != nil {
+		return nil, false, err
+	}
+	call = &keyCall{done: make(chan struct{})}
+	l.pending[id] = call
+	return call, true, nil
+}
+
+// allow counts a call, or reports why it may not be made now. The lock is held.
 func (l *keyLookup) allow(id KeyID, now time.Time) error {
 	for known, at := range l.failed {
 		if now.Sub(at) >= providerRetry {
@@ -99,9 +128,20 @@ func (l *keyLookup) allow(id KeyID, now time.Time) error {
 	return nil
 }
 
-// ask makes the call. The one who makes it gives it its context; those who wait
-// for it and outlive it ask again with the next value.
+var errProviderPanicked = errors.New("the provider panicked")
+
+// lead makes a call that others may wait for.
+func (l *keyLookup) lead(ctx context.Context, id KeyID, call *keyCall) error {
+	call.err = withKind(ErrUnknownKey, errProviderPanicked) // stands if it does
+	defer l.finish(ctx, id, call)
+	call.err = l.ask(ctx, id)
+	return call.err
+}
+
 func (l *keyLookup) ask(ctx context.Context, id KeyID) error {
+	ctx, cancel := context.WithTimeout(ctx, l.timeout)
+	defer cancel()
+	defer context.AfterFunc(l.life, cancel)()
 	key, err := l.provider.EncryptionKey(ctx, id)
 	switch {
 	case err != nil:
@@ -112,11 +152,12 @@ func (l *keyLookup) ask(ctx context.Context, id KeyID) error {
 	return l.ring.add(key)
 }
 
-func (l *keyLookup) finish(id KeyID, call *keyCall) {
+func (l *keyLookup) finish(ctx context.Context, id KeyID, call *keyCall) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.pending, id)
-	if call.err != nil {
+	call.abandoned = call.err != nil && ctx.Err() != nil
+	if call.err != nil && !call.abandoned {
 		l.failed[id] = time.Now()
 	}
 	close(call.done)

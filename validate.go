@@ -73,9 +73,13 @@ var rules = []rule{
 	{"CAFile", "", checkAuthorities},
 
 	{"EncryptionKey", "it never means plaintext", checkEncryptionKey},
+	{"Keyring", "it never means plaintext", checkKeyring},
+	{"Keyring", "one of them would be ignored", notBoth("Keyring", "EncryptionKey", func(c *Config) bool {
+		return c.hasKeyring() && c.hasKey()
+	})},
 	{"EncryptionKey", "without encryption nothing would come of it", checkEncryptionPolicy},
-	{"LegacyKey", "", checkLegacyKey},
-	{"UnencryptedPrefixes", "", checkUnencryptedPrefixes},
+	{"LegacyKey", "it is most often an unset variable", checkLegacyKey},
+	{"UnencryptedPrefixes", "it would switch encryption off", checkUnencryptedPrefixes},
 	{"CompressionMinSize", "smaller values grow rather than shrink; 0 in the field means off", checkCompression},
 	{"MaxRequestBytes", "", notNegative(func(c *Config) int { return c.MaxRequestBytes })},
 	{"MaxTxnOps", "", notNegative(func(c *Config) int { return c.MaxTxnOps })},

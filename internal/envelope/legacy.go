@@ -28,5 +28,8 @@ func NewLegacyReader(key []byte) (*LegacyReader, error) {
 // Open decrypts a value and leaves stored as it is: a value that does not open may
 // be of another kind. The error is ErrDecrypt.
 func (r *LegacyReader) Open(stored []byte) ([]byte, error) {
+	if len(stored) < nonceSize+tagSize {
+		return nil, ErrDecrypt // there is no header whose check would have seen to that
+	}
 	return r.opener.open(append([]byte(nil), stored...), nil)
 }
