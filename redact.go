@@ -11,6 +11,14 @@ import (
 // redacted stands for a secret wherever a [Config] is printed.
 const redacted = "REDACTED"
 
+// forgetSecrets overwrites and drops the secrets of a Config that nobody else
+// shares.
+func (c *Config) forgetSecrets() {
+	clear(c.EncryptionKey)
+	clear(c.LegacyKey)
+	c.EncryptionKey, c.LegacyKey, c.Password, c.Token = nil, nil, "", ""
+}
+
 // The methods below have value receivers, unlike the setters, so that a Config
 // that is passed by value is no less discreet than a *Config.
 
