@@ -15,13 +15,13 @@ import (
 // values of an old key from those of a new one. For a keyset that is never
 // rotated, Config.WithAEAD with any ID is enough.
 func keyID(tinkID uint32) etcd.KeyID {
-	id := etcd.KeyID([]byte("tink-keyset/0000"))
-	binary.BigEndian.PutUint32(id[12:], tinkID)
+	id := etcd.KeyID([]byte("0000/tink-keyset"))
+	binary.BigEndian.PutUint32(id[:], tinkID) // first: logs show the first four bytes
 	return id
 }
 
 // tinkID undoes keyID.
-func tinkID(id etcd.KeyID) uint32 { return binary.BigEndian.Uint32(id[12:]) }
+func tinkID(id etcd.KeyID) uint32 { return binary.BigEndian.Uint32(id[:]) }
 
 func newRing(keys *keyset.Manager) (*etcd.Keyring, error) {
 	primary, others, err := ringKeys(keys)
