@@ -16,19 +16,26 @@ import (
 // when the server no longer accepts it. It is clientv3's own that is replaced
 // here: that one blocks in its constructor while no server answers.
 type authenticator struct {
-	username, password string
-	timeout            time.Duration
-	token              atomic.Pointer[string]
-	rpc                unary[*pb.AuthenticateRequest, *pb.AuthenticateResponse]
+	username string
+	// A function and not a string: what prints a struct by reflection can't look
+	// into it.
+	password func() string
+	timeout  time.Duration
+	token    atomic.Pointer[string]
+	rpc      unary[*pb.AuthenticateRequest, *pb.AuthenticateResponse]
 	// turn holds one value; whoever takes it asks for a token. It is a channel
 	// and not a mutex because those who wait must be able to stop waiting.
 	turn chan struct{}
 }
 
 func newAuthenticator(cfg *Config) *authenticator {
-	a := &authenticator{username: cfg.Username, password: cfg.Password, timeout: cfg.DialTimeout, turn: make(chan struct{}, 1)}
-	if cfg.Token != "" {
-		a.token.Store(&cfg.Token)
+	password, token := cfg.Password, cfg.Token
+	a := &authenticator{
+		username: cfg.Username, password: func() string { return password },
+		timeout: cfg.DialTimeout, turn: make(chan struct{}, 1),
+	}
+	if token != "" {
+		a.token.Store(&token)
 	}
 	return a
 }
@@ -72,7 +79,7 @@ func (a *authenticator) refresh(ctx context.Context, old *string) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, a.timeout)
 	defer cancel()
-	resp, err := a.rpc(ctx, &pb.AuthenticateRequest{Name: a.username, Password: a.password})
+	resp, err := a.rpc(ctx, &pb.AuthenticateRequest{Name: a.username, Password: a.password()})
 	switch {
 	case err == nil:
 		a.token.Store(&resp.Token)

@@ -67,7 +67,7 @@ func (c *Client) BulkGet(ctx context.Context, keys []string) (map[string][]byte,
 	var bad []error
 	for _, r := range responses {
 		for _, kv := range r.GetResponseRange().GetKvs() {
-			converted, err := c.keyValue(kv, false)
+			converted, err := c.keyValue(ctx, kv, false)
 			if err != nil {
 				bad = append(bad, err)
 				continue

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math"
 	"slices"
@@ -81,6 +82,7 @@ func NewClient(cfg *Config) (*Client, error) {
 	for _, endpoint := range cfg.plaintextCredentials() {
 		cfg.Logger.Warn("etcd: credentials are sent in plaintext; use TLS", slog.String("endpoint", endpoint))
 	}
+	cfg.forgetSecrets() // codec and authenticator have made of them what they need
 	if err := c.open(); err != nil {
 		return nil, err
 	}
@@ -218,6 +220,7 @@ func (c *Client) Close() error {
 		c.closed.Store(true)
 		c.mu.Unlock()
 		close(c.closing)
+		c.codec.close()
 		err := c.raw.Close()
 		c.background.Wait()
 		// clientv3 reports that its own context ended, which is what closing does.
@@ -256,6 +259,12 @@ func (c *Client) Endpoints() []string { return c.raw.Endpoints() }
 
 // String names the endpoints, without secrets.
 func (c *Client) String() string { return fmt.Sprintf("etcd.Client%v", c.cfg.Endpoints) }
+
+// GoString is String, for %#v.
+func (c *Client) GoString() string { return c.String() }
+
+// Format writes String, whatever the verb.
+func (c *Client) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, c.String()) }
 
 func (c *Client) isClosed() bool { return c.closed.Load() }
 

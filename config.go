@@ -115,11 +115,48 @@ type Config struct {
 	RequireTLS bool
 
 	// EncryptionKey encrypts every value on its way into the cluster and
-	// decrypts it on its way back. 16 to 4096 bytes, best random ones. Nil means
-	// no encryption when the field was never set by
-	// [Config.WithEncryption]; a key that is empty, too short, too long or all
+	// decrypts it on its way back. 16 to 4096 bytes, best random ones. Not
+	// together with Keyring. Nil means no encryption when the field was never set
+	// by [Config.WithEncryption]; a key that is empty, too short, too long or all
 	// zero is refused with [ErrInvalidKey].
 	EncryptionKey []byte
+
+	// Keyring holds the keys instead of EncryptionKey, where there are several or
+	// where they change while the client is in use. It is shared with the caller,
+	// not copied. Nil means none.
+	Keyring *Keyring
+
+	// KeyProvider supplies keys that the keys above lack, when a value with one
+	// is met. It puts them into Keyring, if that is set. Nil means none: such a
+	// value is [ErrUnknownKey].
+	KeyProvider KeyProvider
+
+	// AssociatedContext is authenticated with every encrypted value and not
+	// stored: a value that was written under one context does not open under
+	// another. It tells clusters apart that share a key. Empty means none.
+	AssociatedContext []byte
+
+	// PlaintextReads are prefixes of keys whose values are read even if they are
+	// not encrypted; everywhere else such a value is [ErrNotEncrypted]. It is for
+	// the time of a migration: whoever can write to etcd can plant values under
+	// these prefixes. Empty means none.
+	PlaintextReads []string
+
+	// PlaintextWrites are prefixes of keys whose values are written without
+	// encryption and read with or without: the first step of a migration, until
+	// every instance can decrypt. Empty means none.
+	PlaintextWrites []string
+
+	// UnencryptedPrefixes are prefixes of keys that encryption and compression
+	// leave alone: their values are stored and read as they are, for readers that
+	// know nothing of this format. Empty means none.
+	UnencryptedPrefixes []string
+
+	// LegacyKey is the key of values that the Blueprint provider encrypted. They
+	// are read; nothing is written that way. Such a value bears no mark: one that
+	// is damaged is [ErrDecrypt], but under PlaintextReads it passes for plaintext.
+	// Nil means none; an empty key is refused with [ErrInvalidKey].
+	LegacyKey []byte
 
 	// CompressionMinSize is the size in bytes from which values are compressed
 	// before they are stored, at least 1024. Zero means no compression. Values
@@ -171,6 +208,7 @@ type Config struct {
 	Hooks []Hook
 
 	encrypt  bool // WithEncryption was called: no key is then an error
+	ring     bool // WithKeyring or WithAEAD was called: no ring is then an error
 	compress bool // WithCompression was called: 0 is then an error
 	tls      bool // WithTLS was called: TLS even without a file
 }
@@ -333,9 +371,6 @@ func (c *Config) resolved() (*Config, error) {
 	return r, nil
 }
 
-// encrypts reports whether encryption was asked for, by whichever key.
-func (c *Config) encrypts() bool { return c.encrypt || c.EncryptionKey != nil }
-
 // usesTLS reports whether TLS was asked for by anything but an endpoint. It
 // decides for the endpoints without a scheme.
 func (c *Config) usesTLS() bool {
@@ -381,6 +416,11 @@ func (c *Config) clone() *Config {
 	r := *c
 	r.Endpoints = slices.Clone(c.Endpoints)
 	r.EncryptionKey = slices.Clone(c.EncryptionKey)
+	r.LegacyKey = slices.Clone(c.LegacyKey)
+	r.AssociatedContext = slices.Clone(c.AssociatedContext)
+	r.PlaintextReads = slices.Clone(c.PlaintextReads)
+	r.PlaintextWrites = slices.Clone(c.PlaintextWrites)
+	r.UnencryptedPrefixes = slices.Clone(c.UnencryptedPrefixes)
 	r.Hooks = slices.Clone(c.Hooks)
 	r.TLSConfig = c.TLSConfig.Clone()
 	return &r

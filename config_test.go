@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 
@@ -19,31 +20,43 @@ func TestEachSetterSetsItsFieldAndReturnsItsConfig(t *testing.T) {
 	t.Parallel()
 	dial := func(context.Context, string, string) (net.Conn, error) { return nil, net.ErrClosed }
 	logger, settings := slog.New(slog.DiscardHandler), &tls.Config{ServerName: "x"}
-	hook := silentHook{}
+	hook, provider := silentHook{}, &providerFunc{}
+	ring, err := NewKeyring(keyNumber(t, 1))
+	require.NoError(t, err)
 	for name, row := range map[string]struct {
 		set  func(*Config) *Config
 		want Config
 	}{
-		"WithEndpoints":       {func(c *Config) *Config { return c.WithEndpoints("a:1", "b:2") }, Config{Endpoints: []string{"a:1", "b:2"}}},
-		"WithTimeout":         {func(c *Config) *Config { return c.WithTimeout(time.Second) }, Config{RequestTimeout: time.Second}},
-		"WithDialTimeout":     {func(c *Config) *Config { return c.WithDialTimeout(time.Second) }, Config{DialTimeout: time.Second}},
-		"WithKeepAlive":       {func(c *Config) *Config { return c.WithKeepAlive(1, 2) }, Config{KeepAliveInterval: 1, KeepAliveTimeout: 2}},
-		"WithAutoSync":        {func(c *Config) *Config { return c.WithAutoSync(1) }, Config{AutoSyncInterval: 1}},
-		"WithAuth":            {func(c *Config) *Config { return c.WithAuth("u", "p") }, Config{Username: "u", Password: "p"}},
-		"WithToken":           {func(c *Config) *Config { return c.WithToken("t") }, Config{Token: "t"}},
-		"WithTLS":             {func(c *Config) *Config { return c.WithTLS("c", "k", "a", true) }, Config{CertFile: "c", KeyFile: "k", CAFile: "a", InsecureSkipVerify: true, tls: true}},
-		"WithTLSConfig":       {func(c *Config) *Config { return c.WithTLSConfig(settings) }, Config{TLSConfig: settings, tls: true}},
-		"WithServerName":      {func(c *Config) *Config { return c.WithServerName("n") }, Config{ServerName: "n"}},
-		"WithRequireTLS":      {func(c *Config) *Config { return c.WithRequireTLS() }, Config{RequireTLS: true}},
-		"WithEncryption":      {func(c *Config) *Config { return c.WithEncryption([]byte("k")) }, Config{EncryptionKey: []byte("k"), encrypt: true}},
-		"WithCompression":     {func(c *Config) *Config { return c.WithCompression(1) }, Config{CompressionMinSize: 1, compress: true}},
-		"WithNamespace":       {func(c *Config) *Config { return c.WithNamespace("n/") }, Config{Namespace: "n/"}},
-		"WithMaxRequestBytes": {func(c *Config) *Config { return c.WithMaxRequestBytes(1) }, Config{MaxRequestBytes: 1}},
-		"WithMaxTxnOps":       {func(c *Config) *Config { return c.WithMaxTxnOps(1) }, Config{MaxTxnOps: 1}},
-		"WithMaxKeyBytes":     {func(c *Config) *Config { return c.WithMaxKeyBytes(1) }, Config{MaxKeyBytes: 1}},
-		"WithLazyConnect":     {func(c *Config) *Config { return c.WithLazyConnect() }, Config{LazyConnect: true}},
-		"WithLogger":          {func(c *Config) *Config { return c.WithLogger(logger) }, Config{Logger: logger}},
-		"WithHooks":           {func(c *Config) *Config { return c.WithHooks(hook) }, Config{Hooks: []Hook{hook}}},
+		"WithEndpoints":   {func(c *Config) *Config { return c.WithEndpoints("a:1", "b:2") }, Config{Endpoints: []string{"a:1", "b:2"}}},
+		"WithTimeout":     {func(c *Config) *Config { return c.WithTimeout(time.Second) }, Config{RequestTimeout: time.Second}},
+		"WithDialTimeout": {func(c *Config) *Config { return c.WithDialTimeout(time.Second) }, Config{DialTimeout: time.Second}},
+		"WithKeepAlive":   {func(c *Config) *Config { return c.WithKeepAlive(1, 2) }, Config{KeepAliveInterval: 1, KeepAliveTimeout: 2}},
+		"WithAutoSync":    {func(c *Config) *Config { return c.WithAutoSync(1) }, Config{AutoSyncInterval: 1}},
+		"WithAuth":        {func(c *Config) *Config { return c.WithAuth("u", "p") }, Config{Username: "u", Password: "p"}},
+		"WithToken":       {func(c *Config) *Config { return c.WithToken("t") }, Config{Token: "t"}},
+		"WithTLS":         {func(c *Config) *Config { return c.WithTLS("c", "k", "a", true) }, Config{CertFile: "c", KeyFile: "k", CAFile: "a", InsecureSkipVerify: true, tls: true}},
+		"WithTLSConfig":   {func(c *Config) *Config { return c.WithTLSConfig(settings) }, Config{TLSConfig: settings, tls: true}},
+		"WithServerName":  {func(c *Config) *Config { return c.WithServerName("n") }, Config{ServerName: "n"}},
+		"WithRequireTLS":  {func(c *Config) *Config { return c.WithRequireTLS() }, Config{RequireTLS: true}},
+		"WithEncryption":  {func(c *Config) *Config { return c.WithEncryption([]byte("k")) }, Config{EncryptionKey: []byte("k"), encrypt: true}},
+		"WithKeyring":     {func(c *Config) *Config { return c.WithKeyring(ring) }, Config{Keyring: ring, ring: true}},
+		"WithKeyProvider": {func(c *Config) *Config { return c.WithKeyProvider(provider) }, Config{KeyProvider: provider}},
+		"WithAssociatedContext": {
+			func(c *Config) *Config { return c.WithAssociatedContext([]byte("c")) },
+			Config{AssociatedContext: []byte("c")},
+		},
+		"WithPlaintextReads":      {func(c *Config) *Config { return c.WithPlaintextReads("a", "") }, Config{PlaintextReads: []string{"a", ""}}},
+		"WithPlaintextWrites":     {func(c *Config) *Config { return c.WithPlaintextWrites("a", "") }, Config{PlaintextWrites: []string{"a", ""}}},
+		"WithUnencryptedPrefixes": {func(c *Config) *Config { return c.WithUnencryptedPrefixes("a") }, Config{UnencryptedPrefixes: []string{"a"}}},
+		"WithLegacyKey":           {func(c *Config) *Config { return c.WithLegacyKey([]byte("k")) }, Config{LegacyKey: []byte("k")}},
+		"WithCompression":         {func(c *Config) *Config { return c.WithCompression(1) }, Config{CompressionMinSize: 1, compress: true}},
+		"WithNamespace":           {func(c *Config) *Config { return c.WithNamespace("n/") }, Config{Namespace: "n/"}},
+		"WithMaxRequestBytes":     {func(c *Config) *Config { return c.WithMaxRequestBytes(1) }, Config{MaxRequestBytes: 1}},
+		"WithMaxTxnOps":           {func(c *Config) *Config { return c.WithMaxTxnOps(1) }, Config{MaxTxnOps: 1}},
+		"WithMaxKeyBytes":         {func(c *Config) *Config { return c.WithMaxKeyBytes(1) }, Config{MaxKeyBytes: 1}},
+		"WithLazyConnect":         {func(c *Config) *Config { return c.WithLazyConnect() }, Config{LazyConnect: true}},
+		"WithLogger":              {func(c *Config) *Config { return c.WithLogger(logger) }, Config{Logger: logger}},
+		"WithHooks":               {func(c *Config) *Config { return c.WithHooks(hook) }, Config{Hooks: []Hook{hook}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -53,7 +66,7 @@ func TestEachSetterSetsItsFieldAndReturnsItsConfig(t *testing.T) {
 		})
 	}
 	c := new(Config).WithDialer(dial)
-	_, err := c.Dialer(t.Context(), "", "")
+	_, err = c.Dialer(t.Context(), "", "")
 	assert.ErrorIs(t, err, net.ErrClosed)
 }
 
@@ -81,9 +94,14 @@ func TestResolvedConfigSharesNothingWithTheCallers(t *testing.T) {
 	t.Parallel()
 	key := []byte("0123456789abcdef")
 	c := DefaultConfig().WithEndpoints("a:1").WithEncryption(key).WithHooks(silentHook{}).
-		WithTLSConfig(&tls.Config{ServerName: "before"})
+		WithTLSConfig(&tls.Config{ServerName: "before"}).WithLegacyKey(key).WithAssociatedContext(key).
+		WithPlaintextReads("a").WithPlaintextWrites("b").WithUnencryptedPrefixes("c")
 	r, err := c.resolved()
 	require.NoError(t, err)
+	c.LegacyKey[1], c.AssociatedContext[1], c.PlaintextReads[0], c.PlaintextWrites[0], c.UnencryptedPrefixes[0] = 'X', 'X', "", "", ""
+	assert.Equal(t, "0123456789abcdef", string(r.LegacyKey))
+	assert.Equal(t, "0123456789abcdef", string(r.AssociatedContext))
+	assert.Equal(t, []string{"a", "b", "c"}, slices.Concat(r.PlaintextReads, r.PlaintextWrites, r.UnencryptedPrefixes))
 
 	key[0] = 'X'
 	c.Endpoints[0], c.EncryptionKey[1], c.Hooks[0], c.TLSConfig.ServerName = "b:2", 'Y', nil, "after"
@@ -96,8 +114,13 @@ func TestResolvedConfigSharesNothingWithTheCallers(t *testing.T) {
 func TestSettersCopyWhatTheyAreGiven(t *testing.T) {
 	t.Parallel()
 	endpoints, key, hooks := []string{"a:1"}, []byte("0123456789abcdef"), []Hook{silentHook{}}
-	c := new(Config).WithEndpoints(endpoints...).WithEncryption(key).WithHooks(hooks...)
-	endpoints[0], key[0], hooks[0] = "b:2", 'X', nil
+	prefixes := []string{"a"}
+	c := new(Config).WithEndpoints(endpoints...).WithEncryption(key).WithHooks(hooks...).WithLegacyKey(key).
+		WithAssociatedContext(key).WithPlaintextReads(prefixes...).WithPlaintextWrites(prefixes...).WithUnencryptedPrefixes(prefixes...)
+	endpoints[0], key[0], hooks[0], prefixes[0] = "b:2", 'X', nil, ""
+	assert.Equal(t, "0123456789abcdef", string(c.LegacyKey))
+	assert.Equal(t, "0123456789abcdef", string(c.AssociatedContext))
+	assert.Equal(t, []string{"a", "a", "a"}, slices.Concat(c.PlaintextReads, c.PlaintextWrites, c.UnencryptedPrefixes))
 	assert.Equal(t, "a:1", c.Endpoints[0])
 	assert.Equal(t, "0123456789abcdef", string(c.EncryptionKey))
 	assert.NotNil(t, c.Hooks[0])
@@ -114,6 +137,9 @@ func TestEncryptionIsAskedForByEachWayToSetAKey(t *testing.T) {
 	assert.False(t, new(Config).encrypts())
 	assert.True(t, new(Config).WithEncryption(nil).encrypts())
 	assert.True(t, (&Config{EncryptionKey: []byte{}}).encrypts())
+	assert.True(t, new(Config).WithKeyring(nil).encrypts())
+	assert.True(t, new(Config).WithAEAD(KeyID{}, nil).encrypts())
+	assert.True(t, (&Config{Keyring: &Keyring{}}).encrypts())
 }
 
 func TestCredentialsOverPlaintextAreNamedUnlessTheyStayOnTheMachine(t *testing.T) {

@@ -1,6 +1,7 @@
 package etcd
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"unsafe"
@@ -82,14 +83,16 @@ func prefixEnd(prefix []byte) []byte {
 // the memory of the message: nothing writes to a key that was received, and a
 // list of many keys needs no copy of each.
 func (c *Client) visible(stored []byte) string {
-	key := stored[min(len(c.cfg.Namespace), len(stored)):]
-	return unsafe.String(unsafe.SliceData(key), len(key))
+	return text(stored[min(len(c.cfg.Namespace), len(stored)):])
 }
 
+// text returns bytes that nothing writes to any more as a string, without a copy.
+func text(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
+
 // keyValue converts a key-value of the wire. keysOnly says that no value was
-// asked for, so that there is none to decode. The error is a *DecodeError; the
-// key-value is complete but for the value then.
-func (c *Client) keyValue(kv *mvccpb.KeyValue, keysOnly bool) (KeyValue, error) {
+// asked for, so that there is none to decode. ctx is for a key provider. The
+// error is a *DecodeError; the key-value is complete but for the value then.
+func (c *Client) keyValue(ctx context.Context, kv *mvccpb.KeyValue, keysOnly bool) (KeyValue, error) {
 	out := KeyValue{
 		Key:            c.visible(kv.Key),
 		CreateRevision: kv.CreateRevision,
@@ -100,7 +103,7 @@ func (c *Client) keyValue(kv *mvccpb.KeyValue, keysOnly bool) (KeyValue, error) 
 	if keysOnly {
 		return out, nil
 	}
-	value, err := c.codec.decode(kv.Key, kv.Value)
+	value, err := c.codec.decode(ctx, kv.Key, kv.Value)
 	if err != nil {
 		return out, &DecodeError{Key: out.Key, Err: err}
 	}
@@ -110,11 +113,11 @@ func (c *Client) keyValue(kv *mvccpb.KeyValue, keysOnly bool) (KeyValue, error) 
 
 // keyValues converts the key-values of an answer. Those that can't be decoded
 // are left out; the error joins a *DecodeError for each.
-func (c *Client) keyValues(kvs []*mvccpb.KeyValue, keysOnly bool) ([]KeyValue, error) {
+func (c *Client) keyValues(ctx context.Context, kvs []*mvccpb.KeyValue, keysOnly bool) ([]KeyValue, error) {
 	out := make([]KeyValue, 0, len(kvs))
 	var bad []error
 	for _, kv := range kvs {
-		converted, err := c.keyValue(kv, keysOnly)
+		converted, err := c.keyValue(ctx, kv, keysOnly)
 		if err != nil {
 			bad = append(bad, err)
 			continue
@@ -124,8 +127,8 @@ func (c *Client) keyValues(kvs []*mvccpb.KeyValue, keysOnly bool) ([]KeyValue, e
 	return out, errors.Join(bad...)
 }
 
-// putRequest builds the request for a put: the only place where a value is
-// encoded.
+// putRequest builds the request for a put: the only place where a caller's value
+// is encoded.
 func (c *Client) putRequest(key string, value []byte, o putOptions) (*pb.PutRequest, error) {
 	stored, err := c.stored(key)
 	if err != nil {

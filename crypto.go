@@ -1,69 +1,118 @@
 package etcd
 
 import (
+	"context"
 	"errors"
+	"strings"
 
 	"github.com/blueprint-go/etcd/internal/envelope"
 )
 
-// codec turns values into what is stored and back. Every put and every
-// key-value of an answer goes through it: convert.go holds the only places that
-// read or write a value of the wire.
+// codec turns values into what is stored and back, as the configuration says for
+// the key's place. Every put and every key-value of an answer goes through it, in
+// convert.go; rotate.go rewrites what is stored.
 type codec struct {
 	envelope *envelope.Codec
-	ring     *envelope.Ring // nil without encryption
+	keyring  *Keyring // nil without encryption
 	compress bool
+	legacy   *envelope.LegacyReader // nil without
+	provider *keyLookup             // nil without
+
+	// Prefixes of keys as stored.
+	excluded        []string // values are stored as they are
+	plaintextReads  []string // values without encryption are read too
+	plaintextWrites []string // values are written without encryption, and read so
 }
 
 func newCodec(cfg *Config) (*codec, error) {
-	c := &codec{compress: cfg.CompressionMinSize > 0}
-	c.envelope = envelope.NewCodec(envelope.Params{CompressMin: cfg.CompressionMinSize})
-	if !cfg.encrypts() {
-		return c, nil
+	c := &codec{
+		envelope:        envelope.NewCodec(envelope.Params{Context: cfg.AssociatedContext, CompressMin: cfg.CompressionMinSize}),
+		compress:        cfg.CompressionMinSize > 0,
+		keyring:         cfg.Keyring,
+		excluded:        cfg.storedPrefixes(cfg.UnencryptedPrefixes),
+		plaintextReads:  cfg.storedPrefixes(cfg.PlaintextReads),
+		plaintextWrites: cfg.storedPrefixes(cfg.PlaintextWrites),
 	}
-	key, err := envelope.NewKey(cfg.EncryptionKey)
-	if err != nil {
-		return nil, errors.Join(ErrInvalidConfig, err)
+	if cfg.encrypts() && c.keyring == nil {
+		key, err := NewEncryptionKey(cfg.EncryptionKey)
+		if err != nil {
+			return nil, errors.Join(ErrInvalidConfig, err)
+		}
+		if c.keyring, err = NewKeyring(key); err != nil {
+			return nil, errors.Join(ErrInvalidConfig, err)
+		}
 	}
-	c.ring, err = envelope.NewRing(key)
-	return c, err
+	if cfg.LegacyKey != nil {
+		var err error
+		if c.legacy, err = envelope.NewLegacyReader(cfg.LegacyKey); err != nil {
+			return nil, errors.Join(ErrInvalidConfig, err)
+		}
+	}
+	if cfg.KeyProvider != nil {
+		c.provider = newKeyLookup(cfg.KeyProvider, c.keyring, cfg.RequestTimeout)
+	}
+	return c, nil
 }
 
-func (c *codec) encrypts() bool { return c.ring != nil }
+// close ends what the codec has under way.
+func (c *codec) close() {
+	if c.provider != nil {
+		c.provider.end()
+	}
+}
 
-// plain reports whether a stored value is the value itself, so that the server
+// storedPrefixes returns prefixes as they are stored, under the namespace.
+func (c *Config) storedPrefixes(prefixes []string) []string {
+	out := make([]string, len(prefixes))
+	for i, p := range prefixes {
+		out[i] = c.Namespace + p
+	}
+	return out
+}
+
+func under(prefixes []string, storedKey []byte) bool {
+	for _, p := range prefixes {
+		if strings.HasPrefix(string(storedKey), p) { // no copy: the compiler sees through it
+			return true
+		}
+	}
+	return false
+}
+
+func (c *codec) encrypts() bool { return c.keyring != nil }
+
+// plain reports whether the stored value is the value itself, so that the server
 // can compare it.
-func (c *codec) plain() bool { return c.ring == nil && !c.compress }
+func (c *codec) plain(storedKey []byte) bool {
+	return c.keyring == nil && !c.compress || under(c.excluded, storedKey)
+}
 
 // encode returns what is stored for value under the key as stored. The result
 // may share memory with value.
 func (c *codec) encode(storedKey, value []byte) ([]byte, error) {
 	switch {
-	case c.ring != nil:
-		return c.envelope.Seal(c.ring.Primary(), string(storedKey), value)
-	case c.compress:
-		return c.envelope.Compress(value)
-	default:
+	case c.plain(storedKey):
 		return value, nil
+	case c.keyring == nil, under(c.plaintextWrites, storedKey):
+		return c.envelope.Compress(value)
 	}
+	return c.seal(storedKey, value)
 }
 
-// decode returns the value of what is stored. It may overwrite stored and
-// return a part of it. The result is never nil without an error, so that an
-// empty value can be told from a missing one.
-func (c *codec) decode(storedKey, stored []byte) ([]byte, error) {
-	value := stored
-	var err error
-	switch {
-	case c.ring != nil:
-		// A frame that is only compressed is as unproven as plaintext.
-		if suite, serr := envelope.SuiteOf(stored); serr == nil && suite == envelope.NoSuite {
-			return nil, ErrNotEncrypted
-		}
-		value, err = c.envelope.Open(c.ring, string(storedKey), stored)
-	case c.compress:
-		value, err = c.envelope.Decompress(stored)
+// seal encrypts value with the primary key.
+func (c *codec) seal(storedKey, value []byte) ([]byte, error) {
+	primary := c.keyring.current().primary
+	if primary == nil {
+		return nil, ErrNoPrimaryKey
 	}
+	return c.envelope.Seal(primary, text(storedKey), value)
+}
+
+// decode returns the value of what is stored. It may overwrite stored and return
+// a part of it. The result is never nil without an error, so that an empty value
+// can be told from a missing one.
+func (c *codec) decode(ctx context.Context, storedKey, stored []byte) ([]byte, error) {
+	value, err := c.open(ctx, storedKey, stored)
 	if err != nil {
 		return nil, err
 	}
@@ -71,4 +120,58 @@ func (c *codec) decode(storedKey, stored []byte) ([]byte, error) {
 		value = []byte{}
 	}
 	return value, nil
+}
+
+func (c *codec) open(ctx context.Context, storedKey, stored []byte) ([]byte, error) {
+	switch {
+	case c.plain(storedKey):
+		return stored, nil
+	case c.keyring == nil:
+		return c.envelope.Decompress(stored)
+	case !envelope.IsEnvelope(stored):
+		return c.openForeign(storedKey, stored)
+	}
+	// A frame that is only compressed is as unproven as plaintext.
+	if suite, err := envelope.SuiteOf(stored); err == nil && suite == envelope.NoSuite && !c.readsPlaintext(storedKey) {
+		return nil, ErrNotEncrypted
+	}
+	value, err := c.envelope.Open(c.keyring.current().ring, text(storedKey), stored)
+	if c.provider == nil || !errors.Is(err, ErrUnknownKey) {
+		return value, err
+	}
+	id, _ := envelope.KeyIDOf(stored) // an unknown key has an ID, and leaves stored as it was
+	if err := c.provider.find(ctx, KeyID(id)); err != nil {
+		return nil, err
+	}
+	return c.envelope.Open(c.keyring.current().ring, text(storedKey), stored)
+}
+
+// openForeign reads a value that is not of this format.
+func (c *codec) openForeign(storedKey, stored []byte) ([]byte, error) {
+	if c.legacy != nil {
+		if value, err := c.legacy.Open(stored); err == nil {
+			return value, nil
+		}
+	}
+	switch {
+	case c.readsPlaintext(storedKey):
+		return stored, nil
+	case c.legacy != nil:
+		return nil, ErrDecrypt
+	default:
+		return nil, ErrNotEncrypted
+	}
+}
+
+func (c *codec) readsPlaintext(storedKey []byte) bool {
+	return under(c.plaintextReads, storedKey) || under(c.plaintextWrites, storedKey)
+}
+
+// isLegacy reports whether the legacy key opens a stored value.
+func (c *codec) isLegacy(stored []byte) bool {
+	if c.legacy == nil {
+		return false
+	}
+	_, err := c.legacy.Open(stored)
+	return err == nil
 }

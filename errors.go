@@ -63,7 +63,8 @@ var (
 	ErrKeyNotFound = errors.New("key not found")
 
 	// ErrKeyExists is returned by [Client.MoveKey] when the destination is
-	// taken. [Client.PutIfNotExists] reports the same with a false instead.
+	// taken, and by [CreateKeyring] when there is one. [Client.PutIfNotExists]
+	// reports the same with a false instead.
 	ErrKeyExists = errors.New("key exists")
 
 	// ErrConflict is returned by [Client.Update] and [Client.MoveKey], and by
@@ -90,10 +91,15 @@ var (
 // Errors about values that can't be decoded, wrapped in a [*DecodeError] that
 // names the key. None of their texts holds plaintext or ciphertext.
 var (
-	// ErrInvalidKey is returned by [NewClient] for an encryption key that is
-	// nil, empty, shorter than 16 bytes, longer than 4096 or all zero. An
-	// unset environment variable never means plaintext.
+	// ErrInvalidKey is returned by [NewClient] and [NewEncryptionKey] for an
+	// encryption key that is nil, empty, shorter than 16 bytes, longer than 4096
+	// or all zero, and by [NewKeyring] for keys that make no ring. An unset
+	// environment variable never means plaintext.
 	ErrInvalidKey = envelope.ErrInvalidKey
+
+	// ErrNoPrimaryKey is returned by writes of a client whose [Keyring] has no
+	// primary key: it can only read. Nothing was sent.
+	ErrNoPrimaryKey = errors.New("keyring has no primary key")
 
 	// ErrNotEncrypted means that a client which requires encryption met a
 	// value without it. The value is not returned.

@@ -1,6 +1,7 @@
 package etcd
 
 import (
+	"context"
 	"errors"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -46,16 +47,16 @@ func (e *Event) IsCreate() bool {
 }
 
 // event converts an event of the wire.
-func (c *Client) event(ev *mvccpb.Event) *Event {
+func (c *Client) event(ctx context.Context, ev *mvccpb.Event) *Event {
 	out := &Event{}
 	deleted := ev.Type == mvccpb.Event_DELETE
 	if deleted {
 		out.Type = EventDelete
 	}
-	kv, err := c.keyValue(ev.Kv, deleted) // a delete has no value to decode
+	kv, err := c.keyValue(ctx, ev.Kv, deleted) // a delete has no value to decode
 	out.Kv, out.Err = &kv, err
 	if ev.PrevKv != nil {
-		prev, err := c.keyValue(ev.PrevKv, false)
+		prev, err := c.keyValue(ctx, ev.PrevKv, false)
 		if err == nil {
 			out.PrevKv = &prev
 		}

@@ -27,7 +27,7 @@ func (c *Client) commitGuarded(ctx context.Context, r request, w *wireTxn) (*Txn
 // tryGuarded commits a transaction if its values still are as they were found.
 // If not, the result is nil and it returns how they are found now.
 func (c *Client) tryGuarded(ctx context.Context, r request, w *wireTxn, found *pb.TxnResponse) (*TxnResult, *pb.TxnResponse, error) {
-	guards, hold, err := c.decide(w, found.Responses)
+	guards, hold, err := c.decide(ctx, w, found.Responses)
 	if err != nil {
 		return nil, nil, answered(r.op, r.key, err)
 	}
@@ -43,7 +43,7 @@ func (c *Client) tryGuarded(ctx context.Context, r request, w *wireTxn, found *p
 		hold, resp.Responses = inner.Succeeded, inner.Responses
 	}
 	resp.Succeeded = hold
-	return c.txnResult(resp, w.ops(hold)), nil, nil
+	return c.txnResult(ctx, resp, w.ops(hold)), nil, nil
 }
 
 // nests reports whether the guarded transaction has an inner one: where its
@@ -94,7 +94,7 @@ func guard(read *pb.RequestOp, revision int64) *pb.Compare {
 
 // decide compares the values that were found with the conditions. The guards are
 // true for as long as the outcome is.
-func (c *Client) decide(w *wireTxn, found []*pb.ResponseOp) (guards []*pb.Compare, hold bool, err error) {
+func (c *Client) decide(ctx context.Context, w *wireTxn, found []*pb.ResponseOp) (guards []*pb.Compare, hold bool, err error) {
 	hold = true
 	guards = make([]*pb.Compare, len(w.values))
 	for i, cond := range w.values {
@@ -106,7 +106,7 @@ func (c *Client) decide(w *wireTxn, found []*pb.ResponseOp) (guards []*pb.Compar
 			continue
 		}
 		guards[i] = guard(w.reads[i], kvs[0].ModRevision)
-		kv, err := c.keyValue(kvs[0], false)
+		kv, err := c.keyValue(ctx, kvs[0], false)
 		if err != nil {
 			return nil, false, err
 		}

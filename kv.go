@@ -70,7 +70,7 @@ func (c *Client) getKV(ctx context.Context, op, key string, opts []GetOption) (K
 	if len(resp.Kvs) == 0 {
 		return KeyValue{}, &Error{Op: op, Key: key, Sent: true, Err: ErrKeyNotFound}
 	}
-	kv, err := c.keyValue(resp.Kvs[0], false)
+	kv, err := c.keyValue(ctx, resp.Kvs[0], false)
 	if err != nil {
 		return kv, &Error{Op: op, Key: key, Sent: true, Err: err}
 	}

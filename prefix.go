@@ -6,14 +6,8 @@ import (
 	"path"
 	"strings"
 
-	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 )
-
-// pageKeys is how many keys a list reads in one request. A list of fewer keys
-// takes one round trip; a longer one takes one for each page, all at the revision
-// of the first, so that the list is still consistent.
-const pageKeys = 10_000
 
 // List returns the keys that begin with prefix, in order. The empty prefix means
 // all keys. A prefix without keys is an empty list.
@@ -38,7 +32,7 @@ func (c *Client) ListWithValues(ctx context.Context, prefix string, opts ...GetO
 	if err != nil {
 		return nil, err
 	}
-	converted, err := c.keyValues(kvs, false)
+	converted, err := c.keyValues(ctx, kvs, false)
 	out := make(map[string][]byte, len(converted))
 	for _, kv := range converted {
 		out[kv.Key] = kv.Value
@@ -165,7 +159,7 @@ func (c *Client) readRange(ctx context.Context, op, key string, keys keyRange, o
 	if err != nil {
 		return nil, err
 	}
-	out, err := c.keyValues(kvs, false)
+	out, err := c.keyValues(ctx, kvs, false)
 	return out, answered(op, key, err)
 }
 
@@ -177,51 +171,27 @@ func (c *Client) listPrefix(ctx context.Context, op, prefix string, keysOnly boo
 	return c.pages(ctx, request{op: op, key: prefix}, keys, keysOnly, opts)
 }
 
-// pages reads a range page by page at one revision. A compaction past that
-// revision on the way is ErrCompacted.
+// pages reads a range, page by page if it is long, at one revision. A compaction
+// past that revision on the way is ErrCompacted.
 func (c *Client) pages(ctx context.Context, r request, keys keyRange, keysOnly bool, opts []GetOption) ([]*mvccpb.KeyValue, error) {
 	o, err := getOptionsOf(opts)
 	if err != nil {
 		return nil, fail(r.op, r.key, err)
 	}
-	req := o.rangeRequest(keys)
-	req.KeysOnly = keysOnly
+	pages := c.newPager(r, keys, pagerOptions{getOptions: o, keysOnly: keysOnly, pinned: true})
 	var out []*mvccpb.KeyValue
-	for {
-		req.Limit = pageKeys
-		if o.limit > 0 {
-			req.Limit = min(pageKeys, o.limit-int64(len(out)))
-		}
-		resp, err := do(ctx, c, r, c.rpc.get, req)
+	for pages.more() {
+		page, err := pages.read(ctx)
 		if err != nil {
 			return nil, err
 		}
 		if out == nil {
-			out = resp.Kvs // the usual list is one page: no copy
-		} else {
-			out = append(out, resp.Kvs...)
+			out = page // the usual list is one page: no copy
+			continue
 		}
-		if !resp.More || len(resp.Kvs) == 0 || o.limit > 0 && int64(len(out)) >= o.limit {
-			return out, nil
-		}
-		req = nextPage(req, resp)
+		out = append(out, page...)
 	}
-}
-
-// nextPage returns the request for what comes after resp.
-func nextPage(req *pb.RangeRequest, resp *pb.RangeResponse) *pb.RangeRequest {
-	last := resp.Kvs[len(resp.Kvs)-1].Key
-	next := &pb.RangeRequest{
-		Key:          append(append(make([]byte, 0, len(last)+1), last...), 0),
-		RangeEnd:     req.RangeEnd,
-		Revision:     req.Revision,
-		Serializable: req.Serializable,
-		KeysOnly:     req.KeysOnly,
-	}
-	if next.Revision == 0 {
-		next.Revision = resp.Header.GetRevision()
-	}
-	return next
+	return out, nil
 }
 
 // answered returns the error of a request that was answered and whose values

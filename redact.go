@@ -11,6 +11,14 @@ import (
 // redacted stands for a secret wherever a [Config] is printed.
 const redacted = "REDACTED"
 
+// forgetSecrets overwrites and drops the secrets of a Config that nobody else
+// shares.
+func (c *Config) forgetSecrets() {
+	clear(c.EncryptionKey)
+	clear(c.LegacyKey)
+	c.EncryptionKey, c.LegacyKey, c.Password, c.Token = nil, nil, "", ""
+}
+
 // The methods below have value receivers, unlike the setters, so that a Config
 // that is passed by value is no less discreet than a *Config.
 
@@ -87,7 +95,14 @@ func (c Config) attrs() []slog.Attr {
 		{c.InsecureSkipVerify, slog.Bool("InsecureSkipVerify", true)},
 		{c.TLSConfig != nil, slog.String("TLSConfig", redacted)},
 		{c.RequireTLS, slog.Bool("RequireTLS", true)},
-		{c.encrypts(), slog.String("EncryptionKey", redacted)},
+		{c.hasKey(), slog.String("EncryptionKey", redacted)},
+		{c.hasKeyring(), slog.String("Keyring", c.Keyring.String())},
+		{c.KeyProvider != nil, slog.Bool("KeyProvider", true)},
+		{len(c.AssociatedContext) > 0, slog.String("AssociatedContext", string(c.AssociatedContext))},
+		{len(c.PlaintextReads) > 0, slog.Any("PlaintextReads", c.PlaintextReads)},
+		{len(c.PlaintextWrites) > 0, slog.Any("PlaintextWrites", c.PlaintextWrites)},
+		{len(c.UnencryptedPrefixes) > 0, slog.Any("UnencryptedPrefixes", c.UnencryptedPrefixes)},
+		{c.LegacyKey != nil, slog.String("LegacyKey", redacted)},
 		{c.CompressionMinSize != 0, slog.Int("CompressionMinSize", c.CompressionMinSize)},
 		{c.Namespace != "", slog.String("Namespace", c.Namespace)},
 		{c.MaxRequestBytes != 0, slog.Int("MaxRequestBytes", c.MaxRequestBytes)},

@@ -86,7 +86,7 @@ func (c *Client) commit(ctx context.Context, op, key string, t *Txn) (*TxnResult
 	if err != nil {
 		return nil, err
 	}
-	return c.txnResult(resp, wire.ops(resp.Succeeded)), nil
+	return c.txnResult(ctx, resp, wire.ops(resp.Succeeded)), nil
 }
 
 // sendTxn checks and sends a transaction.
@@ -115,18 +115,14 @@ func (c *Client) wireTxn(t *Txn) (*wireTxn, error) {
 		return nil, fmt.Errorf("%w: %d, the limit is %d", ErrTooManyOps, n, c.cfg.MaxTxnOps)
 	}
 	for _, cond := range t.conditions {
-		if cond.target == pb.Compare_VALUE && !c.codec.plain() {
-			stored, err := c.stored(cond.key)
-			if err != nil {
-				return nil, err
-			}
-			w.values = append(w.values, cond)
-			w.reads = append(w.reads, &pb.RequestOp{Request: &pb.RequestOp_RequestRange{RequestRange: &pb.RangeRequest{Key: stored}}})
-			continue
-		}
 		compare, err := c.compare(cond)
 		if err != nil {
 			return nil, err
+		}
+		if cond.target == pb.Compare_VALUE && !c.codec.plain(compare.Key) {
+			w.values = append(w.values, cond)
+			w.reads = append(w.reads, &pb.RequestOp{Request: &pb.RequestOp_RequestRange{RequestRange: &pb.RangeRequest{Key: compare.Key}}})
+			continue
 		}
 		w.compares = append(w.compares, compare)
 	}
@@ -190,14 +186,14 @@ func (r *TxnResult) KV(key string) (KeyValue, bool) {
 	return KeyValue{}, false
 }
 
-func (c *Client) txnResult(resp *pb.TxnResponse, ops []Op) *TxnResult {
+func (c *Client) txnResult(ctx context.Context, resp *pb.TxnResponse, ops []Op) *TxnResult {
 	out := &TxnResult{Succeeded: resp.Succeeded, Revision: resp.Header.GetRevision(), Results: make([]OpResult, len(ops))}
 	for i, op := range ops {
 		res := &out.Results[i]
 		res.Key = op.key
 		switch r := resp.Responses[i].Response.(type) {
 		case *pb.ResponseOp_ResponseRange:
-			res.KVs, res.Err = c.keyValues(r.ResponseRange.Kvs, op.keysOnly)
+			res.KVs, res.Err = c.keyValues(ctx, r.ResponseRange.Kvs, op.keysOnly)
 			res.Count = r.ResponseRange.Count
 		case *pb.ResponseOp_ResponseDeleteRange:
 			res.Deleted = r.ResponseDeleteRange.Deleted

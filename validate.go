@@ -7,8 +7,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/blueprint-go/etcd/internal/envelope"
 )
 
 const (
@@ -75,6 +73,13 @@ var rules = []rule{
 	{"CAFile", "", checkAuthorities},
 
 	{"EncryptionKey", "it never means plaintext", checkEncryptionKey},
+	{"Keyring", "it never means plaintext", checkKeyring},
+	{"Keyring", "one of them would be ignored", notBoth("Keyring", "EncryptionKey", func(c *Config) bool {
+		return c.hasKeyring() && c.hasKey()
+	})},
+	{"EncryptionKey", "without encryption nothing would come of it", checkEncryptionPolicy},
+	{"LegacyKey", "it is most often an unset variable", checkLegacyKey},
+	{"UnencryptedPrefixes", "it would switch encryption off", checkUnencryptedPrefixes},
 	{"CompressionMinSize", "smaller values grow rather than shrink; 0 in the field means off", checkCompression},
 	{"MaxRequestBytes", "", notNegative(func(c *Config) int { return c.MaxRequestBytes })},
 	{"MaxTxnOps", "", notNegative(func(c *Config) int { return c.MaxTxnOps })},
@@ -194,14 +199,6 @@ func checkAuthorities(c *Config) error {
 		return nil
 	}
 	_, err := readAuthorities(c.CAFile)
-	return err
-}
-
-func checkEncryptionKey(c *Config) error {
-	if !c.encrypts() {
-		return nil
-	}
-	_, err := envelope.NewKey(c.EncryptionKey)
 	return err
 }
 

@@ -15,6 +15,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// nothing is an AEAD that is not used.
+type nothing struct{ AEAD }
+
 // files are TLS files in every state.
 type files struct {
 	dir                   string
@@ -41,6 +44,9 @@ func TestValidateRefusesEachRow(t *testing.T) {
 	f := newFiles(t)
 	key := func(k []byte) *Config { return new(Config).WithEncryption(k) }
 	with := func(endpoints ...string) *Config { return new(Config).WithEndpoints(endpoints...) }
+	encrypted := func() *Config { return key([]byte("0123456789abcdef")) }
+	ring, err := NewKeyring(keyNumber(t, 1))
+	require.NoError(t, err)
 	for name, row := range map[string]struct {
 		config *Config
 		is     error // besides ErrInvalidConfig; may be nil
@@ -91,6 +97,26 @@ func TestValidateRefusesEachRow(t *testing.T) {
 		"short encryption key":                {key([]byte("15 bytes of key")), ErrInvalidKey, "15"},
 		"long encryption key":                 {key([]byte(strings.Repeat("k", 4097))), ErrInvalidKey, "4097"},
 		"all-zero encryption key":             {key(make([]byte, 32)), ErrInvalidKey, "zero"},
+		"nil ring":                            {new(Config).WithKeyring(nil), ErrInvalidKey, "Keyring: "},
+		"nil ring beside a key":               {encrypted().WithKeyring(nil), ErrInvalidKey, "Keyring: "},
+		"empty ring":                          {new(Config).WithKeyring(&Keyring{}), ErrInvalidKey, "Keyring: "},
+		"empty ring in the field":             {&Config{Keyring: &Keyring{}}, ErrInvalidKey, "Keyring: "},
+		"nil AEAD":                            {new(Config).WithAEAD(KeyID{1}, nil), ErrInvalidKey, "Keyring: "},
+		"nil AEAD after a ring":               {new(Config).WithKeyring(ring).WithAEAD(KeyID{1}, nil), ErrInvalidKey, "Keyring: "},
+		"nil AEAD beside a key":               {encrypted().WithAEAD(KeyID{1}, nil), ErrInvalidKey, "Keyring: "},
+		"ring and key":                        {encrypted().WithKeyring(ring), nil, "Keyring is set together with EncryptionKey"},
+		"ring and no key":                     {key(nil).WithKeyring(ring), ErrInvalidKey, "EncryptionKey: "},
+		"ring and key in the fields":          {&Config{Keyring: ring, EncryptionKey: make([]byte, 1)}, nil, "Keyring is set together with EncryptionKey"},
+		"provider without a key":              {new(Config).WithKeyProvider(&providerFunc{}), nil, "KeyProvider is set without a key"},
+		"context without a key":               {new(Config).WithAssociatedContext([]byte("c")), nil, "AssociatedContext is set without a key"},
+		"plaintext reads without a key":       {new(Config).WithPlaintextReads(""), nil, "PlaintextReads is set without a key"},
+		"plaintext writes without a key":      {new(Config).WithPlaintextWrites("a"), nil, "PlaintextWrites is set without a key"},
+		"unencrypted prefixes without a key":  {new(Config).WithUnencryptedPrefixes("a"), nil, "UnencryptedPrefixes is set without a key"},
+		"legacy key without a key":            {new(Config).WithLegacyKey([]byte("k")), nil, "LegacyKey is set without a key"},
+		"two policies without a key":          {new(Config).WithPlaintextReads("").WithUnencryptedPrefixes("a"), nil, "PlaintextReads is set without a key; UnencryptedPrefixes is set"},
+		"nil legacy key":                      {encrypted().WithLegacyKey(nil), ErrInvalidKey, "LegacyKey: "},
+		"empty legacy key in the field":       {&Config{EncryptionKey: []byte("0123456789abcdef"), LegacyKey: []byte{}}, ErrInvalidKey, "LegacyKey: "},
+		"empty unencrypted prefix":            {encrypted().WithUnencryptedPrefixes("a", ""), nil, "UnencryptedPrefixes: one is empty"},
 		"WithCompression of 0":                {new(Config).WithCompression(0), nil, "CompressionMinSize: 0 bytes is below 1024"},
 		"compression below 1 KiB":             {&Config{CompressionMinSize: 1023}, nil, "CompressionMinSize: 1023 bytes is below 1024"},
 		"negative compression":                {&Config{CompressionMinSize: -1}, nil, "CompressionMinSize: -1 bytes is below 1024"},
@@ -119,6 +145,10 @@ func TestValidateAcceptsWhatMakesSense(t *testing.T) {
 	t.Parallel()
 	f := newFiles(t)
 	with := func(endpoints ...string) *Config { return new(Config).WithEndpoints(endpoints...) }
+	ring, err := NewKeyring(keyNumber(t, 1))
+	require.NoError(t, err)
+	onlyReads, err := NewKeyring(nil, keyNumber(t, 1))
+	require.NoError(t, err)
 	for name, c := range map[string]*Config{
 		"nil":                       nil,
 		"zero":                      {},
@@ -135,6 +165,13 @@ func TestValidateAcceptsWhatMakesSense(t *testing.T) {
 		"smallest compression":      new(Config).WithCompression(1024),
 		"shortest encryption key":   new(Config).WithEncryption([]byte("0123456789abcdef")),
 		"longest encryption key":    new(Config).WithEncryption([]byte(strings.Repeat("k", 4096))),
+		"ring":                      new(Config).WithKeyring(ring),
+		"ring in the field":         {Keyring: ring},
+		"ring that only reads":      new(Config).WithKeyring(onlyReads),
+		"AEAD":                      new(Config).WithAEAD(KeyID{1}, nothing{}),
+		"policies without anything": new(Config).WithAssociatedContext(nil).WithPlaintextReads().WithPlaintextWrites().WithUnencryptedPrefixes(),
+		"policies of a ring": new(Config).WithKeyring(ring).WithAssociatedContext([]byte("c")).WithPlaintextReads("").
+			WithPlaintextWrites("").WithUnencryptedPrefixes("a").WithLegacyKey([]byte("k")).WithKeyProvider(&providerFunc{}),
 		"namespace with room":       new(Config).WithNamespace("1234").WithMaxKeyBytes(5),
 		"credentials over the wire": with("http://etcd.example:1").WithAuth("u", "p"),
 	} {
@@ -169,7 +206,7 @@ func TestValidateNeverQuotesASecret(t *testing.T) {
 		"hunter2://@h:1", "https://hunter2@", "http://u:%zzhunter2@h:1",
 	} {
 		err := new(Config).WithEndpoints(endpoint, "https://other:1").WithAuth("", "hunter2").WithToken("hunter2").
-			WithEncryption([]byte("hunter2")).Validate()
+			WithEncryption([]byte("hunter2")).WithKeyring(nil).WithLegacyKey(nil).Validate()
 		require.ErrorIs(t, err, ErrInvalidConfig)
 		if !strings.HasPrefix(endpoint, "hunter2://") { // the scheme is no secret
 			assert.NotContains(t, err.Error(), "hunter2", endpoint)

@@ -117,7 +117,7 @@ func (w *watcher) stream(ctx context.Context, deliver func(WatchResponse) bool) 
 		}
 		batch = append(batch, resp.Events...)
 		n := wholeRevisions(batch, resp.Fragment)
-		if !w.pass(resp, batch[:n], deliver) {
+		if !w.pass(ctx, resp, batch[:n], deliver) {
 			return registered, errStopped
 		}
 		batch = append([]*mvccpb.Event(nil), batch[n:]...) // lets go of the others
@@ -184,7 +184,7 @@ func wholeRevisions(batch []*mvccpb.Event, more bool) int {
 
 // pass delivers events, or the news that there are none, and moves next behind
 // them. It reports whether the consumer wants more.
-func (w *watcher) pass(resp *pb.WatchResponse, batch []*mvccpb.Event, deliver func(WatchResponse) bool) bool {
+func (w *watcher) pass(ctx context.Context, resp *pb.WatchResponse, batch []*mvccpb.Event, deliver func(WatchResponse) bool) bool {
 	out := WatchResponse{Revision: w.next - 1}
 	progress := len(resp.Events) == 0
 	if progress {
@@ -192,7 +192,7 @@ func (w *watcher) pass(resp *pb.WatchResponse, batch []*mvccpb.Event, deliver fu
 	}
 	for _, ev := range batch {
 		if ev.Kv.ModRevision >= w.next { // else it was delivered on an earlier stream
-			out.Events = append(out.Events, w.client.event(ev))
+			out.Events = append(out.Events, w.client.event(ctx, ev))
 			out.Revision = ev.Kv.ModRevision
 		}
 	}

@@ -126,3 +126,32 @@ func (m *vectorMaker) refusedByPayload() []vectorCase {
 		x("4 GiB announced", "ErrValueTooLarge", letters(1<<32-1)),
 	}
 }
+
+// easilyMissed are cases that a reader with a mistake in it may get past all the others without.
+func (m *vectorMaker) easilyMissed() []vectorCase {
+	opens := func(comment string, stored, value []byte) vectorCase {
+		return vectorCase{Comment: comment, Keys: "A", EtcdKey: "/k", Stored: hex.EncodeToString(stored), Value: hex.EncodeToString(value)}
+	}
+	v := []byte("v")
+	// Of the keys above, none needs the reduction when CMAC's subkey is made.
+	third := opens("key whose CMAC subkey is reduced", m.sealAt("/k", thirdMaterial, "", envelope.XAES256GCM, 0, v), v)
+	third.Keys = "A B C"
+	const umlaut = "/schl\u00fcssel"
+	utf8 := opens("etcd key beyond ASCII", m.sealAt(umlaut, []byte(readmeKey), "", envelope.XAES256GCM, 0, v), v)
+	utf8.EtcdKey = umlaut
+	payload := func(announced uint32, frame ...[]byte) []byte {
+		return m.seal(envelope.XAES256GCM, 1, slices.Concat(binary.BigEndian.AppendUint32(nil, announced), slices.Concat(frame...)))
+	}
+	// A content size of two bytes counts from 256.
+	twoByteSize := []byte("\x28\xb5\x2f\xfd\x60\x2c\x00")
+	run := func(n int) []byte { return block(rle, true, n, []byte("a")) }
+	return []vectorCase{
+		third, utf8,
+		opens("frame of 300 bytes", payload(300, twoByteSize, run(300)), bytes.Repeat([]byte("a"), 300)),
+		opens("frame that does not tell its size", payload(100, frameHeader(-1), run(100)), bytes.Repeat([]byte("a"), 100)),
+		opens("frame of two blocks", payload(5, frameHeader(5), block(raw, false, 3, []byte("abc")), block(rle, true, 2, v)), []byte("abcvv")),
+		opens("frame of an empty value", payload(0, frameHeader(0), block(raw, true, 0, nil)), nil),
+		m.refused("announced too short, in a frame that does not tell its size", "ErrCorrupt", payload(99, frameHeader(-1), run(100))),
+		m.refused("announced too long, in a frame that does not tell its size", "ErrCorrupt", payload(101, frameHeader(-1), run(100))),
+	}
+}

@@ -154,7 +154,8 @@ func makeVectors(t *testing.T) vectors {
 	} {
 		v.InvalidKeys = append(v.InvalidKeys, invalidKey{material.comment, hex.EncodeToString(material.bytes), "ErrInvalidKey"})
 	}
-	v.Cases = slices.Concat(m.opens(), m.refusedByHeader(), m.refusedByKey(), m.refusedByPayload())
+	// In the order in which they were published: the nonces count.
+	v.Cases = slices.Concat(m.opens(), m.refusedByHeader(), m.refusedByKey(), m.refusedByPayload(), m.easilyMissed())
 	return v
 }
 
@@ -168,15 +169,16 @@ func newVectorMaker(t *testing.T) *vectorMaker { return &vectorMaker{t: t} }
 
 var (
 	otherMaterial    = []byte("another key, of 34 bytes, for this")
+	thirdMaterial    = []byte("the third key, of 36 bytes, for this")
 	externalMaterial = bytes.Repeat([]byte{0x42}, 32)
 )
 
 func (m *vectorMaker) keys() []vectorKey {
-	keys := make([]vectorKey, 0, 3)
+	keys := make([]vectorKey, 0, 4)
 	for _, k := range []struct {
 		name     string
 		material []byte
-	}{{"A", []byte(readmeKey)}, {"B", otherMaterial}} {
+	}{{"A", []byte(readmeKey)}, {"B", otherMaterial}, {"C", thirdMaterial}} {
 		id, kx, kg, err := envelope.DerivedKeys(k.material)
 		require.NoError(m.t, err)
 		keys = append(keys, vectorKey{
@@ -189,17 +191,21 @@ func (m *vectorMaker) keys() []vectorKey {
 	})
 }
 
-// seal returns payload as stored at /k, without a context.
+// seal returns payload as stored at /k under key A, without a context.
 func (m *vectorMaker) seal(s envelope.Suite, flags byte, payload []byte) []byte {
 	return m.sealIn("", s, flags, payload)
 }
 
 func (m *vectorMaker) sealIn(context string, s envelope.Suite, flags byte, payload []byte) []byte {
+	return m.sealAt("/k", []byte(readmeKey), context, s, flags, payload)
+}
+
+func (m *vectorMaker) sealAt(etcdKey string, material []byte, context string, s envelope.Suite, flags byte, payload []byte) []byte {
 	m.nonce++
 	size := map[envelope.Suite]int{envelope.XAES256GCM: 24, envelope.AES256GCM: 12}[s]
 	nonce := bytes.Repeat([]byte{m.nonce}, size)
 	c := envelope.NewCodec(envelope.Params{Context: []byte(context)})
-	stored, err := c.SealFixed(gcmSeal, []byte(readmeKey), s, "/k", flags, payload, nonce)
+	stored, err := c.SealFixed(gcmSeal, material, s, etcdKey, flags, payload, nonce)
 	require.NoError(m.t, err)
 	return stored
 }

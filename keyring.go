@@ -1,0 +1,170 @@
+package etcd
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/blueprint-go/etcd/internal/envelope"
+)
+
+// Keyring holds the keys of one or more clients: the primary, which encrypts, and
+// others, which only decrypt. It can be changed while requests are under way: a
+// request uses the keys of one moment, and readers take no lock. It is safe for
+// concurrent use and prints the IDs of its keys only. Make one with [NewKeyring];
+// the zero value has no keys and is refused by [NewClient].
+//
+// To rotate from key A to key B without downtime, let each step be done on every
+// instance before the next begins: primary A with B to decrypt; primary B with A
+// to decrypt; [Client.Reencrypt]; primary B alone. docs/encryption.md has it in
+// full.
+type Keyring struct {
+	mu   sync.Mutex // serializes changes
+	keys atomic.Pointer[keys]
+}
+
+// keys are the keys of a ring at one moment.
+type keys struct {
+	primary *envelope.Key  // encrypts; may be nil
+	ring    *envelope.Ring // decrypts
+}
+
+// noKeys are those of a ring that was not made by NewKeyring.
+var noKeys = &keys{}
+
+// NewKeyring returns a ring of a primary key and others that only decrypt. A nil
+// primary makes a ring that can only read: writes fail with [ErrNoPrimaryKey]. A
+// ring that can only write has one key, see [EncryptionKey.EncryptOnly]. No key
+// at all, two keys with one ID, zero keys, and one to decrypt that may only
+// encrypt are [ErrInvalidKey].
+func NewKeyring(primary *EncryptionKey, others ...*EncryptionKey) (*Keyring, error) {
+	k := &Keyring{}
+	if err := k.Replace(primary, others...); err != nil {
+		return nil, err
+	}
+	return k, nil
+}
+
+// Replace changes the keys to these, all at once; they are checked as by
+// [NewKeyring]. When it fails the ring is as it was.
+func (k *Keyring) Replace(primary *EncryptionKey, others ...*EncryptionKey) error {
+	next, err := newKeys(primary, others)
+	if err != nil {
+		return err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.keys.Store(next)
+	return nil
+}
+
+func newKeys(primary *EncryptionKey, others []*EncryptionKey) (*keys, error) {
+	if primary == nil && len(others) == 0 {
+		return nil, fmt.Errorf("%w: no key", ErrInvalidKey)
+	}
+	var next keys
+	var reading *envelope.Key // the primary, if it may decrypt
+	if primary != nil {
+		if !primary.usable() {
+			return nil, fmt.Errorf("%w: zero key", ErrInvalidKey)
+		}
+		next.primary = primary.key
+		if !primary.encryptOnly {
+			reading = primary.key
+		}
+	}
+	rest := make([]*envelope.Key, 0, len(others))
+	for _, o := range others {
+		switch {
+		case !o.usable():
+			return nil, fmt.Errorf("%w: zero key", ErrInvalidKey)
+		case o.encryptOnly:
+			return nil, fmt.Errorf("%w: %s may only encrypt and is not the primary", ErrInvalidKey, o.ID())
+		case primary != nil && o.ID() == primary.ID():
+			return nil, fmt.Errorf("%w: %s is in the ring twice", ErrInvalidKey, o.ID())
+		}
+		rest = append(rest, o.key)
+	}
+	var err error
+	next.ring, err = envelope.NewRing(reading, rest...)
+	return &next, err
+}
+
+// current returns the keys of this moment.
+func (k *Keyring) current() *keys {
+	if k == nil {
+		return noKeys
+	}
+	if now := k.keys.Load(); now != nil {
+		return now
+	}
+	return noKeys
+}
+
+// has reports whether the ring decrypts with the key of that ID.
+func (k *Keyring) has(id KeyID) bool { return k.current().ring.Lookup(envelope.KeyID(id)) != nil }
+
+// add puts a key that only decrypts into the ring, unless it is there.
+func (k *Keyring) add(key *EncryptionKey) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	now := k.current()
+	if k.has(key.ID()) {
+		return nil
+	}
+	others := []*envelope.Key{key.key}
+	for _, id := range now.ring.IDs() {
+		if old := now.ring.Lookup(id); old != now.ring.Primary() {
+			others = append(others, old)
+		}
+	}
+	ring, err := envelope.NewRing(now.ring.Primary(), others...)
+	if err != nil {
+		return err
+	}
+	k.keys.Store(&keys{primary: now.primary, ring: ring})
+	return nil
+}
+
+// Primary returns the ID of the key that encrypts; false when there is none.
+func (k *Keyring) Primary() (KeyID, bool) {
+	primary := k.current().primary
+	if primary == nil {
+		return KeyID{}, false
+	}
+	return KeyID(primary.ID()), true
+}
+
+// IDs returns the IDs of all keys that decrypt, sorted.
+func (k *Keyring) IDs() []KeyID {
+	var out []KeyID
+	for _, id := range k.current().ring.IDs() {
+		out = append(out, KeyID(id))
+	}
+	slices.SortFunc(out, func(a, b KeyID) int { return slices.Compare(a[:], b[:]) })
+	return out
+}
+
+// String names the keys by the first digits of their IDs.
+func (k *Keyring) String() string {
+	primary := "none"
+	if id, ok := k.Primary(); ok {
+		primary = id.String()
+	}
+	return fmt.Sprintf("etcd.Keyring(primary %s, reads %v)", primary, k.IDs())
+}
+
+// GoString is String, for %#v.
+func (k *Keyring) GoString() string { return k.String() }
+
+// Format writes String, whatever the verb.
+func (k *Keyring) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, k.String()) }
+
+// MarshalText is String, for JSON and YAML. A ring can't be read back from it.
+func (k *Keyring) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
+
+// LogValue is String, for slog.
+func (k *Keyring) LogValue() slog.Value { return slog.StringValue(k.String()) }

@@ -1,0 +1,313 @@
+package etcd
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/blueprint-go/etcd/internal/envelope"
+)
+
+const (
+	// rewriteBytes is about how much one batch of Reencrypt sends: well under the
+	// limit of a request, and far past the size from which larger is faster.
+	rewriteBytes = 1 << 20
+	rewriteRead  = 4 << 20
+
+	// rewriteFraming is the most that protobuf adds to one operation of a
+	// transaction: a tag, and a length below 2^28.
+	rewriteFraming = 5
+)
+
+// maxReported bounds the errors that a report lists; all are counted.
+const maxReported = 100
+
+// ReencryptReport says what [Client.Reencrypt] has done so far.
+type ReencryptReport struct {
+	// Scanned is how many keys were looked at.
+	Scanned int64
+	// Stale is how many of them were not encrypted with the primary key: with
+	// another one, by the Blueprint provider, or not at all. Each is counted in
+	// one of the next four as well, but for those of a batch that failed.
+	Stale int64
+	// Rewritten is how many stale values are now encrypted with the primary key;
+	// with [WithDryRun], how many would be.
+	Rewritten int64
+	// Conflicts is how many stale values were changed or deleted by another
+	// client before they could be rewritten. The other client's value stands.
+	Conflicts int64
+	// Undecodable is how many values could not be decoded. They are left as they
+	// are.
+	Undecodable int64
+	// TooLarge is how many values would exceed [Config.MaxRequestBytes] when
+	// encrypted. They are left as they are.
+	TooLarge int64
+	// Errors holds a [*DecodeError] for each undecodable value and an [*Error]
+	// for each one too large, no more than a hundred together.
+	Errors []error
+	// Next is the key to resume from with [WithResumeAt]: all before it is done.
+	// It is empty when the pass is complete.
+	Next string
+}
+
+// ReencryptOption changes [Client.Reencrypt].
+type ReencryptOption func(*reencryption)
+
+// WithProgress calls f with the report after each batch and each page that was
+// read, in the goroutine of Reencrypt.
+func WithProgress(f func(ReencryptReport)) ReencryptOption {
+	return func(r *reencryption) { r.progress = f }
+}
+
+// WithResumeAt begins at a key: the Next of an earlier report on the same
+// prefix. The empty key means the beginning.
+func WithResumeAt(key string) ReencryptOption {
+	return func(r *reencryption) { r.resume = key }
+}
+
+// WithKeysPerSecond limits the keys that are rewritten per second. Zero, the
+// default, means no limit.
+func WithKeysPerSecond(n int) ReencryptOption {
+	return func(r *reencryption) { r.rate = n }
+}
+
+// WithDryRun counts what would be done and writes nothing.
+func WithDryRun() ReencryptOption {
+	return func(r *reencryption) { r.dryRun = true }
+}
+
+// Reencrypt encrypts every value under prefix anew that is not encrypted with the
+// keyring's primary key. The empty prefix means all keys. Values that are meant to
+// be without encryption, by [Config.UnencryptedPrefixes] or
+// [Config.PlaintextWrites], are left alone.
+//
+// It loses nothing: each value is replaced only if it is still the one that was
+// read, keeps its lease, and a deleted key stays deleted. It can be cancelled at
+// any point, goes on where it stopped with [WithResumeAt], and can be run again at
+// any time. Values that can't be decoded are reported and left as they are.
+//
+// It works in batches of up to 127 keys in one transaction, each of which watchers
+// see as one revision. A pass that began after every instance had the new primary,
+// and that reports no stale value and no conflict, proves that no value of an
+// older key is left; see [Client.EncryptionStatus].
+//
+// When it fails, the report says what was done before. A client without
+// encryption is [ErrInvalidArgument], one without a primary key
+// [ErrNoPrimaryKey].
+func (c *Client) Reencrypt(ctx context.Context, prefix string, opts ...ReencryptOption) (ReencryptReport, error) {
+	r := &reencryption{client: c}
+	for _, opt := range opts {
+		opt(r)
+	}
+	keys, err := r.check(ctx, prefix)
+	if err != nil {
+		return ReencryptReport{}, fail(opReencrypt, prefix, err)
+	}
+	err = r.run(ctx, prefix, keys)
+	return r.report, err
+}
+
+const opReencrypt = "reencrypt"
+
+// reencryption is one run of Reencrypt.
+type reencryption struct {
+	client   *Client
+	progress func(ReencryptReport)
+	resume   string
+	rate     int
+	dryRun   bool
+
+	report ReencryptReport
+	batch  []*pb.RequestOp
+	size   int
+	ready  time.Time // when the rate allows the next batch
+}
+
+// check reports why the run can't be begun, or what it is about.
+func (r *reencryption) check(ctx context.Context, prefix string) (keyRange, error) {
+	c := r.client
+	err := c.admit(ctx)
+	switch {
+	case err != nil:
+		return keyRange{}, err
+	case !c.codec.encrypts():
+		return keyRange{}, fmt.Errorf("%w: the client does not encrypt", ErrInvalidArgument)
+	case c.codec.keyring.current().primary == nil:
+		return keyRange{}, ErrNoPrimaryKey
+	case r.rate < 0:
+		return keyRange{}, fmt.Errorf("%w: negative rate", ErrInvalidArgument)
+	case r.resume == "":
+		r.resume = prefix
+	case !strings.HasPrefix(r.resume, prefix):
+		return keyRange{}, fmt.Errorf("%w: key to resume at is not under the prefix", ErrInvalidArgument)
+	}
+	r.report.Next = r.resume
+	keys, err := c.prefixRange(prefix)
+	if err == nil && r.resume != prefix {
+		keys.start, err = c.stored(r.resume)
+	}
+	return keys, err
+}
+
+func (r *reencryption) run(ctx context.Context, prefix string, keys keyRange) error {
+	// Not at one revision: the pass may outlive it, and every rewrite is bound to
+	// the revision of its key anyway.
+	pages := r.client.newPager(request{op: opReencrypt, key: prefix}, keys, pagerOptions{bytes: rewriteRead})
+	for pages.more() {
+		page, err := pages.read(ctx)
+		if err != nil {
+			return err
+		}
+		for _, kv := range page {
+			if err := r.take(ctx, kv); err != nil {
+				return err
+			}
+		}
+		next := ""
+		if pages.more() {
+			next = r.client.visible(page[len(page)-1].Key) + "\x00"
+		}
+		if err := r.flush(ctx, next); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// take looks at one key and puts it into the batch if it has to be rewritten.
+func (r *reencryption) take(ctx context.Context, kv *mvccpb.KeyValue) error {
+	c, key := r.client, r.client.visible(kv.Key)
+	r.report.Scanned++
+	if !c.codec.stale(kv.Key, kv.Value) {
+		return nil
+	}
+	r.report.Stale++
+	value, err := c.codec.decode(ctx, kv.Key, kv.Value)
+	if err != nil {
+		if ctx.Err() != nil { // it may be the reason, by way of a key provider
+			return fail(opReencrypt, key, contextError(ctx))
+		}
+		r.report.Undecodable++
+		r.leave(&DecodeError{Key: strings.Clone(key), Err: err})
+		return nil
+	}
+	encoded, err := c.codec.seal(kv.Key, value)
+	if err != nil {
+		return fail(opReencrypt, key, err)
+	}
+	rewrite := rewriteOp(kv, encoded)
+	size := proto.Size(rewrite) + rewriteFraming
+	if size > c.cfg.MaxRequestBytes {
+		r.report.TooLarge++
+		r.leave(fail(opReencrypt, strings.Clone(key), fmt.Errorf("%w: %d bytes when encrypted", ErrTooLarge, len(encoded))))
+		return nil
+	}
+	if r.full(size) {
+		if err := r.flush(ctx, key); err != nil {
+			return err
+		}
+	}
+	r.batch, r.size = append(r.batch, rewrite), r.size+size
+	return nil
+}
+
+// leave reports a value that stays as it is.
+func (r *reencryption) leave(err error) {
+	if len(r.report.Errors) < maxReported {
+		r.report.Errors = append(r.report.Errors, err)
+	}
+}
+
+// full reports whether the batch has no room for another rewrite. The server
+// counts the operations of a transaction and those nested in it together, so that
+// the limit less one are left for those that hold a put each.
+func (r *reencryption) full(size int) bool {
+	cfg := r.client.cfg
+	most := max(cfg.MaxTxnOps-1, 1)
+	if r.rate > 0 {
+		most = min(most, r.rate)
+	}
+	return len(r.batch) >= most || r.size+size > min(rewriteBytes, cfg.MaxRequestBytes) && len(r.batch) > 0
+}
+
+// rewriteOp replaces a value if it is still the one that was read. It is a nested
+// transaction of its own, so that one key's change does not hold up the others.
+func rewriteOp(kv *mvccpb.KeyValue, encoded []byte) *pb.RequestOp {
+	return &pb.RequestOp{Request: &pb.RequestOp_RequestTxn{RequestTxn: &pb.TxnRequest{
+		Compare: []*pb.Compare{{
+			Key: kv.Key, Target: pb.Compare_MOD, Result: pb.Compare_EQUAL,
+			TargetUnion: &pb.Compare_ModRevision{ModRevision: kv.ModRevision},
+		}},
+		Success: []*pb.RequestOp{{Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{
+			Key: kv.Key, Value: encoded, IgnoreLease: true,
+		}}}},
+	}}}
+}
+
+// flush sends the batch, if there is one; then all before next is done.
+func (r *reencryption) flush(ctx context.Context, next string) error {
+	if len(r.batch) > 0 {
+		if err := r.send(ctx); err != nil {
+			return err
+		}
+		r.batch, r.size = r.batch[:0], 0
+	}
+	r.report.Next = strings.Clone(next) // a part of it would hold the whole page
+	if r.progress != nil {
+		r.progress(r.report)
+	}
+	return nil
+}
+
+func (r *reencryption) send(ctx context.Context) error {
+	if r.dryRun {
+		r.report.Rewritten += int64(len(r.batch))
+		return nil
+	}
+	if err := r.pace(ctx); err != nil {
+		return err
+	}
+	resp, err := r.client.sendTxn(ctx, request{op: opReencrypt, key: r.report.Next, write: true}, &pb.TxnRequest{Success: r.batch})
+	if err != nil {
+		return err
+	}
+	for _, one := range resp.Responses {
+		if one.GetResponseTxn().GetSucceeded() {
+			r.report.Rewritten++
+		} else {
+			r.report.Conflicts++
+		}
+	}
+	return nil
+}
+
+// pace waits until the rate allows the batch.
+func (r *reencryption) pace(ctx context.Context) error {
+	if r.rate == 0 {
+		return nil
+	}
+	if wait := time.Until(r.ready); wait > 0 && !pause(ctx, r.client.closing, wait) {
+		if r.client.isClosed() {
+			return fail(opReencrypt, r.report.Next, ErrClosed)
+		}
+		return fail(opReencrypt, r.report.Next, contextError(ctx))
+	}
+	r.ready = time.Now().Add(time.Duration(len(r.batch)) * time.Second / time.Duration(r.rate))
+	return nil
+}
+
+// stale reports whether a stored value is not what this client would write: it is
+// not encrypted with the primary key, and not meant to be without encryption.
+func (c *codec) stale(storedKey, stored []byte) bool {
+	if under(c.excluded, storedKey) || under(c.plaintextWrites, storedKey) {
+		return false
+	}
+	id, encrypted := envelope.KeyIDOf(stored)
+	primary := c.keyring.current().primary
+	return !encrypted || primary == nil || id != primary.ID()
+}
