@@ -35,8 +35,8 @@
 // For work that only one process may do at a time, [Client.WithLock], or
 // [Client.NewLock] where the lock outlives a function.
 //
-// For secrets, [Config.WithEncryption]: nothing else changes, comparisons of
-// values included. For what this package does not offer, [Client.Raw], which
+// For secrets, [Config.WithEncryption], or [Config.WithKeyring] where keys are
+// rotated: nothing else changes, comparisons of values included. For what this package does not offer, [Client.Raw], which
 // bypasses all that is promised below. For tests with a real server, the module
 // etcdtest beside this one.
 //
@@ -81,9 +81,9 @@
 // encryption it is version 1 of a format that any language can read: XAES-256-GCM
 // under a key derived by HKDF-SHA-256, each value bound to its key in etcd, so
 // that a value that was changed, cut or moved to another key is an error and never
-// wrong data. A client with a key refuses values that are not encrypted. Version
-// 1 never changes: every later release reads what an earlier one wrote. Compression
-// is that of zstd.
+// wrong data. A client with a key refuses values that are not encrypted, unless
+// prefixes are configured otherwise. Compression is that of zstd. Version 1 never
+// changes: every later release reads what an earlier one wrote.
 //
 // Encryption does not hide the names of keys, the lengths of values and the times of
 // changes; nor does it keep somebody who can write to the cluster from putting back
