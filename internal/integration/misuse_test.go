@@ -38,6 +38,7 @@ var calls = map[string]func(ctx context.Context, c *etcd.Client) error{
 	"Count":            func(ctx context.Context, c *etcd.Client) error { return second(c.Count(ctx, "k")) },
 	"Delete":           func(ctx context.Context, c *etcd.Client) error { return second(c.Delete(ctx, "k")) },
 	"DeletePrefix":     func(ctx context.Context, c *etcd.Client) error { return second(c.DeletePrefix(ctx, "k")) },
+	"EncryptionStatus": func(ctx context.Context, c *etcd.Client) error { return second(c.EncryptionStatus(ctx, "k")) },
 	"Exists":           func(ctx context.Context, c *etcd.Client) error { return second(c.Exists(ctx, "k")) },
 	"Get":              func(ctx context.Context, c *etcd.Client) error { return second(c.Get(ctx, "k")) },
 	"GetKV":            func(ctx context.Context, c *etcd.Client) error { return second(c.GetKV(ctx, "k")) },
@@ -65,6 +66,7 @@ var calls = map[string]func(ctx context.Context, c *etcd.Client) error{
 	"PutWithTTL": func(ctx context.Context, c *etcd.Client) error {
 		return second(c.PutWithTTL(ctx, "k", nil, time.Minute))
 	},
+	"Reencrypt":   func(ctx context.Context, c *etcd.Client) error { return second(c.Reencrypt(ctx, "k")) },
 	"RevokeLease": func(ctx context.Context, c *etcd.Client) error { return c.RevokeLease(ctx, 1) },
 	"TimeToLive":  func(ctx context.Context, c *etcd.Client) error { return second(c.TimeToLive(ctx, 1)) },
 	"Txn": func(ctx context.Context, c *etcd.Client) error {
@@ -81,7 +83,7 @@ var calls = map[string]func(ctx context.Context, c *etcd.Client) error{
 }
 
 // harmless are the methods that can't fail, and Close.
-var harmless = []string{"Close", "Endpoints", "IsEncrypted", "Raw", "String"}
+var harmless = []string{"Close", "Endpoints", "Format", "GoString", "IsEncrypted", "Raw", "String"}
 
 func second[T any](_ T, err error) error { return err }
 
