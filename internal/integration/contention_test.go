@@ -14,7 +14,7 @@ import (
 )
 
 // increments is how many increments contend for one key.
-var increments = flag.Int("contention.increments", 400, "how many increments contend for one key")
+var increments = flag.Int("contention.increments", 160, "how many increments contend for one key")
 
 // swapIncrement adds one by compare-and-swap, however often that takes.
 func swapIncrement(ctx context.Context, c *etcd.Client, key string) error {
