@@ -28,7 +28,8 @@ func newKey(t testing.TB, secret string) *etcd.EncryptionKey {
 // reversing is an AEAD that protects nothing.
 type reversing struct{ secret string }
 
-func (reversing) Encrypt(plaintext, _ []byte) ([]byte, error)  { return bytes.Clone(plaintext), nil }
+func (reversing) Encrypt(plaintext, _ []byte) ([]byte, error) { return bytes.Clone(plaintext), nil }
+
 func (reversing) Decrypt(ciphertext, _ []byte) ([]byte, error) { return bytes.Clone(ciphertext), nil }
 
 func TestKeyIDIsDerivedFromTheKeyAlone(t *testing.T) {

@@ -41,11 +41,10 @@ func beFIPSClientIfAsked() bool {
 	ctx, cancel := context.WithTimeout(context.Background(), busyTimeout)
 	defer cancel()
 	err := errors.Join(fipsPaths(ctx, endpoint), fipsRotation(ctx, endpoint), fipsStoredRing(ctx, endpoint))
-	if err != nil {
-		fmt.Println(err)
-		os.Exit(1)
+	if err == nil {
+		err = errors.New("all is well")
 	}
-	fmt.Println("all is well")
+	fmt.Println(err)
 	return true
 }
 
@@ -86,7 +85,7 @@ func fipsPaths(ctx context.Context, endpoint string) error {
 				}
 			}
 			p += "read/"
-			if err := c.BulkPut(ctx, map[string][]byte{p + "good": []byte(large), p + "odd": []byte(secret)}); err != nil {
+			if err := c.BulkPut(ctx, map[string][]byte{p + "good": []byte(large), p + "odd": secret}); err != nil {
 				return err
 			}
 			for path, read := range readPaths {

@@ -74,7 +74,7 @@ func TestEveryReadPathFindsAKeyByTheProvider(t *testing.T) {
 	} {
 		require.NoError(t, client(t, config(srv).WithKeyring(ringOf(t, b))).Put(t.Context(), p+"odd", []byte("of b")))
 		known := providerOf(b)
-		ok, err := write(client(t, config(srv).WithEncryption([]byte(testKey)).WithKeyProvider(known)))
+		ok, err := write(client(t, config(srv).WithEncryption(testKey).WithKeyProvider(known)))
 		require.NoError(t, err, name)
 		require.True(t, ok, name)
 		require.Equal(t, int64(1), known.calls.Load(), name)

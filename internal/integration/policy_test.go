@@ -134,7 +134,7 @@ func TestDamagedValueIsNotReadAsPlaintext(t *testing.T) {
 	c := client(t, config(srv).WithEncryption(testKey).WithPlaintextReads("").WithPlaintextWrites("").WithLegacyKey(legacyKey))
 	strict := client(t, config(srv).WithEncryption(testKey))
 	for name, bad := range badValues {
-		if bad.want == etcd.ErrNotEncrypted { //nolint:errorlint // it is the sentinel itself
+		if bad.want == etcd.ErrNotEncrypted {
 			continue
 		}
 		p := prefix(t) + name + "/"
