@@ -194,7 +194,7 @@ func (s *StoredKeyring) RetireKey(ctx context.Context, id KeyID) error {
 
 // change applies f to the stored ring, again if another process changed it
 // meanwhile, and takes the outcome over. It takes two round trips and two calls of
-// outer.
+// outer; a third one where the watch brings the change before the answer does.
 func (s *StoredKeyring) change(ctx context.Context, op string, f func(*storedRing) error) error {
 	return s.client.settle(ctx, op, s.key, func(ctx context.Context) (bool, error) {
 		record, revision, _, err := s.load(ctx, op)
@@ -282,8 +282,16 @@ func (s *StoredKeyring) follow(ctx context.Context, next int64) {
 		if !pause(ctx, s.client.closing, backoff(n)*time.Duration(min(n, int(maxKeyringPause/maxBackoff)))) {
 			return
 		}
-		next, err = s.reload(ctx)
+		undecodable := isDecodeError(err)
+		if next, err = s.reload(ctx); err == nil && undecodable {
+			n = 0 // what was the trouble is over
+		}
 	}
+}
+
+func isDecodeError(err error) bool {
+	_, ok := errors.AsType[*DecodeError](err)
+	return ok
 }
 
 // watch takes over changes until one of them or the watch itself fails.

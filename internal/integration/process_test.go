@@ -15,15 +15,22 @@ import (
 )
 
 // serverVariable makes the test binary run a server instead of the tests.
-const serverVariable = "ETCD_INTEGRATION_SERVER"
+const (
+	serverVariable  = "ETCD_INTEGRATION_SERVER"
+	serverWithFsync = "fsync" // its value for a server that waits for the disk
+)
 
 // serveIfAsked runs an etcd server until standard input ends, if this process is
 // the child of serverProcess, and reports whether it was.
 func serveIfAsked() bool {
-	if os.Getenv(serverVariable) == "" {
+	var opts []etcdtest.Option
+	switch os.Getenv(serverVariable) {
+	case "":
 		return false
+	case serverWithFsync:
+		opts = append(opts, etcdtest.WithFsync())
 	}
-	srv, err := etcdtest.Start()
+	srv, err := etcdtest.Start(opts...)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
@@ -41,10 +48,21 @@ func serveIfAsked() bool {
 // counts the client's allocations alone, and returns its endpoints.
 func serverProcess(tb testing.TB) []string {
 	tb.Helper()
+	return startServerProcess(tb, "1")
+}
+
+// fsyncServerProcess is serverProcess with a server that waits for the disk.
+func fsyncServerProcess(tb testing.TB) []string {
+	tb.Helper()
+	return startServerProcess(tb, serverWithFsync)
+}
+
+func startServerProcess(tb testing.TB, kind string) []string {
+	tb.Helper()
 	self, err := os.Executable()
 	require.NoError(tb, err)
 	cmd := exec.Command(self)
-	cmd.Env = append(os.Environ(), serverVariable+"=1")
+	cmd.Env = append(os.Environ(), serverVariable+"="+kind)
 	cmd.Stderr = os.Stderr
 	stdin, err := cmd.StdinPipe()
 	require.NoError(tb, err)

@@ -1,0 +1,151 @@
+package integration
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/blueprint-go/etcd"
+)
+
+// benchClient connects to a server for one benchmark.
+func benchClient(b *testing.B, cfg *etcd.Config) *etcd.Client {
+	b.Helper()
+	c, err := etcd.NewClient(cfg.WithTimeout(time.Minute))
+	require.NoError(b, err)
+	b.Cleanup(func() { require.NoError(b, c.Close()) })
+	return c
+}
+
+// compareInTurns has two calls made in turn, one by one, so that whatever else the
+// machine does falls on both, and reports the median of the rounds' ratios (the
+// second divided by the first) with the quartiles around it.
+func compareInTurns(b *testing.B, turns int, calls [2]func() error) {
+	b.Helper()
+	var ratios []float64
+	for b.Loop() {
+		var spent [2]time.Duration
+		for i := range turns {
+			for j := range calls {
+				j = (i + j) % 2 // neither always goes first
+				began := time.Now()
+				require.NoError(b, calls[j]())
+				spent[j] += time.Since(began)
+			}
+		}
+		ratios = append(ratios, float64(spent[1])/float64(spent[0]))
+	}
+	slices.Sort(ratios)
+	b.ReportMetric(ratios[len(ratios)/4], "ratio-q1")
+	b.ReportMetric(ratios[len(ratios)/2], "ratio-median")
+	b.ReportMetric(ratios[len(ratios)*3/4], "ratio-q3")
+}
+
+// BenchmarkEncryptionRatio compares a client with encryption to one without:
+// puts of 1 KiB, gets of 1 KiB, and lists of 10,000 values of 1 KiB.
+func BenchmarkEncryptionRatio(b *testing.B) {
+	endpoints := serverProcess(b)
+	ctx := context.Background()
+	value := make([]byte, 1024)
+	clients := [2]*etcd.Client{
+		benchClient(b, etcd.DefaultConfig().WithEndpoints(endpoints...).WithNamespace("/plain")),
+		benchClient(b, etcd.DefaultConfig().WithEndpoints(endpoints...).WithNamespace("/sealed").WithEncryption(testKey)),
+	}
+	for _, c := range clients {
+		for from := 0; from < 10_000; from += 500 {
+			kvs := map[string][]byte{}
+			for i := range 500 {
+				kvs[fmt.Sprintf("/list/%05d", from+i)] = value
+			}
+			require.NoError(b, c.BulkPut(ctx, kvs))
+		}
+	}
+	both := func(call func(c *etcd.Client) error) [2]func() error {
+		return [2]func() error{func() error { return call(clients[0]) }, func() error { return call(clients[1]) }}
+	}
+	b.Run("put", func(b *testing.B) {
+		compareInTurns(b, 500, both(func(c *etcd.Client) error { return c.Put(ctx, "/put", value) }))
+	})
+	b.Run("get", func(b *testing.B) {
+		compareInTurns(b, 500, both(func(c *etcd.Client) error {
+			_, err := c.Get(ctx, "/list/00000")
+			return err
+		}))
+	})
+	b.Run("list", func(b *testing.B) {
+		compareInTurns(b, 4, both(func(c *etcd.Client) error {
+			kvs, err := c.GetKeysWithPrefix(ctx, "/list/", 0)
+			if len(kvs) != 10_000 {
+				return fmt.Errorf("%d values", len(kvs))
+			}
+			return err
+		}))
+	})
+}
+
+// BenchmarkReencrypt measures how many keys a second are moved from one key to
+// another: by Reencrypt, and by reading and writing them one by one, as safely.
+// -rotation.keys says how many they are.
+func BenchmarkReencrypt(b *testing.B) {
+	for _, fsync := range []bool{false, true} {
+		b.Run(fmt.Sprintf("fsync=%v", fsync), func(b *testing.B) {
+			start := serverProcess
+			if fsync {
+				start = fsyncServerProcess
+			}
+			endpoints := start(b)
+			keys := []*etcd.EncryptionKey{keyNumber(b, 1), keyNumber(b, 2)}
+			ring := ringOf(b, keys...)
+			c := benchClient(b, etcd.DefaultConfig().WithEndpoints(endpoints...).WithKeyring(ring))
+			ctx, n := context.Background(), *rotationKeys
+			names := make([]string, n)
+			for i := range names {
+				names[i] = fmt.Sprintf("/keys/%06d", i)
+			}
+			for chunk := range slices.Chunk(names, 500) {
+				kvs := map[string][]byte{}
+				for _, name := range chunk {
+					kvs[name] = make([]byte, 256)
+				}
+				require.NoError(b, c.BulkPut(ctx, kvs))
+			}
+			move := func(b *testing.B, all func() error) {
+				for b.Loop() {
+					b.StopTimer()
+					keys[0], keys[1] = keys[1], keys[0]
+					require.NoError(b, ring.Replace(keys[0], keys[1]))
+					b.StartTimer()
+					require.NoError(b, all())
+				}
+				b.ReportMetric(float64(n)*float64(b.N)/b.Elapsed().Seconds(), "keys/s")
+			}
+			b.Run("batches", func(b *testing.B) {
+				move(b, func() error {
+					report, err := c.Reencrypt(ctx, "/keys/")
+					if err == nil && report.Rewritten != int64(n) {
+						err = fmt.Errorf("%d rewritten", report.Rewritten)
+					}
+					return err
+				})
+			})
+			b.Run("one by one", func(b *testing.B) {
+				move(b, func() error {
+					for _, name := range names {
+						value, revision, err := c.GetWithRevision(ctx, name)
+						if err == nil {
+							err = done(c.CompareAndSwapRevision(ctx, name, revision, value, etcd.WithIgnoreLease()))
+						}
+						if err != nil {
+							return err
+						}
+					}
+					return nil
+				})
+			})
+		})
+	}
+}
