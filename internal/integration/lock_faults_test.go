@@ -22,6 +22,23 @@ func cutOff(t testing.TB, srv *etcdtest.Server) (*etcd.Client, *etcdtest.Proxy) 
 	return client(t, etcd.DefaultConfig().WithEndpoints(proxy.Endpoint())), proxy
 }
 
+// cutOffWaiter is cutOff for a client that waits for a lock. The channel gets a
+// value when it knows its place in the queue: the server knows it earlier, and a
+// client that is cut off in between is told that its outcome is unknown.
+func cutOffWaiter(t testing.TB, srv *etcdtest.Server) (*etcd.Client, *etcdtest.Proxy, <-chan struct{}) {
+	t.Helper()
+	proxy, inQueue := etcdtest.NewProxy(t, srv.Endpoint()), make(chan struct{}, 1)
+	claimed := hook{after: func(req etcd.RequestInfo, _ etcd.ResultInfo) {
+		if req.Op == "lock" {
+			select {
+			case inQueue <- struct{}{}:
+			default: // a later request of the same wait
+			}
+		}
+	}}
+	return client(t, etcd.DefaultConfig().WithEndpoints(proxy.Endpoint()).WithHooks(claimed)), proxy, inQueue
+}
+
 // brokenLock returns a lock of a client whose way to the server can be broken,
 // and may be so when the test ends.
 func brokenLock(t testing.TB, c *etcd.Client, proxy *etcdtest.Proxy, name string, ttl time.Duration) *etcd.Lock {
@@ -188,7 +205,7 @@ func TestLockReturnsSoonAfterItsContextEnds(t *testing.T) {
 		"refused":        func(p *etcdtest.Proxy) { p.Refuse(); p.Cut() },
 		"free, no reply": nil,
 	} {
-		c, proxy := cutOff(t, srv)
+		c, proxy, inQueue := cutOffWaiter(t, srv)
 		key := prefix(t) + name
 		holder, waiter := newLock(t, direct, key), brokenLock(t, c, proxy, key, ttl)
 		bounded, cancel := context.WithTimeout(ctx, limit)
@@ -205,7 +222,7 @@ func TestLockReturnsSoonAfterItsContextEnds(t *testing.T) {
 		if cut != nil {
 			require.NoError(t, holder.Lock(ctx))
 			begin()
-			queues(t, direct, key, 2)
+			next(t, inQueue)
 			cut(proxy)
 			require.ErrorIs(t, next(t, errs), etcd.ErrTimeout, name)
 		} else {
@@ -302,24 +319,13 @@ func TestWaiterThatLosesItsLeaseIsTold(t *testing.T) {
 	t.Parallel()
 	srv := server(t)
 	direct := client(t, config(srv))
-	proxy := etcdtest.NewProxy(t, srv.Endpoint())
-	inQueue := make(chan struct{}, 1)
-	c := client(t, etcd.DefaultConfig().WithEndpoints(proxy.Endpoint()).WithHooks(hook{
-		after: func(req etcd.RequestInfo, _ etcd.ResultInfo) {
-			if req.Op == "lock" {
-				select {
-				case inQueue <- struct{}{}:
-				default:
-				}
-			}
-		},
-	}))
+	c, proxy, inQueue := cutOffWaiter(t, srv)
 	name, ctx := prefix(t)+"lock", within(t, patience)
 	holder, waiter := newLock(t, direct, name), brokenLock(t, c, proxy, name, time.Second)
 	require.NoError(t, holder.Lock(ctx))
 	waited := make(chan error, 1)
 	go func() { waited <- waiter.Lock(ctx) }()
-	next(t, inQueue) // and knows it: an answer that is lost is another story
+	next(t, inQueue)
 	proxy.Blackhole()
 	err := next(t, waited)
 	require.ErrorIs(t, err, etcd.ErrLockLost)
