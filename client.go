@@ -29,6 +29,8 @@ type Client struct {
 	dials *dialLog
 	codec *codec
 
+	streams streamSupport
+
 	// closing is closed by Close before anything else is.
 	closing   chan struct{}
 	closed    atomic.Bool
@@ -51,6 +53,7 @@ type rpcs struct {
 	grant      unary[*pb.LeaseGrantRequest, *pb.LeaseGrantResponse]
 	revoke     unary[*pb.LeaseRevokeRequest, *pb.LeaseRevokeResponse]
 	timeToLive unary[*pb.LeaseTimeToLiveRequest, *pb.LeaseTimeToLiveResponse]
+	kv         pb.KVClient
 	lease      pb.LeaseClient
 	watch      pb.WatchClient
 }
@@ -128,7 +131,7 @@ func (c *Client) open() error {
 	kv, lease, auth := pb.NewKVClient(conn), pb.NewLeaseClient(conn), pb.NewAuthClient(conn)
 	c.rpc = rpcs{
 		put: kv.Put, get: kv.Range, delete: kv.DeleteRange, txn: kv.Txn,
-		grant: lease.LeaseGrant, revoke: lease.LeaseRevoke, timeToLive: lease.LeaseTimeToLive, lease: lease,
+		kv: kv, grant: lease.LeaseGrant, revoke: lease.LeaseRevoke, timeToLive: lease.LeaseTimeToLive, lease: lease,
 		watch: pb.NewWatchClient(conn),
 	}
 	c.auth.rpc = auth.Authenticate

@@ -55,10 +55,14 @@ func getOptionsOf(opts []GetOption) (getOptions, error) {
 	for _, opt := range opts {
 		opt.applyGet(&o)
 	}
+	return o, o.check()
+}
+
+func (o getOptions) check() error {
 	if o.revision < 0 || o.limit < 0 {
-		return o, fmt.Errorf("%w: negative revision or limit", ErrInvalidArgument)
+		return fmt.Errorf("%w: negative revision or limit", ErrInvalidArgument)
 	}
-	return o, nil
+	return nil
 }
 
 // rangeRequest returns the read of r with these options.

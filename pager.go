@@ -16,14 +16,13 @@ type pagerOptions struct {
 	// bytes is about how much one page may hold; 0 means pageKeys keys a page,
 	// whatever their size.
 	bytes int
+	// first is how many keys the first page asks for, while the size of the values
+	// is not known; 0 means as many as the others.
+	first int64
 }
 
-// pageKeys is the most keys that one page asks for, and firstPage how many the
-// first one asks for while the size of the values is not known.
-const (
-	pageKeys  = 10_000
-	firstPage = 64
-)
+// pageKeys is the most keys that one page asks for.
+const pageKeys = 10_000
 
 // pager reads a range page by page. It is used by one goroutine.
 type pager struct {
@@ -40,8 +39,8 @@ func (c *Client) newPager(r request, keys keyRange, o pagerOptions) *pager {
 	p.next = o.rangeRequest(keys)
 	p.next.KeysOnly = o.keysOnly
 	p.next.Limit = p.clamp(pageKeys)
-	if o.bytes > 0 && !o.keysOnly {
-		p.next.Limit = p.clamp(firstPage)
+	if o.first > 0 {
+		p.next.Limit = p.clamp(o.first)
 	}
 	return p
 }
@@ -68,37 +67,60 @@ func (p *pager) read(ctx context.Context) ([]*mvccpb.KeyValue, error) {
 	if p.revision == 0 {
 		p.revision = resp.Header.GetRevision()
 	}
-	p.count += int64(len(resp.Kvs))
-	p.next = p.after(resp)
+	more := resp.More && len(resp.Kvs) > 0
+	p.skip(resp.Kvs)
+	if !more {
+		p.next = nil
+	}
 	return resp.Kvs, nil
 }
 
-// after returns the request for what comes after resp; nil for nothing.
-func (p *pager) after(resp *pb.RangeResponse) *pb.RangeRequest {
-	if !resp.More || len(resp.Kvs) == 0 || p.options.limit > 0 && p.count >= p.options.limit {
-		return nil
+// rest returns the request for all that is left, for a stream.
+func (p *pager) rest() *pb.RangeRequest {
+	r := p.next
+	out := &pb.RangeRequest{Key: r.Key, RangeEnd: r.RangeEnd, Revision: r.Revision, Serializable: r.Serializable, KeysOnly: r.KeysOnly}
+	if p.options.limit > 0 {
+		out.Limit = p.options.limit - p.count
 	}
-	last := resp.Kvs[len(resp.Kvs)-1].Key
-	next := &pb.RangeRequest{
-		Key:          append(append(make([]byte, 0, len(last)+1), last...), 0),
-		RangeEnd:     p.next.RangeEnd,
-		Revision:     p.next.Revision,
-		Serializable: p.next.Serializable,
-		KeysOnly:     p.next.KeysOnly,
-		Limit:        p.clamp(pageKeys),
+	return out
+}
+
+// skip moves behind key-values that were read. Without any left to ask for, by
+// the limit, it is the end.
+func (p *pager) skip(kvs []*mvccpb.KeyValue) {
+	p.count += int64(len(kvs))
+	if len(kvs) == 0 {
+		return
 	}
+	if p.options.limit > 0 && p.count >= p.options.limit {
+		p.next = nil
+		return
+	}
+	next := p.rest()
+	next.Key = after(kvs[len(kvs)-1].Key)
+	next.Limit = p.clamp(pageKeys)
 	if p.options.bytes > 0 && !p.options.keysOnly {
-		size := 0
-		for _, kv := range resp.Kvs {
-			size += len(kv.Key) + len(kv.Value)
-		}
-		// The next page is as large as this one's average says, but grows no more
-		// than eightfold: the values may be larger from here on.
-		n := int64(len(resp.Kvs))
-		next.Limit = p.clamp(min(int64(p.options.bytes)*n/int64(max(size, 1)), 8*n))
+		next.Limit = p.clamp(pageLimit(kvs, p.options.bytes))
 	}
 	if p.options.pinned && next.Revision == 0 {
 		next.Revision = p.revision
 	}
-	return next
+	p.next = next
+}
+
+// pageLimit returns how many key-values make a page of about so many bytes, if
+// those to come are like the ones that were read. It grows no more than
+// eightfold: they may be larger.
+func pageLimit(read []*mvccpb.KeyValue, bytes int) int64 {
+	size := 0
+	for _, kv := range read {
+		size += len(kv.Key) + len(kv.Value)
+	}
+	n := int64(len(read))
+	return max(1, min(int64(bytes)*n/int64(max(size, 1)), 8*n))
+}
+
+// after returns the first key after key.
+func after(key []byte) []byte {
+	return append(append(make([]byte, 0, len(key)+1), key...), 0)
 }
