@@ -121,6 +121,11 @@ var (
 	// it was changed, cut, or moved from another key. All causes look alike.
 	ErrDecrypt = envelope.ErrDecrypt
 
+	// ErrEncoding means that a value could not be marshalled for [Typed], or that
+	// a stored one is not what the encoding expects. Its text never quotes a
+	// stored value.
+	ErrEncoding = errors.New("value does not fit its encoding")
+
 	// ErrValueTooLarge means that a compressed value would exceed the limit
 	// for decompressed values.
 	ErrValueTooLarge = envelope.ErrValueTooLarge
