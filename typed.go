@@ -203,6 +203,10 @@ type TypedEvent[T any] struct {
 // [WithAllKeys].
 func (t *Typed[T]) Watch(ctx context.Context, opts ...WatchOption) iter.Seq2[TypedEvent[T], error] {
 	return func(yield func(TypedEvent[T], error) bool) {
+		if err := t.client.admit(ctx); err != nil {
+			yield(TypedEvent[T]{}, fail("watch", t.prefix, err))
+			return
+		}
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
 		for resp := range t.client.WatchPrefix(ctx, t.prefix, opts...) {
