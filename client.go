@@ -53,9 +53,10 @@ type rpcs struct {
 	grant      unary[*pb.LeaseGrantRequest, *pb.LeaseGrantResponse]
 	revoke     unary[*pb.LeaseRevokeRequest, *pb.LeaseRevokeResponse]
 	timeToLive unary[*pb.LeaseTimeToLiveRequest, *pb.LeaseTimeToLiveResponse]
-	kv         pb.KVClient
 	lease      pb.LeaseClient
 	watch      pb.WatchClient
+
+	rangeStream func(context.Context, *pb.RangeRequest, ...grpc.CallOption) (pb.KV_RangeStreamClient, error)
 }
 
 // NewClient returns a client for the cluster that cfg describes; a nil cfg means
@@ -131,7 +132,8 @@ func (c *Client) open() error {
 	kv, lease, auth := pb.NewKVClient(conn), pb.NewLeaseClient(conn), pb.NewAuthClient(conn)
 	c.rpc = rpcs{
 		put: kv.Put, get: kv.Range, delete: kv.DeleteRange, txn: kv.Txn,
-		kv: kv, grant: lease.LeaseGrant, revoke: lease.LeaseRevoke, timeToLive: lease.LeaseTimeToLive, lease: lease,
+		rangeStream: kv.RangeStream,
+		grant:       lease.LeaseGrant, revoke: lease.LeaseRevoke, timeToLive: lease.LeaseTimeToLive, lease: lease,
 		watch: pb.NewWatchClient(conn),
 	}
 	c.auth.rpc = auth.Authenticate

@@ -45,7 +45,7 @@ func (c *Client) EncryptionStatus(ctx context.Context, prefix string) (Encryptio
 		return EncryptionStatus{}, fail(op, prefix, err)
 	}
 	out := EncryptionStatus{ByKey: map[KeyID]int64{}}
-	pages := c.newPager(request{op: op, key: prefix}, keys, pagerOptions{bytes: rewriteRead, first: firstScanned, pinned: true})
+	pages := c.newPager(request{op: op, key: prefix}, keys, pagerOptions{bytes: rewriteRead, pinned: true})
 	for pages.more() {
 		page, err := pages.read(ctx)
 		if err != nil {

@@ -2,6 +2,7 @@ package etcd
 
 import (
 	"context"
+	"sync"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -16,13 +17,14 @@ type pagerOptions struct {
 	// bytes is about how much one page may hold; 0 means pageKeys keys a page,
 	// whatever their size.
 	bytes int
-	// first is how many keys the first page asks for, while the size of the values
-	// is not known; 0 means as many as the others.
-	first int64
 }
 
-// pageKeys is the most keys that one page asks for.
-const pageKeys = 10_000
+// pageKeys is the most keys that one page asks for, and firstPage how many the
+// first one asks for while the size of the values is not known.
+const (
+	pageKeys  = 10_000
+	firstPage = 64
+)
 
 // pager reads a range page by page. It is used by one goroutine.
 type pager struct {
@@ -30,23 +32,26 @@ type pager struct {
 	request  request
 	options  pagerOptions
 	next     *pb.RangeRequest // nil at the end
-	revision int64            // of the first page
+	revision int64            // asked for, or else of the first page
 	count    int64            // keys read
 }
 
 func (c *Client) newPager(r request, keys keyRange, o pagerOptions) *pager {
-	p := &pager{client: c, request: r, options: o}
+	p := &pager{client: c, request: r, options: o, revision: o.revision}
 	p.next = o.rangeRequest(keys)
 	p.next.KeysOnly = o.keysOnly
 	p.next.Limit = p.clamp(pageKeys)
-	if o.first > 0 {
-		p.next.Limit = p.clamp(o.first)
+	if o.bytes > 0 {
+		p.next.Limit = p.clamp(firstPage)
 	}
 	return p
 }
 
 // more reports whether there is a page to read.
 func (p *pager) more() bool { return p.next != nil }
+
+// end says that there is none.
+func (p *pager) end() { p.next = nil }
 
 // clamp bounds the limit of a page by that of the whole.
 func (p *pager) clamp(n int64) int64 {
@@ -70,12 +75,12 @@ func (p *pager) read(ctx context.Context) ([]*mvccpb.KeyValue, error) {
 	more := resp.More && len(resp.Kvs) > 0
 	p.skip(resp.Kvs)
 	if !more {
-		p.next = nil
+		p.end()
 	}
 	return resp.Kvs, nil
 }
 
-// rest returns the request for all that is left, for a stream.
+// rest returns the request for all that is left.
 func (p *pager) rest() *pb.RangeRequest {
 	r := p.next
 	out := &pb.RangeRequest{Key: r.Key, RangeEnd: r.RangeEnd, Revision: r.Revision, Serializable: r.Serializable, KeysOnly: r.KeysOnly}
@@ -93,7 +98,7 @@ func (p *pager) skip(kvs []*mvccpb.KeyValue) {
 		return
 	}
 	if p.options.limit > 0 && p.count >= p.options.limit {
-		p.next = nil
+		p.end()
 		return
 	}
 	next := p.rest()
@@ -118,6 +123,45 @@ func pageLimit(read []*mvccpb.KeyValue, bytes int) int64 {
 	}
 	n := int64(len(read))
 	return max(1, min(int64(bytes)*n/int64(max(size, 1)), 8*n))
+}
+
+// readAhead delivers the pages that are left, and reads the next one while one is
+// consumed.
+func readAhead(ctx context.Context, pages *pager, deliver deliver) error {
+	type page struct {
+		kvs []*mvccpb.KeyValue
+		err error
+	}
+	read, unwanted := make(chan page), make(chan struct{})
+	ctx, cancel := context.WithCancel(ctx)
+	// Owned by this call: it ends after the last page or when the consumer wants
+	// no more, and the call waits for it, even if the consumer panics.
+	var reader sync.WaitGroup
+	defer reader.Wait()
+	defer cancel()
+	defer close(unwanted)
+	reader.Go(func() {
+		defer close(read)
+		for pages.more() {
+			kvs, err := pages.read(ctx)
+			// Not ctx but unwanted: the end of the caller's context has to reach
+			// the consumer.
+			select {
+			case read <- page{kvs, err}:
+			case <-unwanted:
+				return
+			}
+			if err != nil {
+				return
+			}
+		}
+	})
+	for p := range read {
+		if p.err != nil || !deliver(p.kvs) {
+			return p.err
+		}
+	}
+	return nil
 }
 
 // after returns the first key after key.

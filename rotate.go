@@ -157,7 +157,7 @@ func (r *reencryption) check(ctx context.Context, prefix string) (keyRange, erro
 func (r *reencryption) run(ctx context.Context, prefix string, keys keyRange) error {
 	// Not at one revision: the pass may outlive it, and every rewrite is bound to
 	// the revision of its key anyway.
-	pages := r.client.newPager(request{op: opReencrypt, key: prefix}, keys, pagerOptions{bytes: rewriteRead, first: firstScanned})
+	pages := r.client.newPager(request{op: opReencrypt, key: prefix}, keys, pagerOptions{bytes: rewriteRead})
 	for pages.more() {
 		page, err := pages.read(ctx)
 		if err != nil {
