@@ -24,6 +24,7 @@
 //     [Client.BulkDelete], each atomic;
 //   - all under a prefix: [Client.List], [Client.ListWithValues],
 //     [Client.Count] and [Client.DeletePrefix];
+//   - too many to be held at once: [Client.Scan];
 //   - under conditions: [Client.Txn];
 //   - that are read, thought about and changed together: [Client.Transact].
 //
@@ -56,8 +57,8 @@
 // [Client.Transact] is serializable.
 //
 // Reads are linearizable: they see every write that was acknowledged before they
-// began. Only [WithSerializable] gives that up. A list shows the keys as they
-// were at one revision, however many requests it takes.
+// began. Only [WithSerializable] gives that up. A list or a scan shows the
+// keys as they were at one revision, however many requests it takes.
 //
 // A watch delivers every change once and in order, across lost connections,
 // members and leaders, or ends with the reason in [WatchResponse.Err].

@@ -62,6 +62,29 @@ func (p *pager) clamp(n int64) int64 {
 	return n
 }
 
+// pin gets the revision of the range before any of it is read.
+func (p *pager) pin(ctx context.Context) error {
+	if p.revision != 0 {
+		return nil
+	}
+	req := &pb.RangeRequest{Key: p.next.Key, Serializable: p.next.Serializable, CountOnly: true}
+	resp, err := do(ctx, p.client, p.request, p.client.rpc.get, req)
+	if err == nil {
+		p.learn(resp.Header.GetRevision())
+		p.next.Revision = p.revision
+	}
+	return err
+}
+
+// learn takes the revision of the first answer as that of the range, if none was
+// asked for.
+func (p *pager) learn(revision int64) {
+	if p.revision == 0 {
+		p.revision = revision
+		p.request.pinned = p.options.pinned
+	}
+}
+
 // read reads the next page. A compaction past a pinned revision on the way is
 // ErrCompacted.
 func (p *pager) read(ctx context.Context) ([]*mvccpb.KeyValue, error) {
@@ -69,9 +92,7 @@ func (p *pager) read(ctx context.Context) ([]*mvccpb.KeyValue, error) {
 	if err != nil {
 		return nil, err
 	}
-	if p.revision == 0 {
-		p.revision = resp.Header.GetRevision()
-	}
+	p.learn(resp.Header.GetRevision())
 	more := resp.More && len(resp.Kvs) > 0
 	p.skip(resp.Kvs)
 	if !more {
@@ -125,12 +146,15 @@ func pageLimit(read []*mvccpb.KeyValue, bytes int) int64 {
 	return max(1, min(int64(bytes)*n/int64(max(size, 1)), 8*n))
 }
 
-// readAhead delivers the pages that are left, and reads the next one while one is
+// readAhead delivers the pages that are left, if any, and reads the next one while one is
 // consumed.
 func readAhead(ctx context.Context, pages *pager, deliver deliver) error {
 	type page struct {
 		kvs []*mvccpb.KeyValue
 		err error
+	}
+	if !pages.more() {
+		return nil
 	}
 	read, unwanted := make(chan page), make(chan struct{})
 	ctx, cancel := context.WithCancel(ctx)

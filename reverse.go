@@ -9,26 +9,34 @@ import (
 )
 
 // backward delivers the key-values from the last to the first. It reads the keys
-// forward in pages and keeps of each but its first key; then it reads the pages
+// forward, in pages of which it keeps but the first key; then it reads the pages
 // again from the last, the keys at once and the values in pieces. (The server can
 // sort, but to do so it gathers the whole range with its values for each request.)
 func (s *scan) backward(ctx context.Context, deliver deliver) error {
 	options := s.options.getOptions
 	options.limit = 0 // the last keys are wanted, not the first
-	pages := s.client.newPager(s.request, s.keys, pagerOptions{getOptions: options, keysOnly: true, pinned: true})
 	var firsts [][]byte
 	var page []*mvccpb.KeyValue
-	for pages.more() {
-		kvs, err := pages.read(ctx)
-		if err != nil {
-			return err
+	pages := s.pages(options, true)
+	err := forward(ctx, pages, func(kvs []*mvccpb.KeyValue) bool {
+		for _, kv := range kvs {
+			if len(page) == pageKeys {
+				page = page[:0]
+			}
+			if page = append(page, kv); len(page) == 1 {
+				firsts = append(firsts, kv.Key)
+			}
 		}
-		if len(kvs) > 0 {
-			page, firsts = kvs, append(firsts, kvs[0].Key)
-		}
+		return true
+	})
+	if err != nil {
+		return err
 	}
 	options.revision = pages.revision
-	r := reversal{scan: s, options: options, deliver: deliver, left: s.options.limit, size: firstPage}
+	r := reversal{
+		client: s.client, request: pages.request, options: options, keysOnly: s.options.keysOnly,
+		deliver: deliver, left: s.options.limit, size: firstPage,
+	}
 	if r.left == 0 {
 		r.left = math.MaxInt64
 	}
@@ -46,24 +54,25 @@ func (s *scan) backward(ctx context.Context, deliver deliver) error {
 
 // reversal is the way back of a scan.
 type reversal struct {
-	*scan
-	options getOptions // of each request, with the revision of the scan
-	deliver deliver
-	left    int64 // how many key-values are wanted
-	size    int64 // how many of them the next piece has
+	client   *Client
+	request  request
+	options  getOptions // of each request, with the revision of the scan
+	keysOnly bool
+	deliver  deliver
+	left     int64 // how many key-values are wanted
+	size     int64 // how many of them the next piece has
 }
 
 // page delivers key-values of which the keys are known, and reports whether no
 // more are wanted.
-func (r *reversal) page(ctx context.Context, kvs []*mvccpb.KeyValue) (done bool, err error) {
-	kvs = kvs[int64(len(kvs))-min(r.left, int64(len(kvs))):]
-	r.left -= int64(len(kvs))
-	for len(kvs) > 0 {
-		piece := kvs[int64(len(kvs))-min(r.size, int64(len(kvs))):]
-		kvs = kvs[:len(kvs)-len(piece)]
-		if !r.scan.options.keysOnly {
-			keys := keyRange{piece[0].Key, after(piece[len(piece)-1].Key)}
-			if piece, err = r.get(ctx, keys, false); err != nil {
+func (r *reversal) page(ctx context.Context, keys []*mvccpb.KeyValue) (done bool, err error) {
+	keys = lastOf(keys, r.left)
+	r.left -= int64(len(keys))
+	for len(keys) > 0 {
+		piece := lastOf(keys, r.size)
+		keys = keys[:len(keys)-len(piece)]
+		if !r.keysOnly {
+			if piece, err = r.get(ctx, keyRange{piece[0].Key, after(piece[len(piece)-1].Key)}, false); err != nil {
 				return false, err
 			}
 			r.size = pageLimit(piece, scanBytes)
@@ -82,4 +91,9 @@ func (r *reversal) get(ctx context.Context, keys keyRange, keysOnly bool) ([]*mv
 	req.KeysOnly = keysOnly
 	resp, err := do(ctx, r.client, r.request, r.client.rpc.get, req)
 	return resp.GetKvs(), err
+}
+
+// lastOf returns the last n of kvs, or all if they are fewer.
+func lastOf(kvs []*mvccpb.KeyValue, n int64) []*mvccpb.KeyValue {
+	return kvs[max(0, int64(len(kvs))-n):]
 }

@@ -30,6 +30,7 @@ type streams struct {
 	mu    sync.Mutex
 	nth   int64
 	act   func(context.Context) error
+	end   error
 	begun atomic.Int64 // streams
 	// running counts the streams that have not ended.
 	running sync.WaitGroup
@@ -48,6 +49,22 @@ func (f *streams) before(nth int64, act func(context.Context) error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.nth, f.act = nth, act
+}
+
+// endWith has the next stream that is complete end with an error all the same.
+func (f *streams) endWith(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.end = err
+}
+
+// completed is called when a stream is complete.
+func (f *streams) completed() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	err := f.end
+	f.end = nil
+	return err
 }
 
 // part is called before each part.
@@ -86,10 +103,13 @@ func (f *streams) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerI
 	}
 	parts := &partStream{ServerStream: ss, streams: f}
 	err := handler(srv, parts)
-	if parts.broken != nil {
+	switch {
+	case parts.broken != nil:
 		return parts.broken // the server puts an error of SendMsg in its own words
+	case err != nil:
+		return err
 	}
-	return err
+	return f.completed()
 }
 
 type partStream struct {
@@ -202,16 +222,24 @@ func TestStreamThatBreaksGoesOnWhereItWas(t *testing.T) {
 	}
 }
 
-// A stream that ends without an error after the last key of the limit, or breaks
-// there, leaves nothing to ask for.
-func TestStreamThatBreaksBehindTheLimitIsComplete(t *testing.T) {
+// A stream that breaks behind the last key that is wanted leaves nothing to ask
+// for, or nothing to find.
+func TestStreamThatBreaksBehindTheLastKeyIsComplete(t *testing.T) {
 	t.Parallel()
 	f := &streams{}
 	c := client(t, config(streamingServer(t, f)))
 	fill(t, c, prefix(t), 100)
-	f.before(3, func(context.Context) error { return status.Error(codes.Unavailable, "broken") })
-	require.Len(t, scan(t, c.Scan(t.Context(), prefix(t), etcd.WithLimit(74))), 74)
-	require.Equal(t, int64(1), f.begun.Load())
+	for limit, begun := range map[int64]int64{70: 1, 100: 1, 0: 2} {
+		before := f.begun.Load()
+		f.endWith(status.Error(codes.Unavailable, "broken"))
+		want := 100
+		if limit > 0 {
+			want = int(limit)
+		}
+		require.Len(t, scan(t, c.Scan(t.Context(), prefix(t), etcd.WithLimit(limit))), want)
+		f.idle(t)
+		require.Equal(t, begun, f.begun.Load()-before, "limit %d", limit)
+	}
 }
 
 // A server without range streams takes the place of one that has them, as during
@@ -302,13 +330,13 @@ func TestSilentServerEndsAScan(t *testing.T) {
 func TestSlowConsumerDoesNotEndAScan(t *testing.T) {
 	inEachWay(t, func(t *testing.T, other *etcd.Client, _ *streams) {
 		fill(t, other, prefix(t), 3000)
-		const timeout = 250 * time.Millisecond
+		const timeout = time.Second
 		c := client(t, etcd.DefaultConfig().WithEndpoints(other.Endpoints()...).WithTimeout(timeout))
 		n := 0
 		for _, err := range c.Scan(t.Context(), prefix(t)) {
 			require.NoError(t, err)
-			if n++; n%700 == 70 {
-				time.Sleep(2 * timeout) // the consumer's work
+			if n++; n == 5 || n == 100 {
+				time.Sleep(timeout + timeout/4) // the consumer's work
 			}
 		}
 		require.Equal(t, 3000, n)
