@@ -29,6 +29,8 @@ type Client struct {
 	dials *dialLog
 	codec *codec
 
+	streams streamSupport
+
 	// closing is closed by Close before anything else is.
 	closing   chan struct{}
 	closed    atomic.Bool
@@ -53,6 +55,8 @@ type rpcs struct {
 	timeToLive unary[*pb.LeaseTimeToLiveRequest, *pb.LeaseTimeToLiveResponse]
 	lease      pb.LeaseClient
 	watch      pb.WatchClient
+
+	rangeStream func(context.Context, *pb.RangeRequest, ...grpc.CallOption) (pb.KV_RangeStreamClient, error)
 }
 
 // NewClient returns a client for the cluster that cfg describes; a nil cfg means
@@ -128,7 +132,8 @@ func (c *Client) open() error {
 	kv, lease, auth := pb.NewKVClient(conn), pb.NewLeaseClient(conn), pb.NewAuthClient(conn)
 	c.rpc = rpcs{
 		put: kv.Put, get: kv.Range, delete: kv.DeleteRange, txn: kv.Txn,
-		grant: lease.LeaseGrant, revoke: lease.LeaseRevoke, timeToLive: lease.LeaseTimeToLive, lease: lease,
+		rangeStream: kv.RangeStream,
+		grant:       lease.LeaseGrant, revoke: lease.LeaseRevoke, timeToLive: lease.LeaseTimeToLive, lease: lease,
 		watch: pb.NewWatchClient(conn),
 	}
 	c.auth.rpc = auth.Authenticate

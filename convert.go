@@ -1,6 +1,7 @@
 package etcd
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -53,6 +54,22 @@ func (c *Client) storedPrefix(prefix string) ([]byte, error) {
 // end. A nil end means start alone.
 type keyRange struct{ start, end []byte }
 
+// empty reports whether no key can be in k.
+func (k keyRange) empty() bool {
+	return k.end != nil && !k.open() && bytes.Compare(k.start, k.end) >= 0
+}
+
+// open reports whether k goes to the end of all keys.
+func (k keyRange) open() bool { return bytes.Equal(k.end, toTheEnd) }
+
+// before returns k without the keys from end on.
+func (k keyRange) before(end []byte) keyRange {
+	if k.open() || bytes.Compare(end, k.end) < 0 {
+		k.end = end
+	}
+	return k
+}
+
 // prefixRange returns the range of all keys that begin with prefix.
 func (c *Client) prefixRange(prefix string) (keyRange, error) {
 	start, err := c.storedPrefix(prefix)
@@ -66,8 +83,11 @@ func (c *Client) prefixRange(prefix string) (keyRange, error) {
 	return keyRange{start, end}, nil
 }
 
-// prefixEnd returns the first key after all those that begin with prefix. A
-// prefix of nothing but FF has none: "\x00" tells the server "to the end".
+// toTheEnd is what the server takes for the end of a range without one.
+var toTheEnd = []byte{0}
+
+// prefixEnd returns the first key after all those that begin with prefix, or
+// toTheEnd for a prefix of nothing but FF, which has none.
 func prefixEnd(prefix []byte) []byte {
 	for i := len(prefix) - 1; i >= 0; i-- {
 		if prefix[i] < 0xff {
@@ -76,7 +96,7 @@ func prefixEnd(prefix []byte) []byte {
 			return end
 		}
 	}
-	return []byte{0}
+	return toTheEnd
 }
 
 // visible returns the key of an answer without the namespace. The string shares

@@ -24,7 +24,11 @@
 //     [Client.BulkDelete], each atomic;
 //   - all under a prefix: [Client.List], [Client.ListWithValues],
 //     [Client.Count] and [Client.DeletePrefix];
-//   - under conditions: [Client.Txn].
+//   - too many to be held at once: [Client.Scan];
+//   - under conditions: [Client.Txn];
+//   - that are read, thought about and changed together: [Client.Transact].
+//
+// For values of a Go type instead of bytes, [Typed].
 //
 // To hear of changes, [Client.Watch] and [Client.WatchPrefix].
 //
@@ -49,11 +53,12 @@
 //
 // Atomic, in one revision, are [Txn.Commit] and all calls that make one request
 // for many keys: the bulk calls, [Client.DeletePrefix], [Client.MoveKey].
-// [Client.Update] and the comparisons never lose a concurrent change.
+// [Client.Update] and the comparisons never lose a concurrent change, and
+// [Client.Transact] is serializable.
 //
 // Reads are linearizable: they see every write that was acknowledged before they
-// began. Only [WithSerializable] gives that up. A list shows the keys as they
-// were at one revision, however many requests it takes.
+// began. Only [WithSerializable] gives that up. A list or a scan shows the
+// keys as they were at one revision, however many requests it takes.
 //
 // A watch delivers every change once and in order, across lost connections,
 // members and leaders, or ends with the reason in [WatchResponse.Err].

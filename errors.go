@@ -67,9 +67,10 @@ var (
 	// reports the same with a false instead.
 	ErrKeyExists = errors.New("key exists")
 
-	// ErrConflict is returned by [Client.Update] and [Client.MoveKey], and by
-	// conditions on encrypted or compressed values, when a key kept changing
-	// underneath until the deadline. Nothing was changed.
+	// ErrConflict is returned by [Client.Transact], [Client.Update] and
+	// [Client.MoveKey], and by conditions on encrypted or compressed values, when
+	// a key kept changing underneath until the deadline or the last attempt.
+	// Nothing was changed.
 	ErrConflict = errors.New("conflict with a concurrent change")
 
 	// ErrCompacted is returned when a revision is older than the oldest one
@@ -120,6 +121,11 @@ var (
 	// ErrDecrypt means that a value does not open under the key that it names:
 	// it was changed, cut, or moved from another key. All causes look alike.
 	ErrDecrypt = envelope.ErrDecrypt
+
+	// ErrEncoding means that a value could not be marshalled for [Typed], or that
+	// a stored one is not what the encoding expects. Its text never quotes a
+	// stored value.
+	ErrEncoding = errors.New("value does not fit its encoding")
 
 	// ErrValueTooLarge means that a compressed value would exceed the limit
 	// for decompressed values.
@@ -282,7 +288,8 @@ type DecodeError struct {
 	// Key is the key of the value, without the namespace.
 	Key string
 	// Err is one of [ErrNotEncrypted], [ErrUnsupportedFormat], [ErrCorrupt],
-	// [ErrUnknownKey], [ErrDecrypt] and [ErrValueTooLarge].
+	// [ErrUnknownKey], [ErrDecrypt], [ErrValueTooLarge] and, from [Typed],
+	// [ErrEncoding].
 	Err error
 }
 

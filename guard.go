@@ -74,7 +74,7 @@ func (c *Client) checkGuarded(w *wireTxn) error {
 	}
 	longest := make([]*pb.Compare, len(w.reads))
 	for i, read := range w.reads {
-		longest[i] = guard(read, math.MaxInt64)
+		longest[i] = guard(read.GetRequestRange().Key, math.MaxInt64)
 	}
 	for _, hold := range []bool{true, false} {
 		if err := c.checkSize(w.guarded(longest, hold)); err != nil {
@@ -84,10 +84,11 @@ func (c *Client) checkGuarded(w *wireTxn) error {
 	return nil
 }
 
-// guard returns the condition that the key of a read has this mod revision.
-func guard(read *pb.RequestOp, revision int64) *pb.Compare {
+// guard returns the condition that a key as stored has this mod revision; 0 means
+// that it is missing.
+func guard(stored []byte, revision int64) *pb.Compare {
 	return &pb.Compare{
-		Key: read.GetRequestRange().Key, Target: pb.Compare_MOD, Result: pb.Compare_EQUAL,
+		Key: stored, Target: pb.Compare_MOD, Result: pb.Compare_EQUAL,
 		TargetUnion: &pb.Compare_ModRevision{ModRevision: revision},
 	}
 }
@@ -98,14 +99,15 @@ func (c *Client) decide(ctx context.Context, w *wireTxn, found []*pb.ResponseOp)
 	hold = true
 	guards = make([]*pb.Compare, len(w.values))
 	for i, cond := range w.values {
+		stored := w.reads[i].GetRequestRange().Key
 		kvs := found[i].GetResponseRange().GetKvs()
 		if len(kvs) == 0 {
 			// As on the server: no condition on the value of a missing key holds.
-			guards[i] = guard(w.reads[i], 0)
+			guards[i] = guard(stored, 0)
 			hold = false
 			continue
 		}
-		guards[i] = guard(w.reads[i], kvs[0].ModRevision)
+		guards[i] = guard(stored, kvs[0].ModRevision)
 		kv, err := c.keyValue(ctx, kvs[0], false)
 		if err != nil {
 			return nil, false, err

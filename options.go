@@ -19,6 +19,12 @@ type PutOption interface{ applyPut(*putOptions) }
 // GetOption changes a single read.
 type GetOption interface{ applyGet(*getOptions) }
 
+// ReadOption is an option for single reads and for scans.
+type ReadOption interface {
+	GetOption
+	ScanOption
+}
+
 // DeleteOption changes [Client.DeletePrefix].
 type DeleteOption interface{ applyDelete(*deleteOptions) }
 
@@ -55,10 +61,14 @@ func getOptionsOf(opts []GetOption) (getOptions, error) {
 	for _, opt := range opts {
 		opt.applyGet(&o)
 	}
+	return o, o.check()
+}
+
+func (o getOptions) check() error {
 	if o.revision < 0 || o.limit < 0 {
-		return o, fmt.Errorf("%w: negative revision or limit", ErrInvalidArgument)
+		return fmt.Errorf("%w: negative revision or limit", ErrInvalidArgument)
 	}
-	return o, nil
+	return nil
 }
 
 // rangeRequest returns the read of r with these options.
@@ -96,11 +106,12 @@ func WithIgnoreLease() PutOption { return ignoreLeaseOption{} }
 type revisionOption int64
 
 func (r revisionOption) applyGet(o *getOptions)     { o.revision = int64(r) }
+func (r revisionOption) applyScan(o *scanOptions)   { o.revision = int64(r) }
 func (r revisionOption) applyWatch(o *watchOptions) { o.revision = int64(r) }
 
-// RevisionOption is an option for reads and for watches.
+// RevisionOption is an option for reads, scans and watches.
 type RevisionOption interface {
-	GetOption
+	ReadOption
 	WatchOption
 }
 
@@ -111,18 +122,20 @@ func WithRevision(revision int64) RevisionOption { return revisionOption(revisio
 
 type serializableOption struct{}
 
-func (serializableOption) applyGet(o *getOptions) { o.serializable = true }
+func (serializableOption) applyGet(o *getOptions)   { o.serializable = true }
+func (serializableOption) applyScan(o *scanOptions) { o.serializable = true }
 
 // WithSerializable lets any member answer from what it has: faster, served even
 // without a quorum, but stale without a bound.
-func WithSerializable() GetOption { return serializableOption{} }
+func WithSerializable() ReadOption { return serializableOption{} }
 
 type limitOption int64
 
-func (l limitOption) applyGet(o *getOptions) { o.limit = int64(l) }
+func (l limitOption) applyGet(o *getOptions)   { o.limit = int64(l) }
+func (l limitOption) applyScan(o *scanOptions) { o.limit = int64(l) }
 
 // WithLimit returns the first n keys at the most. Zero means no limit.
-func WithLimit(n int64) GetOption { return limitOption(n) }
+func WithLimit(n int64) ReadOption { return limitOption(n) }
 
 type allKeysOption struct{}
 

@@ -2,6 +2,7 @@ package etcd
 
 import (
 	"context"
+	"sync"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -31,16 +32,16 @@ type pager struct {
 	request  request
 	options  pagerOptions
 	next     *pb.RangeRequest // nil at the end
-	revision int64            // of the first page
+	revision int64            // asked for, or else of the first page
 	count    int64            // keys read
 }
 
 func (c *Client) newPager(r request, keys keyRange, o pagerOptions) *pager {
-	p := &pager{client: c, request: r, options: o}
+	p := &pager{client: c, request: r, options: o, revision: o.revision}
 	p.next = o.rangeRequest(keys)
 	p.next.KeysOnly = o.keysOnly
 	p.next.Limit = p.clamp(pageKeys)
-	if o.bytes > 0 && !o.keysOnly {
+	if o.bytes > 0 {
 		p.next.Limit = p.clamp(firstPage)
 	}
 	return p
@@ -48,6 +49,9 @@ func (c *Client) newPager(r request, keys keyRange, o pagerOptions) *pager {
 
 // more reports whether there is a page to read.
 func (p *pager) more() bool { return p.next != nil }
+
+// end says that there is none.
+func (p *pager) end() { p.next = nil }
 
 // clamp bounds the limit of a page by that of the whole.
 func (p *pager) clamp(n int64) int64 {
@@ -58,6 +62,29 @@ func (p *pager) clamp(n int64) int64 {
 	return n
 }
 
+// pin gets the revision of the range before any of it is read.
+func (p *pager) pin(ctx context.Context) error {
+	if p.revision != 0 {
+		return nil
+	}
+	req := &pb.RangeRequest{Key: p.next.Key, Serializable: p.next.Serializable, CountOnly: true}
+	resp, err := do(ctx, p.client, p.request, p.client.rpc.get, req)
+	if err == nil {
+		p.learn(resp.Header.GetRevision())
+		p.next.Revision = p.revision
+	}
+	return err
+}
+
+// learn takes the revision of the first answer as that of the range, if none was
+// asked for.
+func (p *pager) learn(revision int64) {
+	if p.revision == 0 {
+		p.revision = revision
+		p.request.pinned = p.options.pinned
+	}
+}
+
 // read reads the next page. A compaction past a pinned revision on the way is
 // ErrCompacted.
 func (p *pager) read(ctx context.Context) ([]*mvccpb.KeyValue, error) {
@@ -65,40 +92,103 @@ func (p *pager) read(ctx context.Context) ([]*mvccpb.KeyValue, error) {
 	if err != nil {
 		return nil, err
 	}
-	if p.revision == 0 {
-		p.revision = resp.Header.GetRevision()
+	p.learn(resp.Header.GetRevision())
+	more := resp.More && len(resp.Kvs) > 0
+	p.skip(resp.Kvs)
+	if !more {
+		p.end()
 	}
-	p.count += int64(len(resp.Kvs))
-	p.next = p.after(resp)
 	return resp.Kvs, nil
 }
 
-// after returns the request for what comes after resp; nil for nothing.
-func (p *pager) after(resp *pb.RangeResponse) *pb.RangeRequest {
-	if !resp.More || len(resp.Kvs) == 0 || p.options.limit > 0 && p.count >= p.options.limit {
-		return nil
+// rest returns the request for all that is left.
+func (p *pager) rest() *pb.RangeRequest {
+	r := p.next
+	out := &pb.RangeRequest{Key: r.Key, RangeEnd: r.RangeEnd, Revision: r.Revision, Serializable: r.Serializable, KeysOnly: r.KeysOnly}
+	if p.options.limit > 0 {
+		out.Limit = p.options.limit - p.count
 	}
-	last := resp.Kvs[len(resp.Kvs)-1].Key
-	next := &pb.RangeRequest{
-		Key:          append(append(make([]byte, 0, len(last)+1), last...), 0),
-		RangeEnd:     p.next.RangeEnd,
-		Revision:     p.next.Revision,
-		Serializable: p.next.Serializable,
-		KeysOnly:     p.next.KeysOnly,
-		Limit:        p.clamp(pageKeys),
+	return out
+}
+
+// skip moves behind key-values that were read. Without any left to ask for, by
+// the limit, it is the end.
+func (p *pager) skip(kvs []*mvccpb.KeyValue) {
+	p.count += int64(len(kvs))
+	if len(kvs) == 0 {
+		return
 	}
+	if p.options.limit > 0 && p.count >= p.options.limit {
+		p.end()
+		return
+	}
+	next := p.rest()
+	next.Key = after(kvs[len(kvs)-1].Key)
+	next.Limit = p.clamp(pageKeys)
 	if p.options.bytes > 0 && !p.options.keysOnly {
-		size := 0
-		for _, kv := range resp.Kvs {
-			size += len(kv.Key) + len(kv.Value)
-		}
-		// The next page is as large as this one's average says, but grows no more
-		// than eightfold: the values may be larger from here on.
-		n := int64(len(resp.Kvs))
-		next.Limit = p.clamp(min(int64(p.options.bytes)*n/int64(max(size, 1)), 8*n))
+		next.Limit = p.clamp(pageLimit(kvs, p.options.bytes))
 	}
 	if p.options.pinned && next.Revision == 0 {
 		next.Revision = p.revision
 	}
-	return next
+	p.next = next
+}
+
+// pageLimit returns how many key-values make a page of about so many bytes, if
+// those to come are like the ones that were read. It grows no more than
+// eightfold: they may be larger.
+func pageLimit(read []*mvccpb.KeyValue, bytes int) int64 {
+	size := 0
+	for _, kv := range read {
+		size += len(kv.Key) + len(kv.Value)
+	}
+	n := int64(len(read))
+	return max(1, min(int64(bytes)*n/int64(max(size, 1)), 8*n))
+}
+
+// readAhead delivers the pages that are left, if any, and reads the next one while one is
+// consumed.
+func readAhead(ctx context.Context, pages *pager, deliver deliver) error {
+	type page struct {
+		kvs []*mvccpb.KeyValue
+		err error
+	}
+	if !pages.more() {
+		return nil
+	}
+	read, unwanted := make(chan page), make(chan struct{})
+	ctx, cancel := context.WithCancel(ctx)
+	// Owned by this call: it ends after the last page or when the consumer wants
+	// no more, and the call waits for it, even if the consumer panics.
+	var reader sync.WaitGroup
+	defer reader.Wait()
+	defer cancel()
+	defer close(unwanted)
+	reader.Go(func() {
+		defer close(read)
+		for pages.more() {
+			kvs, err := pages.read(ctx)
+			// Not ctx but unwanted: the end of the caller's context has to reach
+			// the consumer.
+			select {
+			case read <- page{kvs, err}:
+			case <-unwanted:
+				return
+			}
+			if err != nil {
+				return
+			}
+		}
+	})
+	for p := range read {
+		if p.err != nil || !deliver(p.kvs) {
+			return p.err
+		}
+	}
+	return nil
+}
+
+// after returns the first key after key.
+func after(key []byte) []byte {
+	return append(append(make([]byte, 0, len(key)+1), key...), 0)
 }

@@ -30,6 +30,9 @@ type request struct {
 	write bool
 	// repeatable says that a write changes nothing when it is applied again.
 	repeatable bool
+	// pinned tells that a member named the revision that is read. One that doesn't
+	// have it yet lags behind.
+	pinned bool
 }
 
 // unary is the shape of every unary RPC of the generated clients.
@@ -176,6 +179,9 @@ type trace struct {
 // another one.
 func (t *trace) judge(ctx context.Context, err error, sent bool, n int) bool {
 	a := interpret(err)
+	if t.request.pinned && errors.Is(a.kind, ErrFutureRevision) {
+		a.remedy = retryAny
+	}
 	t.kind, t.remedy, t.unsent = a.kind, a.remedy, !sent
 	t.sent = t.sent || sent
 	if t.request.write && sent && !a.refused {

@@ -22,6 +22,8 @@ type stub struct {
 	put func(context.Context, *pb.PutRequest) (*pb.PutResponse, error)
 	get func(context.Context, *pb.RangeRequest) (*pb.RangeResponse, error)
 	txn func(context.Context, *pb.TxnRequest) (*pb.TxnResponse, error)
+	// stream answers range streams; nil makes the server one that has none.
+	stream func(*pb.RangeRequest, pb.KV_RangeStreamServer) error
 }
 
 func (s *stub) Put(ctx context.Context, req *pb.PutRequest) (*pb.PutResponse, error) {
@@ -68,4 +70,11 @@ func stubClient(t testing.TB, s *stub, change ...func(*etcd.Config)) *etcd.Clien
 		require.NoError(t, <-served)
 	})
 	return c
+}
+
+func (s *stub) RangeStream(req *pb.RangeRequest, to pb.KV_RangeStreamServer) error {
+	if s.stream == nil {
+		return s.UnimplementedKVServer.RangeStream(req, to)
+	}
+	return s.stream(req, to)
 }

@@ -34,12 +34,29 @@ func swapIncrement(ctx context.Context, c *etcd.Client, key string) error {
 	}
 }
 
+// transactIncrement adds one in a software transaction.
+func transactIncrement(ctx context.Context, c *etcd.Client, key string) error {
+	return c.Transact(ctx, func(tx *etcd.Tx) error {
+		old, err := tx.Get(key)
+		if err != nil {
+			return err
+		}
+		value, err := increment(old)
+		if err != nil {
+			return err
+		}
+		tx.Put(key, value)
+		return nil
+	}, etcd.WithMaxAttempts(*increments))
+}
+
 func TestIncrementsUnderEncryptionAreNeverLost(t *testing.T) {
 	t.Parallel()
 	const workers = 8
 	for name, add := range map[string]func(ctx context.Context, c *etcd.Client, key string) error{
 		"Update":                 func(ctx context.Context, c *etcd.Client, key string) error { return c.Update(ctx, key, increment) },
 		"Get and CompareAndSwap": swapIncrement,
+		"Transact":               transactIncrement,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -81,7 +98,8 @@ func TestChangeUnderEncryptionTakesTwoRoundTripsWithoutContention(t *testing.T) 
 	ctx, key := t.Context(), prefix(t)
 	require.NoError(t, c.Put(ctx, key, []byte("0")))
 	for name, change := range map[string]func() error{
-		"Update": func() error { return c.Update(ctx, key, increment) },
+		"Update":   func() error { return c.Update(ctx, key, increment) },
+		"Transact": func() error { return transactIncrement(ctx, c, key) },
 		"CompareAndSwap": func() error {
 			return done(c.CompareAndSwap(ctx, key, []byte("0"), []byte("0")))
 		},

@@ -93,11 +93,11 @@ func BenchmarkEncryptionRatio(b *testing.B) {
 func BenchmarkReencrypt(b *testing.B) {
 	for _, fsync := range []bool{false, true} {
 		b.Run(fmt.Sprintf("fsync=%v", fsync), func(b *testing.B) {
-			start := serverProcess
+			var variables []string
 			if fsync {
-				start = fsyncServerProcess
+				variables = append(variables, withFsync)
 			}
-			endpoints := start(b)
+			endpoints := serverProcess(b, variables...)
 			keys := []*etcd.EncryptionKey{keyNumber(b, 1), keyNumber(b, 2)}
 			ring := ringOf(b, keys...)
 			c := benchClient(b, etcd.DefaultConfig().WithEndpoints(endpoints...).WithKeyring(ring))

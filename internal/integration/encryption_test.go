@@ -2,7 +2,9 @@ package integration
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"iter"
 	"strings"
 	"testing"
 	"time"
@@ -160,6 +162,19 @@ func keyedKVs(kvs []etcd.KeyValue, err error) (map[string]string, error) {
 	return out, err
 }
 
+// keyedScan joins the errors as a list does, and leaves out what has one.
+func keyedScan(seq iter.Seq2[etcd.KeyValue, error]) (map[string]string, error) {
+	out, bad := map[string]string{}, []error(nil)
+	for kv, err := range seq {
+		if err != nil {
+			bad = append(bad, err)
+			continue
+		}
+		out[kv.Key] = string(kv.Value)
+	}
+	return out, errors.Join(bad...)
+}
+
 func keyedMap(values map[string][]byte, err error) (map[string]string, error) {
 	out := map[string]string{}
 	for key, value := range values {
@@ -202,6 +217,12 @@ var readPaths = map[string]readPath{
 	}},
 	"GetKeysWithPrefix": {false, func(ctx context.Context, c *etcd.Client, p, _ string) (map[string]string, error) {
 		return keyedKVs(c.GetKeysWithPrefix(ctx, p, 0))
+	}},
+	"Scan": {false, func(ctx context.Context, c *etcd.Client, p, _ string) (map[string]string, error) {
+		return keyedScan(c.Scan(ctx, p))
+	}},
+	"Scan in reverse": {false, func(ctx context.Context, c *etcd.Client, p, _ string) (map[string]string, error) {
+		return keyedScan(c.Scan(ctx, p, etcd.WithReverse()))
 	}},
 	"BulkGet": {false, func(ctx context.Context, c *etcd.Client, p, key string) (map[string]string, error) {
 		return keyedMap(c.BulkGet(ctx, []string{p + "good", key}))

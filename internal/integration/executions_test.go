@@ -111,6 +111,16 @@ var writesOfTheAPI = []write{
 		nil,
 	},
 	{
+		"transact",
+		func(t *testing.T, c *etcd.Client, key string) func(context.Context) error {
+			require.NoError(t, c.Put(t.Context(), key, []byte("0")))
+			return func(ctx context.Context) error {
+				return c.Transact(ctx, func(tx *etcd.Tx) error { return incrementIn(tx, key) })
+			}
+		},
+		nil,
+	},
+	{
 		"put if absent",
 		func(_ *testing.T, c *etcd.Client, key string) func(context.Context) error {
 			return func(ctx context.Context) error {

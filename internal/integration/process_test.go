@@ -10,24 +10,28 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc"
 
 	"github.com/blueprint-go/etcd/etcdtest"
 )
 
-// serverVariable makes the test binary run a server instead of the tests.
+// serverVariable makes the test binary run a server instead of the tests. The
+// others change that server.
 const (
-	serverVariable  = "ETCD_INTEGRATION_SERVER"
-	serverWithFsync = "fsync" // its value for a server that waits for the disk
+	serverVariable = "ETCD_INTEGRATION_SERVER"
+	withFsync      = "ETCD_INTEGRATION_FSYNC"           // waits for the disk
+	withoutStreams = "ETCD_INTEGRATION_WITHOUT_STREAMS" // has no range streams
 )
 
 // serveIfAsked runs an etcd server until standard input ends, if this process is
 // the child of serverProcess, and reports whether it was.
 func serveIfAsked() bool {
-	var opts []etcdtest.Option
-	switch os.Getenv(serverVariable) {
-	case "":
+	if os.Getenv(serverVariable) == "" {
 		return false
-	case serverWithFsync:
+	}
+	f := &streams{unsupported: os.Getenv(withoutStreams) != ""}
+	opts := []etcdtest.Option{etcdtest.WithGRPCServerOptions(grpc.ChainStreamInterceptor(f.stream))}
+	if os.Getenv(withFsync) != "" {
 		opts = append(opts, etcdtest.WithFsync())
 	}
 	srv, err := etcdtest.Start(opts...)
@@ -45,24 +49,17 @@ func serveIfAsked() bool {
 }
 
 // serverProcess starts a server in a process of its own, so that a benchmark
-// counts the client's allocations alone, and returns its endpoints.
-func serverProcess(tb testing.TB) []string {
-	tb.Helper()
-	return startServerProcess(tb, "1")
-}
-
-// fsyncServerProcess is serverProcess with a server that waits for the disk.
-func fsyncServerProcess(tb testing.TB) []string {
-	tb.Helper()
-	return startServerProcess(tb, serverWithFsync)
-}
-
-func startServerProcess(tb testing.TB, kind string) []string {
+// counts the client's allocations alone, and returns its endpoints. The variables
+// are set for it.
+func serverProcess(tb testing.TB, variables ...string) []string {
 	tb.Helper()
 	self, err := os.Executable()
 	require.NoError(tb, err)
 	cmd := exec.Command(self)
-	cmd.Env = append(os.Environ(), serverVariable+"="+kind)
+	cmd.Env = append(os.Environ(), serverVariable+"=1")
+	for _, name := range variables {
+		cmd.Env = append(cmd.Env, name+"=1")
+	}
 	cmd.Stderr = os.Stderr
 	stdin, err := cmd.StdinPipe()
 	require.NoError(tb, err)

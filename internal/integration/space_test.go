@@ -11,8 +11,8 @@ import (
 	"github.com/blueprint-go/etcd/etcdtest"
 )
 
-// fill writes until the server has no space left.
-func fill(t *testing.T, c *etcd.Client) error {
+// exhaust writes until the server has no space left.
+func exhaust(t *testing.T, c *etcd.Client) error {
 	t.Helper()
 	value := largeValue(t, 256<<10)
 	for i := range 1000 {
@@ -33,7 +33,7 @@ func TestReadsAndDeletesWorkWithoutSpace(t *testing.T) {
 			c := client(t, m.set(config(srv)).WithTimeout(busyTimeout))
 			ctx := t.Context()
 			require.NoError(t, c.Put(ctx, "k", []byte("old")))
-			require.ErrorIs(t, fill(t, c), etcd.ErrNoSpace)
+			require.ErrorIs(t, exhaust(t, c), etcd.ErrNoSpace)
 
 			for name, write := range map[string]func() error{
 				"Put":            func() error { return c.Put(ctx, "k", []byte("new")) },

@@ -1,0 +1,149 @@
+package integration
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"runtime"
+	"runtime/metrics"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+
+	"github.com/blueprint-go/etcd"
+)
+
+// load stores n keys under p, with values of 200 B.
+func load(tb testing.TB, c *etcd.Client, p string, n int) {
+	tb.Helper()
+	const each = 4000
+	for i := 0; i < n; i += each {
+		kvs := make(map[string][]byte, each)
+		for j := i; j < min(i+each, n); j++ {
+			kvs[fmt.Sprintf("%s%08d", p, j)] = make([]byte, 200)
+		}
+		require.NoError(tb, c.BulkPut(tb.Context(), kvs))
+	}
+}
+
+// heap is the memory that objects take, those not yet collected included.
+func heap() int64 {
+	sample := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
+	metrics.Read(sample)
+	return int64(sample[0].Value.Uint64())
+}
+
+// The keys take some 50 MiB; a scan needs but a part of it, also when the consumer
+// is so slow that all buffers fill.
+func TestScanOfManyKeysNeedsLittleMemory(t *testing.T) {
+	const n, most = 200_000, 32 << 20
+	for _, variables := range [][]string{nil, {withoutStreams}} {
+		c := client(t, etcd.DefaultConfig().WithEndpoints(serverProcess(t, variables...)...).WithTimeout(busyTimeout))
+		load(t, c, "/many/", n)
+		for name, opts := range map[string][]etcd.ScanOption{"forward": nil, "reverse": {etcd.WithReverse()}} {
+			for _, work := range []time.Duration{0, 10 * time.Millisecond} {
+				runtime.GC()
+				before, peak, keys := heap(), int64(0), 0
+				began := time.Now()
+				for _, err := range c.Scan(t.Context(), "/many/", opts...) {
+					if err != nil {
+						require.NoError(t, err)
+					}
+					if keys++; keys%1000 == 0 {
+						peak = max(peak, heap()-before)
+						time.Sleep(work) // the consumer's work
+					}
+				}
+				t.Logf("%s %v, work %v: %v, heap growth %.1f MiB", name, variables, work, time.Since(began), float64(peak)/(1<<20))
+				require.Equal(t, n, keys)
+				require.Less(t, peak, int64(most))
+			}
+		}
+	}
+}
+
+// BenchmarkScan reads all keys under a prefix by a scan, by one RangeStream and by
+// one Get of clientv3, in turn. It reports the time of each, the median of the
+// scan's time divided by that of the faster raw way in the same round, and the
+// time to the first key of the scan. ETCD_BENCH_KEYS is the number of keys.
+func BenchmarkScan(b *testing.B) {
+	n := 20_000
+	if s := os.Getenv("ETCD_BENCH_KEYS"); s != "" {
+		var err error
+		n, err = strconv.Atoi(s)
+		require.NoError(b, err)
+	}
+	const p = "/many/"
+	endpoints := serverProcess(b)
+	c, err := etcd.NewClient(etcd.DefaultConfig().WithEndpoints(endpoints...).WithTimeout(busyTimeout))
+	require.NoError(b, err)
+	defer func() { require.NoError(b, c.Close()) }()
+	raw, err := clientv3.New(clientv3.Config{Endpoints: endpoints, Logger: zap.NewNop()})
+	require.NoError(b, err)
+	defer func() { require.NoError(b, raw.Close()) }()
+	load(b, c, p, n)
+
+	var first []float64
+	ways := []struct {
+		name string
+		read func(context.Context) int
+	}{
+		{"scan", func(ctx context.Context) (keys int) {
+			began := time.Now()
+			for _, err := range c.Scan(ctx, p) {
+				if err != nil {
+					require.NoError(b, err)
+				}
+				if keys++; keys == 1 {
+					first = append(first, float64(time.Since(began))/1e6)
+				}
+			}
+			return keys
+		}},
+		{"stream", func(ctx context.Context) (keys int) {
+			stream, err := raw.GetStream(ctx, p, clientv3.WithPrefix())
+			require.NoError(b, err)
+			for chunk := range stream {
+				require.NoError(b, chunk.Err())
+				keys += len(chunk.RangeResponse.GetKvs())
+			}
+			return keys
+		}},
+		{"get", func(ctx context.Context) int {
+			resp, err := raw.Get(ctx, p, clientv3.WithPrefix())
+			require.NoError(b, err)
+			return len(resp.Kvs)
+		}},
+	}
+	spent := make([][]float64, len(ways))
+	var ratios []float64
+	for round := 0; b.Loop(); round++ {
+		times := make([]float64, len(ways))
+		for i := range ways {
+			i = (i + round) % len(ways) // none always goes first
+			runtime.GC()
+			began := time.Now()
+			require.Equal(b, n, ways[i].read(b.Context()))
+			times[i] = time.Since(began).Seconds()
+			spent[i] = append(spent[i], times[i])
+		}
+		ratios = append(ratios, times[0]/min(times[1], times[2]))
+	}
+	b.ReportMetric(0, "ns/op") // of all ways together
+	for i, way := range ways {
+		b.ReportMetric(1000*median(spent[i]), way.name+"-ms")
+	}
+	b.ReportMetric(median(ratios), "ratio-median")
+	b.ReportMetric(median(first), "first-key-ms")
+	b.ReportMetric(slices.Max(first), "first-key-max-ms")
+}
+
+func median(of []float64) float64 {
+	slices.Sort(of)
+	return of[len(of)/2]
+}

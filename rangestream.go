@@ -1,0 +1,114 @@
+package etcd
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync/atomic"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
+)
+
+// rangeStream reads what is left of a pager's range from the server's RangeStream.
+// To the road (request.go) each chunk is a request of its own, with its deadline,
+// hooks and attempts; another attempt opens the stream anew, behind the last key
+// that came. So a silent server ends a scan, and a slow consumer doesn't. It is
+// used by one goroutine.
+type rangeStream struct {
+	pages  *pager
+	stream pb.KV_RangeStreamClient // nil while none is open
+	cancel context.CancelFunc      // ends stream, with all that gRPC keeps for it
+}
+
+// read reads the next chunk. It is empty at the end, and when the server has no
+// streams; the pager knows what is left then.
+func (s *rangeStream) read(ctx context.Context) ([]*mvccpb.KeyValue, error) {
+	p := s.pages
+	resp, err := do(ctx, p.client, p.request, s.receive, p.rest())
+	if err != nil {
+		return nil, err
+	}
+	p.skip(resp.Kvs)
+	return resp.Kvs, nil
+}
+
+// receive is one attempt to get a chunk, in the shape of a unary RPC.
+func (s *rangeStream) receive(ctx context.Context, rest *pb.RangeRequest, opts ...grpc.CallOption) (*pb.RangeResponse, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, status.FromContextError(err).Err() // whatever has arrived already
+	}
+	// The stream outlives the attempt that opens it, but no attempt that waits for
+	// it in vain.
+	life := context.WithoutCancel(ctx)
+	if s.stream == nil {
+		life, s.cancel = context.WithCancel(life)
+	}
+	defer context.AfterFunc(ctx, s.cancel)()
+	err := s.open(life, rest)
+	if err == nil {
+		s.tellPeer(opts)
+	}
+	for err == nil {
+		var resp *pb.RangeStreamResponse
+		if resp, err = s.stream.Recv(); len(resp.GetRangeResponse().GetKvs()) > 0 {
+			return resp.RangeResponse, nil
+		}
+	}
+	s.close()
+	switch {
+	case ctx.Err() != nil: // gRPC only saw that the stream was cancelled
+		return nil, status.FromContextError(ctx.Err()).Err()
+	case errors.Is(err, io.EOF):
+		s.pages.end()
+	case status.Code(err) == codes.Unimplemented:
+		s.pages.client.streams.missing()
+	default:
+		return nil, err
+	}
+	return &pb.RangeResponse{}, nil
+}
+
+func (s *rangeStream) open(ctx context.Context, rest *pb.RangeRequest) (err error) {
+	if s.stream == nil {
+		s.stream, err = s.pages.client.rpc.rangeStream(ctx, rest)
+	}
+	return err
+}
+
+// tellPeer sets the peer that the road asks for. gRPC sets it only when a stream
+// has ended, and then from a goroutine of its own.
+func (s *rangeStream) tellPeer(opts []grpc.CallOption) {
+	to, ok := peer.FromContext(s.stream.Context())
+	for _, opt := range opts {
+		if asked, is := opt.(grpc.PeerCallOption); ok && is {
+			*asked.PeerAddr = *to
+		}
+	}
+}
+
+// close ends the stream, if there is one.
+func (s *rangeStream) close() {
+	if s.cancel != nil {
+		s.cancel()
+	}
+	s.stream, s.cancel = nil, nil
+}
+
+// streamSupport remembers that a server has no RangeStream: one before etcd 3.7,
+// or a proxy. After a while it is asked again, as it may have been upgraded.
+type streamSupport struct{ missed atomic.Int64 } // Unix time in ns; 0 means never
+
+const streamProbe = 5 * time.Minute
+
+func (s *streamSupport) usable() bool {
+	missed := s.missed.Load()
+	return missed == 0 || time.Since(time.Unix(0, missed)) >= streamProbe
+}
+
+func (s *streamSupport) missing() { s.missed.Store(time.Now().UnixNano()) }

@@ -1,0 +1,182 @@
+package etcd
+
+import (
+	"bytes"
+	"context"
+	"iter"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+)
+
+// ScanOption changes a [Client.Scan].
+type ScanOption interface{ applyScan(*scanOptions) }
+
+type scanOptions struct {
+	getOptions
+	keysOnly bool
+	reverse  bool
+	from     string
+}
+
+type keysOnlyOption struct{}
+
+func (keysOnlyOption) applyScan(o *scanOptions) { o.keysOnly = true }
+
+// WithKeysOnly reads no values: [KeyValue.Value] is nil. A server of version 3.7
+// leaves out the lease too: [KeyValue.Lease] is 0.
+func WithKeysOnly() ScanOption { return keysOnlyOption{} }
+
+type reverseOption struct{}
+
+func (reverseOption) applyScan(o *scanOptions) { o.reverse = true }
+
+// WithReverse scans from the last key to the first. The server can't turn pages
+// in that order, so all keys under the prefix are read once, in their own order
+// and without values, before the first comes.
+func WithReverse() ScanOption { return reverseOption{} }
+
+type fromKeyOption string
+
+func (k fromKeyOption) applyScan(o *scanOptions) { o.from = string(k) }
+
+// WithFromKey begins at a key, itself included if it exists; to go on after a
+// key, add "\x00" to it. With [WithReverse] the scan goes down from there. It
+// widens nothing: keys without the prefix are left out all the same. The empty
+// key is as no option.
+func WithFromKey(key string) ScanOption { return fromKeyOption(key) }
+
+// Scan returns the key-values that begin with prefix, in the order of the keys,
+// all at one revision, however many they are: only a few MiB of them are held at
+// a time. The empty prefix means all keys.
+//
+//	for kv, err := range client.Scan(ctx, "/users/") {
+//		if err != nil {
+//			return err
+//		}
+//		…
+//	}
+//
+// An error that matches [*DecodeError] concerns one value: the key-value is
+// complete but for it, and the scan goes on. Any other error is the last thing
+// that a scan yields, with an empty key-value. When the revision is compacted on
+// the way that is [ErrCompacted]: begin anew, or go on at a newer revision by
+// [WithFromKey].
+//
+// The scan begins when it is ranged over, and anew each time it is, in several
+// goroutines at once if need be. Leaving the loop ends it and leaves nothing
+// behind. Each of its requests has [Config.RequestTimeout], unless ctx has a
+// deadline; the time that the loop's body takes doesn't count. A lost connection
+// is survived.
+//
+// The keys come in a stream, where the server has it (RangeStream, since etcd 3.7):
+// the first after two round trips, or one [WithRevision], however many there are.
+// They come in pages elsewhere, of which the next is read while one is consumed. A
+// page is about 1 MiB if its values are like those before it.
+func (c *Client) Scan(ctx context.Context, prefix string, opts ...ScanOption) iter.Seq2[KeyValue, error] {
+	return func(yield func(KeyValue, error) bool) {
+		s, err := c.newScan(ctx, prefix, opts)
+		if err != nil {
+			yield(KeyValue{}, fail(opScan, prefix, err))
+			return
+		}
+		if err := s.run(ctx, s.converted(ctx, yield)); err != nil {
+			yield(KeyValue{}, err)
+		}
+	}
+}
+
+const opScan = "scan"
+
+// scan is one range over a Scan.
+type scan struct {
+	client  *Client
+	request request
+	options scanOptions
+	keys    keyRange
+}
+
+// deliver takes the next key-values of a scan and reports whether more are
+// wanted.
+type deliver func([]*mvccpb.KeyValue) bool
+
+func (c *Client) newScan(ctx context.Context, prefix string, opts []ScanOption) (*scan, error) {
+	if err := c.admit(ctx); err != nil {
+		return nil, err
+	}
+	s := &scan{client: c, request: request{op: opScan, key: prefix}}
+	for _, opt := range opts {
+		opt.applyScan(&s.options)
+	}
+	if err := s.options.check(); err != nil {
+		return nil, err
+	}
+	var err error
+	if s.keys, err = c.prefixRange(prefix); err != nil || s.options.from == "" {
+		return s, err
+	}
+	from, err := c.stored(s.options.from)
+	if s.options.reverse {
+		s.keys = s.keys.before(after(from))
+	} else if bytes.Compare(from, s.keys.start) > 0 {
+		s.keys.start = from
+	}
+	return s, err
+}
+
+// converted returns what yields the key-values of the wire as those of the API.
+func (s *scan) converted(ctx context.Context, yield func(KeyValue, error) bool) deliver {
+	return func(kvs []*mvccpb.KeyValue) bool {
+		for _, kv := range kvs {
+			out, err := s.client.keyValue(ctx, kv, s.options.keysOnly)
+			if !yield(out, answered(opScan, out.Key, err)) {
+				return false
+			}
+		}
+		return true
+	}
+}
+
+// run delivers the key-values in the order of the scan, until they end or no more
+// are wanted.
+func (s *scan) run(ctx context.Context, deliver deliver) error {
+	switch {
+	case s.keys.empty():
+		return nil
+	case s.options.reverse:
+		return s.backward(ctx, deliver)
+	default:
+		return forward(ctx, s.pages(s.options.getOptions, s.options.keysOnly), deliver)
+	}
+}
+
+// scanBytes is about the size of a page.
+const scanBytes = 1 << 20
+
+// pages returns a pager of what is to be read forward.
+func (s *scan) pages(o getOptions, keysOnly bool) *pager {
+	return s.client.newPager(s.request, s.keys, pagerOptions{getOptions: o, keysOnly: keysOnly, pinned: true, bytes: scanBytes})
+}
+
+// forward delivers all of pages, from a stream if possible.
+//
+// The revision is asked for first, by a request of its own: a stream tells it only
+// at the end, and could not be taken up after a failure. The first page would tell
+// it too, but to read a page the server counts all keys that are left, which takes
+// it a tenth of a second for a million; a stream begins at once.
+func forward(ctx context.Context, pages *pager, deliver deliver) error {
+	streams := &pages.client.streams
+	if streams.usable() {
+		if err := pages.pin(ctx); err != nil {
+			return err
+		}
+	}
+	stream := rangeStream{pages: pages}
+	defer stream.close()
+	for pages.more() && streams.usable() {
+		kvs, err := stream.read(ctx)
+		if err != nil || !deliver(kvs) {
+			return err
+		}
+	}
+	return readAhead(ctx, pages, deliver)
+}

@@ -1,0 +1,162 @@
+package etcd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+)
+
+// DefaultTransactAttempts is how often [Client.Transact] runs its function unless
+// [WithMaxAttempts] says otherwise: several times what the unluckiest of 32 workers
+// takes that compete for one key (15, measured on one server).
+const DefaultTransactAttempts = 100
+
+// TransactOption changes a [Client.Transact].
+type TransactOption interface{ applyTransact(*transactOptions) }
+
+type transactOptions struct{ attempts int }
+
+type maxAttemptsOption int
+
+func (n maxAttemptsOption) applyTransact(o *transactOptions) { o.attempts = int(n) }
+
+// WithMaxAttempts bounds how often the function is run: 1 or more.
+func WithMaxAttempts(n int) TransactOption { return maxAttemptsOption(n) }
+
+const opTransact = "transact"
+
+// Transact runs f, which reads and writes keys through tx, and applies the writes
+// atomically if nothing that f has read has changed meanwhile (software
+// transactional memory, serializable). Otherwise it runs f again: at once with
+// what came back with the conflict, and after a second conflict from the beginning,
+// after a growing random wait. It fails with [ErrConflict] after
+// [DefaultTransactAttempts] runs, or when the deadline passes, which is that of ctx
+// or [Config.RequestTimeout] for all runs together.
+//
+// All reads of one run are of one revision, so that f never sees a mixture; what it
+// has written it reads back. Each first read of a key or prefix takes one round
+// trip, and the commit one. A function that only reads needs no commit: what it has
+// seen was true at one moment after Transact was called.
+//
+// f runs in the caller's goroutine and must have no effects but through tx, since
+// it may run several times. When it returns an error, nothing is written and
+// Transact returns that error; a panic passes through. A run in which a read failed
+// is void: Transact returns the error of the read even if f hides it. That a key is
+// missing is no failure.
+//
+// When the answer of the commit is lost, Transact returns the error (see
+// [MaybeApplied]) and never runs f on its own result.
+//
+// A commit is bound to [Config.MaxTxnOps] keys written and as many read, where a
+// prefix counts one more than the keys found under it. Above it fails with
+// [ErrTooManyOps], above [Config.MaxRequestBytes] with [ErrTooLarge]; no commit is
+// sent then.
+func (c *Client) Transact(ctx context.Context, f func(tx *Tx) error, opts ...TransactOption) error {
+	o := transactOptions{attempts: DefaultTransactAttempts}
+	for _, opt := range opts {
+		opt.applyTransact(&o)
+	}
+	if f == nil || o.attempts < 1 {
+		return fail(opTransact, "", fmt.Errorf("%w: nil function, or no attempts", ErrInvalidArgument))
+	}
+	tx := &Tx{client: c}
+	return c.settle(ctx, opTransact, "", func(ctx context.Context) (bool, error) {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel() // a Tx that f has kept reads nothing any more
+		tx.ctx = ctx
+		tx.forget()
+		for range triesPerRound {
+			committed, err := tx.run(f)
+			if committed || err != nil {
+				return committed, err
+			}
+			if tx.attempt >= o.attempts {
+				return false, answered(opTransact, "", fmt.Errorf("%w: %d attempts", ErrConflict, tx.attempt))
+			}
+		}
+		return false, nil
+	})
+}
+
+// run runs f once and commits what it has done. It reports false after a conflict.
+func (tx *Tx) run(f func(*Tx) error) (bool, error) {
+	tx.begin()
+	err := f(tx)
+	switch {
+	case errors.Is(tx.failed, ErrCompacted):
+		// The revision of this run went while it went on; a new one is as good.
+		tx.forget()
+		return false, nil
+	case tx.failed != nil && !errors.Is(err, tx.failed):
+		return false, tx.failed
+	case err != nil:
+		return false, err
+	case len(tx.writes) == 0:
+		return true, nil
+	}
+	return tx.commit()
+}
+
+// commit applies the writes if nothing has changed that was read. After a conflict
+// it reports false, and the next run begins with what came back.
+func (tx *Tx) commit() (bool, error) {
+	c, key := tx.client, tx.order[0]
+	guards, again := tx.guards()
+	if n := max(len(guards), len(tx.order)); n > c.cfg.MaxTxnOps {
+		return false, fail(opTransact, key, fmt.Errorf("%w: %d read or written, the limit is %d", ErrTooManyOps, n, c.cfg.MaxTxnOps))
+	}
+	ops := make([]Op, len(tx.order))
+	for i, key := range tx.order {
+		ops[i] = tx.writes[key]
+	}
+	var writes bool
+	success, err := c.requestOps(ops, &writes)
+	if err != nil {
+		return false, fail(opTransact, key, err)
+	}
+	resp, err := c.sendTxn(tx.ctx, request{op: opTransact, key: key, write: true},
+		&pb.TxnRequest{Compare: guards, Success: success, Failure: again})
+	if err != nil || resp.Succeeded {
+		return err == nil, err
+	}
+	tx.keep(resp, again)
+	return false, nil
+}
+
+// guards returns the conditions under which everything that was read is still so,
+// and the reads that bring it up to date if it is not.
+func (tx *Tx) guards() (guards []*pb.Compare, again []*pb.RequestOp) {
+	guarded := map[string]bool{} // a key may have been found by several reads
+	for at, kvs := range tx.reads {
+		read := at.request()
+		switch {
+		case at.end != "":
+			guards = append(guards, nothingNewer(read, tx.revision))
+			// A prefix that has grown past what can be committed is not worth
+			// waiting for.
+			read.Limit = int64(tx.client.cfg.MaxTxnOps)
+		case len(kvs) == 0:
+			guards = append(guards, guard(read.Key, 0))
+		}
+		for _, kv := range kvs {
+			if !guarded[kv.Key] {
+				guarded[kv.Key] = true
+				guards = append(guards, guard([]byte(tx.client.cfg.Namespace+kv.Key), kv.ModRevision))
+			}
+		}
+		again = append(again, &pb.RequestOp{Request: &pb.RequestOp_RequestRange{RequestRange: read}})
+	}
+	return guards, again
+}
+
+// nothingNewer returns the condition that no key of a range was created or changed
+// after a revision. The server compares the keys that are there: that one was
+// deleted only the guard of that key notices.
+func nothingNewer(read *pb.RangeRequest, revision int64) *pb.Compare {
+	return &pb.Compare{
+		Key: read.Key, RangeEnd: read.RangeEnd, Target: pb.Compare_MOD, Result: pb.Compare_LESS,
+		TargetUnion: &pb.Compare_ModRevision{ModRevision: revision + 1},
+	}
+}

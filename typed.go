@@ -1,0 +1,166 @@
+package etcd
+
+import (
+	"context"
+	"fmt"
+)
+
+// Typed stores values of one Go type under one prefix. It has no state of its
+// own: it is safe for concurrent use and need not be closed. Its zero value is not
+// usable; make one with [NewTyped]. A method takes as many round trips as that of
+// [Client] it is named after.
+//
+// A value that can't be unmarshalled is an error with its key, a [*DecodeError]
+// that matches [ErrEncoding], and never a zero T. One that can't be marshalled is
+// [ErrEncoding] too; nothing is sent then.
+type Typed[T any] struct {
+	client   *Client
+	prefix   string
+	encoding Encoding[T]
+}
+
+// NewTyped returns the values of type T under prefix, in JSON. The prefix is put
+// before every name as it is; it may be empty.
+func NewTyped[T any](client *Client, prefix string) *Typed[T] {
+	return NewTypedWith(client, prefix, JSON[T]{})
+}
+
+// NewTypedWith is [NewTyped] with another encoding.
+func NewTypedWith[T any](client *Client, prefix string, encoding Encoding[T]) *Typed[T] {
+	return &Typed[T]{client: client, prefix: prefix, encoding: encoding}
+}
+
+// TypedValue is a value with its name and what the server knows about it.
+type TypedValue[T any] struct {
+	// Name is the key without the prefix.
+	Name string
+	// Value is the value.
+	Value T
+	// ModRevision is the revision of its last change, for
+	// [Typed.CompareAndSwap].
+	ModRevision int64
+}
+
+// unmarshal converts a key-value. The error is a *DecodeError; all but the value is
+// returned then.
+func (t *Typed[T]) unmarshal(kv KeyValue) (TypedValue[T], error) {
+	out := TypedValue[T]{Name: kv.Key[len(t.prefix):], ModRevision: kv.ModRevision}
+	value, err := t.encoding.Unmarshal(kv.Value)
+	if err != nil {
+		// Not the encoding's words: they may quote the value.
+		return out, &DecodeError{Key: kv.Key, Err: ErrEncoding}
+	}
+	out.Value = value
+	return out, nil
+}
+
+// marshal returns bytes that are not nil, which would mean a deletion to
+// [Client.Update]: an encoding may return nil for an empty message.
+func (t *Typed[T]) marshal(op, name string, value T) ([]byte, error) {
+	data, err := t.encoding.Marshal(value)
+	switch {
+	case err != nil:
+		return nil, fail(op, t.prefix+name, withKind(ErrEncoding, err))
+	case data == nil:
+		return []byte{}, nil
+	}
+	return data, nil
+}
+
+// Get returns the value of a name, or [ErrKeyNotFound]. When the value can't be
+// decoded, all but the value is returned beside the error.
+func (t *Typed[T]) Get(ctx context.Context, name string, opts ...GetOption) (TypedValue[T], error) {
+	kv, err := t.client.GetKV(ctx, t.prefix+name, opts...)
+	if err != nil {
+		return TypedValue[T]{Name: name, ModRevision: kv.ModRevision}, err
+	}
+	out, err := t.unmarshal(kv)
+	return out, answered("get", kv.Key, err)
+}
+
+// Put stores a value.
+func (t *Typed[T]) Put(ctx context.Context, name string, value T, opts ...PutOption) error {
+	data, err := t.marshal("put", name, value)
+	if err != nil {
+		return err
+	}
+	return t.client.Put(ctx, t.prefix+name, data, opts...)
+}
+
+// Create stores a value under a name that is not taken, and reports whether it
+// did, as [Client.PutIfNotExists] does.
+func (t *Typed[T]) Create(ctx context.Context, name string, value T, opts ...PutOption) (bool, error) {
+	data, err := t.marshal("put if not exists", name, value)
+	if err != nil {
+		return false, err
+	}
+	return t.client.PutIfNotExists(ctx, t.prefix+name, data, opts...)
+}
+
+// Delete deletes a name and reports whether it existed.
+func (t *Typed[T]) Delete(ctx context.Context, name string) (bool, error) {
+	n, err := t.client.Delete(ctx, t.prefix+name)
+	return n > 0, err
+}
+
+// CompareAndSwap replaces a value that was read, if it has not been changed since,
+// and reports whether it did, as [Client.CompareAndSwapRevision] does: two equal
+// values may be different bytes, so that it is the revision that is compared. An old
+// without one means that the name must not be taken.
+func (t *Typed[T]) CompareAndSwap(ctx context.Context, old TypedValue[T], value T, opts ...PutOption) (bool, error) {
+	data, err := t.marshal("compare and swap", old.Name, value)
+	if err != nil {
+		return false, err
+	}
+	return t.client.CompareAndSwapRevision(ctx, t.prefix+old.Name, old.ModRevision, data, opts...)
+}
+
+// Update replaces a value by what f makes of it, as [Client.Update] does; exists
+// tells whether there was one. When f returns a keep of false, the name is deleted.
+func (t *Typed[T]) Update(ctx context.Context, name string, f func(old T, exists bool) (value T, keep bool, err error)) error {
+	const op = "update"
+	key := t.prefix + name
+	if f == nil {
+		return fail(op, key, fmt.Errorf("%w: nil function", ErrInvalidArgument))
+	}
+	return t.client.Update(ctx, key, func(stored []byte) ([]byte, error) {
+		var old TypedValue[T]
+		if stored != nil {
+			var err error
+			if old, err = t.unmarshal(KeyValue{Key: key, Value: stored}); err != nil {
+				return nil, answered(op, key, err)
+			}
+		}
+		value, keep, err := f(old.Value, stored != nil)
+		if err != nil || !keep {
+			return nil, err
+		}
+		return t.marshal(op, name, value)
+	})
+}
+
+// GetIn is [Tx.Get] for the value of a name. As there, an undecodable value makes
+// the run void.
+func (t *Typed[T]) GetIn(tx *Tx, name string) (T, error) {
+	key := t.prefix + name
+	var none T
+	stored, err := tx.Get(key)
+	if err != nil {
+		return none, err
+	}
+	out, err := t.unmarshal(KeyValue{Key: key, Value: stored})
+	if err != nil {
+		return none, tx.fail(answered(opTransact, key, err))
+	}
+	return out.Value, nil
+}
+
+// PutIn is [Tx.Put] for a value.
+func (t *Typed[T]) PutIn(tx *Tx, name string, value T, opts ...PutOption) error {
+	data, err := t.marshal(opTransact, name, value)
+	if err != nil {
+		return err
+	}
+	tx.Put(t.prefix+name, data, opts...)
+	return nil
+}

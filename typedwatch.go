@@ -1,0 +1,58 @@
+package etcd
+
+import (
+	"context"
+	"iter"
+)
+
+// TypedEvent is a change of one name.
+type TypedEvent[T any] struct {
+	// Type says what happened.
+	Type EventType
+	// TypedValue is the value after the change. A delete has no Value; its
+	// ModRevision is the revision of the delete.
+	TypedValue[T]
+	// Err is a [*DecodeError] when the value could not be decoded: there is no
+	// Value then. The other events are not affected.
+	Err error
+}
+
+// Watch delivers the changes of all names one by one, as [Client.WatchPrefix] does.
+// The error that ends a watch comes as the last pair; when ctx ends, it ends without
+// one. It begins when it is ranged over, or at the revision of [WithRevision];
+// leaving the loop ends it. An empty prefix needs [WithAllKeys]. [WithPrevKV] and
+// [WithProgressNotify] add nothing.
+func (t *Typed[T]) Watch(ctx context.Context, opts ...WatchOption) iter.Seq2[TypedEvent[T], error] {
+	return func(yield func(TypedEvent[T], error) bool) {
+		if err := t.client.admit(ctx); err != nil { // a nil ctx has no child
+			yield(TypedEvent[T]{}, fail("watch", t.prefix, err))
+			return
+		}
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		for resp := range t.client.WatchPrefix(ctx, t.prefix, opts...) {
+			for _, ev := range resp.Events {
+				if !yield(t.event(ev), nil) {
+					return
+				}
+			}
+			if err := resp.Err(); err != nil {
+				yield(TypedEvent[T]{}, err)
+				return
+			}
+		}
+	}
+}
+
+func (t *Typed[T]) event(ev *Event) TypedEvent[T] {
+	out := TypedEvent[T]{Type: ev.Type}
+	out.Name, out.ModRevision = ev.Kv.Key[len(t.prefix):], ev.Kv.ModRevision
+	switch {
+	case ev.Type == EventDelete:
+	case ev.Kv.Value == nil:
+		out.Err = ev.Err
+	default:
+		out.TypedValue, out.Err = t.unmarshal(*ev.Kv)
+	}
+	return out
+}
