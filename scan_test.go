@@ -235,3 +235,28 @@ func TestScanWaitsForAMemberThatLagsBehind(t *testing.T) {
 		})
 	}
 }
+
+// The page that is read ahead doesn't keep a consumer who wants no more.
+func TestScanIsLeftWhileAPageIsUnderWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := &numbered{}
+		s := server.stub()
+		get, underWay := s.get, make(chan struct{})
+		s.get = func(ctx context.Context, req *pb.RangeRequest) (*pb.RangeResponse, error) {
+			if server.pages.Load() == 2 { // after the revision and a page
+				close(underWay)
+				<-ctx.Done()
+				return nil, ctx.Err()
+			}
+			return get(ctx, req)
+		}
+		c := stubClient(t, s)
+		began := time.Now()
+		for _, err := range c.Scan(t.Context(), "k") {
+			require.NoError(t, err)
+			<-underWay
+			break
+		}
+		require.Zero(t, time.Since(began))
+	})
+}

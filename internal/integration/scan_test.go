@@ -151,6 +151,19 @@ func TestLongReverseScan(t *testing.T) {
 	}), 3, "the revision, the stream of the keys, and one page of values")
 }
 
+// Going backward, large values come some at a time: 52 of 20 KB in a MiB.
+func TestReverseScanReadsLargeValuesInPieces(t *testing.T) {
+	t.Parallel()
+	srv, o := observedServer(t)
+	c := client(t, config(srv).WithTimeout(busyTimeout))
+	for i := range 200 {
+		require.NoError(t, c.Put(t.Context(), fmt.Sprintf("%s%03d", prefix(t), i), make([]byte, 20_000)))
+	}
+	require.Equal(t, []string{"Range", "RangeStream", "Range", "Range", "Range", "Range"}, o.during(func() {
+		require.Len(t, scan(t, c.Scan(t.Context(), prefix(t), etcd.WithReverse())), 200)
+	}), "64, 52, 52 and 32 of them, after the revision and the keys")
+}
+
 func TestScanSeesNoWriteThatIsMadeMeanwhile(t *testing.T) {
 	inEachWay(t, func(t *testing.T, c *etcd.Client, _ *streams) {
 		p := prefix(t)
