@@ -209,6 +209,14 @@ var readPaths = map[string]readPath{
 	"Txn OpGet": {true, func(ctx context.Context, c *etcd.Client, _, key string) (map[string]string, error) {
 		return resultOf(ctx, c.Txn().Then(etcd.OpGet(key)))
 	}},
+	"Transact": {true, func(ctx context.Context, c *etcd.Client, _, key string) (map[string]string, error) {
+		var value []byte
+		err := c.Transact(ctx, func(tx *etcd.Tx) (err error) {
+			value, err = tx.Get(key)
+			return err
+		})
+		return keyed(key, value, err)
+	}},
 	"ListWithValues": {false, func(ctx context.Context, c *etcd.Client, p, _ string) (map[string]string, error) {
 		return keyedMap(c.ListWithValues(ctx, p))
 	}},

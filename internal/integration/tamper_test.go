@@ -29,6 +29,8 @@ var badValues = map[string]struct {
 	"flipped in the magic":   {func(here, _ string) string { return flip(here, 0) }, etcd.ErrNotEncrypted},
 	"cut by a byte":          {func(here, _ string) string { return here[:len(here)-1] }, etcd.ErrDecrypt},
 	"cut short":              {func(here, _ string) string { return here[:30] }, etcd.ErrCorrupt},
+	"rolled by a byte":       {func(here, _ string) string { return here[1:] + here[:1] }, etcd.ErrNotEncrypted},
+	"rolled in the body":     {func(here, _ string) string { return here[:48] + here[49:] + here[48:49] }, etcd.ErrDecrypt},
 	"longer by a byte":       {func(here, _ string) string { return here + "x" }, etcd.ErrDecrypt},
 	"nothing but the magic":  {func(string, string) string { return magic }, etcd.ErrCorrupt},
 	"empty":                  {func(string, string) string { return "" }, etcd.ErrNotEncrypted},
