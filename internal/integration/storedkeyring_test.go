@@ -10,6 +10,7 @@ import (
 	"reflect"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -22,20 +23,38 @@ import (
 
 const ringKey = "/keyring"
 
-// quiet is a logger for tests that make a client complain.
-var quiet = slog.New(slog.DiscardHandler)
+// complaints is a handler that counts what is logged.
+type complaints struct {
+	slog.Handler
+	n atomic.Int64
+}
+
+func (c *complaints) Enabled(context.Context, slog.Level) bool { return true }
+
+func (c *complaints) Handle(context.Context, slog.Record) error {
+	c.n.Add(1)
+	return nil
+}
 
 // process is what one process has of a stored ring.
 type process struct {
 	*etcd.StoredKeyring
 	outer  *testAEAD
 	client *etcd.Client
+	logged *complaints
+}
+
+func newProcess(t *testing.T, endpoint string) *process {
+	t.Helper()
+	p := &process{outer: newTestAEAD("outer"), logged: &complaints{Handler: slog.DiscardHandler}}
+	p.client = client(t, etcd.DefaultConfig().WithEndpoints(endpoint).WithLogger(slog.New(p.logged)))
+	return p
 }
 
 // opened returns a process that opened the ring.
-func opened(t *testing.T, endpoints ...string) *process {
+func opened(t *testing.T, endpoint string) *process {
 	t.Helper()
-	p := &process{outer: newTestAEAD("outer"), client: client(t, etcd.DefaultConfig().WithEndpoints(endpoints...).WithLogger(quiet))}
+	p := newProcess(t, endpoint)
 	var err error
 	p.StoredKeyring, err = etcd.OpenKeyring(t.Context(), p.client, ringKey, p.outer)
 	require.NoError(t, err)
@@ -46,7 +65,7 @@ func opened(t *testing.T, endpoints ...string) *process {
 // created returns a process that created the ring.
 func created(t *testing.T, srv *etcdtest.Server) *process {
 	t.Helper()
-	p := &process{outer: newTestAEAD("outer"), client: client(t, config(srv).WithLogger(quiet))}
+	p := newProcess(t, srv.Endpoint())
 	var err error
 	p.StoredKeyring, err = etcd.CreateKeyring(t.Context(), p.client, ringKey, p.outer)
 	require.NoError(t, err)
@@ -198,6 +217,27 @@ func TestStoredRingIsChangedByManyAtOnce(t *testing.T) {
 	}
 }
 
+// The answer to a change comes after the news of a later one.
+func TestStoredRingNeverGoesBackToAnEarlierChange(t *testing.T) {
+	t.Parallel()
+	srv, o := observedServer(t)
+	slow, fast := created(t, srv), opened(t, srv.Endpoint())
+	ctx := t.Context()
+	var begun atomic.Bool
+	o.around(nil, func(req any) {
+		if !conditional(req) || begun.Swap(true) {
+			return
+		}
+		_, err := fast.AddKey(ctx)
+		assert.NoError(t, err)
+		assert.Eventually(t, func() bool { return len(slow.Keyring().IDs()) == 3 }, patience, time.Millisecond)
+	})
+	_, err := slow.AddKey(ctx)
+	require.NoError(t, err)
+	require.Len(t, slow.Keyring().IDs(), 3)
+	require.Equal(t, fast.Keyring().String(), slow.Keyring().String())
+}
+
 // badRings are records that are no ring; nothing is taken from them.
 func badRings(t *testing.T, p *process) map[string]struct {
 	stored string
@@ -280,9 +320,12 @@ func TestStoredRingIsTakenOverWhenTheOuterKeyIsBack(t *testing.T) {
 	require.Eventually(t, func() bool { return p.Err() == nil }, patience, time.Millisecond)
 }
 
-// compact compacts the store past everything.
+// compact compacts the store past everything that was there, and past what a watch
+// from the next revision on would need.
 func compact(t *testing.T, c *etcd.Client) {
 	t.Helper()
+	_, err := c.Raw().Put(t.Context(), "/other", "")
+	require.NoError(t, err)
 	resp, err := c.Raw().Put(t.Context(), "/other", "")
 	require.NoError(t, err)
 	_, err = c.Raw().Compact(t.Context(), resp.Header.Revision)
@@ -296,12 +339,15 @@ func TestStoredRingIsFollowedThroughCompaction(t *testing.T) {
 	compact(t, leader.client)
 	// The last change of the ring is older than all that the store still knows.
 	p := opened(t, srv.Endpoint())
-	compact(t, leader.client)
-	_, err := leader.AddKey(t.Context())
-	require.NoError(t, err)
-	p.comes(t, leader.Keyring().String())
+	for range 3 {
+		_, err := leader.AddKey(t.Context())
+		require.NoError(t, err)
+		p.comes(t, leader.Keyring().String())
+		compact(t, leader.client)
+	}
 	require.NoError(t, p.Err())
-	require.Equal(t, "0 sealed, 2 opened", p.calls())
+	require.Equal(t, "0 sealed, 4 opened", p.calls())
+	require.Zero(t, p.logged.n.Load())
 }
 
 func TestStoredRingIsFollowedThroughARestart(t *testing.T) {
@@ -323,6 +369,7 @@ func TestStoredRingIsReadAnewWhereItsHistoryIsGone(t *testing.T) {
 	srv := server(t)
 	proxy := etcdtest.NewProxy(t, srv.Endpoint())
 	leader, p := created(t, srv), opened(t, proxy.Endpoint())
+	first := leader.primary(t)
 	proxy.Refuse()
 	proxy.Cut()
 	added, err := leader.AddKey(t.Context())
@@ -333,6 +380,10 @@ func TestStoredRingIsReadAnewWhereItsHistoryIsGone(t *testing.T) {
 	p.comes(t, leader.Keyring().String())
 	require.Eventually(t, func() bool { return p.Err() == nil }, patience, time.Millisecond)
 	require.Equal(t, added, p.primary(t))
+	require.NoError(t, leader.RetireKey(t.Context(), first))
+	p.comes(t, leader.Keyring().String())
+	require.Equal(t, "0 sealed, 3 opened", p.calls(), "it is not read again and again")
+	require.Equal(t, int64(1), p.logged.n.Load())
 }
 
 func TestStoredRingTakesAClientThatStoresItsKeyAsItIs(t *testing.T) {
