@@ -138,13 +138,13 @@ func (c *Client) requestOps(ops []Op, writes *bool) ([]*pb.RequestOp, error) {
 }
 
 // contains reports whether key is in the range.
-func (r keyRange) contains(key []byte) bool {
+func (k keyRange) contains(key []byte) bool {
 	switch {
-	case r.end == nil:
-		return bytes.Equal(key, r.start)
-	case len(r.end) == 1 && r.end[0] == 0:
-		return bytes.Compare(key, r.start) >= 0
+	case k.end == nil:
+		return bytes.Equal(key, k.start)
+	case k.open():
+		return bytes.Compare(key, k.start) >= 0
 	default:
-		return bytes.Compare(key, r.start) >= 0 && bytes.Compare(key, r.end) < 0
+		return bytes.Compare(key, k.start) >= 0 && bytes.Compare(key, k.end) < 0
 	}
 }

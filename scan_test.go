@@ -79,18 +79,18 @@ func TestServerWithoutRangeStreamsIsAskedAgainAfterAWhile(t *testing.T) {
 		require.Equal(t, int64(1), server.streams.Load())
 		require.Equal(t, int64(3), server.pages.Load(), "the revision and two pages")
 
-		time.Sleep(5*time.Minute - time.Second)
+		<-time.After(5*time.Minute - time.Second)
 		require.Equal(t, numberedKeys, countScanned(t, c))
 		require.Equal(t, int64(1), server.streams.Load())
 
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		require.Equal(t, numberedKeys, countScanned(t, c))
 		require.Equal(t, int64(2), server.streams.Load(), "asked again, without success")
 		require.Equal(t, numberedKeys, countScanned(t, c))
 		require.Equal(t, int64(2), server.streams.Load())
 
 		server.streamable.Store(true)
-		time.Sleep(5 * time.Minute)
+		<-time.After(5 * time.Minute)
 		pages := server.pages.Load()
 		require.Equal(t, numberedKeys, countScanned(t, c))
 		require.Equal(t, int64(3), server.streams.Load())
@@ -124,7 +124,7 @@ func TestStreamsThatBringNothingEndWithTheTimeOfOneRequest(t *testing.T) {
 		var last error
 		for _, err := range c.Scan(t.Context(), "k") {
 			if last = err; err == nil {
-				time.Sleep(time.Minute) // a slow consumer's time does not count
+				<-time.After(time.Minute) // a slow consumer's time does not count
 				began = time.Now()
 				n++
 			}

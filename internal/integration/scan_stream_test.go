@@ -184,7 +184,8 @@ func TestScanThatIsLeftLeavesNothingBehind(t *testing.T) {
 				f.idle(t)
 				require.Panics(t, func() {
 					n := 0
-					for range c.Scan(t.Context(), p, selection{reverse: reverse}.options()...) {
+					for _, err := range c.Scan(t.Context(), p, selection{reverse: reverse}.options()...) {
+						require.NoError(t, err)
 						if n++; n == at {
 							panic("in the loop")
 						}
@@ -336,7 +337,7 @@ func TestSlowConsumerDoesNotEndAScan(t *testing.T) {
 		for _, err := range c.Scan(t.Context(), prefix(t)) {
 			require.NoError(t, err)
 			if n++; n == 5 || n == 100 {
-				time.Sleep(timeout + timeout/4) // the consumer's work
+				<-time.After(timeout + timeout/4) // the consumer's work
 			}
 		}
 		require.Equal(t, 3000, n)

@@ -80,7 +80,8 @@ func TestTypedValuesComeBackAsTheyWent(t *testing.T) {
 			names = append(names, v.Name)
 		}
 		require.Equal(t, []string{"bob", "ann"}, names)
-		for range users.All(ctx) {
+		for _, err := range users.All(ctx) {
+			require.NoError(t, err)
 			break // leaves nothing behind
 		}
 
@@ -394,9 +395,9 @@ func TestTypedIterationThatCannotBeYieldsItsErrorAlone(t *testing.T) {
 		want error
 	}{
 		{watched(etcd.NewTyped[user](c, ""), ctx), etcd.ErrEmptyPrefix},
-		{watched(users, nil), etcd.ErrNilContext}, //nolint:staticcheck // that is the test
+		{watched(users, nil), etcd.ErrNilContext},
 		{watched(etcd.NewTyped[user](closed, "p"), ctx), etcd.ErrClosed},
-		{listed(users, nil), etcd.ErrNilContext}, //nolint:staticcheck // that is the test
+		{listed(users, nil), etcd.ErrNilContext},
 		{listed(etcd.NewTyped[user](closed, "p"), ctx), etcd.ErrClosed},
 		{listed(users, ctx, etcd.WithKeysOnly()), etcd.ErrInvalidArgument},
 	} {
