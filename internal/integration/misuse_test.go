@@ -69,6 +69,15 @@ var calls = map[string]func(ctx context.Context, c *etcd.Client) error{
 	"Reencrypt":   func(ctx context.Context, c *etcd.Client) error { return second(c.Reencrypt(ctx, "k")) },
 	"RevokeLease": func(ctx context.Context, c *etcd.Client) error { return c.RevokeLease(ctx, 1) },
 	"TimeToLive":  func(ctx context.Context, c *etcd.Client) error { return second(c.TimeToLive(ctx, 1)) },
+	"Scan": func(ctx context.Context, c *etcd.Client) error {
+		for _, err := range c.Scan(ctx, "k") {
+			return err
+		}
+		return nil
+	},
+	"Transact": func(ctx context.Context, c *etcd.Client) error {
+		return c.Transact(ctx, func(*etcd.Tx) error { return nil })
+	},
 	"Txn": func(ctx context.Context, c *etcd.Client) error {
 		return second(c.Txn().If(etcd.Value("k").Equal(nil)).Then(etcd.OpDelete("k")).Commit(ctx))
 	},
