@@ -12,13 +12,13 @@ import (
 func TestSessionEndsBeforeItsLeaseMay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := beginSession(time.Now(), 2*time.Second)
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		s.renewed(time.Now().Add(-500*time.Millisecond), 2*time.Second) // when it was sent
-		time.Sleep(1300*time.Millisecond - 1)
+		<-time.After(1300*time.Millisecond - 1)
 		synctest.Wait()
 		require.NoError(t, s.ctx.Err())
 		require.True(t, s.alive())
-		time.Sleep(time.Nanosecond)
+		<-time.After(time.Nanosecond)
 		synctest.Wait()
 		require.ErrorIs(t, context.Cause(s.ctx), ErrLeaseLost)
 		require.False(t, s.alive())
@@ -29,7 +29,7 @@ func TestSessionIsOverWhenItsTimeIsEvenIfNobodyHasNoticed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := beginSession(time.Now(), 2*time.Second)
 		s.expiry.Stop() // a paused process: its timers come late
-		time.Sleep(1800 * time.Millisecond)
+		<-time.After(1800 * time.Millisecond)
 		require.NoError(t, s.ctx.Err())
 		require.False(t, s.alive())
 	})
