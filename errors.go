@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/blueprint-go/etcd/internal/envelope"
+	"github.com/blueprint-go/etcd/internal/export"
 )
 
 // Sentinel errors. Match them with [errors.Is]; the concrete error is usually
@@ -87,6 +88,11 @@ var (
 
 	// ErrLeaseExists is returned when a lease with that ID exists already.
 	ErrLeaseExists = errors.New("lease exists")
+
+	// ErrBadExport is returned by [Client.Import] for a file that was cut or
+	// changed, or is not an export. The text names the line. Not to be confused
+	// with [ErrCorrupt], which is about one value.
+	ErrBadExport = export.ErrBad
 )
 
 // Errors about values that can't be decoded, wrapped in a [*DecodeError] that

@@ -105,13 +105,15 @@ func WithIgnoreLease() PutOption { return ignoreLeaseOption{} }
 
 type revisionOption int64
 
-func (r revisionOption) applyGet(o *getOptions)     { o.revision = int64(r) }
-func (r revisionOption) applyScan(o *scanOptions)   { o.revision = int64(r) }
-func (r revisionOption) applyWatch(o *watchOptions) { o.revision = int64(r) }
+func (r revisionOption) applyGet(o *getOptions)       { o.revision = int64(r) }
+func (r revisionOption) applyScan(o *scanOptions)     { o.revision = int64(r) }
+func (r revisionOption) applyExport(o *exportOptions) { o.revision = int64(r) }
+func (r revisionOption) applyWatch(o *watchOptions)   { o.revision = int64(r) }
 
-// RevisionOption is an option for reads, scans and watches.
+// RevisionOption is an option for reads, scans, exports and watches.
 type RevisionOption interface {
 	ReadOption
+	ExportOption
 	WatchOption
 }
 
