@@ -56,7 +56,7 @@ func TestNestedOperationsFitAndKeepTheirOrder(t *testing.T) {
 			}
 			tree := nest(ops, levels)
 			require.NoError(t, serverAccepts(tree, limit), "%d in %d: %v", n, limit, levels)
-			flat := flatten(nil, answerOf(tree))
+			flat := flatten(nil, answerOf(tree), len(levels))
 			require.Len(t, flat, n)
 			for i, r := range flat {
 				require.Equal(t, int64(i%7), r.GetResponseDeleteRange().GetDeleted())

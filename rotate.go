@@ -202,7 +202,7 @@ func (r *reencryption) take(ctx context.Context, kv *mvccpb.KeyValue) error {
 	}
 	rewrite := rewriteOp(kv, encoded)
 	size := proto.Size(rewrite) + rewriteFraming
-	if size > c.cfg.MaxRequestBytes {
+	if c.checkBytes(size) != nil {
 		r.report.TooLarge++
 		r.leave(fail(opReencrypt, strings.Clone(key), fmt.Errorf("%w: %d bytes when encrypted", ErrTooLarge, len(encoded))))
 		return nil
@@ -227,12 +227,11 @@ func (r *reencryption) leave(err error) {
 // counts the operations of a transaction and those nested in it together, so that
 // the limit less one are left for those that hold a put each.
 func (r *reencryption) full(size int) bool {
-	cfg := r.client.cfg
-	most := max(cfg.MaxTxnOps-1, 1)
+	most := max(r.client.cfg.MaxTxnOps-1, 1)
 	if r.rate > 0 {
 		most = min(most, r.rate)
 	}
-	return len(r.batch) >= most || r.size+size > min(rewriteBytes, cfg.MaxRequestBytes) && len(r.batch) > 0
+	return len(r.batch) >= most || r.size+size > min(rewriteBytes, r.client.largest) && len(r.batch) > 0
 }
 
 // rewriteOp replaces a value if it is still the one that was read. It is a nested

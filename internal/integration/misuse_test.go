@@ -2,6 +2,7 @@ package integration
 
 import (
 	"context"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -20,6 +21,9 @@ import (
 var calls = map[string]func(ctx context.Context, c *etcd.Client) error{
 	"BulkDelete": func(ctx context.Context, c *etcd.Client) error { return second(c.BulkDelete(ctx, []string{"k"})) },
 	"BulkGet":    func(ctx context.Context, c *etcd.Client) error { return second(c.BulkGet(ctx, []string{"k"})) },
+	"BulkLoad": func(ctx context.Context, c *etcd.Client) error {
+		return second(c.BulkLoad(ctx, maps.All(map[string][]byte{"k": nil})))
+	},
 	"BulkPut": func(ctx context.Context, c *etcd.Client) error {
 		return c.BulkPut(ctx, map[string][]byte{"k": nil})
 	},
