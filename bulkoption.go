@@ -14,9 +14,11 @@ type BulkOption interface {
 // LoadOption changes a [Client.BulkLoad].
 type LoadOption interface{ applyLoad(*bulkOptions) }
 
-// ChunkOption changes how [InChunks] and [Client.BulkLoad] cut and send chunks.
+// ChunkOption changes how [InChunks], [Client.BulkLoad] and [Client.Import] cut and
+// send chunks.
 type ChunkOption interface {
 	LoadOption
+	ImportOption
 	applyChunks(*chunkOptions)
 }
 
@@ -95,16 +97,18 @@ func InChunks(opts ...ChunkOption) BulkOption { return chunksOption(opts) }
 
 type parallelismOption int
 
-func (n parallelismOption) applyChunks(o *chunkOptions) { o.parallel = int(n) }
-func (n parallelismOption) applyLoad(o *bulkOptions)    { n.applyChunks(&o.chunks) }
+func (n parallelismOption) applyChunks(o *chunkOptions)  { o.parallel = int(n) }
+func (n parallelismOption) applyLoad(o *bulkOptions)     { n.applyChunks(&o.chunks) }
+func (n parallelismOption) applyImport(o *importOptions) { n.applyChunks(&o.chunks) }
 
 // WithParallelism sets how many chunks may be under way at a time: 1 or more.
 func WithParallelism(n int) ChunkOption { return parallelismOption(n) }
 
 type chunkKeysOption int
 
-func (n chunkKeysOption) applyChunks(o *chunkOptions) { o.keys = int(n) }
-func (n chunkKeysOption) applyLoad(o *bulkOptions)    { n.applyChunks(&o.chunks) }
+func (n chunkKeysOption) applyChunks(o *chunkOptions)  { o.keys = int(n) }
+func (n chunkKeysOption) applyLoad(o *bulkOptions)     { n.applyChunks(&o.chunks) }
+func (n chunkKeysOption) applyImport(o *importOptions) { n.applyChunks(&o.chunks) }
 
 // WithChunkKeys sets how many keys a chunk may hold: 1 or more.
 func WithChunkKeys(n int) ChunkOption { return chunkKeysOption(n) }

@@ -89,10 +89,6 @@ func (c *Client) Export(ctx context.Context, w io.Writer, prefix string, opts ..
 		return ExportReport{}, fail(opExport, prefix, err)
 	}
 	err = e.run(ctx, w)
-	var is *Error
-	if !errors.As(err, &is) {
-		err = answered(opExport, prefix, err)
-	}
 	return e.report, err
 }
 
@@ -114,6 +110,9 @@ type exportation struct {
 func (c *Client) newExport(ctx context.Context, w io.Writer, prefix string, opts []ExportOption) (*exportation, error) {
 	e := &exportation{client: c, request: request{op: opExport, key: prefix}, ttls: map[int64]int64{}}
 	for _, opt := range opts {
+		if opt == nil {
+			return nil, errNilOption
+		}
 		opt.applyExport(&e.options)
 	}
 	s, err := c.newScan(ctx, prefix, []ScanOption{WithRevision(e.options.revision)})
@@ -142,17 +141,25 @@ func (e *exportation) run(ctx context.Context, w io.Writer) error {
 	}
 	var failed error
 	if e.out, failed = export.NewWriter(w, head); failed != nil {
-		return failed
+		return e.failure(failed)
 	}
 	err := forward(ctx, e.pages, func(kvs []*mvccpb.KeyValue) bool {
 		failed = e.write(ctx, kvs)
 		return failed == nil
 	})
-	if err = errors.Join(err, failed, errors.Join(e.bad...)); err != nil {
+	switch {
+	case failed != nil:
+		return failed
+	case len(e.bad) > 0:
+		return e.failure(errors.Join(append(e.bad, err)...))
+	case err != nil:
 		return err
 	}
-	return e.out.Close()
+	return e.failure(e.out.Close())
 }
+
+// failure returns the error of an export that failed with err.
+func (e *exportation) failure(err error) error { return answered(opExport, e.request.key, err) }
 
 // write writes what a scan has delivered.
 func (e *exportation) write(ctx context.Context, kvs []*mvccpb.KeyValue) error {
@@ -165,7 +172,7 @@ func (e *exportation) write(ctx context.Context, kvs []*mvccpb.KeyValue) error {
 			continue // no file comes of it; the rest is only looked at
 		}
 		if err := e.out.Write(entry); err != nil {
-			return err
+			return e.failure(err)
 		}
 		e.report.Keys++
 	}
@@ -212,7 +219,7 @@ func (e *exportation) decrypt(ctx context.Context, entry *export.Entry, kv *mvcc
 		entry.Value, entry.Stored = value, false
 		return nil
 	case ctx.Err() != nil: // it may be the reason, by way of a key provider
-		return contextError(ctx)
+		return e.failure(contextError(ctx))
 	}
 	e.report.Undecodable++
 	if !e.options.asStored && len(e.bad) < maxReported {
