@@ -81,8 +81,10 @@ type importation struct {
 	in      io.Reader
 	file    *export.Reader
 	target  string // the prefix that the keys get
-	leases  *regranted
+	leases  regranted
 
+	// loading tells the pass that stores from the one that checks.
+	loading bool
 	pending []string // keys of the file that are not known to be stored, in order
 	report  ImportReport
 }
@@ -166,13 +168,16 @@ func (i *importation) verify(ctx context.Context) error {
 		if _, err := i.client.operation(key, put.wire()); err != nil {
 			return fail(opImport, key, err)
 		}
-		i.report.Written++
+		if i.options.dryRun {
+			i.report.Written++
+		}
 	}
 	return nil
 }
 
 // load reads the file and stores what is in it.
 func (i *importation) load(ctx context.Context) error {
+	i.loading = true
 	if err := i.begin(); err != nil {
 		return err
 	}
@@ -185,7 +190,7 @@ func (i *importation) load(ctx context.Context) error {
 			return answered(opImport, i.target, fmt.Errorf("%w: %d under the prefix", ErrKeyExists, n))
 		}
 	}
-	i.leases = &regranted{client: i.client, report: i.report.Leases, leases: map[int64]*regrant{}}
+	i.leases = regranted{client: i.client, report: i.report.Leases, leases: map[int64]*regrant{}}
 	_, err := i.client.load(ctx, opImport, i.puts(ctx), bulkOptions{chunks: i.options.chunks, progress: i.progress})
 	return err
 }
@@ -208,7 +213,7 @@ func (i *importation) progress(r LoadReport) {
 // behind what was stored is an error of a call that did send something.
 func (i *importation) failure(err error) error {
 	e, ok := errors.AsType[*Error](err)
-	if !ok || i.report.Written+i.report.Existing == 0 || i.options.dryRun || e.Sent {
+	if !ok || !i.loading || i.report.Written+i.report.Existing == 0 || e.Sent {
 		return err
 	}
 	return &Error{Op: e.Op, Key: e.Key, Sent: true, MaybeApplied: e.MaybeApplied, Err: e.Err}

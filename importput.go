@@ -39,7 +39,7 @@ func (i *importation) puts(ctx context.Context) iter.Seq2[loadPut, error] {
 				i.report.LeftOut++
 				continue
 			}
-			if i.leases != nil {
+			if i.loading {
 				i.pending = append(i.pending, entry.Key)
 			}
 			if !yield(put, err) || err != nil {
@@ -106,7 +106,7 @@ func (i *importation) lease(ctx context.Context, entry export.Entry) (int64, err
 		return 0, errLeftOut
 	case entry.LeaseTTL == export.NoTTL:
 		return 0, fmt.Errorf("%w: line %d: the export notes no time to live for the lease", ErrInvalidArgument, i.file.Line())
-	case i.leases == nil:
+	case !i.loading:
 		return math.MaxInt64, nil // none has a larger size
 	}
 	return i.leases.attach(ctx, entry)

@@ -85,6 +85,12 @@ var writePaths = map[string]func(ctx context.Context, c *etcd.Client, p string) 
 		_, err := c.PutWithTTL(ctx, p, []byte(secret), time.Minute)
 		return err
 	},
+	"Import": func(ctx context.Context, c *etcd.Client, p string) error {
+		return importUnder(ctx, c, p, p+"imported")
+	},
+	"Guarded import": func(ctx context.Context, c *etcd.Client, p string) error {
+		return importUnder(ctx, c, p, p+"imported", etcd.WithOnlyMissing())
+	},
 	"Lock": func(ctx context.Context, c *etcd.Client, p string) error {
 		l, err := c.NewLock(p)
 		if err != nil {
@@ -231,6 +237,9 @@ var readPaths = map[string]readPath{
 	}},
 	"Scan in reverse": {false, func(ctx context.Context, c *etcd.Client, p, _ string) (map[string]string, error) {
 		return keyedScan(c.Scan(ctx, p, etcd.WithReverse()))
+	}},
+	"Export": {false, func(ctx context.Context, c *etcd.Client, p, _ string) (map[string]string, error) {
+		return keyedExport(ctx, c, p)
 	}},
 	"BulkGet": {false, func(ctx context.Context, c *etcd.Client, p, key string) (map[string]string, error) {
 		return keyedMap(c.BulkGet(ctx, []string{p + "good", key}))

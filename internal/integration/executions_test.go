@@ -131,6 +131,15 @@ var writesOfTheAPI = []write{
 		nil,
 	},
 	{
+		"import",
+		func(t *testing.T, c *etcd.Client, key string) func(context.Context) error {
+			require.NoError(t, c.Put(t.Context(), key, []byte("old")))
+			file := exported(t, c, key)
+			return func(ctx context.Context) error { return second(c.Import(ctx, strings.NewReader(file))) }
+		},
+		nil,
+	},
+	{
 		"move",
 		func(t *testing.T, c *etcd.Client, key string) func(context.Context) error {
 			require.NoError(t, c.Put(t.Context(), key, nil))

@@ -2,6 +2,7 @@ package integration
 
 import (
 	"context"
+	"io"
 	"maps"
 	"reflect"
 	"slices"
@@ -45,6 +46,7 @@ var calls = map[string]func(ctx context.Context, c *etcd.Client) error{
 	"EncryptionStatus": func(ctx context.Context, c *etcd.Client) error { return second(c.EncryptionStatus(ctx, "k")) },
 	"Exists":           func(ctx context.Context, c *etcd.Client) error { return second(c.Exists(ctx, "k")) },
 	"Get":              func(ctx context.Context, c *etcd.Client) error { return second(c.Get(ctx, "k")) },
+	"Export":           func(ctx context.Context, c *etcd.Client) error { return second(c.Export(ctx, io.Discard, "k")) },
 	"GetKV":            func(ctx context.Context, c *etcd.Client) error { return second(c.GetKV(ctx, "k")) },
 	"GetKeysByPattern": func(ctx context.Context, c *etcd.Client) error { return second(c.GetKeysByPattern(ctx, "k*")) },
 	"GetKeysWithPrefix": func(ctx context.Context, c *etcd.Client) error {
@@ -56,7 +58,10 @@ var calls = map[string]func(ctx context.Context, c *etcd.Client) error{
 		_, _, err := c.GetWithRevision(ctx, "k")
 		return err
 	},
-	"Grant":          func(ctx context.Context, c *etcd.Client) error { return second(c.Grant(ctx, time.Minute)) },
+	"Grant": func(ctx context.Context, c *etcd.Client) error { return second(c.Grant(ctx, time.Minute)) },
+	"Import": func(ctx context.Context, c *etcd.Client) error {
+		return second(c.Import(ctx, strings.NewReader(noKeys)))
+	},
 	"KeepAlive":      func(ctx context.Context, c *etcd.Client) error { return second(c.KeepAlive(ctx, 1)) },
 	"KeepAliveOnce":  func(ctx context.Context, c *etcd.Client) error { return second(c.KeepAliveOnce(ctx, 1)) },
 	"Lease":          func(_ context.Context, c *etcd.Client) error { return second(c.Lease(60)) },
@@ -245,6 +250,7 @@ func TestBadArgumentsAreRefusedBeforeAnythingIsSent(t *testing.T) {
 		}
 		for name, call := range map[string]func() error{
 			"List":              func() error { return second(c.List(ctx, long)) },
+			"Export":            func() error { return second(c.Export(ctx, io.Discard, long)) },
 			"ListWithValues":    func() error { return second(c.ListWithValues(ctx, long)) },
 			"Count":             func() error { return second(c.Count(ctx, long)) },
 			"DeletePrefix":      func() error { return second(c.DeletePrefix(ctx, long)) },
@@ -274,6 +280,16 @@ func TestBadArgumentsAreRefusedBeforeAnythingIsSent(t *testing.T) {
 			"zero Condition":       txnIf(etcd.Condition{}),
 			"lock name with NUL":   func() error { return second(c.NewLock("a\x00b")) },
 			"negative wait":        func() error { return second(c.NewLock("l", etcd.WithTryWait(-1))) },
+			"Export to nil":        func() error { return second(c.Export(ctx, nil, "k")) },
+			"Export at -1":         func() error { return second(c.Export(ctx, io.Discard, "k", etcd.WithRevision(-1))) },
+			"Export with nil":      func() error { return second(c.Export(ctx, io.Discard, "k", nil)) },
+			"Export of both forms": func() error { return second(c.Export(ctx, io.Discard, "k", etcd.WithUndecodableAsStored())) },
+			"Import of nil":        func() error { return second(c.Import(ctx, nil)) },
+			"Import with nil":      func() error { return second(c.Import(ctx, strings.NewReader(noKeys), nil)) },
+			"Import in no chunks":  func() error { return second(c.Import(ctx, strings.NewReader(noKeys), etcd.WithChunkKeys(0))) },
+			"Import from beside": func() error {
+				return second(c.Import(ctx, strings.NewReader(noKeys), etcd.WithResumeAt("beside")))
+			},
 		} {
 			requireRefused(t, o, name, etcd.ErrInvalidArgument, call)
 		}
