@@ -192,7 +192,7 @@ func TestWhatTheFormatDoesNotSayIsRefusedUnderARightChecksum(t *testing.T) {
 		"sum in capitals":  strings.ToUpper(sealed(good)),
 		"sum of an entry":  good + `{"count":1,"sha256":""}` + "\n",
 		"sum of another":   good + sealed(entry(`"key":"/a","value":"y"` + tail))[len(good):],
-		"space at the end": strings.Replace(sealed(good), "}\n", " }\n", -1),
+		"space at the end": strings.ReplaceAll(sealed(good), "}\n", " }\n"),
 	} {
 		_, _, err := read(strings.NewReader(file))
 		require.ErrorIs(t, err, export.ErrBad, name)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -182,7 +183,8 @@ func TestExportNotesWhatWasKnownAboutEachKey(t *testing.T) {
 	before := revisionOf(t, c)
 	require.NoError(t, c.RevokeLease(ctx, lease))
 	all = lines(t, exported(t, c, "/b", etcd.WithRevision(before)))
-	require.Equal(t, 0., all[1]["lease_ttl"], "the lease has ended")
+	require.Zero(t, all[1]["lease_ttl"], "the lease has ended")
+	require.Contains(t, all[1], "lease_ttl")
 }
 
 func TestExportAsStoredHoldsNoPlaintextAndNeedsNoKey(t *testing.T) {
@@ -260,6 +262,19 @@ func TestDecryptedExportFailsByTheNamesOfWhatItCantDecode(t *testing.T) {
 	require.EqualValues(t, 150, imported.LeftOut)
 	require.EqualValues(t, 300, imported.Keys)
 	exported(t, c, "/") // without decoding
+}
+
+func TestWhatCantBeDecodedIsExportedAsItIsStored(t *testing.T) {
+	t.Parallel()
+	c := client(t, config(server(t)).WithEncryption(testKey))
+	require.NoError(t, c.Put(t.Context(), "/k", []byte(secret)))
+	// An attempt to open it overwrites a value.
+	spoilt := flip(storedBytes(t, c, "/k"), 70)
+	plant(t, c, "/k", spoilt)
+	for _, opts := range [][]etcd.ExportOption{nil, {etcd.WithDecryptedValues(), etcd.WithUndecodableAsStored()}} {
+		entry := lines(t, exported(t, c, "/", opts...))[1]
+		require.Equal(t, base64.StdEncoding.EncodeToString([]byte(spoilt)), entry["stored64"])
+	}
 }
 
 func TestExportEndsWithItsContextItsWriterAndItsRevision(t *testing.T) {
