@@ -228,15 +228,12 @@ func (e *exportation) decrypt(ctx context.Context, entry *export.Entry, kv *mvcc
 	return nil
 }
 
-// ttl returns the time in seconds that a lease was granted for, 0 if it has ended,
-// or that it isn't noted.
+// ttl returns the time in seconds that a lease was granted for, which the server
+// gives as 0 if it has ended, or that none is noted.
 func (e *exportation) ttl(ctx context.Context, lease int64) (int64, error) {
 	if e.options.noTTLs {
 		return export.NoTTL, nil
 	}
 	resp, err := do(ctx, e.client, e.request, e.client.rpc.timeToLive, &pb.LeaseTimeToLiveRequest{ID: lease})
-	if err != nil || resp.TTL < 0 {
-		return 0, err
-	}
-	return resp.GrantedTTL, nil
+	return resp.GetGrantedTTL(), err
 }

@@ -45,7 +45,7 @@ func TestImportOfABadFileWritesNothing(t *testing.T) {
 		bad[fmt.Sprint("changed at ", n)] = file[:n] + string(file[n]^1) + file[n+1:]
 	}
 	for name, file := range bad {
-		requireRefused(t, o, name, etcd.ErrBadExport, func() error { return second(c.Import(t.Context(), strings.NewReader(file))) })
+		requireRefused(t, o, name, etcd.ErrBadExport, func() error { return second(c.Import(t.Context(), strings.NewReader(file), etcd.WithChunkKeys(1))) })
 	}
 
 	path := filepath.Join(t.TempDir(), "file")
@@ -55,7 +55,7 @@ func TestImportOfABadFileWritesNothing(t *testing.T) {
 	t.Cleanup(func() { require.NoError(t, f.Close()) })
 	_, err = f.Seek(int64(len("before ")), io.SeekStart)
 	require.NoError(t, err)
-	requireRefused(t, o, "file", etcd.ErrBadExport, func() error { return second(c.Import(t.Context(), f)) })
+	requireRefused(t, o, "file", etcd.ErrBadExport, func() error { return second(c.Import(t.Context(), f, etcd.WithChunkKeys(1))) })
 	require.NoError(t, os.WriteFile(path, []byte("before "+file), 0o600))
 	_, err = f.Seek(int64(len("before ")), io.SeekStart)
 	require.NoError(t, err)
