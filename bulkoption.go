@@ -90,7 +90,7 @@ func (c chunksOption) applyBulk(o *bulkOptions) {
 // All keys, and values that are too large by themselves, are checked before anything
 // is sent. Each chunk has [Config.RequestTimeout], unless ctx has a deadline. A chunk
 // that a server refuses for its size, because its limits are lower than those of the
-// configuration, is cut in halves.
+// configuration, is cut further, and those after it are smaller.
 func InChunks(opts ...ChunkOption) BulkOption { return chunksOption(opts) }
 
 type parallelismOption int

@@ -45,7 +45,7 @@ type LoadReport struct {
 // Each chunk has [Config.RequestTimeout], unless ctx has a deadline. After one has
 // failed, no other is begun, and those under way are waited for. A chunk that the
 // server refuses for its size, because its limits are lower than those of the
-// configuration, is cut in halves; those that follow are smaller. A key or value that
+// configuration, is cut further, and those after it are smaller. A key or value that
 // can't be stored ends the load too, without the chunk that it would be in. A panic
 // of kvs passes through, and leaves nothing behind.
 //

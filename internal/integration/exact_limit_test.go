@@ -26,8 +26,12 @@ var padded = map[string]func(ctx context.Context, c *etcd.Client, padding []byte
 	"transaction": func(ctx context.Context, c *etcd.Client, padding []byte) error {
 		return second(c.Txn().If(etcd.Exists("k")).Then(etcd.OpPut("k", nil), etcd.OpDelete("l")).Else(etcd.OpPut("k", padding)).Commit(ctx))
 	},
-	"flat bulk":   func(ctx context.Context, c *etcd.Client, padding []byte) error { return paddedBulk(ctx, c, padding, 100) },
-	"nested bulk": func(ctx context.Context, c *etcd.Client, padding []byte) error { return paddedBulk(ctx, c, padding, 300) },
+	"flat bulk": func(ctx context.Context, c *etcd.Client, padding []byte) error {
+		return paddedBulk(ctx, c, padding, 100)
+	},
+	"nested bulk": func(ctx context.Context, c *etcd.Client, padding []byte) error {
+		return paddedBulk(ctx, c, padding, 300)
+	},
 	"bulk delete": func(ctx context.Context, c *etcd.Client, padding []byte) error {
 		return second(c.BulkDelete(ctx, []string{"k", string(padding)}))
 	},
