@@ -42,7 +42,7 @@ const (
 
 	// DefaultChunkKeys is how many keys a chunk holds at the most unless
 	// [WithChunkKeys] says otherwise. A chunk ends earlier at a quarter of a MiB.
-	DefaultChunkKeys = 1000
+	DefaultChunkKeys = 500
 )
 
 // bulkOptionsOf applies each option by apply.

@@ -276,16 +276,20 @@ func TestRefusedChunkIsNotApplied(t *testing.T) {
 
 func TestChunksAreCutToTheLimitsOfTheServer(t *testing.T) {
 	t.Parallel()
-	for name, limit := range map[string]etcdtest.Option{
-		"bytes":      etcdtest.WithMaxRequestBytes(4000),
-		"operations": etcdtest.WithMaxTxnOps(7),
-		"one":        etcdtest.WithMaxTxnOps(1),
+	for name, tc := range map[string]struct {
+		limit etcdtest.Option
+		n     int
+		most  int // requests of a load
+	}{
+		"bytes":      {etcdtest.WithMaxRequestBytes(4000), 600, 25},
+		"operations": {etcdtest.WithMaxTxnOps(7), 600, 120},
+		"one":        {etcdtest.WithMaxTxnOps(1), 100, 120},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			srv, o := observedServer(t, limit)
+			srv, o := observedServer(t, tc.limit)
 			c := client(t, config(srv).WithTimeout(busyTimeout))
-			kvs, keys := small(1500)
+			kvs, keys := small(tc.n)
 			require.NoError(t, c.BulkPut(t.Context(), kvs, etcd.InChunks()))
 			for key, version := range versions(t, c) {
 				require.Equal(t, int64(1), version, key)
@@ -301,7 +305,7 @@ func TestChunksAreCutToTheLimitsOfTheServer(t *testing.T) {
 			})
 			require.Len(t, versions(t, c), len(kvs))
 			// Some were refused at first, and none of the others.
-			require.Less(t, len(requests), map[string]int{"bytes": 60, "operations": 300, "one": 1600}[name])
+			require.Less(t, len(requests), tc.most)
 		})
 	}
 }
