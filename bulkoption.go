@@ -44,7 +44,7 @@ const (
 
 	// DefaultChunkKeys is how many keys a chunk holds at the most unless
 	// [WithChunkKeys] says otherwise. A chunk ends earlier at a quarter of a MiB.
-	DefaultChunkKeys = 1000
+	DefaultChunkKeys = 500
 )
 
 // bulkOptionsOf applies each option by apply.
@@ -92,7 +92,7 @@ func (c chunksOption) applyBulk(o *bulkOptions) {
 // All keys, and values that are too large by themselves, are checked before anything
 // is sent. Each chunk has [Config.RequestTimeout], unless ctx has a deadline. A chunk
 // that a server refuses for its size, because its limits are lower than those of the
-// configuration, is cut in halves.
+// configuration, is cut further, and those after it are smaller.
 func InChunks(opts ...ChunkOption) BulkOption { return chunksOption(opts) }
 
 type parallelismOption int

@@ -49,7 +49,8 @@ type chunk struct {
 
 	done  chan struct{} // closed when parts are known
 	parts []part
-	// mostKeys and mostBytes are what the server may take, if this was too much.
+	// mostKeys and mostBytes are what one transaction may hold. They go down when
+	// the server takes less.
 	mostKeys, mostBytes int
 	// panicked is what a hook panicked with.
 	panicked any
@@ -62,7 +63,7 @@ type chunker struct {
 	client  *Client
 	request request
 	// parallel is how many chunks may be under way, and keys and bytes what one may
-	// hold. The latter go down when the server takes less.
+	// hold, of which the server may turn out to take less.
 	parallel, keys, bytes int
 	// repeats tells that a key may come twice. The later operation is never sent
 	// before the earlier one was applied.
@@ -166,12 +167,12 @@ func (s *chunker) hand(ctx context.Context) {
 		return
 	}
 	ch := s.current
-	ch.done = make(chan struct{})
+	ch.done, ch.mostKeys, ch.mostBytes = make(chan struct{}), s.keys, s.bytes
 	s.underway, s.current = append(s.underway, ch), &chunk{}
 	go func() {
 		defer close(ch.done)
 		defer func() { ch.panicked = recover() }()
-		ch.parts = s.send(ctx, ch, ch.ops)
+		s.send(ctx, ch)
 	}()
 }
 
@@ -193,12 +194,7 @@ func (s *chunker) land() {
 	if ch.panicked != nil {
 		panic(ch.panicked)
 	}
-	if ch.mostKeys > 0 {
-		s.keys = min(s.keys, ch.mostKeys)
-	}
-	if ch.mostBytes > 0 {
-		s.bytes = min(s.bytes, ch.mostBytes)
-	}
+	s.keys, s.bytes = min(s.keys, ch.mostKeys), min(s.bytes, ch.mostBytes)
 	for _, p := range ch.parts {
 		if s.failed == nil {
 			s.failed = p.err
@@ -213,9 +209,22 @@ func (s *chunker) landAll() {
 	}
 }
 
-// send sends operations of a chunk in one transaction, or in several where the
-// server refuses one for its size.
-func (s *chunker) send(ctx context.Context, ch *chunk, ops []operation) []part {
+// send sends a chunk, in one transaction, or in several when the server refuses it
+// for its size: those are as large as it takes them, found by halving.
+func (s *chunker) send(ctx context.Context, ch *chunk) {
+	for rest := ch.ops; len(rest) > 0; {
+		p := s.sendPart(ctx, rest[:ch.fitting(rest)])
+		if ch.shrink(p) {
+			continue
+		}
+		ch.parts, rest = append(ch.parts, p), rest[len(p.ops):]
+		if p.err != nil && len(rest) > 0 {
+			ch.parts, rest = append(ch.parts, part{ops: rest, err: p.err, unsent: true}), nil
+		}
+	}
+}
+
+func (s *chunker) sendPart(ctx context.Context, ops []operation) part {
 	p := part{ops: ops}
 	wire := make([]*pb.RequestOp, len(ops))
 	for i, op := range ops {
@@ -224,28 +233,39 @@ func (s *chunker) send(ctx context.Context, ch *chunk, ops []operation) []part {
 	r := s.request
 	r.key = ops[0].key
 	p.responses, p.revision, p.err = s.client.sendBulk(ctx, r, wire)
-	if len(ops) == 1 || MaybeApplied(p.err) {
-		return []part{p}
-	}
-	half := len(ops) / 2
-	switch {
-	case errors.Is(p.err, ErrTooManyOps):
-		ch.mostKeys = half
-	case errors.Is(p.err, ErrTooLarge):
-		ch.mostBytes = sizeOf(ops[:half])
-	default:
-		return []part{p}
-	}
-	parts := s.send(ctx, ch, ops[:half])
-	if err := parts[len(parts)-1].err; err != nil {
-		return append(parts, part{ops: ops[half:], err: err, unsent: true})
-	}
-	return append(parts, s.send(ctx, ch, ops[half:])...)
+	return p
 }
 
-func sizeOf(ops []operation) (size int) {
-	for _, op := range ops {
-		size += op.size
+// fitting returns how many of the operations may be sent in one transaction.
+func (ch *chunk) fitting(ops []operation) int {
+	n, size := 0, 0
+	for n < min(len(ops), ch.mostKeys) {
+		size += ops[n].size
+		if n > 0 && size > ch.mostBytes {
+			break
+		}
+		n++
 	}
-	return size
+	return n
+}
+
+// shrink reports whether what was sent was refused for its size, so that less of it
+// may be accepted.
+func (ch *chunk) shrink(p part) bool {
+	if len(p.ops) == 1 || MaybeApplied(p.err) {
+		return false
+	}
+	switch {
+	case errors.Is(p.err, ErrTooManyOps):
+		ch.mostKeys = len(p.ops) / 2
+	case errors.Is(p.err, ErrTooLarge):
+		size := 0
+		for _, op := range p.ops {
+			size += op.size
+		}
+		ch.mostBytes = size / 2
+	default:
+		return false
+	}
+	return true
 }

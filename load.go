@@ -18,7 +18,8 @@ type LoadReport struct {
 	Applied int64
 	// Bytes is the size of those keys and values as stored.
 	Bytes int64
-	// Revision is that of the last of them.
+	// Revision is the newest of their revisions. Chunks that were under way together
+	// may have been applied in any order.
 	Revision int64
 
 	// skipped is how many of Applied were not stored, as their guard did not hold.
@@ -45,7 +46,7 @@ type LoadReport struct {
 // Each chunk has [Config.RequestTimeout], unless ctx has a deadline. After one has
 // failed, no other is begun, and those under way are waited for. A chunk that the
 // server refuses for its size, because its limits are lower than those of the
-// configuration, is cut in halves; those that follow are smaller. A key or value that
+// configuration, is cut further, and those after it are smaller. A key or value that
 // can't be stored ends the load too, without the chunk that it would be in. A panic
 // of kvs passes through, and leaves nothing behind.
 //
@@ -135,7 +136,7 @@ func (l *loader) add(p part) {
 		return
 	}
 	l.report.Applied += int64(len(p.ops))
-	l.report.Revision = p.revision
+	l.report.Revision = max(l.report.Revision, p.revision)
 	for i, op := range p.ops {
 		put := op.wire.GetRequestPut()
 		if txn := op.wire.GetRequestTxn(); txn != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -40,6 +41,12 @@ var writePaths = map[string]func(ctx context.Context, c *etcd.Client, p string) 
 			kvs[fmt.Sprint(p, i)] = []byte(secret)
 		}
 		return c.BulkPut(ctx, kvs)
+	},
+	"BulkPut in chunks": func(ctx context.Context, c *etcd.Client, p string) error {
+		return c.BulkPut(ctx, map[string][]byte{p: []byte(secret), p + "2": []byte(secret)}, etcd.InChunks(etcd.WithChunkKeys(1)))
+	},
+	"BulkLoad": func(ctx context.Context, c *etcd.Client, p string) error {
+		return second(c.BulkLoad(ctx, maps.All(map[string][]byte{p: []byte(secret), p + "2": nil}), etcd.WithChunkKeys(1)))
 	},
 	"Txn Then": func(ctx context.Context, c *etcd.Client, p string) error {
 		_, err := c.Txn().Then(etcd.OpPut(p, []byte(secret)), etcd.OpPut(p+"2", []byte(secret))).Commit(ctx)
@@ -243,6 +250,9 @@ var readPaths = map[string]readPath{
 	}},
 	"BulkGet": {false, func(ctx context.Context, c *etcd.Client, p, key string) (map[string]string, error) {
 		return keyedMap(c.BulkGet(ctx, []string{p + "good", key}))
+	}},
+	"BulkGet in chunks": {false, func(ctx context.Context, c *etcd.Client, p, key string) (map[string]string, error) {
+		return keyedMap(c.BulkGet(ctx, []string{p + "good", key}, etcd.InChunks(etcd.WithChunkKeys(1))))
 	}},
 	"GetMultiple": {false, func(ctx context.Context, c *etcd.Client, p, key string) (map[string]string, error) {
 		return keyedMap(c.GetMultiple(ctx, []string{p + "good", key}))

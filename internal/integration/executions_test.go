@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"sync"
 	"testing"
@@ -85,6 +86,31 @@ var writesOfTheAPI = []write{
 		func(_ *testing.T, c *etcd.Client, key string) func(context.Context) error {
 			return func(ctx context.Context) error {
 				return c.BulkPut(ctx, map[string][]byte{key + "1": nil, key + "2": nil})
+			}
+		},
+		nil,
+	},
+	{
+		"chunks",
+		func(_ *testing.T, c *etcd.Client, key string) func(context.Context) error {
+			return func(ctx context.Context) error {
+				return c.BulkPut(ctx, map[string][]byte{key + "1": nil, key + "2": nil}, etcd.InChunks())
+			}
+		},
+		nil,
+	},
+	{
+		"bulk delete",
+		func(_ *testing.T, c *etcd.Client, key string) func(context.Context) error {
+			return func(ctx context.Context) error { return second(c.BulkDelete(ctx, []string{key, key + "2"})) }
+		},
+		nil,
+	},
+	{
+		"bulk load",
+		func(_ *testing.T, c *etcd.Client, key string) func(context.Context) error {
+			return func(ctx context.Context) error {
+				return second(c.BulkLoad(ctx, maps.All(map[string][]byte{key + "1": nil, key + "2": nil})))
 			}
 		},
 		nil,
