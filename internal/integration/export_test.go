@@ -279,6 +279,31 @@ func TestWhatCantBeDecodedIsExportedAsItIsStored(t *testing.T) {
 	}
 }
 
+func TestBadArgumentsOfExportsAndImportsAreRefusedBeforeAnythingIsSent(t *testing.T) {
+	t.Parallel()
+	srv, o := observedServer(t)
+	c, ctx := client(t, config(srv)), t.Context()
+	export := func(opts ...etcd.ExportOption) func() error {
+		return func() error { return second(c.Export(ctx, io.Discard, "k", opts...)) }
+	}
+	load := func(opts ...etcd.ImportOption) func() error {
+		return func() error { return second(c.Import(ctx, strings.NewReader(noKeys), opts...)) }
+	}
+	for name, call := range map[string]func() error{
+		"nil writer":          func() error { return second(c.Export(ctx, nil, "k")) },
+		"revision -1":         export(etcd.WithRevision(-1)),
+		"nil option":          export(nil),
+		"both forms":          export(etcd.WithUndecodableAsStored()),
+		"nil reader":          func() error { return second(c.Import(ctx, nil)) },
+		"nil import option":   load(nil),
+		"chunks of nothing":   load(etcd.WithChunkKeys(0)),
+		"nothing at a time":   load(etcd.WithParallelism(0)),
+		"resumed from beside": load(etcd.WithResumeAt("beside")),
+	} {
+		requireRefused(t, o, name, etcd.ErrInvalidArgument, call)
+	}
+}
+
 func TestExportEndsWithItsContextItsWriterAndItsRevision(t *testing.T) {
 	inEachWay(t, func(t *testing.T, c *etcd.Client, _ *streams) {
 		p := prefix(t)

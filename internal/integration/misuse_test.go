@@ -280,16 +280,6 @@ func TestBadArgumentsAreRefusedBeforeAnythingIsSent(t *testing.T) {
 			"zero Condition":       txnIf(etcd.Condition{}),
 			"lock name with NUL":   func() error { return second(c.NewLock("a\x00b")) },
 			"negative wait":        func() error { return second(c.NewLock("l", etcd.WithTryWait(-1))) },
-			"Export to nil":        func() error { return second(c.Export(ctx, nil, "k")) },
-			"Export at -1":         func() error { return second(c.Export(ctx, io.Discard, "k", etcd.WithRevision(-1))) },
-			"Export with nil":      func() error { return second(c.Export(ctx, io.Discard, "k", nil)) },
-			"Export of both forms": func() error { return second(c.Export(ctx, io.Discard, "k", etcd.WithUndecodableAsStored())) },
-			"Import of nil":        func() error { return second(c.Import(ctx, nil)) },
-			"Import with nil":      func() error { return second(c.Import(ctx, strings.NewReader(noKeys), nil)) },
-			"Import in no chunks":  func() error { return second(c.Import(ctx, strings.NewReader(noKeys), etcd.WithChunkKeys(0))) },
-			"Import from beside": func() error {
-				return second(c.Import(ctx, strings.NewReader(noKeys), etcd.WithResumeAt("beside")))
-			},
 		} {
 			requireRefused(t, o, name, etcd.ErrInvalidArgument, call)
 		}
