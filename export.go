@@ -44,8 +44,7 @@ func WithUndecodableAsStored() ExportOption {
 
 // WithoutLeaseTTLs notes of a lease only which one it is, and spares the round
 // trip for its time to live. Such a file can be imported [WithoutLeases] or
-// [WithoutLeasedKeys]. The server tells the time only to those who may read all
-// keys of the lease.
+// [WithoutLeasedKeys].
 func WithoutLeaseTTLs() ExportOption {
 	return exportOption(func(o *exportOptions) { o.noTTLs = true })
 }
@@ -88,7 +87,7 @@ func (c *Client) Export(ctx context.Context, w io.Writer, prefix string, opts ..
 	if err != nil {
 		return ExportReport{}, fail(opExport, prefix, err)
 	}
-	err = e.run(ctx, w)
+	err = e.run(ctx, w) // before the report is copied
 	return e.report, err
 }
 

@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/blueprint-go/etcd"
+	"github.com/blueprint-go/etcd/etcdtest"
 )
 
 // exported returns the file of an export that succeeds.
@@ -277,6 +278,20 @@ func TestWhatCantBeDecodedIsExportedAsItIsStored(t *testing.T) {
 		entry := lines(t, exported(t, c, "/", opts...))[1]
 		require.Equal(t, base64.StdEncoding.EncodeToString([]byte(spoilt)), entry["stored64"])
 	}
+}
+
+func TestExportNeedsTheRightToReadItsPrefixAndNoOther(t *testing.T) {
+	t.Parallel()
+	srv := server(t, etcdtest.WithAuth("root-password"), etcdtest.WithUser("app", "password",
+		etcdtest.Permission{Prefix: "own/", Read: true}))
+	root := client(t, config(srv).WithAuth("root", "root-password"))
+	c, ctx := client(t, config(srv).WithAuth("app", "password")), t.Context()
+	lease, err := root.Grant(ctx, time.Hour)
+	require.NoError(t, err)
+	require.NoError(t, root.BulkPut(ctx, map[string][]byte{"own/k": nil, "other/k": nil}, etcd.WithLease(lease)))
+	require.Contains(t, exported(t, c, "own/"), `"lease_ttl":3600`, "though the lease has a key that can't be read")
+	_, err = c.Export(ctx, io.Discard, "")
+	require.ErrorIs(t, err, etcd.ErrPermissionDenied)
 }
 
 func TestBadArgumentsOfExportsAndImportsAreRefusedBeforeAnythingIsSent(t *testing.T) {
