@@ -283,7 +283,7 @@ func TestChunksAreCutToTheLimitsOfTheServer(t *testing.T) {
 	}{
 		"bytes":      {etcdtest.WithMaxRequestBytes(4000), 600, 25},
 		"operations": {etcdtest.WithMaxTxnOps(7), 600, 120},
-		"one":        {etcdtest.WithMaxTxnOps(1), 100, 120},
+		"one":        {etcdtest.WithMaxTxnOps(1), 100, 150},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
