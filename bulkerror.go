@@ -82,7 +82,6 @@ type chunkReport struct {
 	outcome   BulkError
 	responses []*pb.ResponseOp
 	delivered int // keys
-	sent      bool
 }
 
 func (r *chunkReport) add(p part) {
@@ -111,12 +110,11 @@ func (r *chunkReport) failure(err error, b *bulk) error {
 	if len(out.others) > 0 {
 		out.others = out.others[1:] // err is the first
 	}
-	summary := Error{Op: b.request.op, Err: err, Sent: len(out.Applied)+len(out.Unknown) > 0}
+	began := len(out.Applied)+len(out.Unknown) > 0
+	summary := &Error{Op: b.request.op, Sent: began, MaybeApplied: began && b.request.write, Err: err}
 	if first, ok := errors.AsType[*Error](err); ok {
-		summary.Key, summary.Err = first.Key, first.Err
-		summary.Sent = summary.Sent || first.Sent
+		summary.Key, summary.Err, summary.Sent = first.Key, first.Err, began || first.Sent
 	}
-	summary.MaybeApplied = b.request.write && len(out.Applied)+len(out.Unknown) > 0
-	out.Err = &summary
+	out.Err = summary
 	return out
 }

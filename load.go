@@ -27,31 +27,32 @@ type LoadReport struct {
 }
 
 // BulkLoad stores any number of key-values, as for an import: in chunks, of which
-// several are under way at a time. It holds no more of them than those, so that kvs
-// may be of any length. It takes one round trip for a chunk.
+// several are under way at a time. It holds no more of them than that, so that kvs may
+// be of any length. A chunk takes one round trip; see [DefaultChunkKeys] and
+// [DefaultParallelism].
 //
 // Unlike [Client.BulkPut] it is not atomic: each chunk is a revision of its own, and
 // when the load fails, the report says how many key-values are stored, from the first
-// on. If the error is [MaybeApplied], chunks that follow them may be stored as well,
-// as many as [WithParallelism] allows; if not, nothing else is. Storing them again
-// leads to the same end, so that a load is resumed by leaving out the first Applied
-// key-values:
+// on. If the error is [MaybeApplied], of those after them up to a chunk for each that
+// was under way may be stored as well; if not, none is. Storing them again leads to the
+// same end, so that a load is resumed by leaving out the first Applied key-values.
 //
-//	report, err := client.BulkLoad(ctx, kvs)
-//
-// A key may come twice: the later value is stored last, always. This costs a pause
-// in which all chunks under way are waited for. The value may be reused once the
-// sequence goes on.
+// A key may come twice: the later value is stored last, always. All chunks under way
+// are waited for then, so that a sequence of few keys that come often is slow. A value
+// may be overwritten as soon as the sequence goes on.
 //
 // Each chunk has [Config.RequestTimeout], unless ctx has a deadline. After one has
 // failed, no other is begun, and those under way are waited for. A chunk that the
 // server refuses for its size, because its limits are lower than those of the
 // configuration, is cut further, and those after it are smaller. A key or value that
-// can't be stored ends the load too, without the chunk that it would be in. A panic
-// of kvs passes through, and leaves nothing behind.
+// can't be stored ends the load too, without the chunk that it would be in.
 //
-// The goroutine of the caller runs kvs and makes the chunks. Options that work for
-// single puts hold for each ([WithLease], [WithIgnoreLease]).
+// kvs runs in the goroutine of the caller, and is not interrupted while it waits for
+// something itself. A panic of kvs passes through, and leaves nothing behind; what is
+// under way is cancelled.
+//
+// The options are those of single puts, which hold for each ([WithLease],
+// [WithIgnoreLease]), those of chunks, and [WithLoadProgress].
 func (c *Client) BulkLoad(ctx context.Context, kvs iter.Seq2[string, []byte], opts ...LoadOption) (LoadReport, error) {
 	const op = "bulk load"
 	o, err := bulkOptionsOf(opts, LoadOption.applyLoad)
@@ -152,10 +153,11 @@ func (l *loader) add(p part) {
 	}
 }
 
-// failure returns the error of a load that failed with err.
+// failure returns the error of a load that failed with err. It is about all that the
+// report doesn't count, so that [Client.Settle] can't take one chunk for it.
 func (l *loader) failure(err error) error {
 	first, ok := errors.AsType[*Error](err)
-	if !ok || !l.beyond || first.MaybeApplied {
+	if !ok || !l.beyond {
 		return err
 	}
 	return &Error{Op: first.Op, Key: first.Key, Sent: true, MaybeApplied: true, Err: first.Err}

@@ -220,7 +220,7 @@ func (r *reencryption) take(ctx context.Context, kv *mvccpb.KeyValue) error {
 	}
 	rewrite := rewriteOp(kv, encoded)
 	size := proto.Size(rewrite) + rewriteFraming
-	if c.checkBytes(size) != nil {
+	if size > c.largest {
 		r.report.TooLarge++
 		r.leave(fail(opReencrypt, strings.Clone(key), fmt.Errorf("%w: %d bytes when encrypted", ErrTooLarge, len(encoded))))
 		return nil

@@ -185,6 +185,9 @@ func TestLostAnswerEndsALoadWhichIsResumed(t *testing.T) {
 	var e *etcd.Error
 	require.ErrorAs(t, err, &e)
 	require.Equal(t, keys[200], e.Key)
+	outcome, err := c.Settle(t.Context(), err)
+	require.NoError(t, err)
+	require.Equal(t, etcd.OutcomeUnknown, outcome, "one chunk speaks for no other")
 	there := versions(t, c)
 	require.GreaterOrEqual(t, len(there), 210)
 	require.LessOrEqual(t, len(there), 240, "no more than those under way")

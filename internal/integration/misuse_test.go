@@ -272,21 +272,18 @@ func TestBadArgumentsAreRefusedBeforeAnythingIsSent(t *testing.T) {
 		}
 		minus := []etcd.GetOption{etcd.WithRevision(-1)}
 		for name, call := range map[string]func() error{
-			"Get at -1":            func() error { return second(c.Get(ctx, "k", minus...)) },
-			"Exists at -1":         func() error { return second(c.Exists(ctx, "k", minus...)) },
-			"List at -1":           func() error { return second(c.List(ctx, "k", minus...)) },
-			"Count at -1":          func() error { return second(c.Count(ctx, "k", minus...)) },
-			"GetRange at -1":       func() error { return second(c.GetRange(ctx, "k", "", minus...)) },
-			"OpGet at -1":          txn(etcd.OpGet("k", minus...)),
-			"Watch at -1":          func() error { return lastOf(c.Watch(ctx, "k", etcd.WithRevision(-1))) },
-			"limit of -1":          func() error { return second(c.List(ctx, "k", etcd.WithLimit(-1))) },
-			"GetKeysWithPrefix -1": func() error { return second(c.GetKeysWithPrefix(ctx, "k", -1)) },
-			"swap of revision -1":  func() error { return second(c.CompareAndSwapRevision(ctx, "k", -1, nil)) },
-			"delete of revision 0": func() error { return second(c.CompareAndDeleteRevision(ctx, "k", 0)) },
-			"guard in Txn":         txn(etcd.OpPut("k", nil, etcd.WithGuard())),
-			"guard in BulkPut": func() error {
-				return c.BulkPut(ctx, map[string][]byte{"k": nil}, etcd.WithGuard())
-			},
+			"Get at -1":             func() error { return second(c.Get(ctx, "k", minus...)) },
+			"Exists at -1":          func() error { return second(c.Exists(ctx, "k", minus...)) },
+			"List at -1":            func() error { return second(c.List(ctx, "k", minus...)) },
+			"Count at -1":           func() error { return second(c.Count(ctx, "k", minus...)) },
+			"GetRange at -1":        func() error { return second(c.GetRange(ctx, "k", "", minus...)) },
+			"OpGet at -1":           txn(etcd.OpGet("k", minus...)),
+			"Watch at -1":           func() error { return lastOf(c.Watch(ctx, "k", etcd.WithRevision(-1))) },
+			"limit of -1":           func() error { return second(c.List(ctx, "k", etcd.WithLimit(-1))) },
+			"GetKeysWithPrefix -1":  func() error { return second(c.GetKeysWithPrefix(ctx, "k", -1)) },
+			"swap of revision -1":   func() error { return second(c.CompareAndSwapRevision(ctx, "k", -1, nil)) },
+			"delete of revision 0":  func() error { return second(c.CompareAndDeleteRevision(ctx, "k", 0)) },
+			"guard in Txn":          txn(etcd.OpPut("k", nil, etcd.WithGuard())),
 			"guard in swap":         func() error { return second(c.CompareAndSwap(ctx, "k", nil, nil, etcd.WithGuard())) },
 			"guard in PutIfChanged": func() error { return second(c.PutIfChanged(ctx, "k", nil, etcd.WithGuard())) },
 			"settle another error":  func() error { return second(c.Settle(ctx, context.Canceled)) },
