@@ -60,6 +60,8 @@ func (w *wireTxn) txn(t *Txn) (*pb.TxnRequest, error) {
 		return nil, fmt.Errorf("%w: transaction is nil, zero or of another client", ErrInvalidArgument)
 	case slices.Contains(w.around, t):
 		return nil, fmt.Errorf("%w: transaction is nested in itself", ErrInvalidArgument)
+	case len(w.around) > w.client.cfg.MaxTxnOps: // each of them holds an operation
+		return nil, fmt.Errorf("%w: %d levels, the limit is %d", ErrTooManyOps, len(w.around), w.client.cfg.MaxTxnOps)
 	}
 	w.around = append(w.around, t)
 	defer func() { w.around = w.around[:len(w.around)-1] }()
