@@ -13,7 +13,7 @@ import (
 // holds them still, by mod revision, while the rest of it is decided.
 func (c *Client) commitGuarded(ctx context.Context, r request, w *wireTxn) (*TxnResult, error) {
 	var result *TxnResult
-	err := c.settle(ctx, r.op, r.key, func(ctx context.Context) (bool, error) {
+	err := c.compete(ctx, r.op, r.key, func(ctx context.Context) (bool, error) {
 		found, err := c.sendTxn(ctx, request{op: r.op, key: r.key}, &pb.TxnRequest{Success: w.reads})
 		for n := 0; err == nil && result == nil && n < triesPerRound; n++ {
 			result, found, err = c.tryGuarded(ctx, r, w, found)
@@ -78,23 +78,23 @@ func (w *wireTxn) checkGuarded() error {
 // longestGuards returns as many and as large guards as there may be, but for the
 // length of the keys under a prefix.
 func (w *wireTxn) longestGuards() []*pb.Compare {
-	var longest guards
+	var all guards
 	for _, op := range w.reads {
 		if read := op.GetRequestRange(); read.RangeEnd != nil {
-			longest.nothingNewer(read, math.MaxInt64-1)
+			all.nothingNewer(read, math.MaxInt64-1)
 		} else {
-			longest.unchanged(read.Key, math.MaxInt64)
+			all.unchanged(read.Key, math.MaxInt64)
 		}
 	}
+	longest := all.compares
 	for _, conditions := range w.values {
 		for _, cond := range conditions {
-			if cond.prefix {
-				// Each may rest on another key.
-				longest.add(longest.compares[cond.read])
+			if cond.prefix { // each may rest on another key
+				longest = append(longest, guard(all.compares[cond.read].Key, math.MaxInt64))
 			}
 		}
 	}
-	return longest.compares
+	return longest
 }
 
 // decision is how the conditions on values turn out, for what was found of them,

@@ -2,50 +2,48 @@ package etcd
 
 import pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
-// guards are conditions under which what was read is still so. They are about
-// revisions, so that the server can decide them where it can't compare values.
+// guards are conditions under which what was read is still so, each once. They are
+// about revisions, so that the server can decide them where it can't compare values.
 type guards struct {
 	compares []*pb.Compare
 	known    map[span]bool
 }
 
-// unchanged adds the condition that a key as stored has this mod revision; 0 means
-// that it is missing.
+// unchanged adds the guard of a key.
 func (g *guards) unchanged(stored []byte, revision int64) {
-	if g.isNew(keyRange{start: stored}) {
-		g.add(&pb.Compare{
-			Key: stored, Result: pb.Compare_EQUAL,
-			TargetUnion: &pb.Compare_ModRevision{ModRevision: revision},
-		})
-	}
+	g.add(guard(stored, revision))
 }
 
 // nothingNewer adds the condition that no key of a range was created or changed
 // after a revision. The server compares the keys that are there: that one was
 // deleted only the guard of that key notices.
 func (g *guards) nothingNewer(read *pb.RangeRequest, revision int64) {
-	if g.isNew(keyRange{read.Key, read.RangeEnd}) {
-		g.add(&pb.Compare{
-			Key: read.Key, RangeEnd: read.RangeEnd, Result: pb.Compare_LESS,
-			TargetUnion: &pb.Compare_ModRevision{ModRevision: revision + 1},
-		})
-	}
+	g.add(&pb.Compare{
+		Key: read.Key, RangeEnd: read.RangeEnd, Target: pb.Compare_MOD, Result: pb.Compare_LESS,
+		TargetUnion: &pb.Compare_ModRevision{ModRevision: revision + 1},
+	})
 }
 
+// add adds a guard, unless there is one for the same keys.
 func (g *guards) add(compare *pb.Compare) {
-	compare.Target = pb.Compare_MOD
-	g.compares = append(g.compares, compare)
-}
-
-// isNew reports whether there is no guard for these keys yet, and expects one.
-func (g *guards) isNew(keys keyRange) bool {
-	at := spanOf(keys)
+	at := spanOf(keyRange{compare.Key, compare.RangeEnd})
+	if g.known[at] {
+		return
+	}
 	if g.known == nil {
 		g.known = map[span]bool{}
 	}
-	known := g.known[at]
 	g.known[at] = true
-	return !known
+	g.compares = append(g.compares, compare)
+}
+
+// guard returns the condition that a key as stored has this mod revision; 0 means
+// that it is missing.
+func guard(stored []byte, revision int64) *pb.Compare {
+	return &pb.Compare{
+		Key: stored, Target: pb.Compare_MOD, Result: pb.Compare_EQUAL,
+		TargetUnion: &pb.Compare_ModRevision{ModRevision: revision},
+	}
 }
 
 // never returns a condition that does not hold: there is no version below 0. It is
