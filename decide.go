@@ -181,9 +181,9 @@ func (d *decision) holds(ctx context.Context, req *pb.TxnRequest) (bool, error) 
 // condition decides a condition as the server would: it holds when there are keys
 // and all their values compare so.
 //
-// A single key is witness enough. That another one fails it can't do before it is
-// changed; that there is none any more, only if this one is deleted too. So of a
-// prefix it takes two guards, however many its keys are.
+// One key is witness enough, however many there are under a prefix: that one fails
+// the condition, until it is changed; or that there is one, while nothing newer
+// makes sure that none has begun to fail. That others are deleted changes nothing.
 func (d *decision) condition(ctx context.Context, cond valueCondition) (bool, error) {
 	kvs, err := d.read(ctx, cond.read)
 	if err != nil {

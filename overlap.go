@@ -22,6 +22,15 @@ type written struct {
 	ranges  []keyRange // deleted, of more than one key
 }
 
+// checkOverlaps refuses the operations of the outermost branch that may not be
+// applied together.
+func (c *Client) checkOverlaps(ops []*pb.RequestOp) error {
+	if len(ops) == 1 && ops[0].GetRequestTxn() == nil {
+		return nil // the usual case: nothing to remember it for
+	}
+	return (&written{client: c}).add(ops)
+}
+
 // add adds what operations may write, or refuses those that may not be together.
 func (w *written) add(ops []*pb.RequestOp) error {
 	for _, op := range ops {

@@ -2,7 +2,6 @@ package etcd
 
 import (
 	"fmt"
-	"slices"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 )
@@ -23,10 +22,18 @@ type wireTxn struct {
 	// first is the key of the first condition or operation.
 	first string
 	named bool
-	// around are the transactions that are being converted, the outermost first.
-	around []*Txn
-	ops    int
+	ops   int // so far
 }
+
+// level is a transaction of the tree that is being converted, with those around it.
+type level struct {
+	txn    *Txn
+	depth  int
+	around *level
+}
+
+// in reports whether t is one of them.
+func (l *level) in(t *Txn) bool { return l != nil && (l.txn == t || l.around.in(t)) }
 
 // valueCondition is a condition on what one of the reads finds.
 type valueCondition struct {
@@ -39,39 +46,39 @@ type valueCondition struct {
 func (c *Client) wireTxn(t *Txn) (*wireTxn, error) {
 	w := &wireTxn{client: c, source: t}
 	var err error
-	if w.request, err = w.txn(t); err != nil {
+	if w.request, err = w.txn(t, nil); err != nil {
 		return w, err
 	}
 	if err := w.checkLoad(w.request); err != nil {
 		return w, err
 	}
-	for _, branch := range [][]*pb.RequestOp{w.request.Success, w.request.Failure} {
-		if err := (&written{client: c}).add(branch); err != nil {
-			return w, err
-		}
+	if err := c.checkOverlaps(w.request.Success); err != nil {
+		return w, err
 	}
-	return w, nil
+	return w, c.checkOverlaps(w.request.Failure)
 }
 
 // txn converts a transaction of the tree.
-func (w *wireTxn) txn(t *Txn) (*pb.TxnRequest, error) {
-	switch {
+func (w *wireTxn) txn(t *Txn, around *level) (*pb.TxnRequest, error) {
+	here := &level{txn: t, depth: 1, around: around}
+	if around != nil {
+		here.depth = around.depth + 1
+	}
+	switch limit := w.client.cfg.MaxTxnOps; {
 	case t == nil || t.client != w.client:
 		return nil, fmt.Errorf("%w: transaction is nil, zero or of another client", ErrInvalidArgument)
-	case slices.Contains(w.around, t):
+	case around.in(t):
 		return nil, fmt.Errorf("%w: transaction is nested in itself", ErrInvalidArgument)
-	case len(w.around) > w.client.cfg.MaxTxnOps: // each of them holds an operation
-		return nil, fmt.Errorf("%w: %d levels, the limit is %d", ErrTooManyOps, len(w.around), w.client.cfg.MaxTxnOps)
+	case here.depth > limit+1: // each of those around holds an operation
+		return nil, fmt.Errorf("%w: %d levels, the limit is %d", ErrTooManyOps, here.depth, limit)
 	}
-	w.around = append(w.around, t)
-	defer func() { w.around = w.around[:len(w.around)-1] }()
 	req := &pb.TxnRequest{}
 	err := w.conditions(req, t.conditions)
 	if err == nil {
-		req.Success, err = w.branch(t.then)
+		req.Success, err = w.branch(t.then, here)
 	}
 	if err == nil {
-		req.Failure, err = w.branch(t.els)
+		req.Failure, err = w.branch(t.els, here)
 	}
 	return req, err
 }
@@ -109,7 +116,7 @@ func (w *wireTxn) read(keys keyRange) int {
 }
 
 // branch converts the operations of a branch.
-func (w *wireTxn) branch(ops []Op) ([]*pb.RequestOp, error) {
+func (w *wireTxn) branch(ops []Op, here *level) ([]*pb.RequestOp, error) {
 	// One transaction may be nested in many places, so that a small tree of them
 	// unfolds into a huge one. No operation takes less than two bytes.
 	if w.ops += len(ops); w.ops > w.client.cfg.MaxRequestBytes/2 {
@@ -118,7 +125,7 @@ func (w *wireTxn) branch(ops []Op) ([]*pb.RequestOp, error) {
 	out := make([]*pb.RequestOp, len(ops))
 	for i, op := range ops {
 		if op.kind == opTxn {
-			txn, err := w.txn(op.txn)
+			txn, err := w.txn(op.txn, here)
 			if err != nil {
 				return nil, err
 			}

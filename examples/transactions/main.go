@@ -72,9 +72,9 @@ func order(ctx context.Context, out io.Writer, client *etcd.Client, customer str
 	}
 	if !res.Succeeded {
 		left, _ := res.KV(stock)
-		fmt.Fprintf(out, "%s: no order, %s in stock\n", customer, left.Value)
-		return nil
+		_, err = fmt.Fprintf(out, "%s: no order, %s in stock\n", customer, left.Value)
+		return err
 	}
-	fmt.Fprintf(out, "%s: ordered, with discount: %t\n", customer, res.Results[2].Txn.Succeeded)
-	return nil
+	_, err = fmt.Fprintf(out, "%s: ordered, with discount: %t\n", customer, res.Results[2].Txn.Succeeded)
+	return err
 }
