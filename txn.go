@@ -44,7 +44,8 @@ func (t *Txn) Else(ops ...Op) *Txn {
 // hold is no error: see [TxnResult.Succeeded]. When it fails, nothing is applied
 // unless [MaybeApplied] says so, and then all of it: an operation that the server
 // refuses, such as a put with a lease that does not exist, takes the others with
-// it if it is on the branch that is taken.
+// it if it is on the branch that is taken. Conditions are linearizable, unless all
+// operations are gets [WithSerializable]: then they are as stale as those.
 //
 // Where values are encrypted or compressed, the server can't compare them. A
 // transaction with conditions on values, its own or those of nested ones, then
