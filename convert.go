@@ -64,6 +64,18 @@ func (k keyRange) empty() bool {
 // open reports whether k goes to the end of all keys.
 func (k keyRange) open() bool { return bytes.Equal(k.end, toTheEnd) }
 
+// contains reports whether key is in k.
+func (k keyRange) contains(key []byte) bool {
+	switch {
+	case k.end == nil:
+		return bytes.Equal(key, k.start)
+	case k.open():
+		return bytes.Compare(key, k.start) >= 0
+	default:
+		return bytes.Compare(key, k.start) >= 0 && bytes.Compare(key, k.end) < 0
+	}
+}
+
 // before returns k without the keys from end on.
 func (k keyRange) before(end []byte) keyRange {
 	if k.open() || bytes.Compare(end, k.end) < 0 {

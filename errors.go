@@ -31,9 +31,9 @@ var (
 	// confused with [ErrEmptyPrefix].
 	ErrEmptyKey = errors.New("empty key")
 
-	// ErrEmptyPrefix is returned by [Client.DeletePrefix] and
-	// [Client.WatchPrefix] for the empty prefix, which would mean every key of
-	// the cluster. [WithAllKeys] says that this is meant.
+	// ErrEmptyPrefix is returned by [Client.DeletePrefix], [Client.WatchPrefix],
+	// [OpDeletePrefix] and [OpDeleteRange] for what would mean every key of the
+	// cluster. [WithAllKeys] says that this is meant.
 	ErrEmptyPrefix = errors.New("empty prefix")
 
 	// ErrInvalidTTL is returned when a lease's time to live is zero, negative
@@ -50,7 +50,8 @@ var (
 	// the server allows in one.
 	ErrTooManyOps = errors.New("too many operations in one transaction")
 
-	// ErrDuplicateKey is returned when one transaction writes a key twice.
+	// ErrDuplicateKey is returned when one transaction puts a key twice, or puts and
+	// deletes it, at whatever level.
 	ErrDuplicateKey = errors.New("duplicate key in one transaction")
 
 	// ErrClosed is returned by every call on a closed client, lock or session.
@@ -68,10 +69,12 @@ var (
 	// reports the same with a false instead.
 	ErrKeyExists = errors.New("key exists")
 
-	// ErrConflict is returned by [Client.Transact], [Client.Update] and
-	// [Client.MoveKey], and by conditions on encrypted or compressed values, when
-	// a key kept changing underneath until the deadline or the last attempt.
-	// Nothing was changed.
+	// ErrConflict is returned by [Client.Transact], [Client.Update],
+	// [Client.PutIfChanged], [Client.MoveKey], [Client.CopyKey] and puts
+	// [WithGuard], and by conditions on encrypted or compressed values, when a key
+	// kept changing underneath until the deadline or the last attempt. Nothing was
+	// changed, unless [MaybeApplied] says so: of a put [WithGuard] whose answer was
+	// lost, and whose key was deleted before it could be looked for.
 	ErrConflict = errors.New("conflict with a concurrent change")
 
 	// ErrCompacted is returned when a revision is older than the oldest one

@@ -63,6 +63,12 @@ var writePaths = map[string]func(ctx context.Context, c *etcd.Client, p string) 
 		_, err := c.Txn().If(etcd.Value(p).Equal(nil), etcd.Missing(p+"-")).Then(etcd.OpPut(p, []byte(secret))).Commit(ctx)
 		return err
 	},
+	"Txn OpTxn": func(ctx context.Context, c *etcd.Client, p string) error {
+		put := func(key string) etcd.Op { return etcd.OpPut(p+key, []byte(secret)) }
+		inner := c.Txn().If(etcd.Value(p).OfPrefix().Equal(nil)).Then(put("never")).Else(put("1"), etcd.OpTxn(c.Txn().Then(put("2"))))
+		_, err := c.Txn().If(etcd.Missing(p)).Then(etcd.OpTxn(inner), put("3")).Commit(ctx)
+		return err
+	},
 	"CompareAndSwap": func(ctx context.Context, c *etcd.Client, p string) error {
 		if err := c.Put(ctx, p, []byte("old")); err != nil {
 			return err
@@ -268,6 +274,16 @@ var readPaths = map[string]readPath{
 	}},
 	"GetMultiple": {false, func(ctx context.Context, c *etcd.Client, p, key string) (map[string]string, error) {
 		return keyedMap(c.GetMultiple(ctx, []string{p + "good", key}))
+	}},
+	"Txn OpGetRange": {false, func(ctx context.Context, c *etcd.Client, p, _ string) (map[string]string, error) {
+		return resultOf(ctx, c.Txn().Then(etcd.OpGetRange(p, p+"~")))
+	}},
+	"Txn OpTxn": {false, func(ctx context.Context, c *etcd.Client, p, _ string) (map[string]string, error) {
+		res, err := c.Txn().Then(etcd.OpTxn(c.Txn().Then(etcd.OpGetPrefix(p)))).Commit(ctx)
+		if err != nil {
+			return map[string]string{}, err
+		}
+		return keyedKVs(res.Results[0].Txn.Results[0].KVs, res.Err())
 	}},
 	"Txn OpGetPrefix": {false, func(ctx context.Context, c *etcd.Client, p, _ string) (map[string]string, error) {
 		return resultOf(ctx, c.Txn().If(etcd.Exists(p+"none")).Else(etcd.OpGetPrefix(p)))

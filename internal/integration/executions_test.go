@@ -69,6 +69,22 @@ var writesOfTheAPI = []write{
 		},
 	},
 	{
+		"nested txn",
+		func(t *testing.T, c *etcd.Client, key string) func(context.Context) error {
+			require.NoError(t, c.Put(t.Context(), key, []byte("old")))
+			return func(ctx context.Context) error {
+				_, err := c.Txn().If(etcd.Exists(key)).Then(etcd.OpTxn(
+					c.Txn().If(etcd.Value(key).Equal([]byte("old"))).Then(etcd.OpPut(key, nil)),
+				)).Commit(ctx)
+				return err
+			}
+		},
+		func(ctx context.Context, c *clientv3.Client, key string) error {
+			_, err := c.Txn(ctx).Then(clientv3.OpTxn(nil, []clientv3.Op{clientv3.OpPut(key, "new")}, nil)).Commit()
+			return err
+		},
+	},
+	{
 		"grant",
 		func(_ *testing.T, c *etcd.Client, _ string) func(context.Context) error {
 			return func(ctx context.Context) error {

@@ -266,7 +266,11 @@ func TestBadArgumentsAreRefusedBeforeAnythingIsSent(t *testing.T) {
 			"GetKeysWithPrefix": func() error { return second(c.GetKeysWithPrefix(ctx, long, 0)) },
 			"GetKeysByPattern":  func() error { return second(c.GetKeysByPattern(ctx, long+"*")) },
 			"OpGetPrefix":       txn(etcd.OpGetPrefix(long)),
+			"OpGetRange start":  txn(etcd.OpGetRange(long, "")),
+			"OpDeleteRange end": txn(etcd.OpDeleteRange("", long)),
+			"OpTxn":             txn(etcd.OpTxn(c.Txn().Else(etcd.OpPut(long, nil)))),
 			"PrefixEmpty":       txnIf(etcd.PrefixEmpty(long)),
+			"OfPrefix":          txnIf(etcd.Value(long).OfPrefix().Equal(nil)),
 		} {
 			requireRefused(t, o, name, etcd.ErrTooLarge, call)
 		}
