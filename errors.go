@@ -65,8 +65,9 @@ var (
 	ErrKeyNotFound = errors.New("key not found")
 
 	// ErrKeyExists is returned by [Client.MoveKey] when the destination is
-	// taken, and by [CreateKeyring] when there is one. [Client.PutIfNotExists]
-	// reports the same with a false instead.
+	// taken, by [CreateKeyring] when there is one, and by [Client.Import] with
+	// [WithEmptyTarget]. [Client.PutIfNotExists] reports the same with a false
+	// instead.
 	ErrKeyExists = errors.New("key exists")
 
 	// ErrConflict is returned by [Client.Transact], [Client.Update],
