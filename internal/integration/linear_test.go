@@ -21,10 +21,7 @@ import (
 	"github.com/blueprint-go/etcd"
 )
 
-var (
-	linearOperations = flag.Int64("linear.operations", 3000, "how many operations a history has at the least")
-	linearSeed       = flag.Uint64("linear.seed", 0, "what faults and operations are drawn from; 0 means the clock")
-)
+var linearOperations = flag.Int64("linear.operations", 3000, "how many operations a history has at the least")
 
 const (
 	// historyWorkers share historyClients in turn.
@@ -48,16 +45,12 @@ const (
 //
 //	go test -run TestHistoryThroughFaultsIsLinearizable -timeout 60m ./internal/integration -args -linear.operations 200000
 func TestHistoryThroughFaultsIsLinearizable(t *testing.T) {
-	seed := *linearSeed
-	if seed == 0 {
-		seed = uint64(time.Now().UnixNano())
-	}
+	seed := drawSeed(t)
 	for _, m := range modes {
 		if m.name != "plain" && m.name != "encrypted" {
 			continue
 		}
 		t.Run(m.name, func(t *testing.T) {
-			t.Logf("-linear.seed %d", seed)
 			c := newCluster(t)
 			h := newHistory(prefix(t), *linearOperations)
 			var clients []*etcd.Client
@@ -66,6 +59,7 @@ func TestHistoryThroughFaultsIsLinearizable(t *testing.T) {
 			}
 			began := time.Now()
 			n := startNemesis(c, seed)
+			t.Cleanup(func() { n.logIfFailed(t) })
 			var workers sync.WaitGroup
 			for i := range historyWorkers {
 				workers.Go(func() {
@@ -80,13 +74,8 @@ func TestHistoryThroughFaultsIsLinearizable(t *testing.T) {
 			}
 			workers.Wait()
 			took := time.Since(began)
-			faults := n.stop()
-			t.Cleanup(func() {
-				if t.Failed() {
-					t.Logf("what was done to the cluster:\n%s", strings.Join(faults, "\n"))
-				}
-			})
-			t.Logf("%d faults, %d groups of keys, %v\n%s", len(faults), len(h.groups), took.Round(time.Millisecond), h.ledger.table())
+			n.stop()
+			t.Logf("%d faults, %d groups of keys, %v\n%s", len(n.log), len(h.groups), took.Round(time.Millisecond), h.ledger.table())
 			sum := h.ledger.sum()
 			require.Greater(t, sum.acknowledged, minRate*int64(took/time.Second))
 			require.Positive(t, sum.unknown)
@@ -94,7 +83,7 @@ func TestHistoryThroughFaultsIsLinearizable(t *testing.T) {
 
 			c.leader()
 			direct := client(t, m.set(etcd.DefaultConfig().WithEndpoints(c.addrs()...)))
-			require.Empty(t, h.ledger.contradictions(readStoreLog(t, direct, h.prefix)))
+			require.Empty(t, strings.Join(h.ledger.contradictions(readStoreLog(t, direct, h.prefix)), "\n"))
 			h.check(t)
 		})
 	}

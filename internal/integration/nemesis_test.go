@@ -2,8 +2,11 @@ package integration
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"math/rand/v2"
+	"strings"
+	"testing"
 	"time"
 
 	"github.com/blueprint-go/etcd/etcdtest"
@@ -58,6 +61,19 @@ const (
 	minPeace, maxPeace = electionTimeout / 2, 3 * electionTimeout / 2
 )
 
+var nemesisSeed = flag.Uint64("nemesis.seed", 0, "what faults and operations are drawn from; 0 means the clock")
+
+// drawSeed returns the seed of a test and tells it.
+func drawSeed(t *testing.T) uint64 {
+	t.Helper()
+	seed := *nemesisSeed
+	if seed == 0 {
+		seed = uint64(time.Now().UnixNano())
+	}
+	t.Logf("-nemesis.seed %d", seed)
+	return seed
+}
+
 // nemesis does one fault after the other to a cluster, until it is stopped.
 type nemesis struct {
 	cluster *cluster
@@ -79,16 +95,24 @@ func startNemesis(c *cluster, seed uint64) *nemesis {
 		cancel:  cancel,
 		ended:   make(chan struct{}),
 	}
-	c.t.Cleanup(func() { n.stop() })
+	c.t.Cleanup(n.stop)
 	go n.run(ctx)
 	return n
 }
 
-// stop heals the cluster and returns what was done to it. It may be called again.
-func (n *nemesis) stop() []string {
+// stop ends the faults. It may be called again.
+func (n *nemesis) stop() {
 	n.cancel()
 	<-n.ended
-	return n.log
+}
+
+// logIfFailed tells what was done to the cluster, which has been stopped.
+func (n *nemesis) logIfFailed(t *testing.T) {
+	t.Helper()
+	n.stop()
+	if t.Failed() {
+		t.Logf("what was done to the cluster:\n%s", strings.Join(n.log, "\n"))
+	}
 }
 
 func (n *nemesis) run(ctx context.Context) {
