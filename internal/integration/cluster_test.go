@@ -54,7 +54,7 @@ type peer struct {
 // newCluster starts a cluster for one test.
 func newCluster(t *testing.T) *cluster {
 	t.Helper()
-	base, err := os.MkdirTemp("", "etcd")
+	base, err := os.MkdirTemp("", "etcdcluster")
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, os.RemoveAll(base)) })
 	c := &cluster{t: t, gates: map[[2]int]*gate{}}

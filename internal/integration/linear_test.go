@@ -21,7 +21,7 @@ import (
 	"github.com/blueprint-go/etcd"
 )
 
-var linearOperations = flag.Int64("linear.operations", 3000, "how many operations a history has at the least")
+var linearOperations = flag.Int64("linear.operations", 1500, "how many operations a history has at the least")
 
 const (
 	// historyWorkers share historyClients in turn.
@@ -67,7 +67,7 @@ func TestHistoryThroughFaultsIsLinearizable(t *testing.T) {
 						t: t, id: i, history: h, client: clients[i%historyClients],
 						random: rand.New(rand.NewPCG(seed, uint64(i+1))),
 					}
-					for !h.complete() || !n.hasDealt() {
+					for !t.Failed() && (!h.complete() || !n.hasDealt()) {
 						w.work()
 					}
 				})
