@@ -37,24 +37,29 @@ type tally struct{ acknowledged, unknown, refused int64 }
 // ledger holds what workers were told of their writes, to be compared with what
 // the store has done.
 type ledger struct {
-	mu      sync.Mutex
-	values  map[int64]fate
-	seen    map[int64]bool // values that were read
-	deletes map[int]bounds // by the number of the group
-	tallies map[string]tally
+	mu       sync.Mutex
+	values   map[int64]fate
+	seen     map[int64]bool // values that were read
+	deletes  map[int]bounds // by the number of the group
+	tallies  map[string]tally
+	outcomes map[etcd.Outcome]int64 // of lost writes that were settled
 }
 
 func newLedger() *ledger {
-	return &ledger{values: map[int64]fate{}, seen: map[int64]bool{}, deletes: map[int]bounds{}, tallies: map[string]tally{}}
+	return &ledger{
+		values: map[int64]fate{}, seen: map[int64]bool{}, deletes: map[int]bounds{},
+		tallies: map[string]tally{}, outcomes: map[etcd.Outcome]int64{},
+	}
 }
 
-// enter notes a step in a group that was taken, declined or lost.
+// enter notes the outcome of a step in a group.
 func (l *ledger) enter(group int, s step, o outcome) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	n := l.tallies[s.name]
-	f := neverStored
+	n, f := l.tallies[s.name], neverStored
 	switch {
+	case o.refused:
+		n.refused++
 	case o.unknown:
 		n.unknown++
 		f = maybeStored
@@ -66,38 +71,37 @@ func (l *ledger) enter(group int, s step, o outcome) {
 	}
 	l.tallies[s.name] = n
 	l.note(s, f)
-	l.noteDeletes(group, s, o)
 	for _, value := range s.expect {
 		if value > missing && f == wasStored {
 			l.seen[value] = true
 		}
 	}
+	if f != neverStored {
+		l.noteDeletes(group, s, o)
+	}
 }
 
+// noteDeletes counts the keys that a step has deleted, or may have.
 func (l *ledger) noteDeletes(group int, s step, o outcome) {
 	deletes := l.deletes[group]
-	switch {
-	case o.unknown:
+	if o.applied && o.deleted != untouched {
+		deletes.least += o.deleted
+		deletes.most += o.deleted
+	} else {
 		for _, value := range s.write {
 			if value == missing {
 				deletes.most++
 			}
 		}
-	case o.applied && o.deleted != untouched:
-		deletes.least += o.deleted
-		deletes.most += o.deleted
 	}
 	l.deletes[group] = deletes
 }
 
-// refuse notes a step that was certainly not taken.
-func (l *ledger) refuse(s step) {
+// settled notes what was found out about a lost write.
+func (l *ledger) settled(o etcd.Outcome) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	n := l.tallies[s.name]
-	n.refused++
-	l.tallies[s.name] = n
-	l.note(s, neverStored)
+	l.outcomes[o]++
 }
 
 // forbid notes a step of a run that is void.
@@ -173,6 +177,8 @@ func (l *ledger) table() string {
 	n := l.sum()
 	fmt.Fprintf(w, "all\t%d\t%d\t%d\t\n", n.acknowledged, n.unknown, n.refused)
 	_ = w.Flush() // a Builder never fails
+	fmt.Fprintf(&b, "of lost writes %d were found applied, %d not applied, %d stayed unknown",
+		l.outcomes[etcd.OutcomeApplied], l.outcomes[etcd.OutcomeNotApplied], l.outcomes[etcd.OutcomeUnknown])
 	return b.String()
 }
 
@@ -266,7 +272,7 @@ func TestLedgerNoticesWhatTheStoreDidOtherwise(t *testing.T) {
 	l := newLedger()
 	l.enter(1, putStep(0, 1), acknowledged)
 	l.enter(1, putStep(0, 2), lost)
-	l.refuse(putStep(0, 3))
+	l.enter(1, putStep(0, 3), refused)
 	l.enter(1, swapStep(0, 9, 4), declined)
 	l.enter(1, swapStep(0, 1, 5), acknowledged)
 	l.enter(1, getStep(0, 5), acknowledged)

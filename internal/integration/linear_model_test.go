@@ -39,6 +39,7 @@ type step struct {
 
 // outcome is what is known of a step after its call.
 type outcome struct {
+	refused bool
 	// unknown: it may have been done at any time since the call, or will be, or
 	// never. Nothing else is known then.
 	unknown bool
@@ -119,6 +120,9 @@ var (
 	acknowledged = outcome{applied: true, deleted: untouched}
 	declined     = outcome{deleted: untouched}
 	lost         = outcome{unknown: true}
+	// refused is the outcome of a write that was not applied and never will be, and
+	// of a failed read. It is no part of a history.
+	refused = outcome{refused: true}
 )
 
 func deletedKeys(n int64) outcome { return outcome{applied: true, deleted: n} }

@@ -18,9 +18,11 @@ var operations = []struct {
 	do     func(w *worker, ctx context.Context, g *group) (step, outcome, error)
 }{
 	{20, (*worker).get},
-	{14, (*worker).put},
+	{10, (*worker).put},
+	{6, (*worker).putGuarded},
 	{6, (*worker).delete},
-	{16, (*worker).swap},
+	{14, (*worker).swap},
+	{6, (*worker).update},
 	{6, (*worker).create},
 	{7, (*worker).bulkPut},
 	{8, (*worker).bulkGet},
@@ -91,6 +93,27 @@ func (w *worker) put(ctx context.Context, g *group) (step, outcome, error) {
 	i, value := w.key(), w.fresh()
 	err := w.client.Put(ctx, g.keys[i], stored(value))
 	return step{"put", nothing, only(i, value)}, acknowledged, err
+}
+
+func (w *worker) putGuarded(ctx context.Context, g *group) (step, outcome, error) {
+	i, value := w.key(), w.fresh()
+	err := w.client.Put(ctx, g.keys[i], stored(value), etcd.WithGuard())
+	return step{"guarded put", nothing, only(i, value)}, acknowledged, err
+}
+
+// update replaces what it finds. What it makes of a value that has changed since
+// must never be seen.
+func (w *worker) update(ctx context.Context, g *group) (step, outcome, error) {
+	i, s := w.key(), step{"update", nothing, nothing}
+	err := w.client.Update(ctx, g.keys[i], func(old []byte) ([]byte, error) {
+		w.history.ledger.forbid(s)
+		s.expect[i], s.write[i] = missing, w.fresh()
+		if old != nil {
+			s.expect[i] = w.number(old)
+		}
+		return stored(s.write[i]), nil
+	})
+	return s, acknowledged, err
 }
 
 func (w *worker) delete(ctx context.Context, g *group) (step, outcome, error) {

@@ -242,17 +242,36 @@ func (w *worker) work() {
 	defer cancel()
 	call := time.Since(w.history.began)
 	s, o, err := w.draw(ctx, g)
-	end := time.Since(w.history.began)
 	switch {
 	case err == nil:
 	case etcd.MaybeApplied(err):
-		o = lost
+		o = w.settle(err)
 	default:
-		w.history.ledger.refuse(s)
-		return
+		o = refused
 	}
+	end := time.Since(w.history.began)
 	w.history.ledger.enter(g.number, s, o)
+	if o == refused {
+		return // it is as if it had never been called
+	}
 	op := at(int64(call), int64(end), s, o)
 	op.ClientId = w.id
 	g.record(op)
+}
+
+// settle returns the outcome of a write whose answer was lost, as far as it can be
+// found.
+func (w *worker) settle(err error) outcome {
+	ctx, cancel := context.WithTimeout(context.Background(), longCall/2)
+	defer cancel()
+	found, _ := w.client.Settle(ctx, err) // fails with the cluster, and is unknown then
+	w.history.ledger.settled(found)
+	switch found {
+	case etcd.OutcomeApplied:
+		return acknowledged
+	case etcd.OutcomeNotApplied:
+		return refused
+	default:
+		return lost
+	}
 }
