@@ -217,8 +217,13 @@ func (p *peer) kill() {
 	if p.cmd == nil {
 		return
 	}
-	assert.NoError(p.cluster.t, p.cmd.Process.Kill())
-	<-p.ended
+	select {
+	case <-p.ended:
+		assert.Fail(p.cluster.t, "a member has ended by itself", "number %d, see its standard error", p.number)
+	default:
+		assert.NoError(p.cluster.t, p.cmd.Process.Kill())
+		<-p.ended
+	}
 	_ = p.cmd.Wait() // tells that it was killed
 	_ = p.stdin.Close()
 	p.cmd, p.paused = nil, false

@@ -41,9 +41,7 @@ const (
 	checkTimeout = time.Minute
 )
 
-// The long run of a release:
-//
-//	go test -run TestHistoryThroughFaultsIsLinearizable -timeout 60m ./internal/integration -args -linear.operations 200000
+// `make linear` runs it for long.
 func TestHistoryThroughFaultsIsLinearizable(t *testing.T) {
 	seed := drawSeed(t)
 	for _, m := range modes {
