@@ -396,9 +396,13 @@ type detailError struct{ err, detail error }
 func (e *detailError) Error() string   { return e.err.Error() + ": " + e.detail.Error() }
 func (e *detailError) Unwrap() []error { return []error{e.err, e.detail} }
 
-// contextError returns the error of a context that ended, with its cause.
+// contextError returns the error of a context that ended, with its cause, or whose
+// deadline has passed.
 func contextError(ctx context.Context) error {
 	err := ctx.Err()
+	if err == nil {
+		err = context.DeadlineExceeded
+	}
 	if cause := context.Cause(ctx); !errors.Is(cause, err) {
 		err = withKind(err, cause)
 	}

@@ -3,6 +3,7 @@ module github.com/blueprint-go/etcd/internal/integration
 go 1.26.0
 
 require (
+	github.com/anishathalye/porcupine v1.3.1
 	github.com/blueprint-go/etcd v0.0.0-00010101000000-000000000000
 	github.com/blueprint-go/etcd/etcdtest v0.0.0-00010101000000-000000000000
 	github.com/stretchr/testify v1.12.1
