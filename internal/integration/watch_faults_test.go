@@ -256,6 +256,7 @@ func TestWatchSurvivesWhatPasses(t *testing.T) {
 		rpctypes.ErrGRPCNoLeader, rpctypes.ErrGRPCStopped, rpctypes.ErrGRPCLeaderChanged, rpctypes.ErrGRPCWatchCanceled,
 		status.Error(codes.Unavailable, "a proxy without a backend"),
 		nil, // the stream ends in good order: a proxy that is shut down
+		rpctypes.ErrGRPCPermissionDenied, // of an old token, before etcd 3.5
 		rpctypes.ErrGRPCInvalidAuthToken,
 	}
 	srv := server(t, etcdtest.WithAuth("root"), etcdtest.WithGRPCServerOptions(grpc.ChainStreamInterceptor(
