@@ -10,6 +10,9 @@ COVER_MIN := 85
 BENCH     ?= .
 BENCHTIME ?= 1s
 COUNT     ?= 1
+# For `make test-matrix`: the versions of etcd, and which tests (all if empty).
+SERVERS   ?= 3.4 3.5 3.6 3.7
+RUN       ?=
 
 .PHONY: help
 help: ## list the targets
@@ -31,6 +34,12 @@ test: ## run every test of every module, with the race detector
 	fi; \
 	set -x; \
 	$(GO) test $$race -p 2 -timeout 15m -coverpkg=github.com/blueprint-go/etcd -coverprofile=$(PROFILE) work
+
+# Not part of `make ci`: it takes some minutes for each version. A program of
+# yours takes the place of one that is built by ETCD34=/usr/bin/etcd.
+.PHONY: test-matrix
+test-matrix: ## run the tests that need a server on each version of etcd
+	@RUN='$(RUN)' .ci/matrix $(SERVERS)
 
 .PHONY: cover
 cover: ## print the root package's coverage in the last `make test`
