@@ -1,6 +1,7 @@
 package etcd
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 )
@@ -55,6 +56,42 @@ func (c *Client) swap(ctx context.Context, op, key string, cond Condition, then 
 	return res.Succeeded, nil
 }
 
+// PutIfChanged stores value under key unless that is its value already, and reports
+// whether it did: watchers are not woken for nothing, and the mod revision stays that
+// of a change. It takes one round trip if nothing has changed, else two, and one or
+// two more for each concurrent change. A stored value that can't be decoded is an
+// error, see [*DecodeError].
+//
+// A key whose value stays but whose lease would not is written all the same: without
+// [WithIgnoreLease] or [WithLease] the key is detached from its lease. It fails with
+// [ErrConflict] when the key still keeps changing at the deadline; nothing is changed
+// then.
+func (c *Client) PutIfChanged(ctx context.Context, key string, value []byte, opts ...PutOption) (bool, error) {
+	const op = "put if changed"
+	put, written := OpPut(key, value, opts...), false
+	// What would be refused is refused before anything is read.
+	req, err := c.putRequest(key, value, put.put)
+	if err == nil {
+		err = c.checkSize(req)
+	}
+	if err != nil {
+		return false, fail(op, key, err)
+	}
+	err = c.optimistic(ctx, op, key, []Op{OpGet(key)}, func(found *TxnResult) (*Txn, error) {
+		if err := found.Results[0].Err; err != nil {
+			return nil, answered(op, key, err)
+		}
+		current, exists := found.KV(key)
+		sameLease := put.put.ignoreLease || put.put.lease == current.Lease
+		written = !exists || !sameLease || !bytes.Equal(current.Value, value)
+		if !written {
+			return nil, nil
+		}
+		return c.Txn().If(ModRevision(key).Equal(current.ModRevision)).Then(put), nil
+	})
+	return written && err == nil, err
+}
+
 // Update replaces the value of key by what f makes of it, and no concurrent
 // change is lost: f is called again with the new value when the key changed in
 // between. old is nil when the key does not exist. When f returns an error,
@@ -70,35 +107,17 @@ func (c *Client) Update(ctx context.Context, key string, f func(old []byte) ([]b
 	if f == nil {
 		return fail(op, key, fmt.Errorf("%w: nil function", ErrInvalidArgument))
 	}
-	return c.settle(ctx, op, key, func(ctx context.Context) (bool, error) {
-		found, err := c.commit(ctx, op, key, c.Txn().Then(OpGet(key)))
-		for n := 0; err == nil && found != nil && n < triesPerRound; n++ {
-			found, err = c.tryUpdate(ctx, key, found, f)
+	return c.optimistic(ctx, op, key, []Op{OpGet(key)}, func(found *TxnResult) (*Txn, error) {
+		if err := found.Results[0].Err; err != nil {
+			return nil, answered(op, key, err)
 		}
-		return found == nil, err
+		current, exists := found.KV(key)
+		value, err := f(current.Value)
+		if err != nil || !exists && value == nil {
+			return nil, err
+		}
+		return c.Txn().If(ModRevision(key).Equal(current.ModRevision)).Then(updateOp(key, value, exists)), nil
 	})
-}
-
-// tryUpdate applies f if the key still is as it was found. If not, it returns
-// how the key is found now, and nil in all other cases.
-func (c *Client) tryUpdate(ctx context.Context, key string, found *TxnResult, f func([]byte) ([]byte, error)) (*TxnResult, error) {
-	const op = "update"
-	if err := found.Results[0].Err; err != nil {
-		return nil, answered(op, key, err)
-	}
-	current, exists := found.KV(key)
-	value, err := f(current.Value)
-	if err != nil || !exists && value == nil {
-		return nil, err
-	}
-	res, err := c.commit(ctx, op, key, c.Txn().
-		If(ModRevision(key).Equal(current.ModRevision)).
-		Then(updateOp(key, value, exists)).
-		Else(OpGet(key)))
-	if err != nil || res.Succeeded {
-		return nil, err
-	}
-	return res, nil
 }
 
 func updateOp(key string, value []byte, exists bool) Op {
@@ -110,30 +129,4 @@ func updateOp(key string, value []byte, exists bool) Op {
 	default:
 		return OpPut(key, value)
 	}
-}
-
-// triesPerRound is how often an optimistic write is tried between two pauses:
-// once with what was read, and once with what the answer to the first try holds.
-const triesPerRound = 2
-
-// settle runs round until it reports that the matter is settled or fails, all
-// under one deadline. Those who compete for a key spread out by pausing between
-// the rounds. A round begins by reading: what was read before a pause would be
-// out of date after it, and a slow competitor would lose to a fast one for ever.
-func (c *Client) settle(ctx context.Context, op, key string, round func(context.Context) (bool, error)) error {
-	return c.withDeadline(ctx, op, key, func(ctx context.Context) error {
-		for n := 1; ; n++ {
-			settled, err := round(ctx)
-			if settled || err != nil {
-				return err
-			}
-			switch {
-			case pause(ctx, c.closing, backoff(n)):
-			case c.isClosed():
-				return answered(op, key, ErrClosed)
-			default:
-				return answered(op, key, withKind(ErrConflict, context.Cause(ctx)))
-			}
-		}
-	})
 }

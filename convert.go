@@ -150,6 +150,9 @@ func (c *Client) keyValues(ctx context.Context, kvs []*mvccpb.KeyValue, keysOnly
 // putRequest builds the request for a put: the only place where a caller's value
 // is encoded.
 func (c *Client) putRequest(key string, value []byte, o putOptions) (*pb.PutRequest, error) {
+	if o.guarded {
+		return nil, fmt.Errorf("%w: WithGuard is for single puts", ErrInvalidArgument)
+	}
 	stored, err := c.stored(key)
 	if err != nil {
 		return nil, err

@@ -87,6 +87,16 @@ func (c *codec) plain(storedKey []byte) bool {
 	return c.keyring == nil && !c.compress || under(c.excluded, storedKey)
 }
 
+// unique reports whether what is stored under a key can only be of one writing: it
+// holds a random nonce of this package.
+func (c *codec) unique(storedKey, stored []byte) bool {
+	if c.plain(storedKey) {
+		return false
+	}
+	suite, err := envelope.SuiteOf(stored)
+	return err == nil && (suite == envelope.XAES256GCM || suite == envelope.AES256GCM)
+}
+
 // encode returns what is stored for value under the key as stored. The result
 // may share memory with value.
 func (c *codec) encode(storedKey, value []byte) ([]byte, error) {

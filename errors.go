@@ -260,6 +260,8 @@ type Error struct {
 	MaybeApplied bool
 	// Err is what went wrong.
 	Err error
+
+	lost *lostWrite // for Settle; nil unless MaybeApplied
 }
 
 // Error implements error. The text never holds values or secrets.
@@ -319,7 +321,8 @@ func (e *EndpointError) Unwrap() error { return e.Err }
 // MaybeApplied reports whether the write that returned err may have taken
 // effect. It is false for nil, for errors of reads, for requests that were never
 // sent, and for those that the server refused. When it is true, only reading the
-// key can tell: a write is never sent twice behind the caller's back.
+// key can tell, see [Client.Settle]: a write is never sent twice behind the caller's
+// back.
 func MaybeApplied(err error) bool {
 	var e *Error
 	return errors.As(err, &e) && e.MaybeApplied

@@ -2,7 +2,6 @@ package etcd
 
 import (
 	"context"
-	"errors"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 )
@@ -17,19 +16,19 @@ func fail(op, key string, err error) error {
 //
 // When it fails, [MaybeApplied] tells whether the value may have been stored.
 func (c *Client) Put(ctx context.Context, key string, value []byte, opts ...PutOption) error {
-	_, err := c.put(ctx, "put", key, value, putOptionsOf(opts))
-	return err
-}
-
-func (c *Client) put(ctx context.Context, op, key string, value []byte, o putOptions) (*pb.PutResponse, error) {
+	o := putOptionsOf(opts)
+	if o.guarded {
+		return c.putGuarded(ctx, key, value, o)
+	}
 	req, err := c.putRequest(key, value, o)
 	if err == nil {
 		err = c.checkSize(req)
 	}
 	if err != nil {
-		return nil, fail(op, key, err)
+		return fail("put", key, err)
 	}
-	return do(ctx, c, request{op: op, key: key, write: true}, c.rpc.put, req)
+	_, err = do(ctx, c, request{op: "put", key: key, write: true}, c.rpc.put, req)
+	return err
 }
 
 // Get returns the value of key, or [ErrKeyNotFound], in one round trip. An empty
@@ -125,60 +124,4 @@ func (c *Client) PutIfNotExists(ctx context.Context, key string, value []byte, o
 		return false, err
 	}
 	return res.Succeeded, nil
-}
-
-// MoveKey renames a key, value and lease with it, atomically: other clients see
-// either the old key or the new one. The value is encrypted anew for its new
-// place. It takes two round trips, more while the keys keep changing.
-//
-// It fails with [ErrKeyNotFound] when from does not exist, with [ErrKeyExists]
-// when to does, and with [ErrConflict] when the keys still keep changing at the
-// deadline; nothing is changed then.
-func (c *Client) MoveKey(ctx context.Context, from, to string) error {
-	const op = "move"
-	if from == to {
-		return fail(op, from, errors.Join(ErrInvalidArgument, ErrKeyExists))
-	}
-	if _, err := c.stored(to); err != nil {
-		return fail(op, to, err)
-	}
-	return c.settle(ctx, op, from, func(ctx context.Context) (bool, error) {
-		found, err := c.commit(ctx, op, from, c.Txn().Then(moveReads(from, to)...))
-		for n := 0; err == nil && found != nil && n < triesPerRound; n++ {
-			found, err = c.tryMove(ctx, from, to, found)
-		}
-		return found == nil, err
-	})
-}
-
-// moveReads reads what a move has to know: all of the source, and whether the
-// destination exists.
-func moveReads(from, to string) []Op {
-	exists := OpGet(to)
-	exists.keysOnly = true
-	return []Op{OpGet(from), exists}
-}
-
-// tryMove moves a key if it still is as it was found. If not, it returns how it
-// is found now, and nil in all other cases.
-func (c *Client) tryMove(ctx context.Context, from, to string, found *TxnResult) (*TxnResult, error) {
-	const op = "move"
-	source, target := found.Results[0], found.Results[1]
-	switch {
-	case source.Count == 0:
-		return nil, answered(op, from, ErrKeyNotFound)
-	case target.Count > 0:
-		return nil, answered(op, to, ErrKeyExists)
-	case source.Err != nil:
-		return nil, answered(op, from, source.Err)
-	}
-	kv := source.KVs[0]
-	res, err := c.commit(ctx, op, from, c.Txn().
-		If(ModRevision(from).Equal(kv.ModRevision), Missing(to)).
-		Then(OpPut(to, kv.Value, WithLease(kv.Lease)), OpDelete(from)).
-		Else(moveReads(from, to)...))
-	if err != nil || res.Succeeded {
-		return nil, err
-	}
-	return res, nil
 }

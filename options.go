@@ -34,6 +34,7 @@ type WatchOption interface{ applyWatch(*watchOptions) }
 type putOptions struct {
 	lease       LeaseID
 	ignoreLease bool
+	guarded     bool
 }
 
 func putOptionsOf(opts []PutOption) putOptions {
@@ -102,6 +103,25 @@ func (ignoreLeaseOption) applyPut(o *putOptions) { o.ignoreLease = true }
 // WithIgnoreLease keeps the lease that the key has. The key must exist, else
 // the put fails with [ErrKeyNotFound].
 func WithIgnoreLease() PutOption { return ignoreLeaseOption{} }
+
+type guardOption struct{}
+
+func (guardOption) applyPut(o *putOptions) { o.guarded = true }
+
+// WithGuard makes it safe to send a put again when its answer is lost, so that what
+// passes, such as a change of the leader, is survived and not reported. The put is
+// bound to the mod revision of the key: that is read first, in a second round trip,
+// and a request that comes too late or once too often finds another one. A put that
+// a concurrent change of the key comes before is bound anew; it fails with
+// [ErrConflict] when the key still keeps changing at the deadline.
+//
+// The absence of a key can't be told from its absence after a deletion, so that the
+// creation of a key is sent once. If its answer is lost it is looked for, as
+// [Client.Settle] does.
+//
+// [Client.Put], [Client.PutWithLease] and [Typed.Put] take it. Other calls refuse it
+// with [ErrInvalidArgument]: a comparison is guarded already, see [Client.Settle].
+func WithGuard() PutOption { return guardOption{} }
 
 type revisionOption int64
 

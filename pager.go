@@ -2,6 +2,7 @@ package etcd
 
 import (
 	"context"
+	"errors"
 	"sync"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -34,10 +35,11 @@ type pager struct {
 	next     *pb.RangeRequest // nil at the end
 	revision int64            // asked for, or else of the first page
 	count    int64            // keys read
+	most     int64            // keys of a page
 }
 
 func (c *Client) newPager(r request, keys keyRange, o pagerOptions) *pager {
-	p := &pager{client: c, request: r, options: o, revision: o.revision}
+	p := &pager{client: c, request: r, options: o, revision: o.revision, most: pageKeys}
 	p.next = o.rangeRequest(keys)
 	p.next.KeysOnly = o.keysOnly
 	p.next.Limit = p.clamp(pageKeys)
@@ -55,7 +57,7 @@ func (p *pager) end() { p.next = nil }
 
 // clamp bounds the limit of a page by that of the whole.
 func (p *pager) clamp(n int64) int64 {
-	n = min(max(n, 1), pageKeys)
+	n = min(max(n, 1), p.most)
 	if p.options.limit > 0 {
 		n = min(n, p.options.limit-p.count)
 	}
@@ -85,10 +87,33 @@ func (p *pager) learn(revision int64) {
 	}
 }
 
+// all reads everything that is left: one page, which is all of the usual list, and
+// what comes after it as a scan does.
+func (p *pager) all(ctx context.Context) ([]*mvccpb.KeyValue, error) {
+	out, err := p.read(ctx)
+	if err != nil || !p.more() {
+		return out, err
+	}
+	err = forward(ctx, p, func(kvs []*mvccpb.KeyValue) bool {
+		out = append(out, kvs...)
+		return true
+	})
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // read reads the next page. A compaction past a pinned revision on the way is
-// ErrCompacted.
+// ErrCompacted. A page that is too large for a message (2 GiB, or less by a proxy) is
+// made smaller.
 func (p *pager) read(ctx context.Context) ([]*mvccpb.KeyValue, error) {
 	resp, err := do(ctx, p.client, p.request, p.client.rpc.get, p.next)
+	for errors.Is(err, ErrTooLarge) && p.next.Limit > 1 {
+		p.most = max(p.next.Limit/8, 1)
+		p.next.Limit = p.most
+		resp, err = do(ctx, p.client, p.request, p.client.rpc.get, p.next)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -171,27 +171,14 @@ func (c *Client) listPrefix(ctx context.Context, op, prefix string, keysOnly boo
 	return c.pages(ctx, request{op: op, key: prefix}, keys, keysOnly, opts)
 }
 
-// pages reads a range, page by page if it is long, at one revision. A compaction
-// past that revision on the way is ErrCompacted.
+// pages reads a range at one revision. A compaction past that revision on the way is
+// ErrCompacted.
 func (c *Client) pages(ctx context.Context, r request, keys keyRange, keysOnly bool, opts []GetOption) ([]*mvccpb.KeyValue, error) {
 	o, err := getOptionsOf(opts)
 	if err != nil {
 		return nil, fail(r.op, r.key, err)
 	}
-	pages := c.newPager(r, keys, pagerOptions{getOptions: o, keysOnly: keysOnly, pinned: true})
-	var out []*mvccpb.KeyValue
-	for pages.more() {
-		page, err := pages.read(ctx)
-		if err != nil {
-			return nil, err
-		}
-		if out == nil {
-			out = page // the usual list is one page: no copy
-			continue
-		}
-		out = append(out, page...)
-	}
-	return out, nil
+	return c.newPager(r, keys, pagerOptions{getOptions: o, keysOnly: keysOnly, pinned: true}).all(ctx)
 }
 
 // answered returns the error of a request that was answered and whose values

@@ -30,10 +30,16 @@ type request struct {
 	write bool
 	// repeatable says that a write changes nothing when it is applied again.
 	repeatable bool
+	// lost is set, if it is not nil, when a repeatable write succeeded after an
+	// attempt that may have been applied.
+	lost *bool
 	// pinned tells that a member named the revision that is read. One that doesn't
 	// have it yet lags behind.
 	pinned bool
 }
+
+// again reports whether the request may be sent again whatever became of it.
+func (r *request) again() bool { return !r.write || r.repeatable }
 
 // unary is the shape of every unary RPC of the generated clients.
 type unary[In, Out any] func(context.Context, In, ...grpc.CallOption) (Out, error)
@@ -94,17 +100,20 @@ func attempts[In, Out any](ctx context.Context, c *Client, r request, rpc unary[
 	for n := 1; ; n++ {
 		out, sent, err := attempt(ctx, &trace, rpc, in)
 		if err == nil {
+			if r.lost != nil {
+				*r.lost = trace.maybeApplied
+			}
 			return out, n, nil
 		}
 		if !trace.judge(ctx, err, sent, n) {
-			return none, n, trace.fail(ctx, err)
+			return none, n, trace.fail(ctx, err, in)
 		}
 		if trace.remedy == refreshToken {
 			c.auth.invalidate(trace.token)
 			continue
 		}
 		if !pause(ctx, c.closing, backoff(n)) {
-			return none, n, trace.fail(ctx, err)
+			return none, n, trace.fail(ctx, err, in)
 		}
 	}
 }
@@ -119,11 +128,12 @@ type call struct {
 }
 
 // attempt makes one RPC and reports whether it left the process. With several
-// endpoints a read gets only half of the time that is left, so that a member
-// which swallows requests can't take it all and another one can still answer.
+// endpoints a request that may be repeated gets only half of the time that is left,
+// so that a member which swallows requests can't take it all and another one can
+// still answer.
 func attempt[In, Out any](ctx context.Context, t *trace, rpc unary[In, Out], in In) (Out, bool, error) {
 	c := t.client
-	if left, ok := timeLeft(ctx); ok && !t.request.write && c.severalEndpoints() && left > minSplit {
+	if left, ok := timeLeft(ctx); ok && t.request.again() && c.severalEndpoints() && left > minSplit {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, left/2)
 		defer cancel()
@@ -198,7 +208,7 @@ func (t *trace) judge(ctx context.Context, err error, sent bool, n int) bool {
 	switch a.remedy {
 	case retryRead:
 		// A write that was never sent is as harmless as a read.
-		return !t.request.write || t.request.repeatable || !sent
+		return t.request.again() || !sent
 	case retryAny:
 		return true
 	case retryElsewhere:
@@ -216,9 +226,12 @@ func (t *trace) judge(ctx context.Context, err error, sent bool, n int) bool {
 // at the same time (each change makes the tokens before it old).
 const maxRefreshes = 3
 
-// fail returns the error of a request whose last attempt failed with err.
-func (t *trace) fail(ctx context.Context, err error) error {
+// fail returns the error of a request, in, whose last attempt failed with err.
+func (t *trace) fail(ctx context.Context, err error, in any) error {
 	e := &Error{Op: t.request.op, Key: t.request.key, Sent: t.sent, MaybeApplied: t.maybeApplied}
+	if t.maybeApplied {
+		e.lost = &lostWrite{in}
+	}
 	switch {
 	case t.closed || t.client.isClosed():
 		e.Err = ErrClosed

@@ -3,6 +3,7 @@ package etcd
 import (
 	"bytes"
 	"context"
+	"errors"
 	"iter"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -174,6 +175,9 @@ func forward(ctx context.Context, pages *pager, deliver deliver) error {
 	defer stream.close()
 	for pages.more() && streams.usable() {
 		kvs, err := stream.read(ctx)
+		if errors.Is(err, ErrTooLarge) {
+			break // a page can be made smaller
+		}
 		if err != nil || !deliver(kvs) {
 			return err
 		}

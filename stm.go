@@ -62,7 +62,7 @@ func (c *Client) Transact(ctx context.Context, f func(tx *Tx) error, opts ...Tra
 		return fail(opTransact, "", fmt.Errorf("%w: nil function, or no attempts", ErrInvalidArgument))
 	}
 	tx := &Tx{client: c}
-	return c.settle(ctx, opTransact, "", func(ctx context.Context) (bool, error) {
+	return c.compete(ctx, opTransact, "", func(ctx context.Context) (bool, error) {
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel() // a Tx that f has kept reads nothing any more
 		tx.ctx = ctx

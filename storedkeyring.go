@@ -196,7 +196,7 @@ func (s *StoredKeyring) RetireKey(ctx context.Context, id KeyID) error {
 // meanwhile, and takes the outcome over. It takes two round trips and two calls of
 // outer; a third one where the watch brings the change before the answer does.
 func (s *StoredKeyring) change(ctx context.Context, op string, f func(*storedRing) error) error {
-	return s.client.settle(ctx, op, s.key, func(ctx context.Context) (bool, error) {
+	return s.client.compete(ctx, op, s.key, func(ctx context.Context) (bool, error) {
 		record, revision, _, err := s.load(ctx, op)
 		if err != nil {
 			return false, err

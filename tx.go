@@ -163,18 +163,11 @@ func (tx *Tx) read(key string, keys keyRange) ([]KeyValue, error) {
 func (tx *Tx) fetch(key string, keys keyRange) ([]*mvccpb.KeyValue, error) {
 	r := request{op: opTransact, key: key}
 	pages := tx.client.newPager(r, keys, pagerOptions{getOptions: getOptions{revision: tx.revision}, pinned: true})
-	var out []*mvccpb.KeyValue
-	for pages.more() {
-		page, err := pages.read(tx.ctx)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, page...)
-	}
-	if tx.revision == 0 {
+	out, err := pages.all(tx.ctx)
+	if err == nil && tx.revision == 0 {
 		tx.revision = pages.revision
 	}
-	return out, nil
+	return out, err
 }
 
 // fail notes the error of a read, since the function may hide it.

@@ -68,11 +68,23 @@ var writePaths = map[string]func(ctx context.Context, c *etcd.Client, p string) 
 	"Update": func(ctx context.Context, c *etcd.Client, p string) error {
 		return c.Update(ctx, p, func([]byte) ([]byte, error) { return []byte(secret), nil })
 	},
+	"Put with guard": func(ctx context.Context, c *etcd.Client, p string) error {
+		return c.Put(ctx, p, []byte(secret), etcd.WithGuard())
+	},
+	"PutIfChanged": func(ctx context.Context, c *etcd.Client, p string) error {
+		return done(c.PutIfChanged(ctx, p, []byte(secret)))
+	},
 	"MoveKey": func(ctx context.Context, c *etcd.Client, p string) error {
 		if err := c.Put(ctx, p, []byte(secret)); err != nil {
 			return err
 		}
 		return c.MoveKey(ctx, p, p+"moved")
+	},
+	"CopyKey": func(ctx context.Context, c *etcd.Client, p string) error {
+		if err := c.Put(ctx, p, []byte(secret)); err != nil {
+			return err
+		}
+		return c.CopyKey(ctx, p, p+"copied")
 	},
 	"PutWithLease": func(ctx context.Context, c *etcd.Client, p string) error {
 		id, err := c.Grant(ctx, time.Minute)

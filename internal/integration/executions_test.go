@@ -139,6 +139,25 @@ var writesOfTheAPI = []write{
 		nil,
 	},
 	{
+		"copy",
+		func(t *testing.T, c *etcd.Client, key string) func(context.Context) error {
+			require.NoError(t, c.Put(t.Context(), key, nil))
+			return func(ctx context.Context) error { return c.CopyKey(ctx, key, key+"-copied") }
+		},
+		nil,
+	},
+	{
+		"put if changed",
+		func(t *testing.T, c *etcd.Client, key string) func(context.Context) error {
+			require.NoError(t, c.Put(t.Context(), key, nil))
+			return func(ctx context.Context) error {
+				_, err := c.PutIfChanged(ctx, key, []byte("new"))
+				return err
+			}
+		},
+		nil,
+	},
+	{
 		"lock",
 		func(t *testing.T, c *etcd.Client, key string) func(context.Context) error {
 			lock, err := c.NewLock(key)

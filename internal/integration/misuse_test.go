@@ -35,6 +35,7 @@ var calls = map[string]func(ctx context.Context, c *etcd.Client) error{
 	"CompareAndSwapRevision": func(ctx context.Context, c *etcd.Client) error {
 		return second(c.CompareAndSwapRevision(ctx, "k", 1, nil))
 	},
+	"CopyKey":          func(ctx context.Context, c *etcd.Client) error { return c.CopyKey(ctx, "a", "b") },
 	"Count":            func(ctx context.Context, c *etcd.Client) error { return second(c.Count(ctx, "k")) },
 	"Delete":           func(ctx context.Context, c *etcd.Client) error { return second(c.Delete(ctx, "k")) },
 	"DeletePrefix":     func(ctx context.Context, c *etcd.Client) error { return second(c.DeletePrefix(ctx, "k")) },
@@ -61,6 +62,7 @@ var calls = map[string]func(ctx context.Context, c *etcd.Client) error{
 	"MoveKey":        func(ctx context.Context, c *etcd.Client) error { return c.MoveKey(ctx, "a", "b") },
 	"NewLock":        func(_ context.Context, c *etcd.Client) error { return second(c.NewLock("l")) },
 	"Put":            func(ctx context.Context, c *etcd.Client) error { return c.Put(ctx, "k", nil) },
+	"PutIfChanged":   func(ctx context.Context, c *etcd.Client) error { return second(c.PutIfChanged(ctx, "k", nil)) },
 	"PutIfNotExists": func(ctx context.Context, c *etcd.Client) error { return second(c.PutIfNotExists(ctx, "k", nil)) },
 	"PutWithLease":   func(ctx context.Context, c *etcd.Client) error { return c.PutWithLease(ctx, "k", nil, 1) },
 	"PutWithTTL": func(ctx context.Context, c *etcd.Client) error {
@@ -68,6 +70,7 @@ var calls = map[string]func(ctx context.Context, c *etcd.Client) error{
 	},
 	"Reencrypt":   func(ctx context.Context, c *etcd.Client) error { return second(c.Reencrypt(ctx, "k")) },
 	"RevokeLease": func(ctx context.Context, c *etcd.Client) error { return c.RevokeLease(ctx, 1) },
+	"Settle":      func(ctx context.Context, c *etcd.Client) error { return second(c.Settle(ctx, nil)) },
 	"TimeToLive":  func(ctx context.Context, c *etcd.Client) error { return second(c.TimeToLive(ctx, 1)) },
 	"Scan": func(ctx context.Context, c *etcd.Client) error {
 		for _, err := range c.Scan(ctx, "k") {
@@ -218,6 +221,10 @@ func TestBadArgumentsAreRefusedBeforeAnythingIsSent(t *testing.T) {
 				"Exists":                   func() error { return second(c.Exists(ctx, key)) },
 				"Delete":                   func() error { return second(c.Delete(ctx, key)) },
 				"PutIfNotExists":           func() error { return second(c.PutIfNotExists(ctx, key, nil)) },
+				"PutIfChanged":             func() error { return second(c.PutIfChanged(ctx, key, nil)) },
+				"Put with guard":           func() error { return c.Put(ctx, key, nil, etcd.WithGuard()) },
+				"CopyKey from":             func() error { return c.CopyKey(ctx, key, "k") },
+				"CopyKey to":               func() error { return c.CopyKey(ctx, "k", key) },
 				"MoveKey from":             func() error { return c.MoveKey(ctx, key, "k") },
 				"MoveKey to":               func() error { return c.MoveKey(ctx, "k", key) },
 				"CompareAndSwap":           func() error { return second(c.CompareAndSwap(ctx, key, nil, nil)) },
@@ -266,10 +273,17 @@ func TestBadArgumentsAreRefusedBeforeAnythingIsSent(t *testing.T) {
 			"GetKeysWithPrefix -1": func() error { return second(c.GetKeysWithPrefix(ctx, "k", -1)) },
 			"swap of revision -1":  func() error { return second(c.CompareAndSwapRevision(ctx, "k", -1, nil)) },
 			"delete of revision 0": func() error { return second(c.CompareAndDeleteRevision(ctx, "k", 0)) },
-			"zero Op":              txn(etcd.Op{}),
-			"zero Condition":       txnIf(etcd.Condition{}),
-			"lock name with NUL":   func() error { return second(c.NewLock("a\x00b")) },
-			"negative wait":        func() error { return second(c.NewLock("l", etcd.WithTryWait(-1))) },
+			"guard in Txn":         txn(etcd.OpPut("k", nil, etcd.WithGuard())),
+			"guard in BulkPut": func() error {
+				return c.BulkPut(ctx, map[string][]byte{"k": nil}, etcd.WithGuard())
+			},
+			"guard in swap":         func() error { return second(c.CompareAndSwap(ctx, "k", nil, nil, etcd.WithGuard())) },
+			"guard in PutIfChanged": func() error { return second(c.PutIfChanged(ctx, "k", nil, etcd.WithGuard())) },
+			"settle another error":  func() error { return second(c.Settle(ctx, context.Canceled)) },
+			"zero Op":               txn(etcd.Op{}),
+			"zero Condition":        txnIf(etcd.Condition{}),
+			"lock name with NUL":    func() error { return second(c.NewLock("a\x00b")) },
+			"negative wait":         func() error { return second(c.NewLock("l", etcd.WithTryWait(-1))) },
 		} {
 			requireRefused(t, o, name, etcd.ErrInvalidArgument, call)
 		}

@@ -119,6 +119,62 @@ func TestMoveSeesWhatChangesUnderneath(t *testing.T) {
 	}
 }
 
+func TestCopyIsEncryptedForItsPlaceAndLeavesTheSource(t *testing.T) {
+	t.Parallel()
+	inEachMode(t, func(t *testing.T, c *etcd.Client, o *observer) {
+		ctx, from, to := t.Context(), prefix(t)+"from", prefix(t)+"to"
+		lease, err := c.PutWithTTL(ctx, from, []byte("value"), time.Minute)
+		require.NoError(t, err)
+		before, err := c.GetKV(ctx, from)
+		require.NoError(t, err)
+		require.Equal(t, []string{"Txn", "Txn"}, o.during(func() { err = c.CopyKey(ctx, from, to) }))
+		require.NoError(t, err)
+		after, err := c.GetKV(ctx, from)
+		require.NoError(t, err)
+		require.Equal(t, before, after)
+		kv, err := c.GetKV(ctx, to) // it opens only in its own place
+		require.NoError(t, err)
+		require.Equal(t, "value", string(kv.Value))
+		require.Equal(t, lease, kv.Lease)
+		require.Equal(t, int64(1), kv.Version)
+
+		for _, tc := range []struct {
+			from, to string
+			want     error
+		}{
+			{from, to, etcd.ErrKeyExists},
+			{from + "missing", to + "2", etcd.ErrKeyNotFound},
+			{from, from, etcd.ErrInvalidArgument},
+		} {
+			err := c.CopyKey(ctx, tc.from, tc.to)
+			require.ErrorIs(t, err, tc.want)
+			require.False(t, etcd.MaybeApplied(err))
+		}
+		count, err := c.Count(ctx, prefix(t))
+		require.NoError(t, err)
+		require.Equal(t, int64(2), count)
+	})
+}
+
+// The copy is of the value that the source has at the moment of the copy.
+func TestCopyIsOfOneMoment(t *testing.T) {
+	t.Parallel()
+	inEachMode(t, func(t *testing.T, c *etcd.Client, o *observer) {
+		ctx, p := t.Context(), prefix(t)
+		require.NoError(t, c.Put(ctx, p+"from", []byte("old")))
+		var once sync.Once
+		o.around(func(req any) {
+			if conditional(req) {
+				once.Do(func() { assert.NoError(t, c.Put(ctx, p+"from", []byte("new"))) })
+			}
+		}, nil)
+		require.NoError(t, c.CopyKey(ctx, p+"from", p+"to"))
+		value, err := c.Get(ctx, p+"to")
+		require.NoError(t, err)
+		require.Equal(t, "new", string(value))
+	})
+}
+
 // Two who pass a key around between them never make it two keys or none.
 func TestMoveIsAtomic(t *testing.T) {
 	t.Parallel()

@@ -69,8 +69,22 @@ func (o *observer) unary(ctx context.Context, req any, info *grpc.UnaryServerInf
 }
 
 func (o *observer) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-	o.see(info.FullMethod)
-	return handler(srv, ss)
+	before, _ := o.see(info.FullMethod)
+	return handler(srv, &observedStream{ss, before})
+}
+
+// observedStream has before called with each request of a stream.
+type observedStream struct {
+	grpc.ServerStream
+	before func(req any)
+}
+
+func (s *observedStream) RecvMsg(m any) error {
+	err := s.ServerStream.RecvMsg(m)
+	if err == nil && s.before != nil {
+		s.before(m)
+	}
+	return err
 }
 
 // conditional reports whether a request is a transaction with conditions: the

@@ -1,15 +1,17 @@
 package integration
 
 import (
+	"bytes"
 	"fmt"
-	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/grpc"
 
 	"github.com/blueprint-go/etcd"
+	"github.com/blueprint-go/etcd/etcdtest"
 )
 
 // manyKeys stores more keys than one page holds, in one revision.
@@ -25,11 +27,11 @@ func manyKeys(t *testing.T, c *etcd.Client, p string) []string {
 	return keys
 }
 
-// beforeSecondPage has act called between the pages of each list that follows.
+// beforeSecondPage has act called after the first page of each list that follows: the
+// requests after it name the revision of the first.
 func beforeSecondPage(o *observer, act func()) {
-	var ranges atomic.Int64
 	o.around(func(req any) {
-		if _, ok := req.(*pb.RangeRequest); ok && ranges.Add(1)%2 == 0 {
+		if r, ok := req.(*pb.RangeRequest); ok && r.Revision > 0 {
 			act()
 		}
 	}, nil)
@@ -45,7 +47,7 @@ func TestLongListIsOneMomentOverSeveralPages(t *testing.T) {
 	beforeSecondPage(o, func() {
 		assert.NoError(t, c.BulkPut(ctx, map[string][]byte{keys[0]: []byte("new"), keys[10_001]: []byte("new"), p + "10000+": nil, p + "z": nil}))
 	})
-	twice := []string{"Range", "Range", "Txn"}
+	twice := []string{"Range", "RangeStream", "Txn"}
 	restore := func() {
 		_, err := c.BulkDelete(ctx, []string{p + "10000+", p + "z"})
 		require.NoError(t, err)
@@ -142,4 +144,34 @@ func TestCompactionBetweenPagesIsAnError(t *testing.T) {
 	} {
 		require.ErrorIs(t, list(), etcd.ErrCompacted, name)
 	}
+}
+
+// Messages may be bounded below what a page or a chunk of a stream needs.
+func TestListWhoseAnswersAreTooLargeIsReadInSmallerOnes(t *testing.T) {
+	t.Parallel()
+	const limit = 64 << 10
+	srv, o := observedServer(t, etcdtest.WithGRPCServerOptions(grpc.MaxSendMsgSize(limit)))
+	c := client(t, config(srv).WithEncryption(testKey).WithTimeout(busyTimeout))
+	ctx, p := t.Context(), prefix(t)
+	want := map[string][]byte{}
+	for i := range 400 {
+		want[fmt.Sprintf("%s%03d", p, i)] = bytes.Repeat([]byte{byte(i)}, 2<<10)
+	}
+	require.NoError(t, c.BulkPut(ctx, want))
+	got, err := c.ListWithValues(ctx, p)
+	require.NoError(t, err)
+	require.Equal(t, want, got)
+	scanned := map[string][]byte{}
+	for kv, err := range c.Scan(ctx, p) {
+		require.NoError(t, err)
+		scanned[kv.Key] = kv.Value
+	}
+	require.Equal(t, want, scanned)
+
+	// A single value can't be made smaller.
+	require.NoError(t, c.Put(ctx, p+"large", make([]byte, limit)))
+	require.Less(t, len(o.during(func() { _, err = c.ListWithValues(ctx, p) })), 100)
+	require.ErrorIs(t, err, etcd.ErrTooLarge)
+	_, err = c.Get(ctx, p+"large")
+	require.ErrorIs(t, err, etcd.ErrTooLarge)
 }

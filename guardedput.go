@@ -1,0 +1,102 @@
+package etcd
+
+import (
+	"context"
+	"fmt"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+)
+
+// guardedPut is a put WithGuard.
+type guardedPut struct {
+	client *Client
+	key    string
+	put    *pb.PutRequest
+}
+
+func (c *Client) putGuarded(ctx context.Context, key string, value []byte, o putOptions) error {
+	o.guarded = false
+	req, err := c.putRequest(key, value, o)
+	if err != nil {
+		return fail("put", key, err)
+	}
+	p := &guardedPut{client: c, key: key, put: req}
+	if err := c.checkSize(p.boundTo(1)); err != nil {
+		return fail("put", key, err)
+	}
+	return c.compete(ctx, "put", key, func(ctx context.Context) (bool, error) {
+		found, err := do(ctx, c, request{op: "put", key: key}, c.rpc.get, p.read())
+		if err != nil {
+			return false, err
+		}
+		revision := modRevisionOf(found.Kvs)
+		for range triesPerRound {
+			stored, now, err := p.try(ctx, revision)
+			if stored || err != nil {
+				return stored, err
+			}
+			revision = now
+		}
+		return false, nil
+	})
+}
+
+func (p *guardedPut) read() *pb.RangeRequest { return &pb.RangeRequest{Key: p.put.Key, KeysOnly: true} }
+
+func modRevisionOf(kvs []*mvccpb.KeyValue) int64 {
+	if len(kvs) == 0 {
+		return 0
+	}
+	return kvs[0].ModRevision
+}
+
+// boundTo returns the put for as long as the key has a mod revision; 0 means that it
+// is missing.
+func (p *guardedPut) boundTo(revision int64) *pb.TxnRequest {
+	return &pb.TxnRequest{
+		Compare: []*pb.Compare{guard(p.put.Key, revision)},
+		Success: []*pb.RequestOp{{Request: &pb.RequestOp_RequestPut{RequestPut: p.put}}},
+		Failure: []*pb.RequestOp{{Request: &pb.RequestOp_RequestRange{RequestRange: p.read()}}},
+	}
+}
+
+// try puts the value if the key still has a mod revision, and reports whether it is
+// stored. If it is not, it returns the mod revision that the key has now.
+func (p *guardedPut) try(ctx context.Context, revision int64) (stored bool, now int64, err error) {
+	var lost bool
+	// A mod revision never comes back. That a key is missing does.
+	r := request{op: "put", key: p.key, write: true, repeatable: revision > 0, lost: &lost}
+	resp, err := p.client.sendTxn(ctx, r, p.boundTo(revision))
+	switch {
+	case MaybeApplied(err) && revision == 0:
+		found, _ := p.client.testify(ctx, p.key, witness{key: p.put.Key, stored: p.put.Value, creates: true})
+		if found.applied || found.same {
+			return true, 0, nil
+		}
+		return false, 0, err
+	case err != nil:
+		return false, 0, err
+	case resp.Succeeded:
+		return true, 0, nil
+	case lost:
+		stored, err = p.isStored(ctx, revision)
+	}
+	return stored, modRevisionOf(resp.Responses[0].GetResponseRange().GetKvs()), err
+}
+
+// isStored reports whether an attempt without an answer was applied, when the key
+// has changed since a revision.
+func (p *guardedPut) isStored(ctx context.Context, revision int64) (bool, error) {
+	found, err := p.client.testify(ctx, p.key, witness{key: p.put.Key, stored: p.put.Value, since: revision})
+	switch {
+	case found.applied, found.same:
+		// Another client may have written just the same: then either is the same.
+		return true, nil
+	case found.changed:
+		return false, nil
+	case err == nil:
+		err = fmt.Errorf("%w: the key was deleted, or its history is compacted", ErrConflict)
+	}
+	return false, &Error{Op: "put", Key: p.key, Sent: true, MaybeApplied: true, Err: err}
+}

@@ -1,0 +1,63 @@
+package etcd
+
+import (
+	"context"
+	"errors"
+)
+
+// MoveKey renames a key, value and lease with it, atomically: other clients see
+// either the old key or the new one. The value is encrypted anew for its new
+// place. It takes two round trips, more while the keys keep changing.
+//
+// It fails with [ErrKeyNotFound] when from does not exist, with [ErrKeyExists]
+// when to does, and with [ErrConflict] when the keys still keep changing at the
+// deadline; nothing is changed then.
+func (c *Client) MoveKey(ctx context.Context, from, to string) error {
+	return c.relocate(ctx, relocation{op: "move", from: from, to: to, then: []Op{OpDelete(from)}})
+}
+
+// CopyKey stores the value of a key under another one as well, attached to the same
+// lease. It is [Client.MoveKey] without the end of the old key, and fails as that
+// does: the copy is of the value that from has at that moment.
+func (c *Client) CopyKey(ctx context.Context, from, to string) error {
+	return c.relocate(ctx, relocation{op: "copy", from: from, to: to})
+}
+
+// relocation is a move or a copy.
+type relocation struct {
+	op, from, to string
+	then         []Op // beside the put at the new place
+}
+
+func (c *Client) relocate(ctx context.Context, r relocation) error {
+	if r.from == r.to {
+		return fail(r.op, r.from, errors.Join(ErrInvalidArgument, ErrKeyExists))
+	}
+	if _, err := c.stored(r.to); err != nil {
+		return fail(r.op, r.to, err)
+	}
+	return c.optimistic(ctx, r.op, r.from, r.reads(), func(found *TxnResult) (*Txn, error) {
+		source, target := found.Results[0], found.Results[1]
+		switch {
+		case source.Count == 0:
+			return nil, answered(r.op, r.from, ErrKeyNotFound)
+		case target.Count > 0:
+			return nil, answered(r.op, r.to, ErrKeyExists)
+		case source.Err != nil:
+			return nil, answered(r.op, r.from, source.Err)
+		}
+		kv := source.KVs[0]
+		return c.Txn().
+			If(ModRevision(r.from).Equal(kv.ModRevision), Missing(r.to)).
+			Then(OpPut(r.to, kv.Value, WithLease(kv.Lease))).
+			Then(r.then...), nil
+	})
+}
+
+// reads reads what has to be known: all of the source, and whether the destination
+// exists.
+func (r relocation) reads() []Op {
+	exists := OpGet(r.to)
+	exists.keysOnly = true
+	return []Op{OpGet(r.from), exists}
+}

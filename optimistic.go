@@ -1,0 +1,49 @@
+package etcd
+
+import "context"
+
+// optimistic reads by reads, has plan make a transaction of what was found, and
+// commits it. The conditions of the plan have to hold as long as what was found does;
+// if they don't any more, plan is called again with what is found then. A nil
+// transaction means that nothing is to be done.
+func (c *Client) optimistic(ctx context.Context, op, key string, reads []Op, plan func(found *TxnResult) (*Txn, error)) error {
+	return c.compete(ctx, op, key, func(ctx context.Context) (bool, error) {
+		found, err := c.commit(ctx, op, key, c.Txn().Then(reads...))
+		for n := 0; err == nil && n < triesPerRound; n++ {
+			var txn *Txn
+			if txn, err = plan(found); txn == nil || err != nil {
+				return true, err
+			}
+			if found, err = c.commit(ctx, op, key, txn.Else(reads...)); err == nil && found.Succeeded {
+				return true, nil
+			}
+		}
+		return false, err
+	})
+}
+
+// triesPerRound is how often an optimistic write is tried between two pauses:
+// once with what was read, and once with what the answer to the first try holds.
+const triesPerRound = 2
+
+// compete runs round until it reports that the matter is settled or fails, all
+// under one deadline. Those who compete for a key spread out by pausing between
+// the rounds. A round begins by reading: what was read before a pause would be
+// out of date after it, and a slow competitor would lose to a fast one for ever.
+func (c *Client) compete(ctx context.Context, op, key string, round func(context.Context) (bool, error)) error {
+	return c.withDeadline(ctx, op, key, func(ctx context.Context) error {
+		for n := 1; ; n++ {
+			settled, err := round(ctx)
+			if settled || err != nil {
+				return err
+			}
+			switch {
+			case pause(ctx, c.closing, backoff(n)):
+			case c.isClosed():
+				return answered(op, key, ErrClosed)
+			default:
+				return answered(op, key, withKind(ErrConflict, context.Cause(ctx)))
+			}
+		}
+	})
+}
