@@ -12,6 +12,9 @@ BENCHTIME ?= 1s
 COUNT     ?= 1
 # For `make linear`: how many operations each history has.
 OPERATIONS ?= 210000
+# For `make test-matrix`: the versions of etcd, and which tests (all if empty).
+SERVERS   ?= 3.4 3.5 3.6 3.7
+RUN       ?=
 
 .PHONY: help
 help: ## list the targets
@@ -33,6 +36,12 @@ test: ## run every test of every module, with the race detector
 	fi; \
 	set -x; \
 	$(GO) test $$race -p 2 -timeout 15m -coverpkg=github.com/blueprint-go/etcd -coverprofile=$(PROFILE) work
+
+# Not part of `make ci`: it takes some minutes for each version. A program of
+# yours takes the place of one that is built by ETCD34=/usr/bin/etcd.
+.PHONY: test-matrix
+test-matrix: ## run the tests that need a server on each version of etcd
+	@RUN='$(RUN)' .ci/matrix $(SERVERS)
 
 .PHONY: cover
 cover: ## print the root package's coverage in the last `make test`
@@ -76,7 +85,8 @@ fmt-check: $(BIN)/stamp ## fail if `make fmt` would change anything
 	@out=$$($(BIN)/gofumpt -l .) || exit 1; \
 	if [ -n "$$out" ]; then echo "not formatted, run make fmt:"; echo "$$out"; exit 1; fi
 
-# Each module by itself, as those who import it see it.
+# Each module by itself, as those who import it see it. Those of internal/servers
+# are left out: nobody imports them, and only make test-matrix downloads them.
 .PHONY: tidy-check
 tidy-check: ## fail if a go.mod or go.sum isn't tidy
 	@set -e; for module in $$($(GO) list -m -f '{{.Dir}}') internal/tools; do \

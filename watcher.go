@@ -49,6 +49,11 @@ func (w *watcher) run(ctx context.Context, deliver func(WatchResponse) bool) err
 			failures, refreshes = 1, 0 // connection and token were good
 		}
 		a, err := watchFailure(err)
+		if errors.Is(a.kind, ErrPermissionDenied) && token != nil && w.client.auth.canRefresh() {
+			// A server before 3.5 answers so about a token that it doesn't know
+			// (any more), too. One that was got for this stream is beyond doubt.
+			a.remedy = refreshToken
+		}
 		switch a.remedy {
 		case refreshToken:
 			if refreshes++; !w.client.auth.canRefresh() || refreshes > maxRefreshes {

@@ -8,8 +8,8 @@ import (
 
 	"go.etcd.io/etcd/api/v3/authpb"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.etcd.io/etcd/server/v3/etcdserver"
 )
 
 // rootUser is the name that etcd gives to the user, and to the role, that may
@@ -130,42 +130,45 @@ func (s *settings) checkAuth() {
 	}
 }
 
-// enableAuth makes the users and turns authentication on. It asks the server in
-// process, past TLS and interceptors that are there to refuse clients.
-func enableAuth(srv *etcdserver.EtcdServer, set *settings) error {
-	if set.rootPassword == "" || srv.AuthStore().IsAuthEnabled() {
+// enableAuth makes the users and turns authentication on. Where it is on
+// already, the first request is refused for coming from nobody.
+func enableAuth(auth pb.AuthClient, set *settings) error {
+	if set.rootPassword == "" {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), authTimeout)
 	defer cancel()
 	for _, u := range append([]user{{name: rootUser, password: set.rootPassword}}, set.users...) {
-		if err := addUser(ctx, srv, u); err != nil {
+		switch err := addUser(ctx, auth, u); {
+		case errors.Is(rpctypes.Error(err), rpctypes.ErrUserEmpty):
+			return nil
+		case err != nil:
 			return fmt.Errorf("etcdtest: add user %s: %w", u.name, err)
 		}
 	}
-	if _, err := srv.AuthEnable(ctx, &pb.AuthEnableRequest{}); err != nil {
+	if _, err := auth.AuthEnable(ctx, &pb.AuthEnableRequest{}); err != nil {
 		return fmt.Errorf("etcdtest: enable authentication: %w", err)
 	}
 	return nil
 }
 
-func addUser(ctx context.Context, srv *etcdserver.EtcdServer, u user) error {
-	if _, err := srv.UserAdd(ctx, &pb.AuthUserAddRequest{
+func addUser(ctx context.Context, auth pb.AuthClient, u user) error {
+	if _, err := auth.UserAdd(ctx, &pb.AuthUserAddRequest{
 		Name:     u.name,
 		Password: u.password,
 		Options:  &authpb.UserAddOptions{NoPassword: u.password == ""},
 	}); err != nil {
 		return err
 	}
-	if _, err := srv.RoleAdd(ctx, &pb.AuthRoleAddRequest{Name: u.name}); err != nil {
+	if _, err := auth.RoleAdd(ctx, &pb.AuthRoleAddRequest{Name: u.name}); err != nil {
 		return err
 	}
 	for _, p := range u.permissions {
 		grant := &pb.AuthRoleGrantPermissionRequest{Name: u.name, Perm: p.wire()}
-		if _, err := srv.RoleGrantPermission(ctx, grant); err != nil {
+		if _, err := auth.RoleGrantPermission(ctx, grant); err != nil {
 			return err
 		}
 	}
-	_, err := srv.UserGrantRole(ctx, &pb.AuthUserGrantRoleRequest{User: u.name, Role: u.name})
+	_, err := auth.UserGrantRole(ctx, &pb.AuthUserGrantRoleRequest{User: u.name, Role: u.name})
 	return err
 }

@@ -22,14 +22,13 @@ func init() { wal.SegmentSizeBytes = walSegment }
 
 // config returns the configuration of a member that listens on addr.
 func (s *Server) config(addr string) *embed.Config {
-	client := url.URL{Scheme: "http", Host: addr}
+	client := url.URL{Scheme: s.scheme(), Host: addr}
 	// Nobody dials the peer address of a member that is alone; a name for it is
 	// all that the membership needs.
 	peer := url.URL{Scheme: "http", Host: "127.0.0.1:0"}
 
 	cfg := embed.NewConfig()
 	if s.identity != nil {
-		client.Scheme = "https"
 		cfg.ClientTLSInfo = s.identity.serverInfo()
 	}
 	cfg.Name = "etcdtest"
@@ -48,6 +47,9 @@ func (s *Server) config(addr string) *embed.Config {
 	}
 	if n := s.settings.maxRequestBytes; n != 0 {
 		cfg.MaxRequestBytes = n
+	}
+	if d := s.settings.progress; d != 0 {
+		cfg.WatchProgressNotifyInterval = d
 	}
 	cfg.QuotaBackendBytes = s.settings.quota
 	cfg.BcryptCost = uint(bcrypt.MinCost)

@@ -25,7 +25,9 @@
 //     [WithAuthTokenTTL];
 //   - when certificates are wrong: [WithServerCertificate], [WithClientCertRequired],
 //     [Server.ReplaceServerCertificate], and the authority itself, [CA];
-//   - when a limit is met: [WithMaxTxnOps], [WithMaxRequestBytes] and [WithQuota].
+//   - when a limit is met: [WithMaxTxnOps], [WithMaxRequestBytes] and [WithQuota];
+//   - on the version of etcd that production runs: [WithBinary], or for a whole
+//     suite the environment variable ETCDTEST_BINARY.
 //
 // # What a server is by default
 //

@@ -2,14 +2,12 @@ package etcdtest
 
 import (
 	"errors"
-	"fmt"
 	"net"
 	"strings"
 	"syscall"
 	"time"
 
-	"go.etcd.io/etcd/server/v3/embed"
-	"google.golang.org/grpc"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 )
 
 const (
@@ -24,28 +22,31 @@ const (
 )
 
 // member is one run of the server, from a start to the next stop.
-type member struct {
-	etcd *embed.Etcd
-	rpc  *grpc.Server // nil until the member is ready
+type member interface {
+	// stop ends the member at once and returns when it has ended.
+	stop()
+	// auth is the way to its users past everything that is there to refuse
+	// clients: interceptors, a certificate.
+	auth() pb.AuthClient
 }
 
 // launch starts a member on addr and waits until it is ready. It returns the
 // address, in which a port 0 has been replaced by a free one: the port must be
 // known before the start, because a member tells clients its own address. While
 // the port is in use it tries again, for as long as patience says.
-func launch(config func(addr string) *embed.Config, addr string, patience time.Duration) (*member, string, error) {
+func launch(run func(addr string) (member, error), addr string, patience time.Duration) (member, string, error) {
 	deadline := time.Now().Add(patience)
 	for {
 		settled, err := settlePort(addr)
 		if err != nil {
-			return nil, "", fmt.Errorf("etcdtest: listen: %w", err)
+			return nil, "", err
 		}
-		m, err := run(config(settled))
+		m, err := run(settled)
 		switch {
 		case err == nil:
 			return m, settled, nil
 		case !errors.Is(err, syscall.EADDRINUSE) || time.Now().After(deadline):
-			return nil, "", fmt.Errorf("etcdtest: start: %w", err)
+			return nil, "", err
 		}
 		time.Sleep(portPause)
 	}
@@ -62,50 +63,4 @@ func settlePort(addr string) (string, error) {
 		return "", err
 	}
 	return l.Addr().String(), l.Close()
-}
-
-func run(cfg *embed.Config) (*member, error) {
-	serving := make(chan *grpc.Server, 1)
-	cfg.ServiceRegister = func(rpc *grpc.Server) { serving <- rpc }
-
-	e, err := startEtcd(cfg)
-	if err != nil {
-		return nil, err
-	}
-	m := &member{etcd: e}
-	timeout := time.NewTimer(readyTimeout)
-	defer timeout.Stop()
-	select {
-	case m.rpc = <-serving: // registered once the member is ready
-		return m, nil
-	case err = <-e.Err():
-	case <-timeout.C:
-		err = fmt.Errorf("not ready after %v", readyTimeout)
-	}
-	m.stop()
-	return nil, err
-}
-
-// startEtcd makes an error of etcd's panic over a damaged data directory. What
-// etcd had begun by then cannot be reached any more, and stays.
-func startEtcd(cfg *embed.Config) (e *embed.Etcd, err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			e, err = nil, fmt.Errorf("etcd gave up: %v", r)
-		}
-	}()
-	return embed.StartEtcd(cfg)
-}
-
-func (m *member) stop() {
-	if m.rpc == nil {
-		// Close waits for the client listeners, and these for a member that is
-		// ready or stopping.
-		m.etcd.Server.Stop()
-	} else {
-		// A graceful stop would give open watches over 5 s to end, and they
-		// don't end by themselves.
-		m.rpc.Stop()
-	}
-	m.etcd.Close()
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"time"
 
 	"go.uber.org/zap"
@@ -14,6 +15,9 @@ import (
 const (
 	defaultTick     = 10 * time.Millisecond
 	defaultElection = 100 * time.Millisecond
+
+	// minProgress is the shortest interval that etcd doesn't replace by a longer one.
+	minProgress = 100 * time.Millisecond
 
 	// maxElection is the highest election timeout that etcd accepts.
 	maxElection = 50 * time.Second
@@ -30,10 +34,12 @@ type settings struct {
 	logger          *zap.Logger
 	fsync           bool
 	tick, election  time.Duration
+	progress        time.Duration // 0 means etcd's own
 	maxTxnOps       uint
 	maxRequestBytes uint
 	quota           int64
 	grpcOptions     []grpc.ServerOption
+	binary          string // "" for the server in this process
 
 	tls               bool
 	requireClientCert bool
@@ -51,6 +57,7 @@ type settings struct {
 func collect(opts []Option) (*settings, error) {
 	s := &settings{
 		listen:   "127.0.0.1:0",
+		binary:   os.Getenv(binaryVariable),
 		logger:   zap.NewNop(),
 		tick:     defaultTick,
 		election: defaultElection,
@@ -173,6 +180,19 @@ func WithQuota(n int64) Option {
 			s.reject("WithQuota", "%d is not a size", n)
 		}
 		s.quota = n
+	}
+}
+
+// WithProgressInterval sets how often a watch that asked for reports of progress
+// gets one while there is no event for it, from 100 ms on. By default, as in
+// production, it is 10 min. Servers in this process share the interval: it is
+// that of the one started last.
+func WithProgressInterval(d time.Duration) Option {
+	return func(s *settings) {
+		if d < minProgress {
+			s.reject("WithProgressInterval", "%v is shorter than %v", d, minProgress)
+		}
+		s.progress = d
 	}
 }
 

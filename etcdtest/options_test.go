@@ -41,6 +41,7 @@ func TestStartNamesEveryWrongOption(t *testing.T) {
 		{etcdtest.WithTick(time.Second, time.Minute), "WithTick: the election timeout 1m0s is longer than 50s"},
 		{etcdtest.WithMaxTxnOps(0), "WithMaxTxnOps: the limit is 0"},
 		{etcdtest.WithMaxRequestBytes(0), "WithMaxRequestBytes: the limit is 0"},
+		{etcdtest.WithProgressInterval(99 * time.Millisecond), "WithProgressInterval: 99ms is shorter than 100ms"},
 		{etcdtest.WithQuota(-1), "WithQuota: -1 is not a size"},
 		{etcdtest.WithCA(nil), "WithCA: the authority is nil"},
 		{etcdtest.WithAuth(""), "WithAuth: the password is empty"},
@@ -142,13 +143,13 @@ func TestDirectoryOutlivesTheServerAndHasOneAtATime(t *testing.T) {
 // process of its own.
 func TestDamagedDirectoryIsAnError(t *testing.T) {
 	if dir := os.Getenv("ETCDTEST_DAMAGED_DIR"); dir != "" {
-		_, err := etcdtest.Start(etcdtest.WithDir(dir))
+		_, err := etcdtest.Start(etcdtest.WithDir(dir), etcdtest.WithBinary(""))
 		os.Stdout.WriteString("Start said: " + err.Error() + "\n")
 		os.Exit(0)
 	}
 	t.Parallel()
 	dir := t.TempDir()
-	s, err := etcdtest.Start(etcdtest.WithDir(dir))
+	s, err := etcdtest.Start(etcdtest.WithDir(dir), etcdtest.WithBinary(""))
 	require.NoError(t, err)
 	require.NoError(t, s.Close())
 	logs, err := filepath.Glob(filepath.Join(dir, "member", "wal", "*.wal"))
@@ -182,7 +183,7 @@ func TestListenAddrIsKept(t *testing.T) {
 func TestLoggerGetsTheServersLog(t *testing.T) {
 	t.Parallel()
 	core, entries := observer.New(zap.InfoLevel)
-	s := etcdtest.New(t, etcdtest.WithLogger(zap.New(core)))
+	s := etcdtest.New(t, etcdtest.WithLogger(zap.New(core)), etcdtest.WithBinary(""))
 	require.NotZero(t, entries.FilterMessage("ready to serve client requests").Len())
 	s.Stop()
 	require.NotZero(t, entries.FilterMessage("closed etcd server").Len())

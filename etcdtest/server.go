@@ -9,25 +9,27 @@ import (
 	"testing"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/version"
 	"go.etcd.io/etcd/client/pkg/v3/fileutil"
 )
 
 // ErrClosed is returned by [Server.Restart] after [Server.Close].
 var ErrClosed = errors.New("etcdtest: server closed")
 
-// Server is an etcd server of one member, in this process, on a loopback
-// address. It is made by [New] or [Start]; the zero value is not usable. All
-// methods may be called by several goroutines at once.
+// Server is an etcd server of one member on a loopback address, in this process
+// or in a child of it ([WithBinary]). It is made by [New] or [Start]; the zero
+// value is not usable. All methods may be called by several goroutines at once.
 type Server struct {
 	settings *settings
 	addr     string // where clients are served, the port settled
 	base     string // a directory to remove on Close, or ""
 	dataDir  string
 	identity *identity
+	binary   *binary              // nil for a server in this process
 	lock     *fileutil.LockedFile // keeps other servers off dataDir
 
 	mu     sync.Mutex // serializes starting and stopping
-	member *member    // nil while stopped
+	member member     // nil while stopped
 	closed bool
 }
 
@@ -73,6 +75,9 @@ func start(base string, opts []Option) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{settings: set, addr: set.listen, dataDir: set.dir}
+	if s.binary, err = findBinary(set); err != nil {
+		return nil, err
+	}
 	if s.dataDir == "" {
 		s.dataDir = filepath.Join(base, "data")
 	}
@@ -100,10 +105,18 @@ func (s *Server) begin() (err error) {
 	if anyPort(s.addr) {
 		patience = portTimeout
 	}
-	if s.member, s.addr, err = launch(s.config, s.addr, patience); err != nil {
-		return err
+	if s.member, s.addr, err = launch(s.run, s.addr, patience); err != nil {
+		return fmt.Errorf("etcdtest: start: %w", err)
 	}
-	return enableAuth(s.member.etcd.Server, s.settings)
+	return enableAuth(s.member.auth(), s.settings)
+}
+
+// run starts a member on addr, whose port is settled.
+func (s *Server) run(addr string) (member, error) {
+	if s.binary != nil {
+		return s.binary.run(s, addr)
+	}
+	return runEmbedded(s.config(addr))
 }
 
 // Endpoints returns the one endpoint of the server in a slice, ready for a
@@ -117,6 +130,22 @@ func (s *Server) Endpoint() string {
 		return "https://" + s.addr
 	}
 	return s.addr
+}
+
+func (s *Server) scheme() string {
+	if s.identity != nil {
+		return "https"
+	}
+	return "http"
+}
+
+// Version returns the version of etcd that runs, such as "3.7.3": that of the
+// module this package was built with, or of the program set by [WithBinary].
+func (s *Server) Version() string {
+	if s.binary != nil {
+		return s.binary.version
+	}
+	return version.Version
 }
 
 // Stop stops the server at once, as if its process had been killed in good
@@ -148,9 +177,9 @@ func (s *Server) Restart() error {
 		return ErrClosed
 	}
 	s.stop()
-	m, _, err := launch(s.config, s.addr, portTimeout)
+	m, _, err := launch(s.run, s.addr, portTimeout)
 	if err != nil {
-		return err
+		return fmt.Errorf("etcdtest: start: %w", err)
 	}
 	s.member = m
 	return nil

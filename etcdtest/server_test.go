@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -13,13 +14,22 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/server/v3/etcdmain"
 	"go.uber.org/goleak"
 	"go.uber.org/zap"
 
 	"github.com/blueprint-go/etcd/etcdtest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// The test executable is an etcd as well, of the version of the module, for
+// tests of WithBinary.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && (os.Args[1] == "--version" || strings.HasPrefix(os.Args[1], "--name=")) {
+		etcdmain.Main(os.Args)
+		os.Exit(0)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // connect returns a client that ends with t.
 func connect(t *testing.T, cfg clientv3.Config) *clientv3.Client {

@@ -97,6 +97,31 @@ func (id *identity) serverInfo() transport.TLSInfo {
 	return info
 }
 
+// flags says the same to an etcd program.
+func (id *identity) flags() []string {
+	flags := []string{"--cert-file=" + id.serverCert, "--key-file=" + id.serverKey}
+	if id.requireClient {
+		flags = append(flags, "--trusted-ca-file="+id.ca.CertFile(), "--client-cert-auth")
+	}
+	return flags
+}
+
+// serverConfig says the same to a gRPC server in front of one. As etcd does, it
+// reads the certificate again for each handshake.
+func (id *identity) serverConfig() *tls.Config {
+	cfg := &tls.Config{
+		MinVersion: tls.VersionTLS12,
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+			cert, err := tls.LoadX509KeyPair(id.serverCert, id.serverKey)
+			return &cert, err
+		},
+	}
+	if id.requireClient {
+		cfg.ClientCAs, cfg.ClientAuth = id.ca.Pool(), tls.RequireAndVerifyClientCert
+	}
+	return cfg
+}
+
 // CA returns the authority that issued the server's certificates, to issue
 // further ones; nil without TLS.
 func (s *Server) CA() *CA {

@@ -228,9 +228,13 @@ func TestStreamThatBreaksGoesOnWhereItWas(t *testing.T) {
 func TestStreamThatBreaksBehindTheLastKeyIsComplete(t *testing.T) {
 	t.Parallel()
 	f := &streams{}
-	c := client(t, config(streamingServer(t, f)))
+	srv := streamingServer(t, f)
+	c := client(t, config(srv))
 	fill(t, c, prefix(t), 100)
 	for limit, begun := range map[int64]int64{70: 1, 100: 1, 0: 2} {
+		if !hasRangeStream(t, srv) {
+			begun = 1 - min(f.begun.Load(), 1) // asked for once, in vain
+		}
 		before := f.begun.Load()
 		f.endWith(status.Error(codes.Unavailable, "broken"))
 		want := 100
@@ -248,12 +252,15 @@ func TestStreamThatBreaksBehindTheLastKeyIsComplete(t *testing.T) {
 func TestScanGoesOnWithoutTheStreamThatBroke(t *testing.T) {
 	t.Parallel()
 	f := &streams{}
-	c := client(t, config(streamingServer(t, f)))
+	srv := streamingServer(t, f)
+	c := client(t, config(srv))
 	fill(t, c, prefix(t), 3000)
 	all := list(t, c, prefix(t))
-	f.before(4, func(context.Context) error {
-		return status.Error(codes.Unimplemented, "unknown method RangeStream")
-	})
+	if hasRangeStream(t, srv) { // others say so by themselves
+		f.before(4, func(context.Context) error {
+			return status.Error(codes.Unimplemented, "unknown method RangeStream")
+		})
+	}
 	require.Equal(t, all, scan(t, c.Scan(t.Context(), prefix(t))))
 }
 
@@ -354,9 +361,13 @@ func TestScanLeavesASilentEndpoint(t *testing.T) {
 	c := client(t, etcd.DefaultConfig().WithEndpoints(one.Endpoint(), two.Endpoint()).WithTimeout(4*time.Second))
 	fill(t, c, prefix(t), 3000)
 	all := list(t, c, prefix(t))
-	f.before(5, silent)
+	part, streams := int64(5), int64(2)
+	if !hasRangeStream(t, srv) {
+		part, streams = 4, 1 // the last page; the stream was asked for in vain
+	}
+	f.before(part, silent)
 	require.Equal(t, all, scan(t, c.Scan(t.Context(), prefix(t))))
-	require.Equal(t, int64(2), f.begun.Load())
+	require.Equal(t, streams, f.begun.Load())
 }
 
 func TestStreamWhoseTokenExpiredGoesOnWithANewOne(t *testing.T) {

@@ -43,9 +43,15 @@ func scan(t *testing.T, seq iter.Seq2[etcd.KeyValue, error]) []etcd.KeyValue {
 // fill stores n keys under p, each with its own number as the value.
 func fill(t testing.TB, c *etcd.Client, p string, n int) {
 	t.Helper()
+	fillWith(t, c, p, n, nil)
+}
+
+// fillWith is fill with something before the numbers.
+func fillWith(t testing.TB, c *etcd.Client, p string, n int, before []byte) {
+	t.Helper()
 	kvs := map[string][]byte{}
 	for i := range n {
-		kvs[fmt.Sprintf("%s%05d", p, i)] = fmt.Append(nil, i)
+		kvs[fmt.Sprintf("%s%05d", p, i)] = fmt.Append(slices.Clone(before), i)
 	}
 	require.NoError(t, c.BulkPut(t.Context(), kvs))
 }
@@ -159,9 +165,14 @@ func TestReverseScanReadsLargeValuesInPieces(t *testing.T) {
 	for i := range 200 {
 		require.NoError(t, c.Put(t.Context(), fmt.Sprintf("%s%03d", prefix(t), i), make([]byte, 20_000)))
 	}
-	require.Equal(t, []string{"Range", "RangeStream", "Range", "Range", "Range", "Range"}, o.during(func() {
+	keys := []string{"Range", "RangeStream"} // their revision first
+	if !hasRangeStream(t, srv) {
+		keys = append(keys, "Range", "Range") // 64 and 136 of them
+	}
+	pieces := []string{"Range", "Range", "Range", "Range"} // of 64, 52, 52 and 32
+	require.Equal(t, append(keys, pieces...), o.during(func() {
 		require.Len(t, scan(t, c.Scan(t.Context(), prefix(t), etcd.WithReverse())), 200)
-	}), "64, 52, 52 and 32 of them, after the revision and the keys")
+	}))
 }
 
 func TestScanSeesNoWriteThatIsMadeMeanwhile(t *testing.T) {
@@ -318,9 +329,9 @@ func TestScanRangedOverAgainBeginsAnew(t *testing.T) {
 func TestScanEndsWithItsContext(t *testing.T) {
 	inEachWay(t, func(t *testing.T, c *etcd.Client, f *streams) {
 		p := prefix(t)
-		fill(t, c, p, 5000)
+		fill(t, c, p, 5000) // in pages of 64, 512, 4096 and 328, one of them read ahead
 		for _, reverse := range []bool{false, true} {
-			for _, at := range []int{0, 10, 64, 600} {
+			for _, at := range []int{0, 10, 64, 500} {
 				ctx, cancel := context.WithCancelCause(t.Context())
 				gone := errors.New("no longer wanted")
 				var last error
@@ -402,7 +413,8 @@ func TestScanThatCannotBeMadeSendsNothing(t *testing.T) {
 func TestCompactionDuringAScanIsItsEnd(t *testing.T) {
 	inEachWay(t, func(t *testing.T, c *etcd.Client, f *streams) {
 		p := prefix(t)
-		fill(t, c, p, 5000)
+		// More than is on its way to a slow reader.
+		fillWith(t, c, p, 5000, make([]byte, 200))
 		compact := func(context.Context) error {
 			put, err := c.Raw().Put(t.Context(), "other", "")
 			assert.NoError(t, err)
@@ -450,7 +462,7 @@ func TestFirstKeysOfAScanComeSoon(t *testing.T) {
 	c := client(t, config(srv).WithTimeout(busyTimeout))
 	manyKeys(t, c, prefix(t))
 	for _, opts := range [][]etcd.ScanOption{nil, {etcd.WithKeysOnly()}} {
-		require.Equal(t, []string{"Range", "RangeStream"}, o.during(func() {
+		requests := o.during(func() {
 			n := 0
 			for _, err := range c.Scan(within(t, 20*time.Second), prefix(t), opts...) {
 				require.NoError(t, err)
@@ -458,6 +470,11 @@ func TestFirstKeysOfAScanComeSoon(t *testing.T) {
 					break
 				}
 			}
-		}))
+		})
+		if hasRangeStream(t, srv) {
+			require.Equal(t, []string{"Range", "RangeStream"}, requests)
+		} else { // the revision, the stream that isn't there, a page, and one ahead
+			require.LessOrEqual(t, len(requests), 4, "%v", requests)
+		}
 	}
 }

@@ -255,7 +255,8 @@ func TestWatchSurvivesWhatPasses(t *testing.T) {
 	answers := []error{
 		rpctypes.ErrGRPCNoLeader, rpctypes.ErrGRPCStopped, rpctypes.ErrGRPCLeaderChanged, rpctypes.ErrGRPCWatchCanceled,
 		status.Error(codes.Unavailable, "a proxy without a backend"),
-		nil, // the stream ends in good order: a proxy that is shut down
+		nil,                              // the stream ends in good order: a proxy that is shut down
+		rpctypes.ErrGRPCPermissionDenied, // of an old token, before etcd 3.5
 		rpctypes.ErrGRPCInvalidAuthToken,
 	}
 	srv := server(t, etcdtest.WithAuth("root"), etcdtest.WithGRPCServerOptions(grpc.ChainStreamInterceptor(
