@@ -10,6 +10,8 @@ COVER_MIN := 85
 BENCH     ?= .
 BENCHTIME ?= 1s
 COUNT     ?= 1
+# For `make linear`: how many operations each history has.
+OPERATIONS ?= 210000
 # For `make test-matrix`: the versions of etcd, and which tests (all if empty).
 SERVERS   ?= 3.4 3.5 3.6 3.7
 RUN       ?=
@@ -52,6 +54,12 @@ cover: ## print the root package's coverage in the last `make test`
 .PHONY: bench
 bench: ## run the benchmarks, side by side with raw clientv3
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchtime $(BENCHTIME) -count $(COUNT) -benchmem -p 1 -timeout 60m work
+
+# Ten minutes or so. `make test` checks short histories.
+.PHONY: linear
+linear: ## check long histories of a faulty cluster for linearizability
+	$(GO) test -run TestHistoryThroughFaultsIsLinearizable -count 1 -v -timeout 60m \
+		./internal/integration -args -linear.operations $(OPERATIONS)
 
 .PHONY: sample
 sample: ## run the sample on an etcd server inside its own process

@@ -3,7 +3,8 @@ package etcd
 import (
 	"context"
 	"errors"
-	"fmt"
+	"maps"
+	"slices"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 )
@@ -14,33 +15,48 @@ import (
 // The number of keys is not limited by the server's limit of operations (128 by
 // default): above it the transaction is nested. What limits it is the size of
 // one request, [Config.MaxRequestBytes]; past that it fails with [ErrTooLarge]
-// and nothing is sent.
-func (c *Client) BulkPut(ctx context.Context, kvs map[string][]byte, opts ...PutOption) error {
+// and nothing is sent. A server whose limit of operations turns out to be lower
+// than [Config.MaxTxnOps] takes further round trips, until it accepts the nesting;
+// the client remembers it.
+//
+// [InChunks] stores any number of key-values, in the order of the keys, but not
+// atomically: the error is a [*BulkError] then, unless nothing was sent.
+func (c *Client) BulkPut(ctx context.Context, kvs map[string][]byte, opts ...BulkPutOption) error {
 	const op = "bulk put"
-	o := putOptionsOf(opts)
-	ops := make([]*pb.RequestOp, 0, len(kvs))
-	for key, value := range kvs {
-		req, err := c.putRequest(key, value, o)
-		if err != nil {
-			return fail(op, key, err)
-		}
-		ops = append(ops, &pb.RequestOp{Request: &pb.RequestOp_RequestPut{RequestPut: req}})
+	o, err := bulkOptionsOf(opts, BulkPutOption.applyBulkPut)
+	if err != nil {
+		return fail(op, "", err)
 	}
-	_, err := c.bulk(ctx, request{op: op, write: true}, ops)
+	keys := slices.Collect(maps.Keys(kvs))
+	if o.chunked {
+		slices.Sort(keys)
+	}
+	b, err := c.newBulk(request{op: op, write: true}, keys, func(key string) (*pb.RequestOp, error) {
+		return c.putOp(key, kvs[key], o.put)
+	})
+	if err == nil {
+		_, err = b.send(ctx, o)
+	}
 	return err
 }
 
 // BulkDelete deletes all keys atomically, as [Client.BulkPut] stores them, and
-// returns how many of them existed.
-func (c *Client) BulkDelete(ctx context.Context, keys []string) (int64, error) {
+// returns how many of them existed. With [InChunks] that is how many were
+// certainly deleted, in the order of the keys as given.
+func (c *Client) BulkDelete(ctx context.Context, keys []string, opts ...BulkOption) (int64, error) {
 	const op = "bulk delete"
-	ops, err := c.bulkOps(op, keys, func(stored []byte) *pb.RequestOp {
-		return &pb.RequestOp{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: &pb.DeleteRangeRequest{Key: stored}}}
+	o, err := bulkOptionsOf(opts, BulkOption.applyBulk)
+	if err != nil {
+		return 0, fail(op, "", err)
+	}
+	b, err := c.newBulk(request{op: op, write: true}, keys, func(key string) (*pb.RequestOp, error) {
+		stored, err := c.stored(key)
+		return &pb.RequestOp{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: &pb.DeleteRangeRequest{Key: stored}}}, err
 	})
 	if err != nil {
 		return 0, err
 	}
-	responses, err := c.bulk(ctx, request{op: op, write: true}, ops)
+	responses, err := b.send(ctx, o)
 	var deleted int64
 	for _, r := range responses {
 		deleted += r.GetResponseDeleteRange().GetDeleted()
@@ -51,19 +67,31 @@ func (c *Client) BulkDelete(ctx context.Context, keys []string) (int64, error) {
 // BulkGet reads all keys at one revision, in one round trip. Keys that do not
 // exist are not in the map. When values can't be decoded, the error joins a
 // [*DecodeError] for each and the map holds the others.
-func (c *Client) BulkGet(ctx context.Context, keys []string) (map[string][]byte, error) {
+//
+// With [InChunks] it is still one revision, which one more round trip asks for
+// first; when it is compacted on the way that is [ErrCompacted]. The map holds what
+// was read when it fails.
+func (c *Client) BulkGet(ctx context.Context, keys []string, opts ...BulkOption) (map[string][]byte, error) {
 	const op = "bulk get"
-	ops, err := c.bulkOps(op, keys, func(stored []byte) *pb.RequestOp {
-		return &pb.RequestOp{Request: &pb.RequestOp_RequestRange{RequestRange: &pb.RangeRequest{Key: stored}}}
+	o, err := bulkOptionsOf(opts, BulkOption.applyBulk)
+	if err != nil {
+		return nil, fail(op, "", err)
+	}
+	b, err := c.newBulk(request{op: op}, keys, func(key string) (*pb.RequestOp, error) {
+		stored, err := c.stored(key)
+		return &pb.RequestOp{Request: &pb.RequestOp_RequestRange{RequestRange: &pb.RangeRequest{Key: stored}}}, err
 	})
+	if err == nil && o.chunked {
+		err = b.pin(ctx)
+	}
 	if err != nil {
 		return nil, err
 	}
-	responses, err := c.bulk(ctx, request{op: op}, ops)
-	if err != nil {
+	responses, err := b.send(ctx, o)
+	if err != nil && !o.chunked {
 		return nil, err
 	}
-	out := make(map[string][]byte, len(keys))
+	out := make(map[string][]byte, len(responses))
 	var bad []error
 	for _, r := range responses {
 		for _, kv := range r.GetResponseRange().GetKvs() {
@@ -75,7 +103,10 @@ func (c *Client) BulkGet(ctx context.Context, keys []string) (map[string][]byte,
 			out[converted.Key] = converted.Value
 		}
 	}
-	return out, answered(op, "", errors.Join(bad...))
+	if err == nil {
+		return out, answered(op, "", errors.Join(bad...))
+	}
+	return out, errors.Join(append([]error{err}, bad...)...)
 }
 
 // GetMultiple is [Client.BulkGet] under the name that users of the Blueprint
@@ -84,101 +115,59 @@ func (c *Client) GetMultiple(ctx context.Context, keys []string) (map[string][]b
 	return c.BulkGet(ctx, keys)
 }
 
-// bulkOps returns an operation for each distinct key.
-func (c *Client) bulkOps(op string, keys []string, opFor func(stored []byte) *pb.RequestOp) ([]*pb.RequestOp, error) {
-	var ops []*pb.RequestOp
-	seen := map[string]bool{}
+// bulk is one bulk call: an operation for each distinct key, in order.
+type bulk struct {
+	client  *Client
+	request request
+	keys    []string
+	ops     []*pb.RequestOp
+}
+
+func (c *Client) newBulk(r request, keys []string, opFor func(key string) (*pb.RequestOp, error)) (*bulk, error) {
+	b := &bulk{client: c, request: r}
+	seen := make(map[string]bool, len(keys))
 	for _, key := range keys {
 		if seen[key] {
 			continue
 		}
 		seen[key] = true
-		stored, err := c.stored(key)
+		op, err := opFor(key)
 		if err != nil {
-			return nil, fail(op, key, err)
+			return nil, fail(r.op, key, err)
 		}
-		ops = append(ops, opFor(stored))
+		b.keys, b.ops = append(b.keys, key), append(b.ops, op)
 	}
-	return ops, nil
+	return b, nil
 }
 
-// bulk sends operations in one transaction, nested as the limit demands, and
-// returns their responses in order.
-func (c *Client) bulk(ctx context.Context, r request, ops []*pb.RequestOp) ([]*pb.ResponseOp, error) {
-	if len(ops) == 0 {
-		if err := c.admit(ctx); err != nil {
-			return nil, fail(r.op, r.key, err)
-		}
-		return nil, nil
+// putOp returns a put as an operation of a transaction.
+func (c *Client) putOp(key string, value []byte, o putOptions) (*pb.RequestOp, error) {
+	req, err := c.putRequest(key, value, o)
+	return &pb.RequestOp{Request: &pb.RequestOp_RequestPut{RequestPut: req}}, err
+}
+
+// send sends the operations and returns the responses to those that were applied.
+func (b *bulk) send(ctx context.Context, o bulkOptions) ([]*pb.ResponseOp, error) {
+	if o.chunked {
+		return b.sendChunks(ctx, o.chunks)
 	}
-	levels, err := nestingFor(len(ops), c.cfg.MaxTxnOps)
+	responses, _, err := b.client.sendBulk(ctx, b.request, b.ops)
+	return responses, err
+}
+
+// pin binds reads to the revision that the store has now.
+func (b *bulk) pin(ctx context.Context) error {
+	if len(b.ops) == 0 {
+		return nil
+	}
+	first := &pb.RangeRequest{Key: b.ops[0].GetRequestRange().Key, CountOnly: true}
+	resp, err := do(ctx, b.client, b.request, b.client.rpc.get, first)
 	if err != nil {
-		return nil, fail(r.op, r.key, err)
+		return err
 	}
-	resp, err := c.sendTxn(ctx, r, &pb.TxnRequest{Success: nest(ops, levels)})
-	if err != nil {
-		return nil, err
+	b.request.pinned = true
+	for _, op := range b.ops {
+		op.GetRequestRange().Revision = resp.Header.GetRevision()
 	}
-	return flatten(make([]*pb.ResponseOp, 0, len(ops)), resp.Responses), nil
-}
-
-// nestingFor returns how many operations each level of a transaction may hold so
-// that n fit, with as few levels as possible.
-//
-// The server gives an inner level the limit less the operations of the levels
-// around it (server/v3/etcdserver/api/v3rpc/key.go, checkTxnRequest), so that
-// the sum over the levels is what counts and their product is what fits: at 128,
-// two levels hold 64*64 = 4096 operations and three 43*43*42 = 77,658.
-func nestingFor(n, limit int) ([]int, error) {
-	most := limit
-	for depth := 1; depth <= limit; depth++ {
-		levels, capacity := make([]int, depth), 1
-		for i := range levels {
-			levels[i] = limit / depth
-			if i < limit%depth {
-				levels[i]++
-			}
-			capacity *= levels[i]
-		}
-		if capacity >= n {
-			return levels, nil
-		}
-		if capacity < most {
-			break
-		}
-		most = capacity
-	}
-	return nil, fmt.Errorf("%w: %d, at most %d fit when nested", ErrTooManyOps, n, most)
-}
-
-// nest arranges operations in a tree in which no level has more than levels
-// says.
-func nest(ops []*pb.RequestOp, levels []int) []*pb.RequestOp {
-	if len(levels) == 1 {
-		return ops
-	}
-	inner := 1
-	for _, n := range levels[1:] {
-		inner *= n
-	}
-	var out []*pb.RequestOp
-	for len(ops) > 0 {
-		n := min(inner, len(ops))
-		txn := &pb.TxnRequest{Success: nest(ops[:n], levels[1:])}
-		out = append(out, &pb.RequestOp{Request: &pb.RequestOp_RequestTxn{RequestTxn: txn}})
-		ops = ops[n:]
-	}
-	return out
-}
-
-// flatten appends the responses of a tree to out, in order.
-func flatten(out, responses []*pb.ResponseOp) []*pb.ResponseOp {
-	for _, r := range responses {
-		if txn := r.GetResponseTxn(); txn != nil {
-			out = flatten(out, txn.Responses)
-			continue
-		}
-		out = append(out, r)
-	}
-	return out
+	return nil
 }

@@ -56,13 +56,57 @@ func TestNestedOperationsFitAndKeepTheirOrder(t *testing.T) {
 			}
 			tree := nest(ops, levels)
 			require.NoError(t, serverAccepts(tree, limit), "%d in %d: %v", n, limit, levels)
-			flat := flatten(nil, answerOf(tree))
+			flat := flatten(nil, answerOf(tree), len(levels))
 			require.Len(t, flat, n)
 			for i, r := range flat {
 				require.Equal(t, int64(i%7), r.GetResponseDeleteRange().GetDeleted())
 			}
 		}
 	}
+}
+
+// A guarded put is a transaction itself, which takes its operation from the limit.
+func TestGuardedOperationsFitWhenNested(t *testing.T) {
+	t.Parallel()
+	for _, limit := range []int{2, 3, 10, 128} {
+		for _, n := range []int{1, 2, 9, 127, 128, 1000} {
+			ops := make([]*pb.RequestOp, n)
+			for i := range ops {
+				ops[i] = loadPut{put: &pb.PutRequest{}, guard: &pb.Compare{}}.wire()
+			}
+			levels, err := nestingFor(n, limit-innerOps(ops))
+			if err != nil {
+				require.ErrorIs(t, err, ErrTooManyOps)
+				continue
+			}
+			tree := nest(ops, levels)
+			require.NoError(t, serverAccepts(tree, limit), "%d in %d: %v", n, limit, levels)
+			answer := make([]*pb.ResponseOp, n)
+			for i := range answer {
+				answer[i] = &pb.ResponseOp{Response: &pb.ResponseOp_ResponseTxn{ResponseTxn: &pb.TxnResponse{Succeeded: i%3 == 0}}}
+			}
+			// The answers to the puts themselves are not looked into.
+			flat := flatten(nil, answerLike(tree, &answer, len(levels)), len(levels))
+			require.Len(t, flat, n)
+			for i, r := range flat {
+				require.Equal(t, i%3 == 0, r.GetResponseTxn().GetSucceeded())
+			}
+		}
+	}
+}
+
+// answerLike arranges answers as the operations of a tree of so many levels are.
+func answerLike(ops []*pb.RequestOp, answers *[]*pb.ResponseOp, levels int) []*pb.ResponseOp {
+	out := make([]*pb.ResponseOp, len(ops))
+	for i, op := range ops {
+		if levels == 1 {
+			out[i], *answers = (*answers)[0], (*answers)[1:]
+			continue
+		}
+		inner := answerLike(op.GetRequestTxn().Success, answers, levels-1)
+		out[i] = &pb.ResponseOp{Response: &pb.ResponseOp_ResponseTxn{ResponseTxn: &pb.TxnResponse{Responses: inner}}}
+	}
+	return out
 }
 
 func TestNestingIsAsShallowAsCanBe(t *testing.T) {

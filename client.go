@@ -29,7 +29,11 @@ type Client struct {
 	dials *dialLog
 	codec *codec
 
+	// largest is the size of the largest request that the server takes.
+	largest int
+
 	streams streamSupport
+	nesting nestingLimit
 
 	// closing is closed by Close before anything else is.
 	closing   chan struct{}
@@ -81,6 +85,7 @@ func NewClient(cfg *Config) (*Client, error) {
 		codec:   codec,
 		auth:    newAuthenticator(cfg),
 		dials:   newDialLog(cfg),
+		largest: largestMessage(cfg.MaxRequestBytes, requestHeader(cfg.Username)),
 		closing: make(chan struct{}),
 	}
 	for _, endpoint := range cfg.plaintextCredentials() {

@@ -18,15 +18,29 @@ type Condition struct {
 	valid  bool
 }
 
-// ValueTerm is the value of a key in a condition.
-type ValueTerm struct{ key string }
+// ValueTerm is the value of a key in a condition, or of each key under a prefix.
+type ValueTerm struct {
+	key    string
+	prefix bool
+}
 
 // Value returns the term for a condition on the value of key. No condition on
 // the value of a missing key holds, not even NotEqual.
-func Value(key string) ValueTerm { return ValueTerm{key} }
+func Value(key string) ValueTerm { return ValueTerm{key: key} }
+
+// OfPrefix returns the term for the values of all keys that begin with what was
+// given as the key: a condition holds when it holds for every one of them, and
+// there is one. The empty prefix means all keys.
+//
+// Where values are encrypted or compressed, all values under the prefix are read
+// to compare them.
+func (t ValueTerm) OfPrefix() ValueTerm {
+	t.prefix = true
+	return t
+}
 
 func (t ValueTerm) compare(result pb.Compare_CompareResult, value []byte) Condition {
-	return Condition{key: t.key, target: pb.Compare_VALUE, result: result, value: value, valid: true}
+	return Condition{key: t.key, prefix: t.prefix, target: pb.Compare_VALUE, result: result, value: value, valid: true}
 }
 
 // Equal holds when the value is v.
@@ -41,28 +55,42 @@ func (t ValueTerm) Less(v []byte) Condition { return t.compare(pb.Compare_LESS, 
 // Greater holds when the value is after v in the order of bytes.
 func (t ValueTerm) Greater(v []byte) Condition { return t.compare(pb.Compare_GREATER, v) }
 
-// NumberTerm is a number of a key in a condition: a revision, its version or
-// its lease. All are zero for a missing key.
+// NumberTerm is a number of a key in a condition, or of each key under a prefix: a
+// revision, its version or its lease. All are zero for a missing key.
 type NumberTerm struct {
 	key    string
+	prefix bool
 	target pb.Compare_CompareTarget
 }
 
 // CreateRevision returns the term for the revision of key's last creation.
-func CreateRevision(key string) NumberTerm { return NumberTerm{key, pb.Compare_CREATE} }
+func CreateRevision(key string) NumberTerm { return NumberTerm{key: key, target: pb.Compare_CREATE} }
 
 // ModRevision returns the term for the revision of key's last change.
-func ModRevision(key string) NumberTerm { return NumberTerm{key, pb.Compare_MOD} }
+func ModRevision(key string) NumberTerm { return NumberTerm{key: key, target: pb.Compare_MOD} }
 
 // Version returns the term for the number of changes of key since its creation.
-func Version(key string) NumberTerm { return NumberTerm{key, pb.Compare_VERSION} }
+func Version(key string) NumberTerm { return NumberTerm{key: key, target: pb.Compare_VERSION} }
 
 // AttachedLease returns the term for the lease that key is attached to, as
 // int64([LeaseID]).
-func AttachedLease(key string) NumberTerm { return NumberTerm{key, pb.Compare_LEASE} }
+func AttachedLease(key string) NumberTerm { return NumberTerm{key: key, target: pb.Compare_LEASE} }
+
+// OfPrefix returns the term for the number of each key that begins with what was
+// given as the key: a condition holds when it holds for every one of them. The
+// empty prefix means all keys. Without any key the number is zero, as that of a
+// missing key: ModRevision(p).OfPrefix().Less(n) holds then, and Greater(0) does
+// not.
+//
+// Such a condition sees the keys that are there. It tells that none was created or
+// changed, and not that none was deleted.
+func (t NumberTerm) OfPrefix() NumberTerm {
+	t.prefix = true
+	return t
+}
 
 func (t NumberTerm) compare(result pb.Compare_CompareResult, n int64) Condition {
-	return Condition{key: t.key, target: t.target, result: result, number: n, valid: true}
+	return Condition{key: t.key, prefix: t.prefix, target: t.target, result: result, number: n, valid: true}
 }
 
 // Equal holds when the number is n.
@@ -85,11 +113,7 @@ func Missing(key string) Condition { return CreateRevision(key).Equal(0) }
 
 // PrefixEmpty holds when no key begins with prefix. An empty prefix means all
 // keys.
-func PrefixEmpty(prefix string) Condition {
-	cond := Missing(prefix)
-	cond.prefix = true
-	return cond
-}
+func PrefixEmpty(prefix string) Condition { return CreateRevision(prefix).OfPrefix().Equal(0) }
 
 // holds reports whether the condition holds when its term compares with its
 // operand as order says: negative, zero or positive.
@@ -106,7 +130,15 @@ func (cond Condition) holds(order int) bool {
 	}
 }
 
-// compare converts a condition that the server can decide.
+// serverDecides reports whether the server can decide the condition: where it sees
+// the values, or need not.
+func (c *Client) serverDecides(cond Condition) bool {
+	// Of a prefix, all keys count. Its range would not do: that of the empty prefix
+	// begins with a key.
+	return cond.target != pb.Compare_VALUE || c.codec.plain([]byte(c.cfg.Namespace+cond.key))
+}
+
+// compare converts a condition as if the server could decide it.
 func (c *Client) compare(cond Condition) (*pb.Compare, error) {
 	if !cond.valid {
 		return nil, fmt.Errorf("%w: zero condition", ErrInvalidArgument)

@@ -171,15 +171,17 @@ type Config struct {
 	// none.
 	Namespace string
 
-	// MaxRequestBytes is the largest request to send, in bytes; larger ones
-	// fail with [ErrTooLarge] before anything is sent. Match it with the
+	// MaxRequestBytes is the largest request to send, in bytes, as the server
+	// counts it: with some twenty of its own, and the name of the user. Larger
+	// ones fail with [ErrTooLarge] before anything is sent. Match it with the
 	// server's --max-request-bytes. Defaults to [DefaultMaxRequestBytes] when
 	// zero.
 	MaxRequestBytes int
 
 	// MaxTxnOps is how many operations one transaction may hold; more fail with
 	// [ErrTooManyOps] before anything is sent. Match it with the server's
-	// --max-txn-ops. Defaults to [DefaultMaxTxnOps] when zero.
+	// --max-txn-ops; bulk calls and loads find out if that is lower. Defaults to
+	// [DefaultMaxTxnOps] when zero.
 	MaxTxnOps int
 
 	// MaxKeyBytes is the longest key to send, in bytes, the namespace included;

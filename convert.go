@@ -3,12 +3,14 @@ package etcd
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"unsafe"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -61,6 +63,18 @@ func (k keyRange) empty() bool {
 
 // open reports whether k goes to the end of all keys.
 func (k keyRange) open() bool { return bytes.Equal(k.end, toTheEnd) }
+
+// contains reports whether key is in k.
+func (k keyRange) contains(key []byte) bool {
+	switch {
+	case k.end == nil:
+		return bytes.Equal(key, k.start)
+	case k.open():
+		return bytes.Compare(key, k.start) >= 0
+	default:
+		return bytes.Compare(key, k.start) >= 0 && bytes.Compare(key, k.end) < 0
+	}
+}
 
 // before returns k without the keys from end on.
 func (k keyRange) before(end []byte) keyRange {
@@ -164,13 +178,44 @@ func (c *Client) putRequest(key string, value []byte, o putOptions) (*pb.PutRequ
 	return &pb.PutRequest{Key: stored, Value: encoded, Lease: int64(o.lease), IgnoreLease: o.ignoreLease}, nil
 }
 
-// checkSize refuses a request that the server would refuse for its size. The
-// server counts some forty bytes of its own in addition (the raft header); a
-// request that only those push over the limit is refused there, with the same
-// error.
-func (c *Client) checkSize(m proto.Message) error {
-	if n := proto.Size(m); n > c.cfg.MaxRequestBytes {
-		return fmt.Errorf("%w: %d bytes, the limit is %d", ErrTooLarge, n, c.cfg.MaxRequestBytes)
+// requestHeader returns how many bytes the server puts around a request before it
+// compares it with its limit (server/v3/etcdserver/v3_server.go,
+// processInternalRaftRequestOnce), at the most and without the length of the
+// request: a header, which holds an ID and, for a user, the name and the revision of
+// the rights; and a tag each for header and request.
+func requestHeader(user string) int {
+	header := 1 + binary.MaxVarintLen64
+	if user != "" {
+		const revision = 4 // for 268 million changes of users and roles
+		header += 1 + protowire.SizeBytes(len(user)) + 1 + revision
 	}
-	return nil
+	const tags = 2 + 1 // of the fields 100, and 4 to 6
+	return tags + protowire.SizeBytes(header)
+}
+
+// largestMessage returns the size of the largest request that fits into a limit of
+// the server for which header bytes are put around it.
+func largestMessage(limit, header int) int {
+	n := limit - header - protowire.SizeVarint(uint64(limit))
+	if header+protowire.SizeBytes(n+1) <= limit { // its length may take a byte less
+		n++
+	}
+	return n
+}
+
+// checkSize refuses a request that the server would refuse for its size, and no
+// other but for a few bytes below the limit: the server's ID may be shorter than it
+// is taken for here. The name of a user that the client doesn't know, as that of a
+// token, is not counted; the server refuses by the same error then.
+//
+// Reads have the same limit, for the sake of one rule. The server's own would be
+// half a MiB higher.
+func (c *Client) checkSize(m proto.Message) error { return c.checkBytes(proto.Size(m)) }
+
+func (c *Client) checkBytes(n int) error {
+	if n <= c.largest {
+		return nil
+	}
+	limit := c.cfg.MaxRequestBytes
+	return fmt.Errorf("%w: %d bytes, the limit is %d", ErrTooLarge, n+limit-c.largest, limit)
 }

@@ -16,16 +16,19 @@
 //   - to create it unless somebody else has: [Client.PutIfNotExists];
 //   - to change a value that others change too: [Client.Update], or by hand
 //     [Client.CompareAndSwap] and [Client.CompareAndSwapRevision];
-//   - to rename it: [Client.MoveKey].
+//   - to store a value only if it is another one: [Client.PutIfChanged];
+//   - to rename or copy it: [Client.MoveKey], [Client.CopyKey].
 //
 // For several keys
 //
 //   - that belong together: [Client.BulkPut], [Client.BulkGet] and
-//     [Client.BulkDelete], each atomic;
+//     [Client.BulkDelete], each atomic; more of them than one request holds, in
+//     several steps: [InChunks];
 //   - all under a prefix: [Client.List], [Client.ListWithValues],
 //     [Client.Count] and [Client.DeletePrefix];
-//   - too many to be held at once: [Client.Scan];
-//   - under conditions: [Client.Txn];
+//   - too many to be held at once: [Client.Scan] to read, [Client.BulkLoad] to
+//     store, [Client.Export] and [Client.Import] for files;
+//   - under conditions: [Client.Txn], nested by [OpTxn];
 //   - that are read, thought about and changed together: [Client.Transact].
 //
 // For values of a Go type instead of bytes, [Typed].
@@ -40,19 +43,21 @@
 // [Client.NewLock] where the lock outlives a function.
 //
 // For secrets, [Config.WithEncryption], or [Config.WithKeyring] where keys are
-// rotated: nothing else changes, comparisons of values included. For what this package does not offer, [Client.Raw], which
-// bypasses all that is promised below. For tests with a real server, the module
-// etcdtest beside this one.
+// rotated: nothing else changes, comparisons of values included. For what this
+// package does not offer, [Client.Raw], which bypasses all that is promised below.
+// For tests with a real server, the module etcdtest beside this one.
 //
 // # What is promised
 //
 // Writes are executed at most once per call. A write is sent again only when it
 // certainly was not applied: it never left the process, or the server refused
 // it. When a call fails, [MaybeApplied] tells whether the write may have taken
-// effect nevertheless; when it is false, no key was changed.
+// effect nevertheless; when it is false, no key was changed. [Client.Settle] looks
+// for a write whose answer was lost, and a put [WithGuard] outlasts such a loss.
 //
 // Atomic, in one revision, are [Txn.Commit] and all calls that make one request
-// for many keys: the bulk calls, [Client.DeletePrefix], [Client.MoveKey].
+// for many keys: the bulk calls, [Client.DeletePrefix], [Client.MoveKey]. Not atomic
+// are [InChunks], [Client.BulkLoad] and [Client.Import], which say how far they came.
 // [Client.Update] and the comparisons never lose a concurrent change, and
 // [Client.Transact] is serializable.
 //

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/blueprint-go/etcd/internal/envelope"
+	"github.com/blueprint-go/etcd/internal/export"
 )
 
 // Sentinel errors. Match them with [errors.Is]; the concrete error is usually
@@ -30,9 +31,9 @@ var (
 	// confused with [ErrEmptyPrefix].
 	ErrEmptyKey = errors.New("empty key")
 
-	// ErrEmptyPrefix is returned by [Client.DeletePrefix] and
-	// [Client.WatchPrefix] for the empty prefix, which would mean every key of
-	// the cluster. [WithAllKeys] says that this is meant.
+	// ErrEmptyPrefix is returned by [Client.DeletePrefix], [Client.WatchPrefix],
+	// [OpDeletePrefix] and [OpDeleteRange] for what would mean every key of the
+	// cluster. [WithAllKeys] says that this is meant.
 	ErrEmptyPrefix = errors.New("empty prefix")
 
 	// ErrInvalidTTL is returned when a lease's time to live is zero, negative
@@ -49,7 +50,8 @@ var (
 	// the server allows in one.
 	ErrTooManyOps = errors.New("too many operations in one transaction")
 
-	// ErrDuplicateKey is returned when one transaction writes a key twice.
+	// ErrDuplicateKey is returned when one transaction puts a key twice, or puts and
+	// deletes it, at whatever level.
 	ErrDuplicateKey = errors.New("duplicate key in one transaction")
 
 	// ErrClosed is returned by every call on a closed client, lock or session.
@@ -63,14 +65,17 @@ var (
 	ErrKeyNotFound = errors.New("key not found")
 
 	// ErrKeyExists is returned by [Client.MoveKey] when the destination is
-	// taken, and by [CreateKeyring] when there is one. [Client.PutIfNotExists]
-	// reports the same with a false instead.
+	// taken, by [CreateKeyring] when there is one, and by [Client.Import] with
+	// [WithEmptyTarget]. [Client.PutIfNotExists] reports the same with a false
+	// instead.
 	ErrKeyExists = errors.New("key exists")
 
-	// ErrConflict is returned by [Client.Transact], [Client.Update] and
-	// [Client.MoveKey], and by conditions on encrypted or compressed values, when
-	// a key kept changing underneath until the deadline or the last attempt.
-	// Nothing was changed.
+	// ErrConflict is returned by [Client.Transact], [Client.Update],
+	// [Client.PutIfChanged], [Client.MoveKey], [Client.CopyKey] and puts
+	// [WithGuard], and by conditions on encrypted or compressed values, when a key
+	// kept changing underneath until the deadline or the last attempt. Nothing was
+	// changed, unless [MaybeApplied] says so: of a put [WithGuard] whose answer was
+	// lost, and whose key was deleted before it could be looked for.
 	ErrConflict = errors.New("conflict with a concurrent change")
 
 	// ErrCompacted is returned when a revision is older than the oldest one
@@ -87,6 +92,11 @@ var (
 
 	// ErrLeaseExists is returned when a lease with that ID exists already.
 	ErrLeaseExists = errors.New("lease exists")
+
+	// ErrBadExport is returned by [Client.Import] for a file that was cut or
+	// changed, or is not an export. The text names the line. Not to be confused
+	// with [ErrCorrupt], which is about one value.
+	ErrBadExport = export.ErrBad
 )
 
 // Errors about values that can't be decoded, wrapped in a [*DecodeError] that
@@ -386,9 +396,13 @@ type detailError struct{ err, detail error }
 func (e *detailError) Error() string   { return e.err.Error() + ": " + e.detail.Error() }
 func (e *detailError) Unwrap() []error { return []error{e.err, e.detail} }
 
-// contextError returns the error of a context that ended, with its cause.
+// contextError returns the error of a context that ended, with its cause, or whose
+// deadline has passed.
 func contextError(ctx context.Context) error {
 	err := ctx.Err()
+	if err == nil {
+		err = context.DeadlineExceeded
+	}
 	if cause := context.Cause(ctx); !errors.Is(cause, err) {
 		err = withKind(err, cause)
 	}

@@ -54,7 +54,7 @@ func (c *Client) relocate(ctx context.Context, r relocation) error {
 	})
 }
 
-// reads reads what has to be known: all of the source, and whether the destination
+// reads returns what has to be known: all of the source, and whether the destination
 // exists.
 func (r relocation) reads() []Op {
 	exists := OpGet(r.to)

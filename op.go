@@ -1,7 +1,6 @@
 package etcd
 
 import (
-	"bytes"
 	"fmt"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -11,13 +10,15 @@ import (
 // neighbours; the zero value is refused.
 type Op struct {
 	kind     opKind
-	key      string // or the prefix
-	prefix   bool
+	reach    opReach
+	key      string // or the prefix, or the start of the range
+	end      string // of the range
 	value    []byte
 	put      putOptions
 	get      []GetOption
 	delete   deleteOptions
 	keysOnly bool
+	txn      *Txn
 }
 
 type opKind int
@@ -27,6 +28,16 @@ const (
 	opPut
 	opGet
 	opDelete
+	opTxn
+)
+
+// opReach tells which keys an operation is about.
+type opReach int
+
+const (
+	oneKey opReach = iota
+	underPrefix
+	upToEnd
 )
 
 // OpPut stores value under key, see [Client.Put].
@@ -41,12 +52,18 @@ func OpGet(key string, opts ...GetOption) Op {
 
 // OpGetPrefix reads all keys that begin with prefix.
 func OpGetPrefix(prefix string, opts ...GetOption) Op {
-	return Op{kind: opGet, key: prefix, prefix: true, get: opts}
+	return Op{kind: opGet, reach: underPrefix, key: prefix, get: opts}
 }
 
 // OpListPrefix reads all keys that begin with prefix, without their values.
 func OpListPrefix(prefix string, opts ...GetOption) Op {
-	return Op{kind: opGet, key: prefix, prefix: true, get: opts, keysOnly: true}
+	return Op{kind: opGet, reach: underPrefix, key: prefix, get: opts, keysOnly: true}
+}
+
+// OpGetRange reads the keys from start up to but not including end, as
+// [Client.GetRange] does: an empty end means to the end of all keys.
+func OpGetRange(start, end string, opts ...GetOption) Op {
+	return Op{kind: opGet, reach: upToEnd, key: start, end: end, get: opts}
 }
 
 // OpDelete deletes key.
@@ -55,14 +72,34 @@ func OpDelete(key string) Op { return Op{kind: opDelete, key: key} }
 // OpDeletePrefix deletes all keys that begin with prefix. The empty prefix needs
 // [WithAllKeys].
 func OpDeletePrefix(prefix string, opts ...DeleteOption) Op {
-	op := Op{kind: opDelete, key: prefix, prefix: true}
-	for _, opt := range opts {
-		opt.applyDelete(&op.delete)
-	}
-	return op
+	return Op{kind: opDelete, reach: underPrefix, key: prefix, delete: deleteOptionsOf(opts)}
 }
 
-// keys returns the range of keys that an operation or a condition is about.
+// OpDeleteRange deletes the keys from start up to but not including end. An empty
+// end means to the end of all keys; with an empty start as well, it needs
+// [WithAllKeys].
+func OpDeleteRange(start, end string, opts ...DeleteOption) Op {
+	return Op{kind: opDelete, reach: upToEnd, key: start, end: end, delete: deleteOptionsOf(opts)}
+}
+
+func deleteOptionsOf(opts []DeleteOption) deleteOptions {
+	var o deleteOptions
+	for _, opt := range opts {
+		opt.applyDelete(&o)
+	}
+	return o
+}
+
+// OpTxn commits t as a part of the transaction around it: one of t's branches is
+// applied, as t's own conditions decide. t must come from [Client.Txn] of the same
+// client; what it holds counts when the outer one is committed.
+//
+// All conditions of the tree are decided on the state before the transaction:
+// those of t don't see what the operations before it do. Its operations do see
+// that, as all later operations of a transaction.
+func OpTxn(t *Txn) Op { return Op{kind: opTxn, txn: t} }
+
+// keys returns the range of a key, or of all that begin with a prefix.
 func (c *Client) keys(key string, prefix bool) (keyRange, error) {
 	if prefix {
 		return c.prefixRange(key)
@@ -71,12 +108,20 @@ func (c *Client) keys(key string, prefix bool) (keyRange, error) {
 	return keyRange{start: stored}, err
 }
 
-// requestOp converts an operation.
+// opRange returns the keys that an operation is about.
+func (c *Client) opRange(op Op) (keyRange, error) {
+	if op.reach == upToEnd {
+		return c.rangeOf(op.key, op.end)
+	}
+	return c.keys(op.key, op.reach == underPrefix)
+}
+
+// requestOp converts an operation other than a nested transaction.
 func (c *Client) requestOp(op Op) (*pb.RequestOp, error) {
 	if op.kind == opNone {
 		return nil, fmt.Errorf("%w: zero operation", ErrInvalidArgument)
 	}
-	keys, err := c.keys(op.key, op.prefix)
+	keys, err := c.opRange(op)
 	if err != nil {
 		return nil, err
 	}
@@ -91,9 +136,9 @@ func (c *Client) requestOp(op Op) (*pb.RequestOp, error) {
 		}
 		req := o.rangeRequest(keys)
 		req.KeysOnly = op.keysOnly
-		return &pb.RequestOp{Request: &pb.RequestOp_RequestRange{RequestRange: req}}, nil
+		return rangeOp(req), nil
 	default: // opDelete
-		if op.prefix && op.key == "" && !op.delete.allKeys {
+		if op.everything() && !op.delete.allKeys {
 			return nil, ErrEmptyPrefix
 		}
 		req := &pb.DeleteRangeRequest{Key: keys.start, RangeEnd: keys.end}
@@ -101,50 +146,13 @@ func (c *Client) requestOp(op Op) (*pb.RequestOp, error) {
 	}
 }
 
-// requestOps converts a branch of a transaction and notes whether it writes. It
-// refuses what the server would: a key that is put twice, or put and deleted.
-func (c *Client) requestOps(ops []Op, writes *bool) ([]*pb.RequestOp, error) {
-	out := make([]*pb.RequestOp, len(ops))
-	puts := make(map[string]bool)
-	for i, op := range ops {
-		var err error
-		if out[i], err = c.requestOp(op); err != nil {
-			return nil, err
-		}
-		if op.kind != opGet {
-			*writes = true
-		}
-		if op.kind != opPut {
-			continue
-		}
-		if puts[op.key] {
-			return nil, fmt.Errorf("%w: %q", ErrDuplicateKey, op.key)
-		}
-		puts[op.key] = true
-	}
-	for _, op := range out {
-		del := op.GetRequestDeleteRange()
-		if del == nil {
-			continue
-		}
-		deleted := keyRange{del.Key, del.RangeEnd}
-		for key := range puts {
-			if deleted.contains(append([]byte(c.cfg.Namespace), key...)) {
-				return nil, fmt.Errorf("%w: %q is put and deleted", ErrDuplicateKey, key)
-			}
-		}
-	}
-	return out, nil
+// everything reports whether an operation is about all keys.
+func (op Op) everything() bool { return op.reach != oneKey && op.key == "" && op.end == "" }
+
+func rangeOp(read *pb.RangeRequest) *pb.RequestOp {
+	return &pb.RequestOp{Request: &pb.RequestOp_RequestRange{RequestRange: read}}
 }
 
-// contains reports whether key is in the range.
-func (k keyRange) contains(key []byte) bool {
-	switch {
-	case k.end == nil:
-		return bytes.Equal(key, k.start)
-	case k.open():
-		return bytes.Compare(key, k.start) >= 0
-	default:
-		return bytes.Compare(key, k.start) >= 0 && bytes.Compare(key, k.end) < 0
-	}
+func txnOp(txn *pb.TxnRequest) *pb.RequestOp {
+	return &pb.RequestOp{Request: &pb.RequestOp_RequestTxn{RequestTxn: txn}}
 }

@@ -16,6 +16,13 @@ func (id LeaseID) String() string { return fmt.Sprintf("%016x", int64(id)) }
 // PutOption changes a single put: [Client.Put], [OpPut] and their neighbours.
 type PutOption interface{ applyPut(*putOptions) }
 
+// AnyPutOption is an option for single puts, bulk puts and loads.
+type AnyPutOption interface {
+	PutOption
+	BulkPutOption
+	LoadOption
+}
+
 // GetOption changes a single read.
 type GetOption interface{ applyGet(*getOptions) }
 
@@ -90,19 +97,23 @@ type watchOptions struct {
 
 type leaseOption LeaseID
 
-func (l leaseOption) applyPut(o *putOptions) { o.lease = LeaseID(l) }
+func (l leaseOption) applyPut(o *putOptions)      { o.lease = LeaseID(l) }
+func (l leaseOption) applyBulkPut(o *bulkOptions) { l.applyPut(&o.put) }
+func (l leaseOption) applyLoad(o *bulkOptions)    { l.applyPut(&o.put) }
 
 // WithLease attaches the key to a lease: it is deleted when the lease ends. A
 // put without it detaches the key from the lease that it had.
-func WithLease(id LeaseID) PutOption { return leaseOption(id) }
+func WithLease(id LeaseID) AnyPutOption { return leaseOption(id) }
 
 type ignoreLeaseOption struct{}
 
-func (ignoreLeaseOption) applyPut(o *putOptions) { o.ignoreLease = true }
+func (ignoreLeaseOption) applyPut(o *putOptions)        { o.ignoreLease = true }
+func (i ignoreLeaseOption) applyBulkPut(o *bulkOptions) { i.applyPut(&o.put) }
+func (i ignoreLeaseOption) applyLoad(o *bulkOptions)    { i.applyPut(&o.put) }
 
 // WithIgnoreLease keeps the lease that the key has. The key must exist, else
 // the put fails with [ErrKeyNotFound].
-func WithIgnoreLease() PutOption { return ignoreLeaseOption{} }
+func WithIgnoreLease() AnyPutOption { return ignoreLeaseOption{} }
 
 type guardOption struct{}
 
@@ -125,13 +136,15 @@ func WithGuard() PutOption { return guardOption{} }
 
 type revisionOption int64
 
-func (r revisionOption) applyGet(o *getOptions)     { o.revision = int64(r) }
-func (r revisionOption) applyScan(o *scanOptions)   { o.revision = int64(r) }
-func (r revisionOption) applyWatch(o *watchOptions) { o.revision = int64(r) }
+func (r revisionOption) applyGet(o *getOptions)       { o.revision = int64(r) }
+func (r revisionOption) applyScan(o *scanOptions)     { o.revision = int64(r) }
+func (r revisionOption) applyExport(o *exportOptions) { o.revision = int64(r) }
+func (r revisionOption) applyWatch(o *watchOptions)   { o.revision = int64(r) }
 
-// RevisionOption is an option for reads, scans and watches.
+// RevisionOption is an option for reads, scans, exports and watches.
 type RevisionOption interface {
 	ReadOption
+	ExportOption
 	WatchOption
 }
 

@@ -66,11 +66,7 @@ func (c *Client) Count(ctx context.Context, prefix string, opts ...GetOption) (i
 // [ErrEmptyPrefix] unless [WithAllKeys] is given.
 func (c *Client) DeletePrefix(ctx context.Context, prefix string, opts ...DeleteOption) (int64, error) {
 	const op = "delete prefix"
-	var o deleteOptions
-	for _, opt := range opts {
-		opt.applyDelete(&o)
-	}
-	if prefix == "" && !o.allKeys {
+	if prefix == "" && !deleteOptionsOf(opts).allKeys {
 		return 0, fail(op, prefix, ErrEmptyPrefix)
 	}
 	keys, err := c.prefixRange(prefix)

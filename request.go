@@ -153,6 +153,13 @@ func attempt[In, Out any](ctx context.Context, t *trace, rpc unary[In, Out], in 
 // more: a healthy but distant cluster needs some of it for one answer.
 const minSplit = 500 * time.Millisecond
 
+// timeIsUp reports whether ctx has ended, or its deadline has passed and only its
+// timer is late: the server and gRPC go by their own clocks.
+func timeIsUp(ctx context.Context) bool {
+	left, ok := timeLeft(ctx)
+	return ctx.Err() != nil || ok && left <= 0
+}
+
 func timeLeft(ctx context.Context) (time.Duration, bool) {
 	d, ok := ctx.Deadline()
 	if !ok {
@@ -202,7 +209,7 @@ func (t *trace) judge(ctx context.Context, err error, sent bool, n int) bool {
 	}
 	// A proxy may say of its own connections that it closes them.
 	t.closed = t.client.isClosed() || !sent && isClosing(err)
-	if ctx.Err() != nil || t.closed {
+	if timeIsUp(ctx) || t.closed {
 		return false
 	}
 	switch a.remedy {
@@ -235,7 +242,7 @@ func (t *trace) fail(ctx context.Context, err error, in any) error {
 	switch {
 	case t.closed || t.client.isClosed():
 		e.Err = ErrClosed
-	case ctx.Err() != nil:
+	case timeIsUp(ctx):
 		e.Err = t.ended(ctx)
 	default:
 		e.Err = describe(t.kind, err)

@@ -142,3 +142,24 @@ func TestCancelledRequestEndsAtOnceWithTheCause(t *testing.T) {
 		require.False(t, etcd.IsRetryable(err))
 	})
 }
+
+// lateContext is one whose timer is late: its deadline passes, and it goes on.
+type lateContext struct {
+	context.Context
+	deadline time.Time
+}
+
+func (c lateContext) Deadline() (time.Time, bool) { return c.deadline, true }
+
+func TestDeadlineThatTheServerSeesFirstIsThatOfTheCaller(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := stubClient(t, &stub{put: func(ctx context.Context, _ *pb.PutRequest) (*pb.PutResponse, error) {
+			<-ctx.Done()
+			return nil, status.FromContextError(ctx.Err()).Err()
+		}})
+		err := c.Put(lateContext{t.Context(), time.Now().Add(time.Second)}, "key", nil)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.ErrorIs(t, err, etcd.ErrTimeout)
+		require.True(t, etcd.MaybeApplied(err))
+	})
+}

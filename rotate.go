@@ -56,30 +56,48 @@ type ReencryptReport struct {
 }
 
 // ReencryptOption changes [Client.Reencrypt].
-type ReencryptOption func(*reencryption)
+type ReencryptOption interface{ applyReencrypt(*reencryption) }
+
+// PassOption is an option for passes over many keys: [Client.Reencrypt] and
+// [Client.Import].
+type PassOption interface {
+	ReencryptOption
+	ImportOption
+}
+
+type reencryptProgressOption func(ReencryptReport)
+
+func (f reencryptProgressOption) applyReencrypt(r *reencryption) { r.progress = f }
 
 // WithProgress calls f with the report after each batch and each page that was
 // read, in the goroutine of Reencrypt.
-func WithProgress(f func(ReencryptReport)) ReencryptOption {
-	return func(r *reencryption) { r.progress = f }
-}
+func WithProgress(f func(ReencryptReport)) ReencryptOption { return reencryptProgressOption(f) }
 
-// WithResumeAt begins at a key: the Next of an earlier report on the same
-// prefix. The empty key means the beginning.
-func WithResumeAt(key string) ReencryptOption {
-	return func(r *reencryption) { r.resume = key }
-}
+type resumeOption string
+
+func (k resumeOption) applyReencrypt(r *reencryption) { r.resume = string(k) }
+func (k resumeOption) applyImport(o *importOptions)   { o.resume = string(k) }
+
+// WithResumeAt begins at a key: the Next of an earlier report on the same prefix or
+// file. The empty key means the beginning.
+func WithResumeAt(key string) PassOption { return resumeOption(key) }
+
+type rateOption int
+
+func (n rateOption) applyReencrypt(r *reencryption) { r.rate = int(n) }
 
 // WithKeysPerSecond limits the keys that are rewritten per second. Zero, the
 // default, means no limit.
-func WithKeysPerSecond(n int) ReencryptOption {
-	return func(r *reencryption) { r.rate = n }
-}
+func WithKeysPerSecond(n int) ReencryptOption { return rateOption(n) }
 
-// WithDryRun counts what would be done and writes nothing.
-func WithDryRun() ReencryptOption {
-	return func(r *reencryption) { r.dryRun = true }
-}
+type dryRunOption struct{}
+
+func (dryRunOption) applyReencrypt(r *reencryption) { r.dryRun = true }
+func (dryRunOption) applyImport(o *importOptions)   { o.dryRun = true }
+
+// WithDryRun counts what would be done and writes nothing. An import sends nothing
+// at all: it checks the file, and that this client can write what is in it.
+func WithDryRun() PassOption { return dryRunOption{} }
 
 // Reencrypt encrypts every value under prefix anew that is not encrypted with the
 // keyring's primary key. The empty prefix means all keys. Values that are meant to
@@ -102,7 +120,7 @@ func WithDryRun() ReencryptOption {
 func (c *Client) Reencrypt(ctx context.Context, prefix string, opts ...ReencryptOption) (ReencryptReport, error) {
 	r := &reencryption{client: c}
 	for _, opt := range opts {
-		opt(r)
+		opt.applyReencrypt(r)
 	}
 	keys, err := r.check(ctx, prefix)
 	if err != nil {
@@ -202,7 +220,7 @@ func (r *reencryption) take(ctx context.Context, kv *mvccpb.KeyValue) error {
 	}
 	rewrite := rewriteOp(kv, encoded)
 	size := proto.Size(rewrite) + rewriteFraming
-	if size > c.cfg.MaxRequestBytes {
+	if size > c.largest {
 		r.report.TooLarge++
 		r.leave(fail(opReencrypt, strings.Clone(key), fmt.Errorf("%w: %d bytes when encrypted", ErrTooLarge, len(encoded))))
 		return nil
@@ -227,12 +245,11 @@ func (r *reencryption) leave(err error) {
 // counts the operations of a transaction and those nested in it together, so that
 // the limit less one are left for those that hold a put each.
 func (r *reencryption) full(size int) bool {
-	cfg := r.client.cfg
-	most := max(cfg.MaxTxnOps-1, 1)
+	most := max(r.client.cfg.MaxTxnOps-1, 1)
 	if r.rate > 0 {
 		most = min(most, r.rate)
 	}
-	return len(r.batch) >= most || r.size+size > min(rewriteBytes, cfg.MaxRequestBytes) && len(r.batch) > 0
+	return len(r.batch) >= most || r.size+size > min(rewriteBytes, r.client.largest) && len(r.batch) > 0
 }
 
 // rewriteOp replaces a value if it is still the one that was read. It is a nested

@@ -111,13 +111,12 @@ func (tx *Tx) commit() (bool, error) {
 	for i, key := range tx.order {
 		ops[i] = tx.writes[key]
 	}
-	var writes bool
-	success, err := c.requestOps(ops, &writes)
+	wire, err := c.wireTxn(c.Txn().Then(ops...))
 	if err != nil {
 		return false, fail(opTransact, key, err)
 	}
 	resp, err := c.sendTxn(tx.ctx, request{op: opTransact, key: key, write: true},
-		&pb.TxnRequest{Compare: guards, Success: success, Failure: again})
+		&pb.TxnRequest{Compare: guards, Success: wire.request.Success, Failure: again})
 	if err != nil || resp.Succeeded {
 		return err == nil, err
 	}
@@ -127,36 +126,23 @@ func (tx *Tx) commit() (bool, error) {
 
 // guards returns the conditions under which everything that was read is still so,
 // and the reads that bring it up to date if it is not.
-func (tx *Tx) guards() (guards []*pb.Compare, again []*pb.RequestOp) {
-	guarded := map[string]bool{} // a key may have been found by several reads
+func (tx *Tx) guards() (compares []*pb.Compare, again []*pb.RequestOp) {
+	var guards guards
 	for at, kvs := range tx.reads {
 		read := at.request()
 		switch {
 		case at.end != "":
-			guards = append(guards, nothingNewer(read, tx.revision))
+			guards.nothingNewer(read, tx.revision)
 			// A prefix that has grown past what can be committed is not worth
 			// waiting for.
 			read.Limit = int64(tx.client.cfg.MaxTxnOps)
 		case len(kvs) == 0:
-			guards = append(guards, guard(read.Key, 0))
+			guards.unchanged(read.Key, 0)
 		}
 		for _, kv := range kvs {
-			if !guarded[kv.Key] {
-				guarded[kv.Key] = true
-				guards = append(guards, guard([]byte(tx.client.cfg.Namespace+kv.Key), kv.ModRevision))
-			}
+			guards.unchanged([]byte(tx.client.cfg.Namespace+kv.Key), kv.ModRevision)
 		}
-		again = append(again, &pb.RequestOp{Request: &pb.RequestOp_RequestRange{RequestRange: read}})
+		again = append(again, rangeOp(read))
 	}
-	return guards, again
-}
-
-// nothingNewer returns the condition that no key of a range was created or changed
-// after a revision. The server compares the keys that are there: that one was
-// deleted only the guard of that key notices.
-func nothingNewer(read *pb.RangeRequest, revision int64) *pb.Compare {
-	return &pb.Compare{
-		Key: read.Key, RangeEnd: read.RangeEnd, Target: pb.Compare_MOD, Result: pb.Compare_LESS,
-		TargetUnion: &pb.Compare_ModRevision{ModRevision: revision + 1},
-	}
+	return guards.compares, again
 }

@@ -9,8 +9,10 @@ import (
 
 // Txn is a transaction: if all conditions hold, the operations of Then are
 // applied, else those of Else, atomically and in one revision. Make one with
-// [Client.Txn]. It is not safe for concurrent use; a call of a method twice adds
-// to what the first call gave.
+// [Client.Txn]; the zero value is refused. It is not safe for concurrent use; a
+// call of a method twice adds to what the first call gave.
+//
+// Transactions nest: [OpTxn] makes one an operation of another.
 type Txn struct {
 	client     *Client
 	conditions []Condition
@@ -39,54 +41,60 @@ func (t *Txn) Else(ops ...Op) *Txn {
 }
 
 // Commit sends the transaction, in one round trip. A condition that does not
-// hold is no error: see [TxnResult.Succeeded].
+// hold is no error: see [TxnResult.Succeeded]. When it fails, nothing is applied
+// unless [MaybeApplied] says so, and then all of it: an operation that the server
+// refuses, such as a put with a lease that does not exist, takes the others with
+// it if it is on the branch that is taken. Conditions are linearizable, unless all
+// operations are gets [WithSerializable]: then they are as stale as those.
 //
 // Where values are encrypted or compressed, the server can't compare them. A
-// transaction with conditions on values then takes a second round trip: the
-// values are read and compared here, and the transaction is bound to the mod
-// revisions that were read. If one of them has changed meanwhile, the answer
-// holds the new values and it is tried again. The outcome is the same as if the
-// server had compared. It fails with [ErrConflict] when the values still keep
-// changing at the deadline. If such a transaction has conditions of both kinds,
-// those on values count towards the limit of the operations as well.
+// transaction with conditions on values, its own or those of nested ones, then
+// takes a second round trip: the values are read and compared here, and the
+// transaction is bound to the mod revisions that were read. If one of them has
+// changed meanwhile, the answer holds the new values and it is tried again. The
+// outcome is the same as if the server had compared. It fails with [ErrConflict]
+// when the values still keep changing at the deadline, and with a [*DecodeError]
+// when one that matters can't be decoded.
 //
 // It fails with [ErrTooManyOps] above [Config.MaxTxnOps] operations or
-// conditions, with [ErrDuplicateKey] when a branch writes a key twice, and with
-// [ErrTooLarge] above [Config.MaxRequestBytes]; nothing is sent then.
+// conditions, where an operation that is nested counts with the longest branch of
+// each level around it; with [ErrDuplicateKey] when operations that may be applied
+// together put a key twice, or put and delete it; and with [ErrTooLarge] above
+// [Config.MaxRequestBytes]. Nothing is sent then. Conditions on values that are
+// compared here count as a level around the rest if the outermost transaction has
+// other conditions too, and as operations beside its branch otherwise: those on
+// one key count once, and one on a prefix counts twice.
 func (t *Txn) Commit(ctx context.Context) (*TxnResult, error) {
-	return t.client.commit(ctx, "txn", t.firstKey(), t)
-}
-
-func (t *Txn) firstKey() string {
-	switch {
-	case len(t.conditions) > 0:
-		return t.conditions[0].key
-	case len(t.then) > 0:
-		return t.then[0].key
-	case len(t.els) > 0:
-		return t.els[0].key
+	const op = "txn"
+	if t == nil || t.client == nil {
+		return nil, fail(op, "", fmt.Errorf("%w: nil or zero transaction", ErrInvalidArgument))
 	}
-	return ""
+	return t.client.commit(ctx, op, "", t)
 }
 
-// commit is Commit for an operation of another name.
+// commit is Commit for an operation of another name. An empty key stands for the
+// first one of the transaction.
 func (c *Client) commit(ctx context.Context, op, key string, t *Txn) (*TxnResult, error) {
 	wire, err := c.wireTxn(t)
+	if key == "" {
+		key = wire.first
+	}
 	if err != nil {
 		return nil, fail(op, key, err)
 	}
 	r := request{op: op, key: key, write: wire.writes}
 	if len(wire.values) > 0 {
-		if err := c.checkGuarded(wire); err != nil {
+		if err := wire.checkGuarded(); err != nil {
 			return nil, fail(op, key, err)
 		}
 		return c.commitGuarded(ctx, r, wire)
 	}
-	resp, err := c.sendTxn(ctx, r, wire.request())
+	readLinearizably(wire.request)
+	resp, err := c.sendTxn(ctx, r, wire.request)
 	if err != nil {
 		return nil, err
 	}
-	return c.txnResult(ctx, resp, wire.ops(resp.Succeeded)), nil
+	return c.txnResult(ctx, resp, resp.Header.GetRevision(), t), nil
 }
 
 // sendTxn checks and sends a transaction.
@@ -95,111 +103,6 @@ func (c *Client) sendTxn(ctx context.Context, r request, req *pb.TxnRequest) (*p
 		return nil, fail(r.op, r.key, err)
 	}
 	return do(ctx, c, r, c.rpc.txn, req)
-}
-
-// wireTxn is a transaction in the server's terms, but for the conditions on
-// values that the server can't decide.
-type wireTxn struct {
-	source   *Txn
-	compares []*pb.Compare
-	values   []Condition
-	reads    []*pb.RequestOp // of the keys of values, in that order
-	then     []*pb.RequestOp
-	els      []*pb.RequestOp
-	writes   bool
-}
-
-func (c *Client) wireTxn(t *Txn) (*wireTxn, error) {
-	w := &wireTxn{source: t}
-	if n := max(len(t.conditions), len(t.then), len(t.els)); n > c.cfg.MaxTxnOps {
-		return nil, fmt.Errorf("%w: %d, the limit is %d", ErrTooManyOps, n, c.cfg.MaxTxnOps)
-	}
-	for _, cond := range t.conditions {
-		compare, err := c.compare(cond)
-		if err != nil {
-			return nil, err
-		}
-		if cond.target == pb.Compare_VALUE && !c.codec.plain(compare.Key) {
-			w.values = append(w.values, cond)
-			w.reads = append(w.reads, &pb.RequestOp{Request: &pb.RequestOp_RequestRange{RequestRange: &pb.RangeRequest{Key: compare.Key}}})
-			continue
-		}
-		w.compares = append(w.compares, compare)
-	}
-	var err error
-	if w.then, err = c.requestOps(t.then, &w.writes); err == nil {
-		w.els, err = c.requestOps(t.els, &w.writes)
-	}
-	return w, err
-}
-
-// request returns the transaction without its conditions on values.
-func (w *wireTxn) request() *pb.TxnRequest {
-	return &pb.TxnRequest{Compare: w.compares, Success: w.then, Failure: w.els}
-}
-
-// ops returns the operations that were applied.
-func (w *wireTxn) ops(succeeded bool) []Op {
-	if succeeded {
-		return w.source.then
-	}
-	return w.source.els
-}
-
-// TxnResult is the outcome of a committed transaction.
-type TxnResult struct {
-	// Succeeded tells whether all conditions held, so that the operations of
-	// Then were applied; else those of Else were.
-	Succeeded bool
-	// Revision is the revision of the store after the transaction.
-	Revision int64
-	// Results holds the result of each applied operation, in order.
-	Results []OpResult
-}
-
-// OpResult is the result of one operation of a transaction.
-type OpResult struct {
-	// Key is the key or the prefix of the operation.
-	Key string
-	// KVs holds what a get found, in the order of the keys, without what could
-	// not be decoded.
-	KVs []KeyValue
-	// Err joins a [*DecodeError] for each value that a get found and that could
-	// not be decoded. It is not an error of the transaction, which was applied.
-	Err error
-	// Count is how many keys a get found, with those past its limit.
-	Count int64
-	// Deleted is how many keys a delete deleted.
-	Deleted int64
-}
-
-// KV returns the first key-value that a get of key or of a prefix found under
-// that key.
-func (r *TxnResult) KV(key string) (KeyValue, bool) {
-	for _, res := range r.Results {
-		for _, kv := range res.KVs {
-			if kv.Key == key {
-				return kv, true
-			}
-		}
-	}
-	return KeyValue{}, false
-}
-
-func (c *Client) txnResult(ctx context.Context, resp *pb.TxnResponse, ops []Op) *TxnResult {
-	out := &TxnResult{Succeeded: resp.Succeeded, Revision: resp.Header.GetRevision(), Results: make([]OpResult, len(ops))}
-	for i, op := range ops {
-		res := &out.Results[i]
-		res.Key = op.key
-		switch r := resp.Responses[i].Response.(type) {
-		case *pb.ResponseOp_ResponseRange:
-			res.KVs, res.Err = c.keyValues(ctx, r.ResponseRange.Kvs, op.keysOnly)
-			res.Count = r.ResponseRange.Count
-		case *pb.ResponseOp_ResponseDeleteRange:
-			res.Deleted = r.ResponseDeleteRange.Deleted
-		}
-	}
-	return out
 }
 
 // withDeadline runs an operation of several requests under one deadline: the

@@ -14,19 +14,21 @@ import (
 	"github.com/blueprint-go/etcd/etcdtest"
 )
 
-func TestGuideToEncryptionShowsCodeThatRuns(t *testing.T) {
+func TestGuidesShowCodeThatRuns(t *testing.T) {
 	t.Parallel()
-	guide, err := os.ReadFile("../../docs/encryption.md")
-	require.NoError(t, err)
 	var bodies strings.Builder
 	for _, body := range functionBodies(t) {
 		bodies.WriteString(body)
 	}
-	blocks := regexp.MustCompile("(?ms)^ *```go\n(.*?)\n *```$").FindAllStringSubmatch(string(guide), -1)
-	require.NotEmpty(t, blocks)
-	require.Len(t, blocks, strings.Count(string(guide), "```go"))
-	for _, block := range blocks {
-		require.Contains(t, bodies.String(), "\n"+unindented(block[1])+"\n")
+	for _, file := range []string{"encryption.md", "export.md"} {
+		guide, err := os.ReadFile(filepath.Join("../../docs", file))
+		require.NoError(t, err)
+		blocks := regexp.MustCompile("(?ms)^ *```go\n(.*?)\n *```$").FindAllStringSubmatch(string(guide), -1)
+		require.NotEmpty(t, blocks)
+		require.Len(t, blocks, strings.Count(string(guide), "```go"))
+		for _, block := range blocks {
+			require.Contains(t, bodies.String(), "\n"+unindented(block[1])+"\n")
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -41,6 +42,12 @@ var writePaths = map[string]func(ctx context.Context, c *etcd.Client, p string) 
 		}
 		return c.BulkPut(ctx, kvs)
 	},
+	"BulkPut in chunks": func(ctx context.Context, c *etcd.Client, p string) error {
+		return c.BulkPut(ctx, map[string][]byte{p: []byte(secret), p + "2": []byte(secret)}, etcd.InChunks(etcd.WithChunkKeys(1)))
+	},
+	"BulkLoad": func(ctx context.Context, c *etcd.Client, p string) error {
+		return second(c.BulkLoad(ctx, maps.All(map[string][]byte{p: []byte(secret), p + "2": nil}), etcd.WithChunkKeys(1)))
+	},
 	"Txn Then": func(ctx context.Context, c *etcd.Client, p string) error {
 		_, err := c.Txn().Then(etcd.OpPut(p, []byte(secret)), etcd.OpPut(p+"2", []byte(secret))).Commit(ctx)
 		return err
@@ -54,6 +61,12 @@ var writePaths = map[string]func(ctx context.Context, c *etcd.Client, p string) 
 			return err
 		}
 		_, err := c.Txn().If(etcd.Value(p).Equal(nil), etcd.Missing(p+"-")).Then(etcd.OpPut(p, []byte(secret))).Commit(ctx)
+		return err
+	},
+	"Txn OpTxn": func(ctx context.Context, c *etcd.Client, p string) error {
+		put := func(key string) etcd.Op { return etcd.OpPut(p+key, []byte(secret)) }
+		inner := c.Txn().If(etcd.Value(p).OfPrefix().Equal(nil)).Then(put("never")).Else(put("1"), etcd.OpTxn(c.Txn().Then(put("2"))))
+		_, err := c.Txn().If(etcd.Missing(p)).Then(etcd.OpTxn(inner), put("3")).Commit(ctx)
 		return err
 	},
 	"CompareAndSwap": func(ctx context.Context, c *etcd.Client, p string) error {
@@ -96,6 +109,12 @@ var writePaths = map[string]func(ctx context.Context, c *etcd.Client, p string) 
 	"PutWithTTL": func(ctx context.Context, c *etcd.Client, p string) error {
 		_, err := c.PutWithTTL(ctx, p, []byte(secret), time.Minute)
 		return err
+	},
+	"Import": func(ctx context.Context, c *etcd.Client, p string) error {
+		return importUnder(ctx, c, p, p+"imported")
+	},
+	"Guarded import": func(ctx context.Context, c *etcd.Client, p string) error {
+		return importUnder(ctx, c, p, p+"imported", etcd.WithOnlyMissing())
 	},
 	"Lock": func(ctx context.Context, c *etcd.Client, p string) error {
 		l, err := c.NewLock(p)
@@ -244,11 +263,27 @@ var readPaths = map[string]readPath{
 	"Scan in reverse": {false, func(ctx context.Context, c *etcd.Client, p, _ string) (map[string]string, error) {
 		return keyedScan(c.Scan(ctx, p, etcd.WithReverse()))
 	}},
+	"Export": {false, func(ctx context.Context, c *etcd.Client, p, _ string) (map[string]string, error) {
+		return keyedExport(ctx, c, p)
+	}},
 	"BulkGet": {false, func(ctx context.Context, c *etcd.Client, p, key string) (map[string]string, error) {
 		return keyedMap(c.BulkGet(ctx, []string{p + "good", key}))
 	}},
+	"BulkGet in chunks": {false, func(ctx context.Context, c *etcd.Client, p, key string) (map[string]string, error) {
+		return keyedMap(c.BulkGet(ctx, []string{p + "good", key}, etcd.InChunks(etcd.WithChunkKeys(1))))
+	}},
 	"GetMultiple": {false, func(ctx context.Context, c *etcd.Client, p, key string) (map[string]string, error) {
 		return keyedMap(c.GetMultiple(ctx, []string{p + "good", key}))
+	}},
+	"Txn OpGetRange": {false, func(ctx context.Context, c *etcd.Client, p, _ string) (map[string]string, error) {
+		return resultOf(ctx, c.Txn().Then(etcd.OpGetRange(p, p+"~")))
+	}},
+	"Txn OpTxn": {false, func(ctx context.Context, c *etcd.Client, p, _ string) (map[string]string, error) {
+		res, err := c.Txn().Then(etcd.OpTxn(c.Txn().Then(etcd.OpGetPrefix(p)))).Commit(ctx)
+		if err != nil {
+			return map[string]string{}, err
+		}
+		return keyedKVs(res.Results[0].Txn.Results[0].KVs, res.Err())
 	}},
 	"Txn OpGetPrefix": {false, func(ctx context.Context, c *etcd.Client, p, _ string) (map[string]string, error) {
 		return resultOf(ctx, c.Txn().If(etcd.Exists(p+"none")).Else(etcd.OpGetPrefix(p)))

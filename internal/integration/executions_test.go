@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"sync"
 	"testing"
@@ -68,6 +69,22 @@ var writesOfTheAPI = []write{
 		},
 	},
 	{
+		"nested txn",
+		func(t *testing.T, c *etcd.Client, key string) func(context.Context) error {
+			require.NoError(t, c.Put(t.Context(), key, []byte("old")))
+			return func(ctx context.Context) error {
+				_, err := c.Txn().If(etcd.Exists(key)).Then(etcd.OpTxn(
+					c.Txn().If(etcd.Value(key).Equal([]byte("old"))).Then(etcd.OpPut(key, nil)),
+				)).Commit(ctx)
+				return err
+			}
+		},
+		func(ctx context.Context, c *clientv3.Client, key string) error {
+			_, err := c.Txn(ctx).Then(clientv3.OpTxn(nil, []clientv3.Op{clientv3.OpPut(key, "new")}, nil)).Commit()
+			return err
+		},
+	},
+	{
 		"grant",
 		func(_ *testing.T, c *etcd.Client, _ string) func(context.Context) error {
 			return func(ctx context.Context) error {
@@ -85,6 +102,31 @@ var writesOfTheAPI = []write{
 		func(_ *testing.T, c *etcd.Client, key string) func(context.Context) error {
 			return func(ctx context.Context) error {
 				return c.BulkPut(ctx, map[string][]byte{key + "1": nil, key + "2": nil})
+			}
+		},
+		nil,
+	},
+	{
+		"chunks",
+		func(_ *testing.T, c *etcd.Client, key string) func(context.Context) error {
+			return func(ctx context.Context) error {
+				return c.BulkPut(ctx, map[string][]byte{key + "1": nil, key + "2": nil}, etcd.InChunks())
+			}
+		},
+		nil,
+	},
+	{
+		"bulk delete",
+		func(_ *testing.T, c *etcd.Client, key string) func(context.Context) error {
+			return func(ctx context.Context) error { return second(c.BulkDelete(ctx, []string{key, key + "2"})) }
+		},
+		nil,
+	},
+	{
+		"bulk load",
+		func(_ *testing.T, c *etcd.Client, key string) func(context.Context) error {
+			return func(ctx context.Context) error {
+				return second(c.BulkLoad(ctx, maps.All(map[string][]byte{key + "1": nil, key + "2": nil})))
 			}
 		},
 		nil,
@@ -127,6 +169,15 @@ var writesOfTheAPI = []write{
 				_, err := c.PutIfNotExists(ctx, key, nil)
 				return err
 			}
+		},
+		nil,
+	},
+	{
+		"import",
+		func(t *testing.T, c *etcd.Client, key string) func(context.Context) error {
+			require.NoError(t, c.Put(t.Context(), key, []byte("old")))
+			file := exported(t, c, key)
+			return func(ctx context.Context) error { return second(c.Import(ctx, strings.NewReader(file))) }
 		},
 		nil,
 	},

@@ -93,13 +93,23 @@ func TestHooksSeeEachRequestOnceBeforeAndOnceAfter(t *testing.T) {
 		call func() error
 		want []want
 	}{
-		"put":         {func() error { return c.Put(ctx, "a", nil) }, []want{{"put", "a", true, nil}}},
-		"get":         {func() error { _, err := c.Get(ctx, "a"); return err }, []want{{"get", "a", false, nil}}},
-		"exists":      {func() error { _, err := c.Exists(ctx, "a"); return err }, []want{{"exists", "a", false, nil}}},
-		"delete":      {func() error { _, err := c.Delete(ctx, "-"); return err }, []want{{"delete", "-", true, nil}}},
-		"list":        {func() error { _, err := c.List(ctx, "a"); return err }, []want{{"list", "a", false, nil}}},
-		"count":       {func() error { _, err := c.Count(ctx, "a"); return err }, []want{{"count", "a", false, nil}}},
-		"bulk put":    {func() error { return c.BulkPut(ctx, map[string][]byte{"a": nil}) }, []want{{"bulk put", "", true, nil}}},
+		"put":      {func() error { return c.Put(ctx, "a", nil) }, []want{{"put", "a", true, nil}}},
+		"get":      {func() error { _, err := c.Get(ctx, "a"); return err }, []want{{"get", "a", false, nil}}},
+		"exists":   {func() error { _, err := c.Exists(ctx, "a"); return err }, []want{{"exists", "a", false, nil}}},
+		"delete":   {func() error { _, err := c.Delete(ctx, "-"); return err }, []want{{"delete", "-", true, nil}}},
+		"list":     {func() error { _, err := c.List(ctx, "a"); return err }, []want{{"list", "a", false, nil}}},
+		"count":    {func() error { _, err := c.Count(ctx, "a"); return err }, []want{{"count", "a", false, nil}}},
+		"bulk put": {func() error { return c.BulkPut(ctx, map[string][]byte{"a": nil}) }, []want{{"bulk put", "", true, nil}}},
+		"in chunks": {
+			func() error {
+				return c.BulkPut(ctx, map[string][]byte{"a": nil, "b": nil}, etcd.InChunks(etcd.WithChunkKeys(1), etcd.WithParallelism(1)))
+			},
+			[]want{{"bulk put", "a", true, nil}, {"bulk put", "b", true, nil}},
+		},
+		"bulk load": {
+			func() error { return second(c.BulkLoad(ctx, inTurn([]string{"a", "b"}))) },
+			[]want{{"bulk load", "a", true, nil}},
+		},
 		"bulk get":    {func() error { _, err := c.BulkGet(ctx, []string{"a"}); return err }, []want{{"bulk get", "", false, nil}}},
 		"bulk delete": {func() error { _, err := c.BulkDelete(ctx, []string{"-"}); return err }, []want{{"bulk delete", "", true, nil}}},
 		"reading txn": {

@@ -79,18 +79,6 @@ func TestValuePastTheLimitIsRefusedBeforeAnythingIsSent(t *testing.T) {
 	}
 }
 
-// The few bytes that the server adds make the difference: it refuses, by the
-// same error.
-func TestValueAtTheLimitIsRefusedByTheServer(t *testing.T) {
-	t.Parallel()
-	c := client(t, config(server(t)).WithTimeout(busyTimeout))
-	err := c.Put(t.Context(), "k", largeValue(t, tooLargeValue-20))
-	require.ErrorIs(t, err, etcd.ErrTooLarge)
-	require.False(t, etcd.MaybeApplied(err))
-	_, err = c.Get(t.Context(), "k")
-	require.ErrorIs(t, err, etcd.ErrKeyNotFound)
-}
-
 func TestLimitOfRequestsIsAMatterOfConfiguration(t *testing.T) {
 	t.Parallel()
 	const limit = 8 << 20

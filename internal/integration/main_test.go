@@ -14,7 +14,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if serveIfAsked() || beFIPSClientIfAsked() {
+	if serveIfAsked() || serveMemberIfAsked() || beFIPSClientIfAsked() {
 		os.Exit(0)
 	}
 	goleak.VerifyTestMain(m)

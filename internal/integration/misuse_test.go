@@ -2,6 +2,8 @@ package integration
 
 import (
 	"context"
+	"io"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -20,6 +22,9 @@ import (
 var calls = map[string]func(ctx context.Context, c *etcd.Client) error{
 	"BulkDelete": func(ctx context.Context, c *etcd.Client) error { return second(c.BulkDelete(ctx, []string{"k"})) },
 	"BulkGet":    func(ctx context.Context, c *etcd.Client) error { return second(c.BulkGet(ctx, []string{"k"})) },
+	"BulkLoad": func(ctx context.Context, c *etcd.Client) error {
+		return second(c.BulkLoad(ctx, maps.All(map[string][]byte{"k": nil})))
+	},
 	"BulkPut": func(ctx context.Context, c *etcd.Client) error {
 		return c.BulkPut(ctx, map[string][]byte{"k": nil})
 	},
@@ -42,6 +47,7 @@ var calls = map[string]func(ctx context.Context, c *etcd.Client) error{
 	"EncryptionStatus": func(ctx context.Context, c *etcd.Client) error { return second(c.EncryptionStatus(ctx, "k")) },
 	"Exists":           func(ctx context.Context, c *etcd.Client) error { return second(c.Exists(ctx, "k")) },
 	"Get":              func(ctx context.Context, c *etcd.Client) error { return second(c.Get(ctx, "k")) },
+	"Export":           func(ctx context.Context, c *etcd.Client) error { return second(c.Export(ctx, io.Discard, "k")) },
 	"GetKV":            func(ctx context.Context, c *etcd.Client) error { return second(c.GetKV(ctx, "k")) },
 	"GetKeysByPattern": func(ctx context.Context, c *etcd.Client) error { return second(c.GetKeysByPattern(ctx, "k*")) },
 	"GetKeysWithPrefix": func(ctx context.Context, c *etcd.Client) error {
@@ -53,7 +59,10 @@ var calls = map[string]func(ctx context.Context, c *etcd.Client) error{
 		_, _, err := c.GetWithRevision(ctx, "k")
 		return err
 	},
-	"Grant":          func(ctx context.Context, c *etcd.Client) error { return second(c.Grant(ctx, time.Minute)) },
+	"Grant": func(ctx context.Context, c *etcd.Client) error { return second(c.Grant(ctx, time.Minute)) },
+	"Import": func(ctx context.Context, c *etcd.Client) error {
+		return second(c.Import(ctx, strings.NewReader(noKeys)))
+	},
 	"KeepAlive":      func(ctx context.Context, c *etcd.Client) error { return second(c.KeepAlive(ctx, 1)) },
 	"KeepAliveOnce":  func(ctx context.Context, c *etcd.Client) error { return second(c.KeepAliveOnce(ctx, 1)) },
 	"Lease":          func(_ context.Context, c *etcd.Client) error { return second(c.Lease(60)) },
@@ -248,6 +257,7 @@ func TestBadArgumentsAreRefusedBeforeAnythingIsSent(t *testing.T) {
 		}
 		for name, call := range map[string]func() error{
 			"List":              func() error { return second(c.List(ctx, long)) },
+			"Export":            func() error { return second(c.Export(ctx, io.Discard, long)) },
 			"ListWithValues":    func() error { return second(c.ListWithValues(ctx, long)) },
 			"Count":             func() error { return second(c.Count(ctx, long)) },
 			"DeletePrefix":      func() error { return second(c.DeletePrefix(ctx, long)) },
@@ -256,27 +266,28 @@ func TestBadArgumentsAreRefusedBeforeAnythingIsSent(t *testing.T) {
 			"GetKeysWithPrefix": func() error { return second(c.GetKeysWithPrefix(ctx, long, 0)) },
 			"GetKeysByPattern":  func() error { return second(c.GetKeysByPattern(ctx, long+"*")) },
 			"OpGetPrefix":       txn(etcd.OpGetPrefix(long)),
+			"OpGetRange start":  txn(etcd.OpGetRange(long, "")),
+			"OpDeleteRange end": txn(etcd.OpDeleteRange("", long)),
+			"OpTxn":             txn(etcd.OpTxn(c.Txn().Else(etcd.OpPut(long, nil)))),
 			"PrefixEmpty":       txnIf(etcd.PrefixEmpty(long)),
+			"OfPrefix":          txnIf(etcd.Value(long).OfPrefix().Equal(nil)),
 		} {
 			requireRefused(t, o, name, etcd.ErrTooLarge, call)
 		}
 		minus := []etcd.GetOption{etcd.WithRevision(-1)}
 		for name, call := range map[string]func() error{
-			"Get at -1":            func() error { return second(c.Get(ctx, "k", minus...)) },
-			"Exists at -1":         func() error { return second(c.Exists(ctx, "k", minus...)) },
-			"List at -1":           func() error { return second(c.List(ctx, "k", minus...)) },
-			"Count at -1":          func() error { return second(c.Count(ctx, "k", minus...)) },
-			"GetRange at -1":       func() error { return second(c.GetRange(ctx, "k", "", minus...)) },
-			"OpGet at -1":          txn(etcd.OpGet("k", minus...)),
-			"Watch at -1":          func() error { return lastOf(c.Watch(ctx, "k", etcd.WithRevision(-1))) },
-			"limit of -1":          func() error { return second(c.List(ctx, "k", etcd.WithLimit(-1))) },
-			"GetKeysWithPrefix -1": func() error { return second(c.GetKeysWithPrefix(ctx, "k", -1)) },
-			"swap of revision -1":  func() error { return second(c.CompareAndSwapRevision(ctx, "k", -1, nil)) },
-			"delete of revision 0": func() error { return second(c.CompareAndDeleteRevision(ctx, "k", 0)) },
-			"guard in Txn":         txn(etcd.OpPut("k", nil, etcd.WithGuard())),
-			"guard in BulkPut": func() error {
-				return c.BulkPut(ctx, map[string][]byte{"k": nil}, etcd.WithGuard())
-			},
+			"Get at -1":             func() error { return second(c.Get(ctx, "k", minus...)) },
+			"Exists at -1":          func() error { return second(c.Exists(ctx, "k", minus...)) },
+			"List at -1":            func() error { return second(c.List(ctx, "k", minus...)) },
+			"Count at -1":           func() error { return second(c.Count(ctx, "k", minus...)) },
+			"GetRange at -1":        func() error { return second(c.GetRange(ctx, "k", "", minus...)) },
+			"OpGet at -1":           txn(etcd.OpGet("k", minus...)),
+			"Watch at -1":           func() error { return lastOf(c.Watch(ctx, "k", etcd.WithRevision(-1))) },
+			"limit of -1":           func() error { return second(c.List(ctx, "k", etcd.WithLimit(-1))) },
+			"GetKeysWithPrefix -1":  func() error { return second(c.GetKeysWithPrefix(ctx, "k", -1)) },
+			"swap of revision -1":   func() error { return second(c.CompareAndSwapRevision(ctx, "k", -1, nil)) },
+			"delete of revision 0":  func() error { return second(c.CompareAndDeleteRevision(ctx, "k", 0)) },
+			"guard in Txn":          txn(etcd.OpPut("k", nil, etcd.WithGuard())),
 			"guard in swap":         func() error { return second(c.CompareAndSwap(ctx, "k", nil, nil, etcd.WithGuard())) },
 			"guard in PutIfChanged": func() error { return second(c.PutIfChanged(ctx, "k", nil, etcd.WithGuard())) },
 			"settle another error":  func() error { return second(c.Settle(ctx, context.Canceled)) },

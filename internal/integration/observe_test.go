@@ -3,6 +3,8 @@ package integration
 import (
 	"context"
 	"path"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -92,6 +94,16 @@ func (s *observedStream) RecvMsg(m any) error {
 func conditional(req any) bool {
 	txn, ok := req.(*pb.TxnRequest)
 	return ok && len(txn.Compare) > 0
+}
+
+// writesTo reports whether a request is a transaction that may put a key, at any
+// level.
+func writesTo(req any, key string) bool {
+	txn, ok := req.(*pb.TxnRequest)
+	return ok && slices.ContainsFunc(slices.Concat(txn.Success, txn.Failure), func(op *pb.RequestOp) bool {
+		put := op.GetRequestPut()
+		return put != nil && strings.HasSuffix(string(put.Key), key) || op.GetRequestTxn() != nil && writesTo(op.GetRequestTxn(), key)
+	})
 }
 
 // testKey is the encryption key of the tests.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -169,52 +168,9 @@ func TestTransactCostsOneRequestMoreForAConflict(t *testing.T) {
 func TestTransactKeepsTheSumOfAllAccounts(t *testing.T) {
 	t.Parallel()
 	inEachMode(t, func(t *testing.T, c *etcd.Client, _ *observer) {
-		const accounts, opening, workers, each = 5, 100, 8, 8
-		ctx, p := within(t, time.Minute), prefix(t)
-		name := func(i int) string { return p + strconv.Itoa(i) }
-		values := map[string][]byte{}
-		for i := range accounts {
-			values[name(i)] = []byte(strconv.Itoa(opening))
-		}
-		require.NoError(t, c.BulkPut(ctx, values))
-
-		transfer := func(tx *etcd.Tx) error {
-			from, to := rand.N(accounts), rand.N(accounts)
-			if err := addIn(tx, name(from), -7); err != nil {
-				return err
-			}
-			return addIn(tx, name(to), 7)
-		}
-		// Key by key or as a prefix: not even a run that is void sees money that
-		// is on its way.
-		oneByOne := func(tx *etcd.Tx) (sum int, err error) {
-			for i := range accounts {
-				n, err := numberIn(tx, name(i))
-				if err != nil {
-					return 0, err
-				}
-				sum += n
-			}
-			return sum, nil
-		}
-		together := func(tx *etcd.Tx) (sum int, err error) {
-			kvs, err := tx.GetPrefix(p)
-			for _, kv := range kvs {
-				n, err := strconv.Atoi(string(kv.Value))
-				if err != nil {
-					return 0, err
-				}
-				sum += n
-			}
-			return sum, err
-		}
-		audit := func(sum func(tx *etcd.Tx) (int, error)) func(tx *etcd.Tx) error {
-			return func(tx *etcd.Tx) error {
-				total, err := sum(tx)
-				assert.Equal(t, accounts*opening, total)
-				return err
-			}
-		}
+		const workers, each = 8, 8
+		ctx, b := within(t, time.Minute), bank{t, prefix(t)}
+		require.NoError(t, b.open(ctx, c))
 		var wg sync.WaitGroup
 		repeat := func(f func(tx *etcd.Tx) error) {
 			wg.Go(func() {
@@ -224,14 +180,14 @@ func TestTransactKeepsTheSumOfAllAccounts(t *testing.T) {
 			})
 		}
 		for range workers {
-			repeat(transfer)
+			repeat(b.transfer)
 		}
 		for range 2 {
-			repeat(audit(oneByOne))
-			repeat(audit(together))
+			repeat(b.auditOneByOne)
+			repeat(b.audit)
 		}
 		wg.Wait()
-		require.NoError(t, c.Transact(ctx, audit(together)))
+		require.NoError(t, c.Transact(ctx, b.audit))
 	})
 }
 

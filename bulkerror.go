@@ -1,0 +1,120 @@
+package etcd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+)
+
+// BulkError is the error of a bulk call [InChunks] of which something was sent: it
+// says what became of each key. Every key is in one of its lists, which are in the
+// order of the call.
+//
+// To go on after a failure, make the call again with the [BulkError.Remaining] keys:
+//
+//	err := client.BulkPut(ctx, kvs, etcd.InChunks())
+//	if failure, ok := errors.AsType[*etcd.BulkError](err); ok {
+//		rest := make(map[string][]byte)
+//		for _, key := range failure.Remaining() {
+//			rest[key] = kvs[key]
+//		}
+//		…
+//	}
+type BulkError struct {
+	// Applied are the keys that were written, deleted or read.
+	Applied []string
+	// Unknown are the keys of chunks that may have been applied: the answer was
+	// lost. No read is unknown.
+	Unknown []string
+	// NotApplied are the keys that are certainly neither written, deleted nor read.
+	NotApplied []string
+	// Err is the error of the first chunk that failed, an [*Error] with the first key
+	// of that chunk. MaybeApplied is true if any write was applied or may have been.
+	Err error
+
+	others []error // of the other chunks that failed
+}
+
+// Error implements error.
+func (e *BulkError) Error() string {
+	return fmt.Sprintf("%v; of the keys %d applied, %d unknown, %d not applied", e.Err, len(e.Applied), len(e.Unknown), len(e.NotApplied))
+}
+
+// Unwrap returns e.Err, and after it the errors of the other chunks that failed.
+func (e *BulkError) Unwrap() []error { return append([]error{e.Err}, e.others...) }
+
+// Remaining returns the keys that are not known to be applied: those that are
+// unknown, and those that were not applied. Putting or deleting an unknown one again
+// leads to the same end, unless somebody else has written the key in between.
+func (e *BulkError) Remaining() []string { return slices.Concat(e.Unknown, e.NotApplied) }
+
+// sendChunks is send with InChunks.
+func (b *bulk) sendChunks(ctx context.Context, o chunkOptions) ([]*pb.ResponseOp, error) {
+	if err := b.client.admit(ctx); err != nil {
+		return nil, fail(b.request.op, b.request.key, err)
+	}
+	ops := make([]operation, len(b.ops))
+	for i, wire := range b.ops {
+		var err error
+		if ops[i], err = b.client.operation(b.keys[i], wire); err != nil {
+			return nil, fail(b.request.op, b.keys[i], err)
+		}
+	}
+	var report chunkReport
+	err := b.client.newChunker(b.request, o, report.add).run(ctx, func(yield func(operation, error) bool) {
+		for _, op := range ops {
+			if !yield(op, nil) {
+				return
+			}
+		}
+	})
+	if err == nil {
+		return report.responses, nil
+	}
+	return report.responses, report.failure(err, b)
+}
+
+// chunkReport gathers what became of the chunks of a bulk call.
+type chunkReport struct {
+	outcome   BulkError
+	responses []*pb.ResponseOp
+	delivered int // keys
+}
+
+func (r *chunkReport) add(p part) {
+	r.delivered += len(p.ops)
+	list := &r.outcome.NotApplied
+	switch {
+	case p.err == nil:
+		r.responses = append(r.responses, p.responses...)
+		list = &r.outcome.Applied
+	case p.unsent:
+	default:
+		if MaybeApplied(p.err) {
+			list = &r.outcome.Unknown
+		}
+		r.outcome.others = append(r.outcome.others, p.err)
+	}
+	for _, op := range p.ops {
+		*list = append(*list, op.key)
+	}
+}
+
+// failure returns the error of a call that failed with err.
+func (r *chunkReport) failure(err error, b *bulk) error {
+	out := &r.outcome
+	out.NotApplied = append(out.NotApplied, b.keys[r.delivered:]...)
+	if len(out.others) > 0 {
+		out.others = out.others[1:] // err is the first
+	}
+	began := len(out.Applied)+len(out.Unknown) > 0
+	summary := &Error{Op: b.request.op, Sent: began, MaybeApplied: began && b.request.write, Err: err}
+	if first, ok := errors.AsType[*Error](err); ok {
+		summary.Key, summary.Err, summary.Sent = first.Key, first.Err, began || first.Sent
+	}
+	out.Err = summary
+	return out
+}

@@ -1,0 +1,122 @@
+package etcd
+
+import "fmt"
+
+// BulkPutOption changes a [Client.BulkPut].
+type BulkPutOption interface{ applyBulkPut(*bulkOptions) }
+
+// BulkOption changes any bulk call.
+type BulkOption interface {
+	BulkPutOption
+	applyBulk(*bulkOptions)
+}
+
+// LoadOption changes a [Client.BulkLoad].
+type LoadOption interface{ applyLoad(*bulkOptions) }
+
+// ChunkOption changes how [InChunks], [Client.BulkLoad] and [Client.Import] cut and
+// send chunks.
+type ChunkOption interface {
+	LoadOption
+	ImportOption
+	applyChunks(*chunkOptions)
+}
+
+// bulkOptions are the options of bulk calls and loads.
+type bulkOptions struct {
+	put      putOptions
+	chunked  bool
+	chunks   chunkOptions
+	progress func(LoadReport)
+}
+
+type chunkOptions struct {
+	parallel int
+	keys     int
+	err      error
+}
+
+// Defaults of chunks.
+const (
+	// DefaultParallelism is how many chunks are under way at a time unless
+	// [WithParallelism] says otherwise.
+	DefaultParallelism = 4
+
+	// DefaultChunkKeys is how many keys a chunk holds at the most unless
+	// [WithChunkKeys] says otherwise. A chunk ends earlier at a quarter of a MiB.
+	DefaultChunkKeys = 500
+)
+
+// bulkOptionsOf applies each option by apply.
+func bulkOptionsOf[O any](opts []O, apply func(O, *bulkOptions)) (bulkOptions, error) {
+	o := bulkOptions{chunks: chunkOptions{parallel: DefaultParallelism, keys: DefaultChunkKeys}}
+	for _, opt := range opts {
+		if any(opt) == nil {
+			return o, errNilOption
+		}
+		apply(opt, &o)
+	}
+	return o, o.chunks.check()
+}
+
+var errNilOption = fmt.Errorf("%w: nil option", ErrInvalidArgument)
+
+func (o chunkOptions) check() error {
+	if o.err == nil && (o.parallel < 1 || o.keys < 1) {
+		return fmt.Errorf("%w: chunks of %d keys, %d at a time", ErrInvalidArgument, o.keys, o.parallel)
+	}
+	return o.err
+}
+
+type chunksOption []ChunkOption
+
+func (c chunksOption) applyBulkPut(o *bulkOptions) { c.applyBulk(o) }
+
+func (c chunksOption) applyBulk(o *bulkOptions) {
+	o.chunked = true
+	for _, opt := range c {
+		if opt == nil {
+			o.chunks.err = errNilOption
+			return
+		}
+		opt.applyChunks(&o.chunks)
+	}
+}
+
+// InChunks gives up atomicity for size: a bulk call of any number of keys is cut
+// into chunks, in their order, of which several are under way at a time. Each chunk
+// is atomic, in a revision of its own. After one has failed no other is begun; those
+// under way are waited for, and the error is a [*BulkError] that says what became of
+// each key.
+//
+// All keys, and values that are too large by themselves, are checked before anything
+// is sent. Each chunk has [Config.RequestTimeout], unless ctx has a deadline. A chunk
+// that a server refuses for its size, because its limits are lower than those of the
+// configuration, is cut further, and those after it are smaller.
+func InChunks(opts ...ChunkOption) BulkOption { return chunksOption(opts) }
+
+type parallelismOption int
+
+func (n parallelismOption) applyChunks(o *chunkOptions)  { o.parallel = int(n) }
+func (n parallelismOption) applyLoad(o *bulkOptions)     { n.applyChunks(&o.chunks) }
+func (n parallelismOption) applyImport(o *importOptions) { n.applyChunks(&o.chunks) }
+
+// WithParallelism sets how many chunks may be under way at a time: 1 or more.
+func WithParallelism(n int) ChunkOption { return parallelismOption(n) }
+
+type chunkKeysOption int
+
+func (n chunkKeysOption) applyChunks(o *chunkOptions)  { o.keys = int(n) }
+func (n chunkKeysOption) applyLoad(o *bulkOptions)     { n.applyChunks(&o.chunks) }
+func (n chunkKeysOption) applyImport(o *importOptions) { n.applyChunks(&o.chunks) }
+
+// WithChunkKeys sets how many keys a chunk may hold: 1 or more.
+func WithChunkKeys(n int) ChunkOption { return chunkKeysOption(n) }
+
+type loadProgressOption func(LoadReport)
+
+func (f loadProgressOption) applyLoad(o *bulkOptions) { o.progress = f }
+
+// WithLoadProgress calls f whenever the report has changed, in the goroutine of the
+// load.
+func WithLoadProgress(f func(LoadReport)) LoadOption { return loadProgressOption(f) }

@@ -1,0 +1,83 @@
+package etcd
+
+// ImportOption changes a [Client.Import].
+type ImportOption interface{ applyImport(*importOptions) }
+
+type importOptions struct {
+	prefix        *string // nil is that of the file
+	leases        leasePolicy
+	onlyMissing   bool
+	emptyTarget   bool
+	noUndecodable bool
+	dryRun        bool
+	resume        string
+	progress      func(ImportReport)
+	chunks        chunkOptions
+}
+
+// leasePolicy is what an import does with keys that had a lease.
+type leasePolicy int
+
+const (
+	grantLeases leasePolicy = iota
+	dropLeases
+	dropLeasedKeys
+)
+
+func importOptionsOf(opts []ImportOption) (importOptions, error) {
+	o := importOptions{chunks: chunkOptions{parallel: DefaultParallelism, keys: DefaultChunkKeys}}
+	for _, opt := range opts {
+		if opt == nil {
+			return o, errNilOption
+		}
+		opt.applyImport(&o)
+	}
+	return o, o.chunks.check()
+}
+
+type importOption func(*importOptions)
+
+func (f importOption) applyImport(o *importOptions) { f(o) }
+
+// WithNewPrefix puts the keys under another prefix: it takes the place of the one
+// that was exported. Values as stored don't open anywhere else, so that this is for
+// decrypted exports.
+func WithNewPrefix(prefix string) ImportOption {
+	return importOption(func(o *importOptions) { o.prefix = &prefix })
+}
+
+// WithoutLeases imports keys that had a lease without one: they stay for good.
+// Registrations of services and claims of locks are such keys.
+func WithoutLeases() ImportOption {
+	return importOption(func(o *importOptions) { o.leases = dropLeases })
+}
+
+// WithoutLeasedKeys leaves out the keys that had a lease.
+func WithoutLeasedKeys() ImportOption {
+	return importOption(func(o *importOptions) { o.leases = dropLeasedKeys })
+}
+
+// WithOnlyMissing leaves keys alone that exist. Each is decided by the server at the
+// moment at which it would be written.
+func WithOnlyMissing() ImportOption {
+	return importOption(func(o *importOptions) { o.onlyMissing = true })
+}
+
+// WithEmptyTarget refuses to begin, with [ErrKeyExists], when there is any key under
+// the prefix. It takes one round trip more, and doesn't see what others write after
+// it; [WithOnlyMissing] does.
+func WithEmptyTarget() ImportOption {
+	return importOption(func(o *importOptions) { o.emptyTarget = true })
+}
+
+// WithoutUndecodable leaves out what is as stored and doesn't open with the keys of
+// this client.
+func WithoutUndecodable() ImportOption {
+	return importOption(func(o *importOptions) { o.noUndecodable = true })
+}
+
+// WithImportProgress calls f with the report after each chunk that was applied, in
+// the goroutine of Import.
+func WithImportProgress(f func(ImportReport)) ImportOption {
+	return importOption(func(o *importOptions) { o.progress = f })
+}

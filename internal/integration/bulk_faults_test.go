@@ -1,0 +1,163 @@
+package integration
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/blueprint-go/etcd"
+)
+
+const (
+	batchSize    = 40
+	batchWorkers = 4
+)
+
+// batch is some keys that are put together. Each holds the number of the attempt.
+type batch struct {
+	prefix   string
+	attempts int64
+	err      error // of the last attempt
+}
+
+func (b *batch) put(c *etcd.Client) {
+	b.attempts++
+	kvs := map[string][]byte{}
+	for i := range batchSize {
+		kvs[fmt.Sprint(b.prefix, i)] = []byte(strconv.FormatInt(b.attempts, 10))
+	}
+	b.err = c.BulkPut(context.Background(), kvs)
+}
+
+// requireWhole holds that a batch is stored as one or not at all, and as its error
+// says, and reports whether it is.
+func (b *batch) requireWhole(t *testing.T, c *etcd.Client) bool {
+	t.Helper()
+	kvs, err := c.GetKeysWithPrefix(within(t, busyTimeout), b.prefix, 0)
+	require.NoError(t, err)
+	if len(kvs) == 0 {
+		require.Error(t, b.err, "%s is lost", b.prefix)
+		return false
+	}
+	require.True(t, b.err == nil || etcd.MaybeApplied(b.err), "%s is stored, in spite of: %v", b.prefix, b.err)
+	require.Len(t, kvs, batchSize)
+	for _, kv := range kvs {
+		require.Equal(t, kvs[0].ModRevision, kv.ModRevision, "%s is not one", b.prefix)
+		require.LessOrEqual(t, kv.Version, b.attempts, "%s is stored more often than it was put", b.prefix)
+	}
+	return true
+}
+
+// loading is some workers that put batches until they are stopped.
+type loading struct {
+	client       *etcd.Client
+	acknowledged atomic.Int64
+	stopped      atomic.Bool
+	working      sync.WaitGroup
+
+	mu      sync.Mutex
+	batches []*batch
+	failed  int
+	longest time.Duration // that a call took
+}
+
+func startLoading(t *testing.T, c *etcd.Client) *loading {
+	t.Helper()
+	l := &loading{client: c}
+	t.Cleanup(func() { l.stop() })
+	for w := range batchWorkers {
+		l.working.Go(func() {
+			for n := 0; !l.stopped.Load(); n++ {
+				b := &batch{prefix: fmt.Sprintf("%s%d/%d/", prefix(t), w, n)}
+				began := time.Now()
+				b.put(c)
+				l.note(b, time.Since(began))
+			}
+		})
+	}
+	return l
+}
+
+func (l *loading) stop() {
+	l.stopped.Store(true)
+	l.working.Wait()
+}
+
+func (l *loading) note(b *batch, took time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.batches = append(l.batches, b)
+	l.longest = max(l.longest, took)
+	if b.err != nil {
+		l.failed++
+		return
+	}
+	l.acknowledged.Add(1)
+}
+
+func (l *loading) failures() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.failed
+}
+
+// more waits until further batches were acknowledged.
+func (l *loading) more(t *testing.T) {
+	t.Helper()
+	want := l.acknowledged.Load() + 5*batchWorkers
+	require.Eventually(t, func() bool { return l.acknowledged.Load() >= want }, busyTimeout, time.Millisecond)
+}
+
+// finish stops the workers, holds that every batch is stored as its outcome says,
+// and puts those again that are not there.
+func (l *loading) finish(t *testing.T) {
+	t.Helper()
+	l.stop()
+	resumed := 0
+	for _, b := range l.batches {
+		if !b.requireWhole(t, l.client) {
+			b.put(l.client)
+			require.NoError(t, b.err)
+			require.True(t, b.requireWhole(t, l.client))
+			resumed++
+		}
+	}
+	t.Logf("%d of %d bulk puts failed, %d were not applied and put again; the longest took %v",
+		l.failed, len(l.batches), resumed, l.longest.Round(time.Millisecond))
+}
+
+func TestBulkPutsGoOnWhenAFollowerIsKilled(t *testing.T) {
+	t.Parallel()
+	cluster := newCluster(t)
+	l := startLoading(t, client(t, cluster.config().WithTimeout(2*time.Second)))
+	l.more(t)
+	cluster.after(cluster.leader(), 1).kill()
+	l.more(t)
+	// What was on its way by the follower is lost, and nothing else.
+	assert.LessOrEqual(t, l.failures(), batchWorkers)
+	l.finish(t)
+}
+
+func TestBulkPutsCanBeResumedAfterTheLeaderIsKilled(t *testing.T) {
+	t.Parallel()
+	cluster := newCluster(t)
+	l := startLoading(t, client(t, cluster.config().WithTimeout(2*time.Second)))
+	// Once is nearly always enough to meet a bulk put on its way.
+	for n := 0; n < 5 && l.failures() == 0; n++ {
+		l.more(t)
+		cluster.leader().kill()
+		cluster.leader()
+		l.more(t)
+		cluster.heal()
+		cluster.waitReady()
+	}
+	require.Positive(t, l.failures())
+	l.finish(t)
+}

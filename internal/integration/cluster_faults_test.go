@@ -1,0 +1,175 @@
+package integration
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/blueprint-go/etcd"
+)
+
+// late is how much later than its deadline a call may return on a busy machine.
+const late = time.Second
+
+// givenUp is when a connection is given up on which nothing comes back.
+const givenUp = etcd.DefaultKeepAliveInterval + etcd.DefaultKeepAliveTimeout
+
+// requireEnds holds that a call fails at its deadline, as one that may be tried
+// again, and returns its error.
+func requireEnds(t *testing.T, call func(ctx context.Context) error) error {
+	t.Helper()
+	const timeout = time.Second
+	began := time.Now()
+	err := call(within(t, timeout))
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	require.ErrorIs(t, err, etcd.ErrTimeout)
+	require.True(t, etcd.IsRetryable(err))
+	require.Less(t, time.Since(began), timeout+late)
+	return err
+}
+
+func get(c *etcd.Client, key string, opts ...etcd.GetOption) func(ctx context.Context) error {
+	return func(ctx context.Context) error { return second(c.Get(ctx, key, opts...)) }
+}
+
+func put(c *etcd.Client, key string) func(ctx context.Context) error {
+	return func(ctx context.Context) error { return c.Put(ctx, key, nil) }
+}
+
+// requireReads holds that many reads at once succeed within their deadlines.
+func requireReads(t *testing.T, c *etcd.Client, key string) {
+	t.Helper()
+	began := time.Now()
+	var reads sync.WaitGroup
+	for range 64 {
+		reads.Go(func() { assert.NoError(t, get(c, key)(within(t, 5*time.Second))) })
+	}
+	reads.Wait()
+	t.Logf("64 reads took %v", time.Since(began).Round(time.Millisecond))
+}
+
+// requireBack waits until calls succeed again, each with a short deadline, and
+// returns how long that took.
+func requireBack(t *testing.T, call func(ctx context.Context) error) time.Duration {
+	t.Helper()
+	began := time.Now()
+	require.Eventually(t, func() bool { return call(within(t, 200*time.Millisecond)) == nil }, busyTimeout, time.Millisecond)
+	return time.Since(began)
+}
+
+func TestWithoutAQuorumCallsEndInTimeAndSerializableReadsAreServed(t *testing.T) {
+	t.Parallel()
+	cluster := newCluster(t)
+	c, key := client(t, cluster.config()), prefix(t)
+	require.NoError(t, c.Put(t.Context(), key, nil))
+	left := cluster.members[0]
+	// A linearizable read from the one that stays: it has the key.
+	require.NoError(t, get(client(t, etcd.DefaultConfig().WithEndpoints(left.addr)), key)(within(t, busyTimeout)))
+	cluster.after(left, 1).kill()
+	cluster.after(left, 2).kill()
+
+	requireEnds(t, get(c, key))
+	requireEnds(t, func(ctx context.Context) error { return second(c.BulkGet(ctx, []string{key})) })
+	// No leader takes it, but one might yet.
+	require.True(t, etcd.MaybeApplied(requireEnds(t, put(c, key))))
+	for range 10 {
+		require.NoError(t, get(c, key, etcd.WithSerializable())(within(t, 5*time.Second)))
+	}
+	cluster.heal()
+	t.Logf("back after %v", requireBack(t, put(c, key)).Round(time.Millisecond))
+}
+
+func TestReadsLeaveAMemberThatIsCutOffFromTheOthers(t *testing.T) {
+	t.Parallel()
+	cluster := newCluster(t)
+	c, key := client(t, cluster.config()), prefix(t)
+	require.NoError(t, c.Put(t.Context(), key, nil))
+	for name, choose := range map[string]func() *peer{
+		"leader":   cluster.leader,
+		"follower": func() *peer { return cluster.after(cluster.leader(), 1) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			alone := choose()
+			pinned := client(t, etcd.DefaultConfig().WithEndpoints(alone.proxy.Endpoint()))
+			cluster.isolate(alone)
+			requireReads(t, c, key)
+			requireEnds(t, get(pinned, key))
+			require.True(t, etcd.MaybeApplied(requireEnds(t, put(pinned, key))))
+			require.NoError(t, get(pinned, key, etcd.WithSerializable())(within(t, 5*time.Second)))
+			cluster.heal()
+			t.Logf("back after %v", requireBack(t, put(pinned, key)).Round(time.Millisecond))
+		})
+	}
+}
+
+func TestReadsSucceedBesideABlackholedMember(t *testing.T) {
+	t.Parallel()
+	cluster := newCluster(t)
+	c, key := client(t, cluster.config()), prefix(t)
+	require.NoError(t, c.Put(t.Context(), key, nil))
+	silent := cluster.members[1]
+	require.Eventually(t, func() bool {
+		_ = c.Put(within(t, 5*time.Second), key, nil)
+		return silent.proxy.Connections() > 0
+	}, busyTimeout, time.Millisecond)
+	silent.proxy.Blackhole()
+	began := time.Now()
+	requireReads(t, c, key)
+
+	// Writes that go there are lost until the connection is given up; from then on
+	// all go elsewhere.
+	lost := 0
+	require.Eventually(t, func() bool {
+		for range 2 * clusterSize {
+			if err := put(c, key)(within(t, 500*time.Millisecond)); err != nil {
+				lost++
+				return !assert.True(t, etcd.MaybeApplied(err))
+			}
+		}
+		return true
+	}, busyTimeout, time.Millisecond)
+	took := time.Since(began)
+	t.Logf("%d writes were lost in %v", lost, took.Round(time.Millisecond))
+	require.Less(t, took, givenUp+5*time.Second)
+}
+
+func TestCallsSucceedWithinTwoSecondsOfTheHealOfAllEndpoints(t *testing.T) {
+	t.Parallel()
+	cluster := newCluster(t)
+	key := prefix(t)
+	for _, fault := range []struct {
+		name  string
+		begin func(p *peer)
+		lasts time.Duration
+	}{
+		{"blackholed", func(p *peer) { p.proxy.Blackhole() }, 2 * time.Second},
+		// Every connection is given up meanwhile, and no new one comes about.
+		{"blackholed for long", func(p *peer) { p.proxy.Blackhole() }, givenUp + 2*time.Second},
+		{"held back", func(p *peer) { p.proxy.Pause() }, 2 * time.Second},
+		{"refused", func(p *peer) {
+			p.proxy.Refuse()
+			p.proxy.Cut()
+		}, 4 * time.Second},
+	} {
+		t.Run(fault.name, func(t *testing.T) {
+			c := client(t, cluster.config())
+			require.NoError(t, c.Put(t.Context(), key, nil))
+			for _, p := range cluster.members {
+				fault.begin(p)
+			}
+			defer cluster.heal()
+			for began := time.Now(); time.Since(began) < fault.lasts; {
+				requireEnds(t, get(c, key))
+				require.Error(t, put(c, key)(within(t, time.Second))) // earlier when its connection is given up
+			}
+			cluster.heal()
+			reads, writes := requireBack(t, get(c, key)), requireBack(t, put(c, key))
+			t.Logf("reads are back after %v, writes %v later", reads.Round(time.Millisecond), writes.Round(time.Millisecond))
+			require.Less(t, reads+writes, 2*time.Second)
+		})
+	}
+}

@@ -1,0 +1,246 @@
+package integration
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+
+	"github.com/blueprint-go/etcd"
+	"github.com/blueprint-go/etcd/etcdtest"
+)
+
+// clusterSize is the smallest at which the loss of a member is survived.
+const clusterSize = 3
+
+// cluster is an etcd cluster whose members are processes of their own, so that
+// they can be killed and stopped. Clients come to each by a proxy, and members to
+// each other by gates.
+type cluster struct {
+	t       *testing.T
+	members []*peer
+	gates   map[[2]int]*gate // by the numbers of who calls and who is called
+	direct  *clientv3.Client // goes by no proxy
+}
+
+// peer is a member of a cluster. What is done to it is done by one goroutine at a
+// time.
+type peer struct {
+	cluster *cluster
+	number  int
+	dir     string // its working directory, with its data and sockets
+	addr    string // where it serves clients
+	proxy   *etcdtest.Proxy
+
+	cmd    *exec.Cmd // nil while it is dead
+	stdin  io.Closer
+	ready  chan struct{} // closed when it serves clients
+	ended  chan struct{} // closed when its output has ended
+	paused bool
+}
+
+// newCluster starts a cluster for one test.
+func newCluster(t *testing.T) *cluster {
+	t.Helper()
+	base, err := os.MkdirTemp("", "etcdcluster")
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, os.RemoveAll(base)) })
+	c := &cluster{t: t, gates: map[[2]int]*gate{}}
+	var ports []net.Listener // held until everyone has one
+	for i := range clusterSize {
+		port, err := net.Listen("tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+		ports = append(ports, port)
+		p := &peer{cluster: c, number: i, dir: filepath.Join(base, strconv.Itoa(i)), addr: port.Addr().String()}
+		require.NoError(t, os.Mkdir(p.dir, 0o700))
+		p.proxy = etcdtest.NewProxy(t, p.addr)
+		c.members = append(c.members, p)
+	}
+	for _, from := range c.members {
+		for _, to := range c.members {
+			c.gates[[2]int{from.number, to.number}] = newGate(t,
+				filepath.Join(from.dir, peerSocket(to.number)), filepath.Join(to.dir, ownSocket))
+		}
+	}
+	c.direct, err = clientv3.New(clientv3.Config{Endpoints: c.addrs(), Logger: zap.NewNop()})
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, c.direct.Close()) })
+	t.Cleanup(func() {
+		for _, p := range c.members {
+			p.kill()
+		}
+	})
+	for _, port := range ports {
+		require.NoError(t, port.Close())
+	}
+	c.heal()
+	c.waitReady()
+	return c
+}
+
+func (c *cluster) addrs() []string {
+	var all []string
+	for _, p := range c.members {
+		all = append(all, p.addr)
+	}
+	return all
+}
+
+// config returns the configuration of a client that goes by the proxies.
+func (c *cluster) config() *etcd.Config {
+	var endpoints []string
+	for _, p := range c.members {
+		endpoints = append(endpoints, p.proxy.Endpoint())
+	}
+	return etcd.DefaultConfig().WithEndpoints(endpoints...)
+}
+
+// heal ends everything that was done to the cluster. It doesn't wait for the
+// effect.
+func (c *cluster) heal() {
+	for _, g := range c.gates {
+		g.open()
+	}
+	for _, p := range c.members {
+		p.proxy.Heal()
+		p.resume()
+		p.start()
+	}
+}
+
+// waitReady waits until each member serves clients, for the first time since it
+// was started.
+func (c *cluster) waitReady() {
+	c.t.Helper()
+	for _, p := range c.members {
+		select {
+		case <-p.ready:
+		case <-p.ended:
+			require.Fail(c.t, "a member has ended")
+		case <-time.After(busyTimeout):
+			require.Fail(c.t, "a member doesn't get ready")
+		}
+	}
+}
+
+// isolate cuts p off from the other members, in both directions.
+func (c *cluster) isolate(p *peer) {
+	for between, g := range c.gates {
+		if between[0] == p.number || between[1] == p.number {
+			g.shut()
+		}
+	}
+}
+
+// leader waits until a member leads and most others follow it.
+func (c *cluster) leader() *peer {
+	c.t.Helper()
+	var leader *peer
+	require.Eventually(c.t, func() bool {
+		leader = c.findLeader()
+		return leader != nil
+	}, busyTimeout, 10*time.Millisecond, "no leader")
+	return leader
+}
+
+func (c *cluster) findLeader() *peer {
+	followers := map[uint64]int{}
+	ids := map[uint64]*peer{}
+	for _, p := range c.members {
+		if p.cmd == nil || p.paused {
+			continue
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		status, err := c.direct.Status(ctx, p.addr)
+		cancel()
+		if err == nil {
+			ids[status.Header.MemberId] = p
+			followers[status.Leader]++ // the leader is one of its own
+		}
+	}
+	for id, n := range followers {
+		if n > clusterSize/2 && ids[id] != nil {
+			return ids[id]
+		}
+	}
+	return nil
+}
+
+// after returns the member that is n places after p.
+func (c *cluster) after(p *peer, n int) *peer { return c.members[(p.number+n)%clusterSize] }
+
+// start starts a dead member with the data that it has.
+func (p *peer) start() {
+	p.cluster.t.Helper()
+	if p.cmd != nil {
+		return
+	}
+	self, err := os.Executable()
+	require.NoError(p.cluster.t, err)
+	cmd := exec.Command(self)
+	cmd.Dir = p.dir
+	cmd.Env = append(os.Environ(), memberVariable+"="+strconv.Itoa(p.number), memberAddrVariable+"="+p.addr)
+	cmd.Stderr = os.Stderr
+	// A process that is stopped when this one ends is then continued by the
+	// system, if it has a process group of its own.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	stdin, err := cmd.StdinPipe()
+	require.NoError(p.cluster.t, err)
+	stdout, err := cmd.StdoutPipe()
+	require.NoError(p.cluster.t, err)
+	require.NoError(p.cluster.t, cmd.Start())
+	ready, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		if _, err := bufio.NewReader(stdout).ReadString('\n'); err == nil {
+			close(ready)
+		}
+		_, _ = io.Copy(io.Discard, stdout)
+	}()
+	p.cmd, p.stdin, p.ready, p.ended = cmd, stdin, ready, ended
+}
+
+// kill ends a member at once, whatever it is doing.
+func (p *peer) kill() {
+	if p.cmd == nil {
+		return
+	}
+	select {
+	case <-p.ended:
+		assert.Fail(p.cluster.t, "a member has ended by itself", "number %d, see its standard error", p.number)
+	default:
+		assert.NoError(p.cluster.t, p.cmd.Process.Kill())
+		<-p.ended
+	}
+	_ = p.cmd.Wait() // tells that it was killed
+	_ = p.stdin.Close()
+	p.cmd, p.paused = nil, false
+}
+
+// pause stops a member as it stands; its connections stay.
+func (p *peer) pause() {
+	if p.cmd != nil && !p.paused {
+		assert.NoError(p.cluster.t, p.cmd.Process.Signal(syscall.SIGSTOP))
+		p.paused = true
+	}
+}
+
+// resume lets a member go on that was paused.
+func (p *peer) resume() {
+	if p.paused {
+		assert.NoError(p.cluster.t, p.cmd.Process.Signal(syscall.SIGCONT))
+		p.paused = false
+	}
+}
