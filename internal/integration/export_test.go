@@ -75,18 +75,22 @@ func keyedExport(ctx context.Context, c *etcd.Client, p string) (map[string]stri
 	out := map[string]string{}
 	for line := range strings.Lines(file.String()) {
 		var entry struct {
-			Key, Value *string
-			Value64    []byte
+			Key, Value     *string
+			Key64, Value64 []byte
 		}
 		if err := json.Unmarshal([]byte(line), &entry); err != nil {
 			return nil, err
 		}
+		key := string(entry.Key64)
+		if entry.Key != nil {
+			key = *entry.Key
+		}
 		switch {
-		case entry.Key == nil:
+		case key == "": // header or trailer
 		case entry.Value != nil:
-			out[*entry.Key] = *entry.Value
+			out[key] = *entry.Value
 		case entry.Value64 != nil:
-			out[*entry.Key] = string(entry.Value64)
+			out[key] = string(entry.Value64)
 		}
 	}
 	return out, bad
