@@ -24,6 +24,16 @@ func exhaust(t *testing.T, c *etcd.Client) error {
 	return nil
 }
 
+// requireSpaceOrNot is for servers before 3.6 and nested puts: they look for puts on the
+// outermost level, and refuse or apply the others as the size of the database happens to
+// be at the moment. The error says no other thing either way.
+func requireSpaceOrNot(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		require.ErrorIs(t, err, etcd.ErrNoSpace)
+	}
+}
+
 func TestReadsAndDeletesWorkWithoutSpace(t *testing.T) {
 	t.Parallel()
 	for _, m := range modes {
@@ -47,6 +57,10 @@ func TestReadsAndDeletesWorkWithoutSpace(t *testing.T) {
 			} {
 				var err error
 				requests := o.during(func() { err = write() })
+				if name == "BulkPut nested" && !since(t, srv, 3, 6) {
+					requireSpaceOrNot(t, err)
+					continue
+				}
 				require.ErrorIs(t, err, etcd.ErrNoSpace, name)
 				require.LessOrEqual(t, len(requests), 2, "%s is not tried again", name)
 				require.False(t, etcd.IsRetryable(err), name)
@@ -55,8 +69,8 @@ func TestReadsAndDeletesWorkWithoutSpace(t *testing.T) {
 			_, err := c.Txn().If(etcd.Value("k").Equal([]byte("old")), etcd.Exists("k")).Then(etcd.OpPut("unseen", nil)).Commit(ctx)
 			if since(t, srv, 3, 6) {
 				require.ErrorIs(t, err, etcd.ErrNoSpace)
-			} else { // these look for puts on the outermost level only
-				require.NoError(t, err)
+			} else {
+				requireSpaceOrNot(t, err)
 			}
 
 			value, err := c.Get(ctx, "k")
