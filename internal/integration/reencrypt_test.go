@@ -397,12 +397,15 @@ func TestReencryptResumesAfterALostAnswer(t *testing.T) {
 	r.seed(300)
 	ctx, cancel := context.WithCancel(t.Context())
 	var batches atomic.Int64
+	returned := make(chan struct{})
 	r.seen.around(nil, func(req any) {
 		if txn, ok := req.(*pb.TxnRequest); ok && writes(txn) && batches.Add(1) == 2 {
 			cancel() // it is applied by now
+			<-returned
 		}
 	})
 	report, err := r.now.Reencrypt(ctx, "")
+	close(returned)
 	r.seen.around(nil, nil)
 	require.ErrorIs(t, err, context.Canceled)
 	require.True(t, etcd.MaybeApplied(err))
