@@ -16,7 +16,10 @@ func fail(op, key string, err error) error {
 //
 // When it fails, [MaybeApplied] tells whether the value may have been stored.
 func (c *Client) Put(ctx context.Context, key string, value []byte, opts ...PutOption) error {
-	o := putOptionsOf(opts)
+	o, err := putOptionsOf(opts)
+	if err != nil {
+		return fail("put", key, err)
+	}
 	if o.guarded {
 		return c.putGuarded(ctx, key, value, o)
 	}

@@ -20,6 +20,7 @@ type Op struct {
 	delete   deleteOptions
 	keysOnly bool
 	txn      *Txn
+	bad      error // of its options
 }
 
 type opKind int
@@ -43,7 +44,8 @@ const (
 
 // OpPut stores value under key, see [Client.Put].
 func OpPut(key string, value []byte, opts ...PutOption) Op {
-	return Op{kind: opPut, key: key, value: value, put: putOptionsOf(opts)}
+	o, err := putOptionsOf(opts)
+	return Op{kind: opPut, key: key, value: value, put: o, bad: err}
 }
 
 // OpGet reads key. A missing key is an empty result.
@@ -73,22 +75,22 @@ func OpDelete(key string) Op { return Op{kind: opDelete, key: key} }
 // OpDeletePrefix deletes all keys that begin with prefix. The empty prefix needs
 // [WithAllKeys].
 func OpDeletePrefix(prefix string, opts ...DeleteOption) Op {
-	return Op{kind: opDelete, reach: underPrefix, key: prefix, delete: deleteOptionsOf(opts)}
+	o, err := deleteOptionsOf(opts)
+	return Op{kind: opDelete, reach: underPrefix, key: prefix, delete: o, bad: err}
 }
 
 // OpDeleteRange deletes the keys from start up to but not including end. An empty
 // end means to the end of all keys; with an empty start as well, it needs
 // [WithAllKeys].
 func OpDeleteRange(start, end string, opts ...DeleteOption) Op {
-	return Op{kind: opDelete, reach: upToEnd, key: start, end: end, delete: deleteOptionsOf(opts)}
+	o, err := deleteOptionsOf(opts)
+	return Op{kind: opDelete, reach: upToEnd, key: start, end: end, delete: o, bad: err}
 }
 
-func deleteOptionsOf(opts []DeleteOption) deleteOptions {
+func deleteOptionsOf(opts []DeleteOption) (deleteOptions, error) {
 	var o deleteOptions
-	for _, opt := range opts {
-		opt.applyDelete(&o)
-	}
-	return o
+	err := optionsOf(opts, &o, DeleteOption.applyDelete)
+	return o, err
 }
 
 // OpTxn commits t as a part of the transaction around it: one of t's branches is
@@ -122,6 +124,9 @@ func (c *Client) opRange(op Op) (keyRange, error) {
 func (c *Client) requestOp(ctx context.Context, op Op) (*pb.RequestOp, *sealedPut, error) {
 	if op.kind == opNone {
 		return nil, nil, fmt.Errorf("%w: zero operation", ErrInvalidArgument)
+	}
+	if op.bad != nil {
+		return nil, op.bad
 	}
 	keys, err := c.opRange(op)
 	if err != nil {
