@@ -112,10 +112,10 @@ func (c *codec) encode(ctx context.Context, storedKey, value []byte) ([]byte, *e
 
 // seal encrypts value with the primary key, and returns which that was. ctx is for
 // the call of a key that is kept elsewhere.
-func (c *codec) seal(_ context.Context, storedKey, value []byte) ([]byte, *envelope.Key, error) {
-	primary := c.keyring.current().primary
-	if primary == nil {
-		return nil, nil, ErrNoPrimaryKey
+func (c *codec) seal(ctx context.Context, storedKey, value []byte) ([]byte, *envelope.Key, error) {
+	primary, err := c.keyring.encrypting(ctx)
+	if err != nil {
+		return nil, nil, err
 	}
 	stored, err := c.envelope.Seal(primary, text(storedKey), value)
 	return stored, primary, err
@@ -149,14 +149,27 @@ func (c *codec) open(ctx context.Context, storedKey, stored []byte) ([]byte, err
 		return nil, ErrNotEncrypted
 	}
 	value, err := c.envelope.Open(c.keyring.current().ring, text(storedKey), stored)
-	if c.provider == nil || !errors.Is(err, ErrUnknownKey) {
+	if !errors.Is(err, ErrUnknownKey) {
 		return value, err
 	}
 	id, _ := envelope.KeyIDOf(stored) // an unknown key has an ID, and leaves stored as it was
-	if err := c.provider.find(ctx, KeyID(id)); err != nil {
+	if err := c.find(ctx, KeyID(id), err); err != nil {
 		return nil, err
 	}
 	return c.envelope.Open(c.keyring.current().ring, text(storedKey), stored)
+}
+
+// find looks for a key that the ring lacks, which err says, wherever keys come from.
+func (c *codec) find(ctx context.Context, id KeyID, err error) error {
+	if c.keyring.source != nil {
+		if err = c.keyring.source.find(ctx, id); err == nil {
+			return nil
+		}
+	}
+	if c.provider != nil {
+		return c.provider.find(ctx, id)
+	}
+	return err
 }
 
 // openForeign reads a value that is not of this format.
