@@ -126,7 +126,7 @@ func (c *Client) requestOp(ctx context.Context, op Op) (*pb.RequestOp, *sealedPu
 		return nil, nil, fmt.Errorf("%w: zero operation", ErrInvalidArgument)
 	}
 	if op.bad != nil {
-		return nil, op.bad
+		return nil, nil, op.bad
 	}
 	keys, err := c.opRange(op)
 	if err != nil {
