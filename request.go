@@ -129,8 +129,14 @@ func attempts[In, Out any](ctx context.Context, c *Client, r request, rpc unary[
 // allocation; a stats handler would cost eighteen.
 type call struct {
 	peer peer.Peer
-	opts [1]grpc.CallOption
+	opts [2]grpc.CallOption
 }
+
+// noReplay keeps gRPC from sending a request again by itself once it has been
+// written. It does so when a stream is refused, as HTTP/2 promises that such a
+// request was not processed; but HAProxy refuses a stream whose server has carried
+// the request out and lost its connection before the answer.
+var noReplay = grpc.MaxRetryRPCBufferSize(0)
 
 // attempt makes one RPC and reports whether it left the process. With several
 // endpoints a request that may be repeated gets only half of the time that is left,
@@ -152,7 +158,7 @@ func attempt[In, Out any](ctx context.Context, t *trace, rpc unary[In, Out], in 
 		return sealing(ctx, t, rpc, in)
 	}
 	call := &call{}
-	call.opts[0] = grpc.Peer(&call.peer)
+	call.opts[0], call.opts[1] = grpc.Peer(&call.peer), noReplay
 	out, err := rpc(ctx, in, call.opts[:]...)
 	return out, call.peer.Addr != nil, err
 }

@@ -150,6 +150,12 @@ func interpret(err error) answer {
 	if st.Code() == codes.ResourceExhausted && strings.Contains(st.Message(), " message larger than max") {
 		return answer{kind: ErrTooLarge}
 	}
+	// gRPC's own words for a stream that is younger than the last one which the
+	// other end has processed, as it says when it wants no more requests on a
+	// connection. nginx does so every keepalive_requests.
+	if st.Code() == codes.Unavailable && st.Message() == "the connection is draining" {
+		return answer{kind: ErrUnavailable, remedy: retryAny, refused: true}
+	}
 	if a, ok := codeAnswers[st.Code()]; ok {
 		return a
 	}
