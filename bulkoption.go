@@ -1,21 +1,26 @@
 package etcd
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
-// BulkPutOption changes a [Client.BulkPut].
+// BulkPutOption changes a [Client.BulkPut]: [WithLease], [WithIgnoreLease] and
+// [InChunks].
 type BulkPutOption interface{ applyBulkPut(*bulkOptions) }
 
-// BulkOption changes any bulk call.
+// BulkOption changes any bulk call: [InChunks].
 type BulkOption interface {
 	BulkPutOption
 	applyBulk(*bulkOptions)
 }
 
-// LoadOption changes a [Client.BulkLoad].
+// LoadOption changes a [Client.BulkLoad]: [WithLease], [WithIgnoreLease],
+// [WithParallelism], [WithChunkKeys] and [WithLoadProgress].
 type LoadOption interface{ applyLoad(*bulkOptions) }
 
 // ChunkOption changes how [InChunks], [Client.BulkLoad] and [Client.Import] cut and
-// send chunks.
+// send chunks: [WithParallelism] and [WithChunkKeys].
 type ChunkOption interface {
 	LoadOption
 	ImportOption
@@ -33,7 +38,6 @@ type bulkOptions struct {
 type chunkOptions struct {
 	parallel int
 	keys     int
-	err      error
 }
 
 // Defaults of chunks.
@@ -50,22 +54,17 @@ const (
 // bulkOptionsOf applies each option by apply.
 func bulkOptionsOf[O any](opts []O, apply func(O, *bulkOptions)) (bulkOptions, error) {
 	o := bulkOptions{chunks: chunkOptions{parallel: DefaultParallelism, keys: DefaultChunkKeys}}
-	for _, opt := range opts {
-		if any(opt) == nil {
-			return o, errNilOption
-		}
-		apply(opt, &o)
+	if err := optionsOf(opts, &o, apply); err != nil {
+		return o, err
 	}
 	return o, o.chunks.check()
 }
 
-var errNilOption = fmt.Errorf("%w: nil option", ErrInvalidArgument)
-
 func (o chunkOptions) check() error {
-	if o.err == nil && (o.parallel < 1 || o.keys < 1) {
+	if o.parallel < 1 || o.keys < 1 {
 		return fmt.Errorf("%w: chunks of %d keys, %d at a time", ErrInvalidArgument, o.keys, o.parallel)
 	}
-	return o.err
+	return nil
 }
 
 type chunksOption []ChunkOption
@@ -75,10 +74,6 @@ func (c chunksOption) applyBulkPut(o *bulkOptions) { c.applyBulk(o) }
 func (c chunksOption) applyBulk(o *bulkOptions) {
 	o.chunked = true
 	for _, opt := range c {
-		if opt == nil {
-			o.chunks.err = errNilOption
-			return
-		}
 		opt.applyChunks(&o.chunks)
 	}
 }
@@ -93,7 +88,12 @@ func (c chunksOption) applyBulk(o *bulkOptions) {
 // is sent. Each chunk has [Config.RequestTimeout], unless ctx has a deadline. A chunk
 // that a server refuses for its size, because its limits are lower than those of the
 // configuration, is cut further, and those after it are smaller.
-func InChunks(opts ...ChunkOption) BulkOption { return chunksOption(opts) }
+func InChunks(opts ...ChunkOption) BulkOption {
+	if slices.Contains(opts, nil) {
+		return nil // refused as any nil option
+	}
+	return chunksOption(opts)
+}
 
 type parallelismOption int
 
@@ -119,4 +119,9 @@ func (f loadProgressOption) applyLoad(o *bulkOptions) { o.progress = f }
 
 // WithLoadProgress calls f whenever the report has changed, in the goroutine of the
 // load.
-func WithLoadProgress(f func(LoadReport)) LoadOption { return loadProgressOption(f) }
+func WithLoadProgress(f func(LoadReport)) LoadOption {
+	if f == nil {
+		return nil
+	}
+	return loadProgressOption(f)
+}

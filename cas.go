@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 )
 
 // CompareAndSwap stores new under key if its value is old, and reports whether
@@ -70,9 +72,12 @@ func (c *Client) PutIfChanged(ctx context.Context, key string, value []byte, opt
 	const op = "put if changed"
 	put, written := OpPut(key, value, opts...), false
 	// What would be refused is refused before anything is read.
-	req, err := c.putRequest(key, value, put.put)
+	err := put.bad
 	if err == nil {
-		err = c.checkSize(req)
+		var req *pb.PutRequest
+		if req, _, err = c.putRequest(ctx, key, value, put.put); err == nil {
+			err = c.checkSize(req)
+		}
 	}
 	if err != nil {
 		return false, fail(op, key, err)
@@ -105,7 +110,7 @@ func (c *Client) PutIfChanged(ctx context.Context, key string, value []byte, opt
 func (c *Client) Update(ctx context.Context, key string, f func(old []byte) ([]byte, error)) error {
 	const op = "update"
 	if f == nil {
-		return fail(op, key, fmt.Errorf("%w: nil function", ErrInvalidArgument))
+		return fail(op, key, errNilFunction)
 	}
 	return c.optimistic(ctx, op, key, []Op{OpGet(key)}, func(found *TxnResult) (*Txn, error) {
 		if err := found.Results[0].Err; err != nil {

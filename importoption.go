@@ -1,6 +1,11 @@
 package etcd
 
-// ImportOption changes a [Client.Import].
+// ImportOption changes a [Client.Import]. They are
+//   - for which keys: [WithNewPrefix], [WithOnlyMissing], [WithEmptyTarget],
+//     [WithoutUndecodable];
+//   - for leases: [WithoutLeases], [WithoutLeasedKeys];
+//   - for the run: [WithDryRun], [WithResumeAt], [WithImportProgress],
+//     [WithParallelism], [WithChunkKeys].
 type ImportOption interface{ applyImport(*importOptions) }
 
 type importOptions struct {
@@ -26,11 +31,8 @@ const (
 
 func importOptionsOf(opts []ImportOption) (importOptions, error) {
 	o := importOptions{chunks: chunkOptions{parallel: DefaultParallelism, keys: DefaultChunkKeys}}
-	for _, opt := range opts {
-		if opt == nil {
-			return o, errNilOption
-		}
-		opt.applyImport(&o)
+	if err := optionsOf(opts, &o, ImportOption.applyImport); err != nil {
+		return o, err
 	}
 	return o, o.chunks.check()
 }
@@ -79,5 +81,8 @@ func WithoutUndecodable() ImportOption {
 // WithImportProgress calls f with the report after each chunk that was applied, in
 // the goroutine of Import.
 func WithImportProgress(f func(ImportReport)) ImportOption {
+	if f == nil {
+		return nil
+	}
 	return importOption(func(o *importOptions) { o.progress = f })
 }

@@ -16,18 +16,21 @@ func fail(op, key string, err error) error {
 //
 // When it fails, [MaybeApplied] tells whether the value may have been stored.
 func (c *Client) Put(ctx context.Context, key string, value []byte, opts ...PutOption) error {
-	o := putOptionsOf(opts)
+	o, err := putOptionsOf(opts)
+	if err != nil {
+		return fail("put", key, err)
+	}
 	if o.guarded {
 		return c.putGuarded(ctx, key, value, o)
 	}
-	req, err := c.putRequest(key, value, o)
+	req, sealed, err := c.putRequest(ctx, key, value, o)
 	if err == nil {
 		err = c.checkSize(req)
 	}
 	if err != nil {
 		return fail("put", key, err)
 	}
-	_, err = do(ctx, c, request{op: "put", key: key, write: true}, c.rpc.put, req)
+	_, err = do(ctx, c, request{op: "put", key: key, write: true, seals: sealed}, c.rpc.put, req)
 	return err
 }
 

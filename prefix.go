@@ -66,8 +66,12 @@ func (c *Client) Count(ctx context.Context, prefix string, opts ...GetOption) (i
 // [ErrEmptyPrefix] unless [WithAllKeys] is given.
 func (c *Client) DeletePrefix(ctx context.Context, prefix string, opts ...DeleteOption) (int64, error) {
 	const op = "delete prefix"
-	if prefix == "" && !deleteOptionsOf(opts).allKeys {
-		return 0, fail(op, prefix, ErrEmptyPrefix)
+	o, err := deleteOptionsOf(opts)
+	if err == nil && prefix == "" && !o.allKeys {
+		err = ErrEmptyPrefix
+	}
+	if err != nil {
+		return 0, fail(op, prefix, err)
 	}
 	keys, err := c.prefixRange(prefix)
 	if err != nil {

@@ -40,6 +40,8 @@ type request struct {
 	// pinned tells that a member named the revision that is read. One that doesn't
 	// have it yet lags behind.
 	pinned bool
+	// seals are the puts whose values are encrypted.
+	seals *sealedPut
 }
 
 // again reports whether the request may be sent again whatever became of it.
@@ -109,6 +111,9 @@ func attempts[In, Out any](ctx context.Context, c *Client, r request, rpc unary[
 			}
 			return out, n, nil
 		}
+		if unsealed, ok := asUnsealed(err); ok {
+			return none, n, trace.unsealed(unsealed, in)
+		}
 		if !trace.judge(ctx, err, sent, n) {
 			return none, n, trace.fail(ctx, in)
 		}
@@ -148,12 +153,16 @@ func attempt[In, Out any](ctx context.Context, t *trace, rpc unary[In, Out], in 
 		ctx, cancel = context.WithTimeout(ctx, left/2)
 		defer cancel()
 	}
+	t.to = nil
 	if err := c.auth.ensure(ctx); err != nil {
 		var none Out
 		return none, false, err
 	}
 	t.token = c.auth.current()
 	t.began = time.Now()
+	if t.request.seals != nil {
+		return sealing(ctx, t, rpc, in)
+	}
 	call := &call{}
 	call.opts[0] = grpc.Peer(&call.peer)
 	out, err := rpc(ctx, in, call.opts[:]...)
@@ -269,7 +278,7 @@ const maxRefreshes = 3
 func (t *trace) fail(ctx context.Context, in any) error {
 	e := &Error{Op: t.request.op, Key: t.request.key, Sent: t.sent, MaybeApplied: t.maybeApplied}
 	if t.maybeApplied {
-		e.lost = &lostWrite{in}
+		e.lost = &lostWrite{in, t.request.seals}
 	}
 	switch {
 	case t.closed || t.client.isClosed():

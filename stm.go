@@ -13,7 +13,7 @@ import (
 // takes that compete for one key (15, measured on one server).
 const DefaultTransactAttempts = 100
 
-// TransactOption changes a [Client.Transact].
+// TransactOption changes a [Client.Transact]: [WithMaxAttempts].
 type TransactOption interface{ applyTransact(*transactOptions) }
 
 type transactOptions struct{ attempts int }
@@ -55,11 +55,16 @@ const opTransact = "transact"
 // sent then.
 func (c *Client) Transact(ctx context.Context, f func(tx *Tx) error, opts ...TransactOption) error {
 	o := transactOptions{attempts: DefaultTransactAttempts}
-	for _, opt := range opts {
-		opt.applyTransact(&o)
+	err := optionsOf(opts, &o, TransactOption.applyTransact)
+	switch {
+	case err != nil:
+	case f == nil:
+		err = errNilFunction
+	case o.attempts < 1:
+		err = fmt.Errorf("%w: %d attempts", ErrInvalidArgument, o.attempts)
 	}
-	if f == nil || o.attempts < 1 {
-		return fail(opTransact, "", fmt.Errorf("%w: nil function, or no attempts", ErrInvalidArgument))
+	if err != nil {
+		return fail(opTransact, "", err)
 	}
 	tx := &Tx{client: c}
 	return c.compete(ctx, opTransact, "", func(ctx context.Context) (bool, error) {
@@ -111,11 +116,11 @@ func (tx *Tx) commit() (bool, error) {
 	for i, key := range tx.order {
 		ops[i] = tx.writes[key]
 	}
-	wire, err := c.wireTxn(c.Txn().Then(ops...))
+	wire, err := c.wireTxn(tx.ctx, c.Txn().Then(ops...))
 	if err != nil {
 		return false, fail(opTransact, key, err)
 	}
-	resp, err := c.sendTxn(tx.ctx, request{op: opTransact, key: key, write: true},
+	resp, err := c.sendTxn(tx.ctx, request{op: opTransact, key: key, write: true, seals: wire.seals},
 		&pb.TxnRequest{Compare: guards, Success: wire.request.Success, Failure: again})
 	if err != nil || resp.Succeeded {
 		return err == nil, err
