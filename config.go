@@ -47,8 +47,8 @@ type Config struct {
 
 	// DialTimeout is how long [NewClient] waits for the cluster's first answer,
 	// authentication included. One attempt to connect to one endpoint is given
-	// up after this time or 5 seconds, whichever is less. Defaults to
-	// [DefaultDialTimeout] when zero.
+	// up after four fifths of this time or 4 seconds, whichever is less, so that
+	// its cause is known by then. Defaults to [DefaultDialTimeout] when zero.
 	DialTimeout time.Duration
 
 	// RequestTimeout limits a request whose context has no deadline of its own,

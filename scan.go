@@ -175,7 +175,7 @@ func forward(ctx context.Context, pages *pager, deliver deliver) error {
 	}
 	stream := rangeStream{pages: pages}
 	defer stream.close()
-	for pages.more() && streams.usable() {
+	for pages.more() && streams.usable() && !stream.useless {
 		kvs, err := stream.read(ctx)
 		if errors.Is(err, ErrTooLarge) {
 			break // a page can be made smaller
