@@ -43,9 +43,9 @@ func (c *Client) BulkPut(ctx context.Context, kvs map[string][]byte, opts ...Bul
 // BulkDelete deletes all keys atomically, as [Client.BulkPut] stores them, and
 // returns how many of them existed. With [InChunks] that is how many were
 // certainly deleted, in the order of the keys as given.
-func (c *Client) BulkDelete(ctx context.Context, keys []string, opts ...BulkOption) (int64, error) {
+func (c *Client) BulkDelete(ctx context.Context, keys []string, opts ...BulkDeleteOption) (int64, error) {
 	const op = "bulk delete"
-	o, err := bulkOptionsOf(opts, BulkOption.applyBulk)
+	o, err := bulkOptionsOf(opts, BulkDeleteOption.applyBulkDelete)
 	if err != nil {
 		return 0, fail(op, "", err)
 	}
@@ -149,9 +149,12 @@ func (c *Client) putOp(key string, value []byte, o putOptions) (*pb.RequestOp, e
 // send sends the operations and returns the responses to those that were applied.
 func (b *bulk) send(ctx context.Context, o bulkOptions) ([]*pb.ResponseOp, error) {
 	if o.chunked {
-		return b.sendChunks(ctx, o.chunks)
+		responses, revision, err := b.sendChunks(ctx, o.chunks)
+		o.put.tellRevision(revision)
+		return responses, err
 	}
-	responses, _, err := b.client.sendBulk(ctx, b.request, b.ops)
+	responses, revision, err := b.client.sendBulk(ctx, b.request, b.ops)
+	o.put.tellRevision(revision)
 	return responses, err
 }
 

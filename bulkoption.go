@@ -5,9 +5,14 @@ import "fmt"
 // BulkPutOption changes a [Client.BulkPut].
 type BulkPutOption interface{ applyBulkPut(*bulkOptions) }
 
-// BulkOption changes any bulk call.
+// BulkDeleteOption changes a [Client.BulkDelete].
+type BulkDeleteOption interface{ applyBulkDelete(*bulkOptions) }
+
+// BulkOption changes any bulk call, and [Client.DeletePrefix].
 type BulkOption interface {
 	BulkPutOption
+	BulkDeleteOption
+	DeletePrefixOption
 	applyBulk(*bulkOptions)
 }
 
@@ -33,7 +38,23 @@ type bulkOptions struct {
 type chunkOptions struct {
 	parallel int
 	keys     int
+	rate     int // keys a second; 0 means no limit
 	err      error
+}
+
+// most returns how many keys a chunk may hold: no more than the rate allows in a
+// second.
+func (o chunkOptions) most() int {
+	if o.rate > 0 {
+		return min(o.keys, o.rate)
+	}
+	return o.keys
+}
+
+// ofRanges returns the options for operations that are about a chunk of keys each.
+func (o chunkOptions) ofRanges() chunkOptions {
+	o.keys = 1
+	return o
 }
 
 // Defaults of chunks.
@@ -49,37 +70,54 @@ const (
 
 // bulkOptionsOf applies each option by apply.
 func bulkOptionsOf[O any](opts []O, apply func(O, *bulkOptions)) (bulkOptions, error) {
-	o := bulkOptions{chunks: chunkOptions{parallel: DefaultParallelism, keys: DefaultChunkKeys}}
+	o := bulkOptions{chunks: defaultChunks()}
 	for _, opt := range opts {
 		if any(opt) == nil {
 			return o, errNilOption
 		}
 		apply(opt, &o)
 	}
+	if err := o.put.check(); err != nil {
+		return o, err
+	}
 	return o, o.chunks.check()
+}
+
+func defaultChunks() chunkOptions {
+	return chunkOptions{parallel: DefaultParallelism, keys: DefaultChunkKeys}
 }
 
 var errNilOption = fmt.Errorf("%w: nil option", ErrInvalidArgument)
 
 func (o chunkOptions) check() error {
-	if o.err == nil && (o.parallel < 1 || o.keys < 1) {
-		return fmt.Errorf("%w: chunks of %d keys, %d at a time", ErrInvalidArgument, o.keys, o.parallel)
+	if o.err == nil && (o.parallel < 1 || o.keys < 1 || o.rate < 0) {
+		return fmt.Errorf("%w: chunks of %d keys, %d at a time, %d keys a second", ErrInvalidArgument, o.keys, o.parallel, o.rate)
 	}
 	return o.err
 }
 
 type chunksOption []ChunkOption
 
-func (c chunksOption) applyBulkPut(o *bulkOptions) { c.applyBulk(o) }
+func (c chunksOption) applyBulkPut(o *bulkOptions)    { c.applyBulk(o) }
+func (c chunksOption) applyBulkDelete(o *bulkOptions) { c.applyBulk(o) }
 
 func (c chunksOption) applyBulk(o *bulkOptions) {
 	o.chunked = true
+	c.apply(&o.chunks)
+}
+
+func (c chunksOption) applyDeletePrefix(o *deleteOptions) {
+	o.chunked = true
+	c.apply(&o.chunks)
+}
+
+func (c chunksOption) apply(o *chunkOptions) {
 	for _, opt := range c {
 		if opt == nil {
-			o.chunks.err = errNilOption
+			o.err = errNilOption
 			return
 		}
-		opt.applyChunks(&o.chunks)
+		opt.applyChunks(o)
 	}
 }
 
@@ -112,6 +150,10 @@ func (n chunkKeysOption) applyImport(o *importOptions) { n.applyChunks(&o.chunks
 
 // WithChunkKeys sets how many keys a chunk may hold: 1 or more.
 func WithChunkKeys(n int) ChunkOption { return chunkKeysOption(n) }
+
+func (n rateOption) applyChunks(o *chunkOptions)  { o.rate = int(n) }
+func (n rateOption) applyLoad(o *bulkOptions)     { n.applyChunks(&o.chunks) }
+func (n rateOption) applyImport(o *importOptions) { n.applyChunks(&o.chunks) }
 
 type loadProgressOption func(LoadReport)
 

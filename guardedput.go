@@ -13,6 +13,7 @@ type guardedPut struct {
 	client *Client
 	key    string
 	put    *pb.PutRequest
+	write  writeOptions
 }
 
 func (c *Client) putGuarded(ctx context.Context, key string, value []byte, o putOptions) error {
@@ -21,7 +22,7 @@ func (c *Client) putGuarded(ctx context.Context, key string, value []byte, o put
 	if err != nil {
 		return fail("put", key, err)
 	}
-	p := &guardedPut{client: c, key: key, put: req}
+	p := &guardedPut{client: c, key: key, put: req, write: o.writeOptions}
 	if err := c.checkSize(p.boundTo(1)); err != nil {
 		return fail("put", key, err)
 	}
@@ -78,6 +79,7 @@ func (p *guardedPut) try(ctx context.Context, revision int64) (stored bool, now 
 	case err != nil:
 		return false, 0, err
 	case resp.Succeeded:
+		p.write.tell(ctx, p.client, resp.Header, resp.Responses[0].GetResponsePut().GetPrevKv())
 		return true, 0, nil
 	case lost:
 		stored, err = p.isStored(ctx, revision)

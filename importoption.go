@@ -4,6 +4,7 @@ package etcd
 type ImportOption interface{ applyImport(*importOptions) }
 
 type importOptions struct {
+	writeOptions
 	prefix        *string // nil is that of the file
 	leases        leasePolicy
 	onlyMissing   bool
@@ -25,12 +26,15 @@ const (
 )
 
 func importOptionsOf(opts []ImportOption) (importOptions, error) {
-	o := importOptions{chunks: chunkOptions{parallel: DefaultParallelism, keys: DefaultChunkKeys}}
+	o := importOptions{chunks: defaultChunks()}
 	for _, opt := range opts {
 		if opt == nil {
 			return o, errNilOption
 		}
 		opt.applyImport(&o)
+	}
+	if err := o.check(); err != nil {
+		return o, err
 	}
 	return o, o.chunks.check()
 }

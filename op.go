@@ -67,25 +67,41 @@ func OpGetRange(start, end string, opts ...GetOption) Op {
 }
 
 // OpDelete deletes key.
-func OpDelete(key string) Op { return Op{kind: opDelete, key: key} }
+func OpDelete(key string, opts ...DeleteOption) Op {
+	return Op{kind: opDelete, key: key, delete: deleteOptionsOf(opts)}
+}
 
 // OpDeletePrefix deletes all keys that begin with prefix. The empty prefix needs
 // [WithAllKeys].
-func OpDeletePrefix(prefix string, opts ...DeleteOption) Op {
-	return Op{kind: opDelete, reach: underPrefix, key: prefix, delete: deleteOptionsOf(opts)}
+func OpDeletePrefix(prefix string, opts ...DeletePrefixOption) Op {
+	return Op{kind: opDelete, reach: underPrefix, key: prefix, delete: deletePrefixOptionsOf(opts)}
 }
 
 // OpDeleteRange deletes the keys from start up to but not including end. An empty
 // end means to the end of all keys; with an empty start as well, it needs
 // [WithAllKeys].
-func OpDeleteRange(start, end string, opts ...DeleteOption) Op {
-	return Op{kind: opDelete, reach: upToEnd, key: start, end: end, delete: deleteOptionsOf(opts)}
+func OpDeleteRange(start, end string, opts ...DeletePrefixOption) Op {
+	return Op{kind: opDelete, reach: upToEnd, key: start, end: end, delete: deletePrefixOptionsOf(opts)}
 }
 
 func deleteOptionsOf(opts []DeleteOption) deleteOptions {
+	if len(opts) == 0 {
+		return deleteOptions{} // the common case; below, o is moved to the heap
+	}
 	var o deleteOptions
 	for _, opt := range opts {
 		opt.applyDelete(&o)
+	}
+	return o
+}
+
+func deletePrefixOptionsOf(opts []DeletePrefixOption) deleteOptions {
+	if len(opts) == 0 {
+		return deleteOptions{}
+	}
+	o := deleteOptions{chunks: defaultChunks()}
+	for _, opt := range opts {
+		opt.applyDeletePrefix(&o)
 	}
 	return o
 }
@@ -122,6 +138,9 @@ func (c *Client) requestOp(op Op) (*pb.RequestOp, error) {
 		return nil, fmt.Errorf("%w: zero operation", ErrInvalidArgument)
 	}
 	keys, err := c.opRange(op)
+	if err == nil {
+		err = op.checkOptions()
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -141,9 +160,20 @@ func (c *Client) requestOp(op Op) (*pb.RequestOp, error) {
 		if op.everything() && !op.delete.allKeys {
 			return nil, ErrEmptyPrefix
 		}
-		req := &pb.DeleteRangeRequest{Key: keys.start, RangeEnd: keys.end}
+		req := &pb.DeleteRangeRequest{Key: keys.start, RangeEnd: keys.end, PrevKv: op.delete.prevKV}
 		return &pb.RequestOp{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: req}}, nil
 	}
+}
+
+// checkOptions refuses options that are not for an operation of a transaction.
+func (op Op) checkOptions() error {
+	if op.delete.chunked {
+		return fmt.Errorf("%w: InChunks in a transaction", ErrInvalidArgument)
+	}
+	if err := op.delete.checkOp(); err != nil {
+		return err
+	}
+	return op.put.checkOp()
 }
 
 // everything reports whether an operation is about all keys.

@@ -32,13 +32,22 @@ type ReadOption interface {
 	ScanOption
 }
 
-// DeleteOption changes [Client.DeletePrefix].
+// DeleteOption changes the deletion of one key: [Client.Delete],
+// [Client.CompareAndDelete], [OpDelete] and their neighbours.
 type DeleteOption interface{ applyDelete(*deleteOptions) }
+
+// DeletePrefixOption changes [Client.DeletePrefix], [OpDeletePrefix] and
+// [OpDeleteRange].
+type DeletePrefixOption interface{ applyDeletePrefix(*deleteOptions) }
+
+// UpdateOption changes a [Client.Update].
+type UpdateOption interface{ applyUpdate(*writeOptions) }
 
 // WatchOption changes a watch.
 type WatchOption interface{ applyWatch(*watchOptions) }
 
 type putOptions struct {
+	writeOptions
 	lease       LeaseID
 	ignoreLease bool
 	guarded     bool
@@ -84,7 +93,12 @@ func (o getOptions) rangeRequest(r keyRange) *pb.RangeRequest {
 	return &pb.RangeRequest{Key: r.start, RangeEnd: r.end, Revision: o.revision, Serializable: o.serializable, Limit: o.limit}
 }
 
-type deleteOptions struct{ allKeys bool }
+type deleteOptions struct {
+	writeOptions
+	allKeys bool
+	chunked bool
+	chunks  chunkOptions
+}
 
 type watchOptions struct {
 	revision int64
@@ -172,26 +186,18 @@ func WithLimit(n int64) ReadOption { return limitOption(n) }
 
 type allKeysOption struct{}
 
-func (allKeysOption) applyDelete(o *deleteOptions) { o.allKeys = true }
-func (allKeysOption) applyWatch(o *watchOptions)   { o.allKeys = true }
+func (allKeysOption) applyDeletePrefix(o *deleteOptions) { o.allKeys = true }
+func (allKeysOption) applyWatch(o *watchOptions)         { o.allKeys = true }
 
 // AllKeysOption is an option for deletes and for watches.
 type AllKeysOption interface {
-	DeleteOption
+	DeletePrefixOption
 	WatchOption
 }
 
 // WithAllKeys says that an empty prefix is meant: every key of the cluster, or
 // of the namespace.
 func WithAllKeys() AllKeysOption { return allKeysOption{} }
-
-type prevKVOption struct{}
-
-func (prevKVOption) applyWatch(o *watchOptions) { o.prevKV = true }
-
-// WithPrevKV adds to each event the key-value before it. It is nil when that
-// was compacted.
-func WithPrevKV() WatchOption { return prevKVOption{} }
 
 type progressOption struct{}
 

@@ -13,6 +13,7 @@ import (
 // safe for concurrent use, and not usable after the function has returned.
 type Tx struct {
 	client  *Client
+	result  writeOptions
 	ctx     context.Context
 	attempt int
 	failed  error // of the first read that failed in this run
