@@ -1,14 +1,18 @@
 package etcd
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
-// BulkPutOption changes a [Client.BulkPut].
+// BulkPutOption changes a [Client.BulkPut]: [WithLease], [WithIgnoreLease], [InChunks]
+// and [WithResult].
 type BulkPutOption interface{ applyBulkPut(*bulkOptions) }
 
-// BulkDeleteOption changes a [Client.BulkDelete].
+// BulkDeleteOption changes a [Client.BulkDelete]: [InChunks] and [WithResult].
 type BulkDeleteOption interface{ applyBulkDelete(*bulkOptions) }
 
-// BulkOption changes any bulk call, and [Client.DeletePrefix].
+// BulkOption changes any bulk call, and [Client.DeletePrefix]: [InChunks].
 type BulkOption interface {
 	BulkPutOption
 	BulkDeleteOption
@@ -16,11 +20,14 @@ type BulkOption interface {
 	applyBulk(*bulkOptions)
 }
 
-// LoadOption changes a [Client.BulkLoad].
+// LoadOption changes a [Client.BulkLoad]: [WithLease], [WithIgnoreLease],
+// [WithParallelism], [WithChunkKeys], [WithKeysPerSecond], [WithLoadProgress] and
+// [WithResult].
 type LoadOption interface{ applyLoad(*bulkOptions) }
 
 // ChunkOption changes how [InChunks], [Client.BulkLoad] and [Client.Import] cut and
-// send chunks.
+// send chunks: [WithParallelism], [WithChunkKeys] and, as a [RateOption],
+// [WithKeysPerSecond].
 type ChunkOption interface {
 	LoadOption
 	ImportOption
@@ -39,7 +46,6 @@ type chunkOptions struct {
 	parallel int
 	keys     int
 	rate     int // keys a second; 0 means no limit
-	err      error
 }
 
 // most returns how many keys a chunk may hold: no more than the rate allows in a
@@ -71,11 +77,8 @@ const (
 // bulkOptionsOf applies each option by apply.
 func bulkOptionsOf[O any](opts []O, apply func(O, *bulkOptions)) (bulkOptions, error) {
 	o := bulkOptions{chunks: defaultChunks()}
-	for _, opt := range opts {
-		if any(opt) == nil {
-			return o, errNilOption
-		}
-		apply(opt, &o)
+	if err := optionsOf(opts, &o, apply); err != nil {
+		return o, err
 	}
 	if err := o.put.check(); err != nil {
 		return o, err
@@ -87,13 +90,11 @@ func defaultChunks() chunkOptions {
 	return chunkOptions{parallel: DefaultParallelism, keys: DefaultChunkKeys}
 }
 
-var errNilOption = fmt.Errorf("%w: nil option", ErrInvalidArgument)
-
 func (o chunkOptions) check() error {
-	if o.err == nil && (o.parallel < 1 || o.keys < 1 || o.rate < 0) {
+	if o.parallel < 1 || o.keys < 1 || o.rate < 0 {
 		return fmt.Errorf("%w: chunks of %d keys, %d at a time, %d keys a second", ErrInvalidArgument, o.keys, o.parallel, o.rate)
 	}
-	return o.err
+	return nil
 }
 
 type chunksOption []ChunkOption
@@ -113,10 +114,6 @@ func (c chunksOption) applyDeletePrefix(o *deleteOptions) {
 
 func (c chunksOption) apply(o *chunkOptions) {
 	for _, opt := range c {
-		if opt == nil {
-			o.err = errNilOption
-			return
-		}
 		opt.applyChunks(o)
 	}
 }
@@ -131,7 +128,12 @@ func (c chunksOption) apply(o *chunkOptions) {
 // is sent. Each chunk has [Config.RequestTimeout], unless ctx has a deadline. A chunk
 // that a server refuses for its size, because its limits are lower than those of the
 // configuration, is cut further, and those after it are smaller.
-func InChunks(opts ...ChunkOption) BulkOption { return chunksOption(opts) }
+func InChunks(opts ...ChunkOption) BulkOption {
+	if slices.Contains(opts, nil) {
+		return nil // refused as any nil option
+	}
+	return chunksOption(opts)
+}
 
 type parallelismOption int
 
@@ -161,4 +163,9 @@ func (f loadProgressOption) applyLoad(o *bulkOptions) { o.progress = f }
 
 // WithLoadProgress calls f whenever the report has changed, in the goroutine of the
 // load.
-func WithLoadProgress(f func(LoadReport)) LoadOption { return loadProgressOption(f) }
+func WithLoadProgress(f func(LoadReport)) LoadOption {
+	if f == nil {
+		return nil
+	}
+	return loadProgressOption(f)
+}

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 )
 
 // CompareAndSwap stores new under key if its value is old, and reports whether
@@ -75,13 +77,16 @@ func (c *Client) PutIfChanged(ctx context.Context, key string, value []byte, opt
 	const op = "put if changed"
 	put, written := OpPut(key, value, opts...), false
 	w := put.takeResult()
-	if err := w.check(); err != nil {
-		return false, fail(op, key, err)
-	}
 	// What would be refused is refused before anything is read.
-	req, err := c.putRequest(key, value, put.put)
+	err := put.bad
 	if err == nil {
-		err = c.checkSize(req)
+		err = w.check()
+	}
+	if err == nil {
+		var req *pb.PutRequest
+		if req, err = c.putRequest(key, value, put.put); err == nil {
+			err = c.checkSize(req)
+		}
 	}
 	if err != nil {
 		return false, fail(op, key, err)
@@ -118,7 +123,7 @@ func (c *Client) Update(ctx context.Context, key string, f func(old []byte) ([]b
 		return fail(op, key, err)
 	}
 	if f == nil {
-		return fail(op, key, fmt.Errorf("%w: nil function", ErrInvalidArgument))
+		return fail(op, key, errNilFunction)
 	}
 	return c.optimistic(ctx, op, key, w, []Op{OpGet(key)}, func(found *TxnResult) (*Txn, error) {
 		if err := found.Results[0].Err; err != nil {
@@ -138,8 +143,8 @@ func updateOptionsOf(opts []UpdateOption) (writeOptions, error) {
 		return writeOptions{}, nil // the common case; below, o is moved to the heap
 	}
 	var o writeOptions
-	for _, opt := range opts {
-		opt.applyUpdate(&o)
+	if err := optionsOf(opts, &o, UpdateOption.applyUpdate); err != nil {
+		return o, err
 	}
 	return o, o.check()
 }

@@ -21,11 +21,14 @@ const opDeletePrefix = "delete prefix"
 // When it fails, the number is that of the keys that are certainly deleted, and the
 // same call goes on with the rest.
 func (c *Client) DeletePrefix(ctx context.Context, prefix string, opts ...DeletePrefixOption) (int64, error) {
-	o := deletePrefixOptionsOf(opts)
-	keys, err := c.prefixRange(prefix)
+	o, err := deletePrefixOptionsOf(opts)
 	if err == nil {
 		err = o.checkPrefix(prefix)
 	}
+	if err != nil {
+		return 0, fail(opDeletePrefix, prefix, err)
+	}
+	keys, err := c.prefixRange(prefix)
 	if err != nil {
 		return 0, fail(opDeletePrefix, prefix, err)
 	}

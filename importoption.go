@@ -1,6 +1,11 @@
 package etcd
 
-// ImportOption changes a [Client.Import].
+// ImportOption changes a [Client.Import]. They are
+//   - for which keys: [WithNewPrefix], [WithOnlyMissing], [WithEmptyTarget],
+//     [WithoutUndecodable];
+//   - for leases: [WithoutLeases], [WithoutLeasedKeys];
+//   - for the run: [WithDryRun], [WithResumeAt], [WithImportProgress],
+//     [WithParallelism], [WithChunkKeys], [WithKeysPerSecond], [WithResult].
 type ImportOption interface{ applyImport(*importOptions) }
 
 type importOptions struct {
@@ -27,11 +32,8 @@ const (
 
 func importOptionsOf(opts []ImportOption) (importOptions, error) {
 	o := importOptions{chunks: defaultChunks()}
-	for _, opt := range opts {
-		if opt == nil {
-			return o, errNilOption
-		}
-		opt.applyImport(&o)
+	if err := optionsOf(opts, &o, ImportOption.applyImport); err != nil {
+		return o, err
 	}
 	if err := o.check(); err != nil {
 		return o, err
@@ -83,5 +85,8 @@ func WithoutUndecodable() ImportOption {
 // WithImportProgress calls f with the report after each chunk that was applied, in
 // the goroutine of Import.
 func WithImportProgress(f func(ImportReport)) ImportOption {
+	if f == nil {
+		return nil
+	}
 	return importOption(func(o *importOptions) { o.progress = f })
 }

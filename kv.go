@@ -17,8 +17,11 @@ func fail(op, key string, err error) error {
 //
 // When it fails, [MaybeApplied] tells whether the value may have been stored.
 func (c *Client) Put(ctx context.Context, key string, value []byte, opts ...PutOption) error {
-	o := putOptionsOf(opts)
-	if err := o.check(); err != nil {
+	o, err := putOptionsOf(opts)
+	if err == nil {
+		err = o.check()
+	}
+	if err != nil {
 		return fail("put", key, err)
 	}
 	if o.guarded {
@@ -104,8 +107,11 @@ func (c *Client) Exists(ctx context.Context, key string, opts ...GetOption) (boo
 // 1, or 0 when the key did not exist, which is no error.
 func (c *Client) Delete(ctx context.Context, key string, opts ...DeleteOption) (int64, error) {
 	const op = "delete"
-	o := deleteOptionsOf(opts)
-	if err := o.check(); err != nil {
+	o, err := deleteOptionsOf(opts)
+	if err == nil {
+		err = o.check()
+	}
+	if err != nil {
 		return 0, fail(op, key, err)
 	}
 	stored, err := c.stored(key)

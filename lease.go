@@ -116,8 +116,11 @@ func (c *Client) PutWithTTL(ctx context.Context, key string, value []byte, ttl t
 	if err != nil {
 		return 0, fail(op, key, err)
 	}
-	o := putOptionsOf(opts)
-	if err = o.check(); err == nil && (o.lease != 0 || o.ignoreLease) {
+	o, err := putOptionsOf(opts)
+	if err == nil {
+		err = o.check()
+	}
+	if err == nil && (o.lease != 0 || o.ignoreLease) {
 		err = fmt.Errorf("%w: two leases for one key", ErrInvalidArgument)
 	}
 	if err != nil {

@@ -23,15 +23,15 @@ func (c *Client) CopyKey(ctx context.Context, from, to string, opts ...MoveOptio
 	return c.relocate(ctx, relocation{op: "copy", from: from, to: to}, opts)
 }
 
-// MoveOption changes a [Client.MoveKey] or a [Client.CopyKey].
+// MoveOption changes a [Client.MoveKey] or a [Client.CopyKey]: [WithResult].
 type MoveOption interface{ applyMove(*moveOptions) }
 
 type moveOptions struct{ writeOptions }
 
 func moveOptionsOf(opts []MoveOption) (moveOptions, error) {
 	var o moveOptions
-	for _, opt := range opts {
-		opt.applyMove(&o)
+	if err := optionsOf(opts, &o, MoveOption.applyMove); err != nil {
+		return o, err
 	}
 	return o, o.check()
 }

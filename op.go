@@ -19,6 +19,7 @@ type Op struct {
 	delete   deleteOptions
 	keysOnly bool
 	txn      *Txn
+	bad      error // of its options
 }
 
 type opKind int
@@ -42,7 +43,8 @@ const (
 
 // OpPut stores value under key, see [Client.Put].
 func OpPut(key string, value []byte, opts ...PutOption) Op {
-	return Op{kind: opPut, key: key, value: value, put: putOptionsOf(opts)}
+	o, err := putOptionsOf(opts)
+	return Op{kind: opPut, key: key, value: value, put: o, bad: err}
 }
 
 // OpGet reads key. A missing key is an empty result.
@@ -68,42 +70,41 @@ func OpGetRange(start, end string, opts ...GetOption) Op {
 
 // OpDelete deletes key.
 func OpDelete(key string, opts ...DeleteOption) Op {
-	return Op{kind: opDelete, key: key, delete: deleteOptionsOf(opts)}
+	o, err := deleteOptionsOf(opts)
+	return Op{kind: opDelete, key: key, delete: o, bad: err}
 }
 
 // OpDeletePrefix deletes all keys that begin with prefix. The empty prefix needs
 // [WithAllKeys].
 func OpDeletePrefix(prefix string, opts ...DeletePrefixOption) Op {
-	return Op{kind: opDelete, reach: underPrefix, key: prefix, delete: deletePrefixOptionsOf(opts)}
+	o, err := deletePrefixOptionsOf(opts)
+	return Op{kind: opDelete, reach: underPrefix, key: prefix, delete: o, bad: err}
 }
 
 // OpDeleteRange deletes the keys from start up to but not including end. An empty
 // end means to the end of all keys; with an empty start as well, it needs
 // [WithAllKeys].
 func OpDeleteRange(start, end string, opts ...DeletePrefixOption) Op {
-	return Op{kind: opDelete, reach: upToEnd, key: start, end: end, delete: deletePrefixOptionsOf(opts)}
+	o, err := deletePrefixOptionsOf(opts)
+	return Op{kind: opDelete, reach: upToEnd, key: start, end: end, delete: o, bad: err}
 }
 
-func deleteOptionsOf(opts []DeleteOption) deleteOptions {
+func deleteOptionsOf(opts []DeleteOption) (deleteOptions, error) {
 	if len(opts) == 0 {
-		return deleteOptions{} // the common case; below, o is moved to the heap
+		return deleteOptions{}, nil // the common case; below, o is moved to the heap
 	}
 	var o deleteOptions
-	for _, opt := range opts {
-		opt.applyDelete(&o)
-	}
-	return o
+	err := optionsOf(opts, &o, DeleteOption.applyDelete)
+	return o, err
 }
 
-func deletePrefixOptionsOf(opts []DeletePrefixOption) deleteOptions {
+func deletePrefixOptionsOf(opts []DeletePrefixOption) (deleteOptions, error) {
 	if len(opts) == 0 {
-		return deleteOptions{}
+		return deleteOptions{}, nil
 	}
 	o := deleteOptions{chunks: defaultChunks()}
-	for _, opt := range opts {
-		opt.applyDeletePrefix(&o)
-	}
-	return o
+	err := optionsOf(opts, &o, DeletePrefixOption.applyDeletePrefix)
+	return o, err
 }
 
 // OpTxn commits t as a part of the transaction around it: one of t's branches is
@@ -136,6 +137,9 @@ func (c *Client) opRange(op Op) (keyRange, error) {
 func (c *Client) requestOp(op Op) (*pb.RequestOp, error) {
 	if op.kind == opNone {
 		return nil, fmt.Errorf("%w: zero operation", ErrInvalidArgument)
+	}
+	if op.bad != nil {
+		return nil, op.bad
 	}
 	keys, err := c.opRange(op)
 	if err == nil {

@@ -13,37 +13,45 @@ type LeaseID int64
 // String returns the ID in hexadecimal, as etcdctl prints it.
 func (id LeaseID) String() string { return fmt.Sprintf("%016x", int64(id)) }
 
-// PutOption changes a single put: [Client.Put], [OpPut] and their neighbours.
+// PutOption changes a single put: [Client.Put], [OpPut] and their neighbours. They are
+// [WithLease], [WithIgnoreLease], [WithResult], [WithPrevKV] and, where the call says
+// so, [WithGuard].
 type PutOption interface{ applyPut(*putOptions) }
 
-// AnyPutOption is an option for single puts, bulk puts and loads.
+// AnyPutOption is an option for single puts, bulk puts and loads: [WithLease] and
+// [WithIgnoreLease].
 type AnyPutOption interface {
 	PutOption
 	BulkPutOption
 	LoadOption
 }
 
-// GetOption changes a single read.
+// GetOption changes a single read or list: [Client.Get], [Client.List], [OpGet] and
+// their neighbours. They are [WithRevision], [WithSerializable] and [WithLimit].
 type GetOption interface{ applyGet(*getOptions) }
 
-// ReadOption is an option for single reads and for scans.
+// ReadOption is an option for single reads and for scans: [WithSerializable],
+// [WithLimit] and, as a [RevisionOption], [WithRevision].
 type ReadOption interface {
 	GetOption
 	ScanOption
 }
 
 // DeleteOption changes the deletion of one key: [Client.Delete],
-// [Client.CompareAndDelete], [OpDelete] and their neighbours.
+// [Client.CompareAndDelete], [OpDelete] and their neighbours. They are [WithResult] and
+// [WithPrevKV].
 type DeleteOption interface{ applyDelete(*deleteOptions) }
 
 // DeletePrefixOption changes [Client.DeletePrefix], [OpDeletePrefix] and
-// [OpDeleteRange].
+// [OpDeleteRange]: [WithAllKeys] and, for the first of them, [InChunks] and
+// [WithResult].
 type DeletePrefixOption interface{ applyDeletePrefix(*deleteOptions) }
 
-// UpdateOption changes a [Client.Update].
+// UpdateOption changes a [Client.Update]: [WithResult] and [WithPrevKV].
 type UpdateOption interface{ applyUpdate(*writeOptions) }
 
-// WatchOption changes a watch.
+// WatchOption changes [Client.Watch], [Client.WatchPrefix] and [Typed.Watch]. They are
+// [WithRevision], [WithPrevKV], [WithProgressNotify], [WithOnly] and [WithAllKeys].
 type WatchOption interface{ applyWatch(*watchOptions) }
 
 type putOptions struct {
@@ -53,15 +61,13 @@ type putOptions struct {
 	guarded     bool
 }
 
-func putOptionsOf(opts []PutOption) putOptions {
+func putOptionsOf(opts []PutOption) (putOptions, error) {
 	if len(opts) == 0 {
-		return putOptions{} // the common case; below, o is moved to the heap
+		return putOptions{}, nil // the common case; below, o is moved to the heap
 	}
 	var o putOptions
-	for _, opt := range opts {
-		opt.applyPut(&o)
-	}
-	return o
+	err := optionsOf(opts, &o, PutOption.applyPut)
+	return o, err
 }
 
 type getOptions struct {
@@ -75,8 +81,8 @@ func getOptionsOf(opts []GetOption) (getOptions, error) {
 		return getOptions{}, nil // the common case; below, o is moved to the heap
 	}
 	var o getOptions
-	for _, opt := range opts {
-		opt.applyGet(&o)
+	if err := optionsOf(opts, &o, GetOption.applyGet); err != nil {
+		return o, err
 	}
 	return o, o.check()
 }
@@ -155,7 +161,7 @@ func (r revisionOption) applyScan(o *scanOptions)     { o.revision = int64(r) }
 func (r revisionOption) applyExport(o *exportOptions) { o.revision = int64(r) }
 func (r revisionOption) applyWatch(o *watchOptions)   { o.revision = int64(r) }
 
-// RevisionOption is an option for reads, scans, exports and watches.
+// RevisionOption is an option for reads, scans, exports and watches: [WithRevision].
 type RevisionOption interface {
 	ReadOption
 	ExportOption
@@ -189,7 +195,7 @@ type allKeysOption struct{}
 func (allKeysOption) applyDeletePrefix(o *deleteOptions) { o.allKeys = true }
 func (allKeysOption) applyWatch(o *watchOptions)         { o.allKeys = true }
 
-// AllKeysOption is an option for deletes and for watches.
+// AllKeysOption is an option for deletes and for watches: [WithAllKeys].
 type AllKeysOption interface {
 	DeletePrefixOption
 	WatchOption

@@ -54,11 +54,12 @@ type ReencryptReport struct {
 	Next string
 }
 
-// ReencryptOption changes [Client.Reencrypt].
+// ReencryptOption changes [Client.Reencrypt]. They are [WithDryRun], [WithResumeAt],
+// [WithKeysPerSecond] and [WithProgress].
 type ReencryptOption interface{ applyReencrypt(*reencryption) }
 
-// PassOption is an option for passes over many keys: [Client.Reencrypt] and
-// [Client.Import].
+// PassOption is an option for passes over many keys, [Client.Reencrypt] and
+// [Client.Import]: [WithDryRun] and [WithResumeAt].
 type PassOption interface {
 	ReencryptOption
 	ImportOption
@@ -70,7 +71,12 @@ func (f reencryptProgressOption) applyReencrypt(r *reencryption) { r.progress = 
 
 // WithProgress calls f with the report after each batch and each page that was
 // read, in the goroutine of Reencrypt.
-func WithProgress(f func(ReencryptReport)) ReencryptOption { return reencryptProgressOption(f) }
+func WithProgress(f func(ReencryptReport)) ReencryptOption {
+	if f == nil {
+		return nil
+	}
+	return reencryptProgressOption(f)
+}
 
 type resumeOption string
 
@@ -85,8 +91,8 @@ type rateOption int
 
 func (n rateOption) applyReencrypt(r *reencryption) { r.rate, r.pacer.rate = int(n), int(n) }
 
-// RateOption is an option for what goes through many keys: [Client.Reencrypt], and all
-// that is sent in chunks.
+// RateOption is an option for what goes through many keys, [Client.Reencrypt] and all
+// that is sent in chunks: [WithKeysPerSecond].
 type RateOption interface {
 	ReencryptOption
 	ChunkOption
@@ -126,10 +132,11 @@ func WithDryRun() PassOption { return dryRunOption{} }
 // [ErrNoPrimaryKey].
 func (c *Client) Reencrypt(ctx context.Context, prefix string, opts ...ReencryptOption) (ReencryptReport, error) {
 	r := &reencryption{client: c}
-	for _, opt := range opts {
-		opt.applyReencrypt(r)
+	var keys keyRange
+	err := optionsOf(opts, r, ReencryptOption.applyReencrypt)
+	if err == nil {
+		keys, err = r.check(ctx, prefix)
 	}
-	keys, err := r.check(ctx, prefix)
 	if err != nil {
 		return ReencryptReport{}, fail(opReencrypt, prefix, err)
 	}

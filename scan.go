@@ -9,7 +9,9 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 )
 
-// ScanOption changes a [Client.Scan].
+// ScanOption changes [Client.Scan], [Typed.All] and [Typed.List]. They are
+// [WithRevision], [WithSerializable], [WithLimit], [WithFromKey], [WithReverse] and,
+// for [Client.Scan], [WithKeysOnly].
 type ScanOption interface{ applyScan(*scanOptions) }
 
 type scanOptions struct {
@@ -105,8 +107,8 @@ func (c *Client) newScan(ctx context.Context, prefix string, opts []ScanOption) 
 		return nil, err
 	}
 	s := &scan{client: c, request: request{op: opScan, key: prefix}}
-	for _, opt := range opts {
-		opt.applyScan(&s.options)
+	if err := optionsOf(opts, &s.options, ScanOption.applyScan); err != nil {
+		return nil, err
 	}
 	if err := s.options.check(); err != nil {
 		return nil, err

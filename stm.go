@@ -13,7 +13,7 @@ import (
 // takes that compete for one key (15, measured on one server).
 const DefaultTransactAttempts = 100
 
-// TransactOption changes a [Client.Transact].
+// TransactOption changes a [Client.Transact]: [WithMaxAttempts] and [WithResult].
 type TransactOption interface{ applyTransact(*transactOptions) }
 
 type transactOptions struct {
@@ -61,14 +61,19 @@ const opTransact = "transact"
 // sent then.
 func (c *Client) Transact(ctx context.Context, f func(tx *Tx) error, opts ...TransactOption) error {
 	o := transactOptions{attempts: DefaultTransactAttempts}
-	for _, opt := range opts {
-		opt.applyTransact(&o)
+	err := optionsOf(opts, &o, TransactOption.applyTransact)
+	switch {
+	case err != nil:
+	case f == nil:
+		err = errNilFunction
+	case o.attempts < 1:
+		err = fmt.Errorf("%w: %d attempts", ErrInvalidArgument, o.attempts)
 	}
-	if err := o.check(); err != nil {
+	if err == nil {
+		err = o.check()
+	}
+	if err != nil {
 		return fail(opTransact, "", err)
-	}
-	if f == nil || o.attempts < 1 {
-		return fail(opTransact, "", fmt.Errorf("%w: nil function, or no attempts", ErrInvalidArgument))
 	}
 	tx := &Tx{client: c, result: o.writeOptions}
 	return c.compete(ctx, opTransact, "", func(ctx context.Context) (bool, error) {

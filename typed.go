@@ -6,8 +6,9 @@ import (
 )
 
 // Typed stores values of one Go type under one prefix. It has no state of its
-// own: it is safe for concurrent use and need not be closed. Its zero value is not
-// usable; make one with [NewTyped]. A method takes as many round trips as that of
+// own: it is safe for concurrent use and need not be closed. Make one with [NewTyped];
+// the zero value, and one of a nil client or encoding, refuses every call with
+// [ErrInvalidArgument]. A method takes as many round trips as that of
 // [Client] it is named after.
 //
 // A value that can't be unmarshalled is an error with its key, a [*DecodeError]
@@ -41,6 +42,14 @@ type TypedValue[T any] struct {
 	ModRevision int64
 }
 
+// check reports why no value can be read or written.
+func (t *Typed[T]) check(op, name string) error {
+	if t.client == nil || t.encoding == nil {
+		return fail(op, t.prefix+name, fmt.Errorf("%w: values without a client or an encoding", ErrInvalidArgument))
+	}
+	return nil
+}
+
 // unmarshal converts a key-value. The error is a *DecodeError; all but the value is
 // returned then.
 func (t *Typed[T]) unmarshal(kv KeyValue) (TypedValue[T], error) {
@@ -57,6 +66,9 @@ func (t *Typed[T]) unmarshal(kv KeyValue) (TypedValue[T], error) {
 // marshal returns bytes that are not nil, which would mean a deletion to
 // [Client.Update]: an encoding may return nil for an empty message.
 func (t *Typed[T]) marshal(op, name string, value T) ([]byte, error) {
+	if err := t.check(op, name); err != nil {
+		return nil, err
+	}
 	data, err := t.encoding.Marshal(value)
 	switch {
 	case err != nil:
@@ -70,6 +82,9 @@ func (t *Typed[T]) marshal(op, name string, value T) ([]byte, error) {
 // Get returns the value of a name, or [ErrKeyNotFound]. When the value can't be
 // decoded, all but the value is returned beside the error.
 func (t *Typed[T]) Get(ctx context.Context, name string, opts ...GetOption) (TypedValue[T], error) {
+	if err := t.check("get", name); err != nil {
+		return TypedValue[T]{Name: name}, err
+	}
 	kv, err := t.client.GetKV(ctx, t.prefix+name, opts...)
 	if err != nil {
 		return TypedValue[T]{Name: name, ModRevision: kv.ModRevision}, err
@@ -99,6 +114,9 @@ func (t *Typed[T]) Create(ctx context.Context, name string, value T, opts ...Put
 
 // Delete deletes a name and reports whether it existed.
 func (t *Typed[T]) Delete(ctx context.Context, name string) (bool, error) {
+	if err := t.check("delete", name); err != nil {
+		return false, err
+	}
 	n, err := t.client.Delete(ctx, t.prefix+name)
 	return n > 0, err
 }
@@ -120,8 +138,11 @@ func (t *Typed[T]) CompareAndSwap(ctx context.Context, old TypedValue[T], value 
 func (t *Typed[T]) Update(ctx context.Context, name string, f func(old T, exists bool) (value T, keep bool, err error)) error {
 	const op = "update"
 	key := t.prefix + name
+	if err := t.check(op, name); err != nil {
+		return err
+	}
 	if f == nil {
-		return fail(op, key, fmt.Errorf("%w: nil function", ErrInvalidArgument))
+		return fail(op, key, errNilFunction)
 	}
 	return t.client.Update(ctx, key, func(stored []byte) ([]byte, error) {
 		var old TypedValue[T]
@@ -144,6 +165,9 @@ func (t *Typed[T]) Update(ctx context.Context, name string, f func(old T, exists
 func (t *Typed[T]) GetIn(tx *Tx, name string) (T, error) {
 	key := t.prefix + name
 	var none T
+	if err := t.check(opTransact, name); err != nil {
+		return none, tx.fail(err)
+	}
 	stored, err := tx.Get(key)
 	if err != nil {
 		return none, err

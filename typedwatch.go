@@ -27,6 +27,10 @@ type TypedEvent[T any] struct {
 // [WithProgressNotify] add nothing.
 func (t *Typed[T]) Watch(ctx context.Context, opts ...WatchOption) iter.Seq2[TypedEvent[T], error] {
 	return func(yield func(TypedEvent[T], error) bool) {
+		if err := t.check("watch", ""); err != nil {
+			yield(TypedEvent[T]{}, err)
+			return
+		}
 		if err := t.client.admit(ctx); err != nil { // a nil ctx has no child
 			yield(TypedEvent[T]{}, fail("watch", t.prefix, err))
 			return

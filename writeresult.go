@@ -33,8 +33,8 @@ type WriteResult struct {
 }
 
 // WriteOption is an option for every call that writes keys, but for
-// [Client.Reencrypt]. The operations of a transaction refuse it: [TxnResult] is
-// theirs.
+// [Client.Reencrypt]: [WithResult]. The operations of a transaction refuse it:
+// [TxnResult] is theirs.
 type WriteOption interface {
 	PutOption
 	DeleteOption
@@ -51,9 +51,10 @@ type WriteOption interface {
 // WithResult sets result to what the write tells about itself. It costs no further
 // round trip. A nil result is refused with [ErrInvalidArgument].
 func WithResult(result *WriteResult) WriteOption {
-	if result != nil {
-		*result = WriteResult{}
+	if result == nil {
+		return nil // refused as any nil option
 	}
+	*result = WriteResult{} // whatever becomes of the call
 	return resultOption{result}
 }
 
@@ -71,13 +72,11 @@ func (r resultOption) applyLoad(o *bulkOptions)           { r.apply(&o.put.write
 func (r resultOption) applyImport(o *importOptions)       { r.apply(&o.writeOptions) }
 
 func (r resultOption) apply(o *writeOptions) {
-	o.result, o.asked = r.result, true
-	if r.result != nil {
-		*r.result = WriteResult{} // an option may be used for several calls
-	}
+	*r.result = WriteResult{} // an option may be used for several calls
+	o.result = r.result
 }
 
-// PrevKVOption is an option for writes of one key and for watches.
+// PrevKVOption is an option for writes of one key and for watches: [WithPrevKV].
 type PrevKVOption interface {
 	PutOption
 	DeleteOption
@@ -102,16 +101,12 @@ func (prevKVOption) applyUpdate(o *writeOptions)  { o.prevKV = true }
 // writeOptions are what every write may be asked for.
 type writeOptions struct {
 	result *WriteResult
-	asked  bool // by WithResult, with nil too
 	prevKV bool
 }
 
 // check refuses what could not be told to anybody.
 func (o writeOptions) check() error {
-	switch {
-	case o.asked && o.result == nil:
-		return fmt.Errorf("%w: nil result", ErrInvalidArgument)
-	case o.prevKV && o.result == nil:
+	if o.prevKV && o.result == nil {
 		return fmt.Errorf("%w: WithPrevKV without WithResult", ErrInvalidArgument)
 	}
 	return nil
@@ -119,7 +114,7 @@ func (o writeOptions) check() error {
 
 // checkOp refuses what an operation of a transaction can't tell.
 func (o writeOptions) checkOp() error {
-	if o.asked {
+	if o.result != nil {
 		return fmt.Errorf("%w: WithResult in a transaction, which has a TxnResult", ErrInvalidArgument)
 	}
 	return nil
@@ -170,6 +165,6 @@ func (op *Op) takeResult() writeOptions {
 		w = &op.delete.writeOptions
 	}
 	out := *w
-	w.result, w.asked = nil, false
+	w.result = nil
 	return out
 }
