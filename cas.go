@@ -84,7 +84,7 @@ func (c *Client) PutIfChanged(ctx context.Context, key string, value []byte, opt
 	}
 	if err == nil {
 		var req *pb.PutRequest
-		if req, err = c.putRequest(key, value, put.put); err == nil {
+		if req, _, err = c.putRequest(ctx, key, value, put.put); err == nil {
 			err = c.checkSize(req)
 		}
 	}

@@ -128,7 +128,7 @@ func (c *Client) PutWithTTL(ctx context.Context, key string, value []byte, ttl t
 	}
 	// Before the lease, so that what would be refused leaves none behind.
 	o.lease = math.MaxInt64
-	req, err := c.putRequest(key, value, o)
+	req, sealed, err := c.putRequest(ctx, key, value, o)
 	if err == nil {
 		err = c.checkSize(req)
 	}
@@ -141,7 +141,7 @@ func (c *Client) PutWithTTL(ctx context.Context, key string, value []byte, ttl t
 			return err
 		}
 		req.Lease = int64(id)
-		resp, err := do(ctx, c, request{op: op, key: key, write: true}, c.rpc.put, req)
+		resp, err := do(ctx, c, request{op: op, key: key, write: true, seals: sealed}, c.rpc.put, req)
 		switch {
 		case err == nil:
 			o.tell(ctx, c, resp.Header, resp.PrevKv)
