@@ -112,10 +112,6 @@ func (c *Client) PutWithLease(ctx context.Context, key string, value []byte, id 
 // [ErrInvalidArgument].
 func (c *Client) PutWithTTL(ctx context.Context, key string, value []byte, ttl time.Duration, opts ...PutOption) (LeaseID, error) {
 	const op = "put with ttl"
-	seconds, err := checkTTL(ttl)
-	if err != nil {
-		return 0, fail(op, key, err)
-	}
 	o, err := putOptionsOf(opts)
 	if err == nil {
 		err = o.check()
@@ -123,6 +119,10 @@ func (c *Client) PutWithTTL(ctx context.Context, key string, value []byte, ttl t
 	if err == nil && (o.lease != 0 || o.ignoreLease) {
 		err = fmt.Errorf("%w: two leases for one key", ErrInvalidArgument)
 	}
+	if err != nil {
+		return 0, fail(op, key, err)
+	}
+	seconds, err := checkTTL(ttl)
 	if err != nil {
 		return 0, fail(op, key, err)
 	}

@@ -66,9 +66,6 @@ func (t *Typed[T]) unmarshal(kv KeyValue) (TypedValue[T], error) {
 // marshal returns bytes that are not nil, which would mean a deletion to
 // [Client.Update]: an encoding may return nil for an empty message.
 func (t *Typed[T]) marshal(op, name string, value T) ([]byte, error) {
-	if err := t.check(op, name); err != nil {
-		return nil, err
-	}
 	data, err := t.encoding.Marshal(value)
 	switch {
 	case err != nil:
@@ -77,6 +74,14 @@ func (t *Typed[T]) marshal(op, name string, value T) ([]byte, error) {
 		return []byte{}, nil
 	}
 	return data, nil
+}
+
+// checked is marshal, after check.
+func (t *Typed[T]) checked(op, name string, value T) ([]byte, error) {
+	if err := t.check(op, name); err != nil {
+		return nil, err
+	}
+	return t.marshal(op, name, value)
 }
 
 // Get returns the value of a name, or [ErrKeyNotFound]. When the value can't be
@@ -95,7 +100,7 @@ func (t *Typed[T]) Get(ctx context.Context, name string, opts ...GetOption) (Typ
 
 // Put stores a value.
 func (t *Typed[T]) Put(ctx context.Context, name string, value T, opts ...PutOption) error {
-	data, err := t.marshal("put", name, value)
+	data, err := t.checked("put", name, value)
 	if err != nil {
 		return err
 	}
@@ -105,7 +110,7 @@ func (t *Typed[T]) Put(ctx context.Context, name string, value T, opts ...PutOpt
 // Create stores a value under a name that is not taken, and reports whether it
 // did, as [Client.PutIfNotExists] does.
 func (t *Typed[T]) Create(ctx context.Context, name string, value T, opts ...PutOption) (bool, error) {
-	data, err := t.marshal("put if not exists", name, value)
+	data, err := t.checked("put if not exists", name, value)
 	if err != nil {
 		return false, err
 	}
@@ -126,7 +131,7 @@ func (t *Typed[T]) Delete(ctx context.Context, name string, opts ...DeleteOption
 // values may be different bytes, so that it is the revision that is compared. An old
 // without one means that the name must not be taken.
 func (t *Typed[T]) CompareAndSwap(ctx context.Context, old TypedValue[T], value T, opts ...PutOption) (bool, error) {
-	data, err := t.marshal("compare and swap", old.Name, value)
+	data, err := t.checked("compare and swap", old.Name, value)
 	if err != nil {
 		return false, err
 	}
@@ -181,7 +186,7 @@ func (t *Typed[T]) GetIn(tx *Tx, name string) (T, error) {
 
 // PutIn is [Tx.Put] for a value.
 func (t *Typed[T]) PutIn(tx *Tx, name string, value T, opts ...PutOption) error {
-	data, err := t.marshal(opTransact, name, value)
+	data, err := t.checked(opTransact, name, value)
 	if err != nil {
 		return err
 	}

@@ -19,6 +19,9 @@ type TypedRangeResult[T any] struct {
 // be decoded, the error joins a [*DecodeError] for each and the result holds the
 // others; with any other error it is nil.
 func (t *Typed[T]) Range(ctx context.Context, opts ...GetOption) (*TypedRangeResult[T], error) {
+	if err := t.check("range", ""); err != nil {
+		return nil, err
+	}
 	found, err := t.client.Range(ctx, t.prefix, opts...)
 	if found == nil {
 		return nil, err
