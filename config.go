@@ -185,8 +185,9 @@ type Config struct {
 	MaxTxnOps int
 
 	// MaxKeyBytes is the longest key to send, in bytes, the namespace included;
-	// longer ones fail with [ErrTooLarge] before anything is sent. The server
-	// has no limit of its own. Defaults to [DefaultMaxKeyBytes] when zero.
+	// longer ones fail with [ErrTooLarge] before anything is sent. Where a range
+	// begins or ends is no key: a position behind the longest one is accepted. The
+	// server has no limit of its own. Defaults to [DefaultMaxKeyBytes] when zero.
 	MaxKeyBytes int
 
 	// LazyConnect makes [NewClient] return without having reached the cluster.

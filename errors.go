@@ -399,6 +399,15 @@ type detailError struct{ err, detail error }
 func (e *detailError) Error() string   { return e.err.Error() + ": " + e.detail.Error() }
 func (e *detailError) Unwrap() []error { return []error{e.err, e.detail} }
 
+// hint adds to the error of a request that was sent and timed out what can be done
+// about it.
+func hint(err error, advice string) error {
+	if e, ok := errors.AsType[*Error](err); ok && e.Sent && errors.Is(err, ErrTimeout) {
+		e.Err = withDetail(e.Err, errors.New(advice))
+	}
+	return err
+}
+
 // contextError returns the error of a context that ended, with its cause, or whose
 // deadline has passed.
 func contextError(ctx context.Context) error {

@@ -117,7 +117,7 @@ func (c *Client) newScan(ctx context.Context, prefix string, opts []ScanOption) 
 	if s.keys, err = c.prefixRange(prefix); err != nil || s.options.from == "" {
 		return s, err
 	}
-	from, err := c.stored(s.options.from)
+	from, err := c.storedBound(s.options.from)
 	if s.options.reverse {
 		s.keys = s.keys.before(after(from))
 	} else if bytes.Compare(from, s.keys.start) > 0 {
