@@ -21,7 +21,7 @@ import (
 // load stores n keys under p, with values of size bytes.
 func load(tb testing.TB, c *etcd.Client, p string, n, size int) {
 	tb.Helper()
-	const each = 4000
+	each := 800_000 / size // well under the limit of a request
 	for i := 0; i < n; i += each {
 		kvs := make(map[string][]byte, each)
 		for j := i; j < min(i+each, n); j++ {
