@@ -70,26 +70,41 @@ func OpGetRange(start, end string, opts ...GetOption) Op {
 }
 
 // OpDelete deletes key.
-func OpDelete(key string) Op { return Op{kind: opDelete, key: key} }
+func OpDelete(key string, opts ...DeleteOption) Op {
+	o, err := deleteOptionsOf(opts)
+	return Op{kind: opDelete, key: key, delete: o, bad: err}
+}
 
 // OpDeletePrefix deletes all keys that begin with prefix. The empty prefix needs
 // [WithAllKeys].
-func OpDeletePrefix(prefix string, opts ...DeleteOption) Op {
-	o, err := deleteOptionsOf(opts)
+func OpDeletePrefix(prefix string, opts ...DeletePrefixOption) Op {
+	o, err := deletePrefixOptionsOf(opts)
 	return Op{kind: opDelete, reach: underPrefix, key: prefix, delete: o, bad: err}
 }
 
 // OpDeleteRange deletes the keys from start up to but not including end. An empty
 // end means to the end of all keys; with an empty start as well, it needs
 // [WithAllKeys].
-func OpDeleteRange(start, end string, opts ...DeleteOption) Op {
-	o, err := deleteOptionsOf(opts)
+func OpDeleteRange(start, end string, opts ...DeletePrefixOption) Op {
+	o, err := deletePrefixOptionsOf(opts)
 	return Op{kind: opDelete, reach: upToEnd, key: start, end: end, delete: o, bad: err}
 }
 
 func deleteOptionsOf(opts []DeleteOption) (deleteOptions, error) {
+	if len(opts) == 0 {
+		return deleteOptions{}, nil // the common case; below, o is moved to the heap
+	}
 	var o deleteOptions
 	err := optionsOf(opts, &o, DeleteOption.applyDelete)
+	return o, err
+}
+
+func deletePrefixOptionsOf(opts []DeletePrefixOption) (deleteOptions, error) {
+	if len(opts) == 0 {
+		return deleteOptions{}, nil
+	}
+	o := deleteOptions{chunks: defaultChunks()}
+	err := optionsOf(opts, &o, DeletePrefixOption.applyDeletePrefix)
 	return o, err
 }
 
@@ -129,6 +144,9 @@ func (c *Client) requestOp(ctx context.Context, op Op) (*pb.RequestOp, *sealedPu
 		return nil, nil, op.bad
 	}
 	keys, err := c.opRange(op)
+	if err == nil {
+		err = op.checkOptions()
+	}
 	if err != nil {
 		return nil, nil, err
 	}
@@ -147,9 +165,20 @@ func (c *Client) requestOp(ctx context.Context, op Op) (*pb.RequestOp, *sealedPu
 		if op.everything() && !op.delete.allKeys {
 			return nil, nil, ErrEmptyPrefix
 		}
-		req := &pb.DeleteRangeRequest{Key: keys.start, RangeEnd: keys.end}
+		req := &pb.DeleteRangeRequest{Key: keys.start, RangeEnd: keys.end, PrevKv: op.delete.prevKV}
 		return &pb.RequestOp{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: req}}, nil, nil
 	}
+}
+
+// checkOptions refuses options that are not for an operation of a transaction.
+func (op Op) checkOptions() error {
+	if op.delete.chunked {
+		return fmt.Errorf("%w: InChunks in a transaction", ErrInvalidArgument)
+	}
+	if err := op.delete.checkOp(); err != nil {
+		return err
+	}
+	return op.put.checkOp()
 }
 
 // everything reports whether an operation is about all keys.

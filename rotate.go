@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -90,11 +89,19 @@ func WithResumeAt(key string) PassOption { return resumeOption(key) }
 
 type rateOption int
 
-func (n rateOption) applyReencrypt(r *reencryption) { r.rate = int(n) }
+func (n rateOption) applyReencrypt(r *reencryption) { r.rate, r.pacer.rate = int(n), int(n) }
 
-// WithKeysPerSecond limits the keys that are rewritten per second. Zero, the
+// RateOption is an option for what goes through many keys, [Client.Reencrypt] and all
+// that is sent in chunks: [WithKeysPerSecond].
+type RateOption interface {
+	ReencryptOption
+	ChunkOption
+}
+
+// WithKeysPerSecond limits the keys that are written or deleted per second, so that
+// others are held up less; no chunk or batch holds more than that either. Zero, the
 // default, means no limit.
-func WithKeysPerSecond(n int) ReencryptOption { return rateOption(n) }
+func WithKeysPerSecond(n int) RateOption { return rateOption(n) }
 
 type dryRunOption struct{}
 
@@ -151,7 +158,7 @@ type reencryption struct {
 	batch  []*pb.RequestOp
 	size   int
 	seals  *sealedPut // of the batch
-	ready  time.Time  // when the rate allows the next batch
+	pacer  pacer
 }
 
 // check reports why the run can't be begun, or what it is about.
@@ -175,7 +182,7 @@ func (r *reencryption) check(ctx context.Context, prefix string) (keyRange, erro
 	r.report.Next = r.resume
 	keys, err := c.prefixRange(prefix)
 	if err == nil && r.resume != prefix {
-		keys.start, err = c.stored(r.resume)
+		keys.start, err = c.storedBound(r.resume)
 	}
 	return keys, err
 }
@@ -313,17 +320,14 @@ func (r *reencryption) send(ctx context.Context) error {
 
 // pace waits until the rate allows the batch.
 func (r *reencryption) pace(ctx context.Context) error {
-	if r.rate == 0 {
+	switch {
+	case r.pacer.wait(ctx, r.client.closing, len(r.batch)):
 		return nil
-	}
-	if wait := time.Until(r.ready); wait > 0 && !pause(ctx, r.client.closing, wait) {
-		if r.client.isClosed() {
-			return fail(opReencrypt, r.report.Next, ErrClosed)
-		}
+	case r.client.isClosed():
+		return fail(opReencrypt, r.report.Next, ErrClosed)
+	default:
 		return fail(opReencrypt, r.report.Next, contextError(ctx))
 	}
-	r.ready = time.Now().Add(time.Duration(len(r.batch)) * time.Second / time.Duration(r.rate))
-	return nil
 }
 
 // stale reports whether a stored value is not what this client would write: it is
