@@ -35,6 +35,7 @@ type Client struct {
 	streams  streamSupport
 	nesting  nestingLimit
 	renewals *renewals
+	held     *heldKeys
 	// revoking holds a value for each lease that is being revoked in the background.
 	revoking chan struct{}
 
@@ -93,7 +94,7 @@ func NewClient(cfg *Config) (*Client, error) {
 
 		revoking: make(chan struct{}, maxRevocations),
 	}
-	c.renewals = newRenewals(c)
+	c.renewals, c.held = newRenewals(c), newHeldKeys(c)
 	for _, endpoint := range cfg.plaintextCredentials() {
 		cfg.Logger.Warn("etcd: credentials are sent in plaintext; use TLS", slog.String("endpoint", endpoint))
 	}

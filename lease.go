@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"slices"
 	"sync"
@@ -97,8 +98,12 @@ func (c *Client) TimeToLive(ctx context.Context, id LeaseID) (LeaseStatus, error
 }
 
 // PutWithLease stores value under key and attaches it to a lease, in one round
-// trip. It fails with [ErrLeaseNotFound] when the lease has ended.
+// trip. It fails with [ErrLeaseNotFound] when the lease has ended, and with
+// [ErrInvalidArgument] for the lease 0, which is none.
 func (c *Client) PutWithLease(ctx context.Context, key string, value []byte, id LeaseID) error {
+	if id == 0 {
+		return fail("put", key, fmt.Errorf("%w: lease 0 is none, and the key would stay for good", ErrInvalidArgument))
+	}
 	return c.Put(ctx, key, value, WithLease(id))
 }
 
