@@ -298,6 +298,9 @@ func (s *renewalStream) fail(err error) (wait bool) {
 	if a.remedy == refreshToken {
 		r.client.auth.invalidate(s.token)
 	}
+	if a.elsewhere() {
+		avoid(s.ctx)
+	}
 	reason, now := describe(a.kind, err), time.Now()
 	r.mu.Lock()
 	waiting := s.order

@@ -104,7 +104,7 @@ func TestLossTellsItsReason(t *testing.T) {
 	root := client(t, config(srv).WithAuth("root", "root"))
 	u := client(t, config(srv).WithAuth("u", "pw"))
 	ctx := within(t, patience)
-	require.NoError(t, root.Put(ctx, "/", nil)) // gets the token for Raw
+	require.NoError(t, root.Put(ctx, "/", nil))                  // gets the token for Raw
 	l, err := u.NewLock(p+"lock", etcd.WithLockTTL(time.Second)) // which u can't revoke in the end
 	require.NoError(t, err)
 	require.NoError(t, l.Lock(ctx))
