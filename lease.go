@@ -101,6 +101,9 @@ func (c *Client) TimeToLive(ctx context.Context, id LeaseID) (LeaseStatus, error
 // trip. It fails with [ErrLeaseNotFound] when the lease has ended, and with
 // [ErrInvalidArgument] for the lease 0, which is none.
 func (c *Client) PutWithLease(ctx context.Context, key string, value []byte, id LeaseID, opts ...PutOption) error {
+	if _, err := putOptionsOf(opts); err != nil {
+		return fail("put", key, err)
+	}
 	if id == 0 {
 		return fail("put", key, fmt.Errorf("%w: lease 0 is none, and the key would stay for good", ErrInvalidArgument))
 	}
