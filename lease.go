@@ -235,6 +235,7 @@ func (c *Client) KeepAlive(ctx context.Context, id LeaseID) (<-chan KeepAliveRes
 // is the monotonic one.
 func (c *Client) keepRenewing(ctx context.Context, id LeaseID, renewed time.Time, ttl time.Duration, tell func(sent time.Time, ttl time.Duration)) error {
 	wait := ttl / 3
+	ctx = inBackground(ctx)
 	for {
 		timer := time.NewTimer(time.Until(renewed.Add(wait)))
 		select {

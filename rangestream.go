@@ -24,6 +24,9 @@ type rangeStream struct {
 	pages  *pager
 	stream pb.KV_RangeStreamClient // nil while none is open
 	cancel context.CancelFunc      // ends stream, with all that gRPC keeps for it
+	// last reports whether the newest chunk was marked as the last one of the range,
+	// by a header.
+	last bool
 }
 
 // read reads the next chunk. It is empty at the end, and when the server has no
@@ -56,14 +59,21 @@ func (s *rangeStream) receive(ctx context.Context, rest *pb.RangeRequest, opts .
 	}
 	for err == nil {
 		var resp *pb.RangeStreamResponse
-		if resp, err = s.stream.Recv(); len(resp.GetRangeResponse().GetKvs()) > 0 {
+		if resp, err = s.stream.Recv(); err == nil {
+			s.last = resp.GetRangeResponse().GetHeader() != nil
+		}
+		if len(resp.GetRangeResponse().GetKvs()) > 0 {
 			return resp.RangeResponse, nil
 		}
 	}
+	whole := s.last
 	s.close()
 	switch {
 	case ctx.Err() != nil: // gRPC only saw that the stream was cancelled
 		return nil, status.FromContextError(ctx.Err()).Err()
+	case errors.Is(err, io.EOF) && !whole:
+		// A proxy, or a server that is stopped, may end a stream in good order.
+		return nil, status.Error(codes.Unavailable, "range stream ended before its last chunk")
 	case errors.Is(err, io.EOF):
 		s.pages.end()
 	case status.Code(err) == codes.Unimplemented:
@@ -97,7 +107,7 @@ func (s *rangeStream) close() {
 	if s.cancel != nil {
 		s.cancel()
 	}
-	s.stream, s.cancel = nil, nil
+	s.stream, s.cancel, s.last = nil, nil, false
 }
 
 // streamSupport remembers that a server has no RangeStream: one before etcd 3.7,

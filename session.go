@@ -97,7 +97,7 @@ func (s *session) close(ctx context.Context) error {
 func (s *session) abandon() {
 	s.cancel(errSessionClosed)
 	_ = s.client.start(func() { // a closed client can't revoke: the lease ends by itself
-		ctx, cancel := context.WithTimeout(context.Background(), s.client.cfg.RequestTimeout)
+		ctx, cancel := context.WithTimeout(inBackground(context.Background()), s.client.cfg.RequestTimeout)
 		defer cancel()
 		_ = s.client.RevokeLease(ctx, s.id) // likewise when the server can't be reached
 	})
