@@ -5,22 +5,29 @@ import (
 	"slices"
 )
 
-// BulkPutOption changes a [Client.BulkPut]: [WithLease], [WithIgnoreLease] and
-// [InChunks].
+// BulkPutOption changes a [Client.BulkPut]: [WithLease], [WithIgnoreLease], [InChunks]
+// and [WithResult].
 type BulkPutOption interface{ applyBulkPut(*bulkOptions) }
 
-// BulkOption changes any bulk call: [InChunks].
+// BulkDeleteOption changes a [Client.BulkDelete]: [InChunks] and [WithResult].
+type BulkDeleteOption interface{ applyBulkDelete(*bulkOptions) }
+
+// BulkOption changes any bulk call, and [Client.DeletePrefix]: [InChunks].
 type BulkOption interface {
 	BulkPutOption
+	BulkDeleteOption
+	DeletePrefixOption
 	applyBulk(*bulkOptions)
 }
 
 // LoadOption changes a [Client.BulkLoad]: [WithLease], [WithIgnoreLease],
-// [WithParallelism], [WithChunkKeys] and [WithLoadProgress].
+// [WithParallelism], [WithChunkKeys], [WithKeysPerSecond], [WithLoadProgress] and
+// [WithResult].
 type LoadOption interface{ applyLoad(*bulkOptions) }
 
 // ChunkOption changes how [InChunks], [Client.BulkLoad] and [Client.Import] cut and
-// send chunks: [WithParallelism] and [WithChunkKeys].
+// send chunks: [WithParallelism], [WithChunkKeys] and, as a [RateOption],
+// [WithKeysPerSecond].
 type ChunkOption interface {
 	LoadOption
 	ImportOption
@@ -38,6 +45,22 @@ type bulkOptions struct {
 type chunkOptions struct {
 	parallel int
 	keys     int
+	rate     int // keys a second; 0 means no limit
+}
+
+// most returns how many keys a chunk may hold: no more than the rate allows in a
+// second.
+func (o chunkOptions) most() int {
+	if o.rate > 0 {
+		return min(o.keys, o.rate)
+	}
+	return o.keys
+}
+
+// ofRanges returns the options for operations that are about a chunk of keys each.
+func (o chunkOptions) ofRanges() chunkOptions {
+	o.keys = 1
+	return o
 }
 
 // Defaults of chunks.
@@ -53,28 +76,45 @@ const (
 
 // bulkOptionsOf applies each option by apply.
 func bulkOptionsOf[O any](opts []O, apply func(O, *bulkOptions)) (bulkOptions, error) {
-	o := bulkOptions{chunks: chunkOptions{parallel: DefaultParallelism, keys: DefaultChunkKeys}}
+	o := bulkOptions{chunks: defaultChunks()}
 	if err := optionsOf(opts, &o, apply); err != nil {
+		return o, err
+	}
+	if err := o.put.check(); err != nil {
 		return o, err
 	}
 	return o, o.chunks.check()
 }
 
+func defaultChunks() chunkOptions {
+	return chunkOptions{parallel: DefaultParallelism, keys: DefaultChunkKeys}
+}
+
 func (o chunkOptions) check() error {
-	if o.parallel < 1 || o.keys < 1 {
-		return fmt.Errorf("%w: chunks of %d keys, %d at a time", ErrInvalidArgument, o.keys, o.parallel)
+	if o.parallel < 1 || o.keys < 1 || o.rate < 0 {
+		return fmt.Errorf("%w: chunks of %d keys, %d at a time, %d keys a second", ErrInvalidArgument, o.keys, o.parallel, o.rate)
 	}
 	return nil
 }
 
 type chunksOption []ChunkOption
 
-func (c chunksOption) applyBulkPut(o *bulkOptions) { c.applyBulk(o) }
+func (c chunksOption) applyBulkPut(o *bulkOptions)    { c.applyBulk(o) }
+func (c chunksOption) applyBulkDelete(o *bulkOptions) { c.applyBulk(o) }
 
 func (c chunksOption) applyBulk(o *bulkOptions) {
 	o.chunked = true
+	c.apply(&o.chunks)
+}
+
+func (c chunksOption) applyDeletePrefix(o *deleteOptions) {
+	o.chunked = true
+	c.apply(&o.chunks)
+}
+
+func (c chunksOption) apply(o *chunkOptions) {
 	for _, opt := range c {
-		opt.applyChunks(&o.chunks)
+		opt.applyChunks(o)
 	}
 }
 
@@ -112,6 +152,10 @@ func (n chunkKeysOption) applyImport(o *importOptions) { n.applyChunks(&o.chunks
 
 // WithChunkKeys sets how many keys a chunk may hold: 1 or more.
 func WithChunkKeys(n int) ChunkOption { return chunkKeysOption(n) }
+
+func (n rateOption) applyChunks(o *chunkOptions)  { o.rate = int(n) }
+func (n rateOption) applyLoad(o *bulkOptions)     { n.applyChunks(&o.chunks) }
+func (n rateOption) applyImport(o *importOptions) { n.applyChunks(&o.chunks) }
 
 type loadProgressOption func(LoadReport)
 

@@ -5,10 +5,11 @@ package etcd
 //     [WithoutUndecodable];
 //   - for leases: [WithoutLeases], [WithoutLeasedKeys];
 //   - for the run: [WithDryRun], [WithResumeAt], [WithImportProgress],
-//     [WithParallelism], [WithChunkKeys].
+//     [WithParallelism], [WithChunkKeys], [WithKeysPerSecond], [WithResult].
 type ImportOption interface{ applyImport(*importOptions) }
 
 type importOptions struct {
+	writeOptions
 	prefix        *string // nil is that of the file
 	leases        leasePolicy
 	onlyMissing   bool
@@ -30,8 +31,11 @@ const (
 )
 
 func importOptionsOf(opts []ImportOption) (importOptions, error) {
-	o := importOptions{chunks: chunkOptions{parallel: DefaultParallelism, keys: DefaultChunkKeys}}
+	o := importOptions{chunks: defaultChunks()}
 	if err := optionsOf(opts, &o, ImportOption.applyImport); err != nil {
+		return o, err
+	}
+	if err := o.check(); err != nil {
 		return o, err
 	}
 	return o, o.chunks.check()

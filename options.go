@@ -14,7 +14,8 @@ type LeaseID int64
 func (id LeaseID) String() string { return fmt.Sprintf("%016x", int64(id)) }
 
 // PutOption changes a single put: [Client.Put], [OpPut] and their neighbours. They are
-// [WithLease], [WithIgnoreLease] and, where the call says so, [WithGuard].
+// [WithLease], [WithIgnoreLease], [WithResult], [WithPrevKV] and, where the call says
+// so, [WithGuard].
 type PutOption interface{ applyPut(*putOptions) }
 
 // AnyPutOption is an option for single puts, bulk puts and loads: [WithLease] and
@@ -36,15 +37,25 @@ type ReadOption interface {
 	ScanOption
 }
 
-// DeleteOption changes [Client.DeletePrefix], [OpDeletePrefix] and [OpDeleteRange]:
-// [WithAllKeys].
+// DeleteOption changes the deletion of one key: [Client.Delete],
+// [Client.CompareAndDelete], [OpDelete] and their neighbours. They are [WithResult] and
+// [WithPrevKV].
 type DeleteOption interface{ applyDelete(*deleteOptions) }
+
+// DeletePrefixOption changes [Client.DeletePrefix], [OpDeletePrefix] and
+// [OpDeleteRange]: [WithAllKeys] and, for the first of them, [InChunks] and
+// [WithResult].
+type DeletePrefixOption interface{ applyDeletePrefix(*deleteOptions) }
+
+// UpdateOption changes a [Client.Update]: [WithResult] and [WithPrevKV].
+type UpdateOption interface{ applyUpdate(*writeOptions) }
 
 // WatchOption changes [Client.Watch], [Client.WatchPrefix] and [Typed.Watch]. They are
 // [WithRevision], [WithPrevKV], [WithProgressNotify], [WithOnly] and [WithAllKeys].
 type WatchOption interface{ applyWatch(*watchOptions) }
 
 type putOptions struct {
+	writeOptions
 	lease       LeaseID
 	ignoreLease bool
 	guarded     bool
@@ -88,7 +99,12 @@ func (o getOptions) rangeRequest(r keyRange) *pb.RangeRequest {
 	return &pb.RangeRequest{Key: r.start, RangeEnd: r.end, Revision: o.revision, Serializable: o.serializable, Limit: o.limit}
 }
 
-type deleteOptions struct{ allKeys bool }
+type deleteOptions struct {
+	writeOptions
+	allKeys bool
+	chunked bool
+	chunks  chunkOptions
+}
 
 type watchOptions struct {
 	revision int64
@@ -176,26 +192,18 @@ func WithLimit(n int64) ReadOption { return limitOption(n) }
 
 type allKeysOption struct{}
 
-func (allKeysOption) applyDelete(o *deleteOptions) { o.allKeys = true }
-func (allKeysOption) applyWatch(o *watchOptions)   { o.allKeys = true }
+func (allKeysOption) applyDeletePrefix(o *deleteOptions) { o.allKeys = true }
+func (allKeysOption) applyWatch(o *watchOptions)         { o.allKeys = true }
 
 // AllKeysOption is an option for deletes and for watches: [WithAllKeys].
 type AllKeysOption interface {
-	DeleteOption
+	DeletePrefixOption
 	WatchOption
 }
 
 // WithAllKeys says that an empty prefix is meant: every key of the cluster, or
 // of the namespace.
 func WithAllKeys() AllKeysOption { return allKeysOption{} }
-
-type prevKVOption struct{}
-
-func (prevKVOption) applyWatch(o *watchOptions) { o.prevKV = true }
-
-// WithPrevKV adds to each event the key-value before it. It is nil when that
-// was compacted.
-func WithPrevKV() WatchOption { return prevKVOption{} }
 
 type progressOption struct{}
 

@@ -27,6 +27,10 @@ type rangeStream struct {
 	// last reports whether the newest chunk was marked as the last one of the range,
 	// by a header.
 	last bool
+	// vain counts the streams in a row that brought nothing, and useless tells that
+	// the rest is to be read in pages.
+	vain    int
+	useless bool
 }
 
 // read reads the next chunk. It is empty at the end, and when the server has no
@@ -63,25 +67,54 @@ func (s *rangeStream) receive(ctx context.Context, rest *pb.RangeRequest, opts .
 			s.last = resp.GetRangeResponse().GetHeader() != nil
 		}
 		if len(resp.GetRangeResponse().GetKvs()) > 0 {
+			s.vain = 0
 			return resp.RangeResponse, nil
 		}
 	}
-	whole := s.last
+	if errors.Is(err, io.EOF) && !s.last {
+		// A proxy, or a server that is stopped, may end a stream in good order.
+		err = status.Error(codes.Unavailable, "range stream ended before its last chunk")
+	}
 	s.close()
 	switch {
 	case ctx.Err() != nil: // gRPC only saw that the stream was cancelled
 		return nil, status.FromContextError(ctx.Err()).Err()
-	case errors.Is(err, io.EOF) && !whole:
-		// A proxy, or a server that is stopped, may end a stream in good order.
-		return nil, status.Error(codes.Unavailable, "range stream ended before its last chunk")
 	case errors.Is(err, io.EOF):
 		s.pages.end()
-	case status.Code(err) == codes.Unimplemented:
+	case refusesStreams(err):
 		s.pages.client.streams.missing()
+	case s.inVain(err):
+		s.useless = true
 	default:
 		return nil, err
 	}
 	return &pb.RangeResponse{}, nil
+}
+
+// refusesStreams reports whether err says no to a stream, and not to what it asks
+// for: a server before etcd 3.7 does, and whoever in between knows the requests
+// that there used to be. What etcd itself says is true of a page as well.
+func refusesStreams(err error) bool {
+	if status.Code(err) == codes.Unimplemented {
+		return true
+	}
+	if _, ok := webStatus(status.Convert(err).Message()); ok {
+		return true
+	}
+	a := interpret(err)
+	return !a.own && a.remedy == retryElsewhere
+}
+
+// maxVain bounds the streams that end before they bring anything, for whatever
+// passing reason. Where that is all that ever comes of them, pages may come.
+const maxVain = 3
+
+func (s *rangeStream) inVain(err error) bool {
+	if a := interpret(err); a.own || a.remedy != retryRead {
+		return false
+	}
+	s.vain++
+	return s.vain >= maxVain
 }
 
 func (s *rangeStream) open(ctx context.Context, rest *pb.RangeRequest) (err error) {

@@ -117,7 +117,7 @@ func (c *Client) newScan(ctx context.Context, prefix string, opts []ScanOption) 
 	if s.keys, err = c.prefixRange(prefix); err != nil || s.options.from == "" {
 		return s, err
 	}
-	from, err := c.stored(s.options.from)
+	from, err := c.storedBound(s.options.from)
 	if s.options.reverse {
 		s.keys = s.keys.before(after(from))
 	} else if bytes.Compare(from, s.keys.start) > 0 {
@@ -175,7 +175,7 @@ func forward(ctx context.Context, pages *pager, deliver deliver) error {
 	}
 	stream := rangeStream{pages: pages}
 	defer stream.close()
-	for pages.more() && streams.usable() {
+	for pages.more() && streams.usable() && !stream.useless {
 		kvs, err := stream.read(ctx)
 		if errors.Is(err, ErrTooLarge) {
 			break // a page can be made smaller

@@ -118,11 +118,11 @@ func (t *Typed[T]) Create(ctx context.Context, name string, value T, opts ...Put
 }
 
 // Delete deletes a name and reports whether it existed.
-func (t *Typed[T]) Delete(ctx context.Context, name string) (bool, error) {
+func (t *Typed[T]) Delete(ctx context.Context, name string, opts ...DeleteOption) (bool, error) {
 	if err := t.check("delete", name); err != nil {
 		return false, err
 	}
-	n, err := t.client.Delete(ctx, t.prefix+name)
+	n, err := t.client.Delete(ctx, t.prefix+name, opts...)
 	return n > 0, err
 }
 
@@ -140,7 +140,7 @@ func (t *Typed[T]) CompareAndSwap(ctx context.Context, old TypedValue[T], value 
 
 // Update replaces a value by what f makes of it, as [Client.Update] does; exists
 // tells whether there was one. When f returns a keep of false, the name is deleted.
-func (t *Typed[T]) Update(ctx context.Context, name string, f func(old T, exists bool) (value T, keep bool, err error)) error {
+func (t *Typed[T]) Update(ctx context.Context, name string, f func(old T, exists bool) (value T, keep bool, err error), opts ...UpdateOption) error {
 	const op = "update"
 	key := t.prefix + name
 	if err := t.check(op, name); err != nil {
@@ -162,7 +162,7 @@ func (t *Typed[T]) Update(ctx context.Context, name string, f func(old T, exists
 			return nil, err
 		}
 		return t.marshal(op, name, value)
-	})
+	}, opts...)
 }
 
 // GetIn is [Tx.Get] for the value of a name. As there, an undecodable value makes

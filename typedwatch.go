@@ -15,6 +15,9 @@ type TypedEvent[T any] struct {
 	// Err is a [*DecodeError] when the value could not be decoded: there is no
 	// Value then. The other events are not affected.
 	Err error
+	// CompactRevision is set in the last pair when its error is [ErrCompacted]: the
+	// oldest revision that a new watch can start from. See [Typed.Range].
+	CompactRevision int64
 }
 
 // Watch delivers the changes of all names one by one, as [Client.WatchPrefix] does.
@@ -41,7 +44,7 @@ func (t *Typed[T]) Watch(ctx context.Context, opts ...WatchOption) iter.Seq2[Typ
 				}
 			}
 			if err := resp.Err(); err != nil {
-				yield(TypedEvent[T]{}, err)
+				yield(TypedEvent[T]{CompactRevision: resp.CompactRevision}, err)
 				return
 			}
 		}
