@@ -59,7 +59,7 @@ func (b *bulk) sendChunks(ctx context.Context, o chunkOptions) ([]*pb.ResponseOp
 	ops := make([]operation, len(b.ops))
 	for i, wire := range b.ops {
 		var err error
-		if ops[i], err = b.client.operation(b.keys[i], wire); err != nil {
+		if ops[i], err = b.client.operation(b.keys[i], wire, b.seals[i]); err != nil {
 			return nil, fail(b.request.op, b.keys[i], err)
 		}
 	}

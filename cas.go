@@ -70,7 +70,7 @@ func (c *Client) PutIfChanged(ctx context.Context, key string, value []byte, opt
 	const op = "put if changed"
 	put, written := OpPut(key, value, opts...), false
 	// What would be refused is refused before anything is read.
-	req, err := c.putRequest(key, value, put.put)
+	req, _, err := c.putRequest(ctx, key, value, put.put)
 	if err == nil {
 		err = c.checkSize(req)
 	}

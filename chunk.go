@@ -19,15 +19,16 @@ const chunkBytes = 256 << 10
 
 // operation is one of those that are sent in chunks.
 type operation struct {
-	key  string // without the namespace
-	wire *pb.RequestOp
-	size int // as one of several in a transaction
+	key    string // without the namespace
+	wire   *pb.RequestOp
+	sealed *sealedPut // of wire; nil for none
+	size   int        // as one of several in a transaction
 }
 
 // operation returns an operation to be sent in a chunk, if a request can hold it.
-func (c *Client) operation(key string, wire *pb.RequestOp) (operation, error) {
+func (c *Client) operation(key string, wire *pb.RequestOp, sealed *sealedPut) (operation, error) {
 	const tag = 1
-	op := operation{key: key, wire: wire, size: tag + protowire.SizeBytes(proto.Size(wire))}
+	op := operation{key: key, wire: wire, sealed: sealed, size: tag + protowire.SizeBytes(proto.Size(wire))}
 	return op, c.checkBytes(op.size)
 }
 
@@ -227,11 +228,11 @@ func (s *chunker) send(ctx context.Context, ch *chunk) {
 func (s *chunker) sendPart(ctx context.Context, ops []operation) part {
 	p := part{ops: ops}
 	wire := make([]*pb.RequestOp, len(ops))
-	for i, op := range ops {
-		wire[i] = op.wire
-	}
 	r := s.request
 	r.key = ops[0].key
+	for i, op := range ops {
+		wire[i], r.seals = op.wire, op.sealed.link(r.seals)
+	}
 	p.responses, p.revision, p.err = s.client.sendBulk(ctx, r, wire)
 	return p
 }

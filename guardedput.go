@@ -13,15 +13,16 @@ type guardedPut struct {
 	client *Client
 	key    string
 	put    *pb.PutRequest
+	sealed *sealedPut // nil without encryption
 }
 
 func (c *Client) putGuarded(ctx context.Context, key string, value []byte, o putOptions) error {
 	o.guarded = false
-	req, err := c.putRequest(key, value, o)
+	req, sealed, err := c.putRequest(ctx, key, value, o)
 	if err != nil {
 		return fail("put", key, err)
 	}
-	p := &guardedPut{client: c, key: key, put: req}
+	p := &guardedPut{client: c, key: key, put: req, sealed: sealed}
 	if err := c.checkSize(p.boundTo(1)); err != nil {
 		return fail("put", key, err)
 	}
@@ -66,11 +67,11 @@ func (p *guardedPut) boundTo(revision int64) *pb.TxnRequest {
 func (p *guardedPut) try(ctx context.Context, revision int64) (stored bool, now int64, err error) {
 	var lost bool
 	// A mod revision never comes back. That a key is missing does.
-	r := request{op: "put", key: p.key, write: true, repeatable: revision > 0, lost: &lost}
+	r := request{op: "put", key: p.key, write: true, repeatable: revision > 0, lost: &lost, seals: p.sealed}
 	resp, err := p.client.sendTxn(ctx, r, p.boundTo(revision))
 	switch {
 	case MaybeApplied(err) && revision == 0:
-		found, _ := p.client.testify(ctx, p.key, witness{key: p.put.Key, stored: p.put.Value, creates: true})
+		found, _ := p.client.testify(ctx, p.key, p.witness(witness{creates: true}))
 		if found.applied || found.same {
 			return true, 0, nil
 		}
@@ -85,10 +86,16 @@ func (p *guardedPut) try(ctx context.Context, revision int64) (stored bool, now 
 	return stored, modRevisionOf(resp.Responses[0].GetResponseRange().GetKvs()), err
 }
 
+// witness completes the witness of what was sent.
+func (p *guardedPut) witness(w witness) witness {
+	w.key, w.stored, w.earlier = p.put.Key, p.put.Value, p.sealed.earlierOf(p.put)
+	return w
+}
+
 // isStored reports whether an attempt without an answer was applied, when the key
 // has changed since a revision.
 func (p *guardedPut) isStored(ctx context.Context, revision int64) (bool, error) {
-	found, err := p.client.testify(ctx, p.key, witness{key: p.put.Key, stored: p.put.Value, since: revision})
+	found, err := p.client.testify(ctx, p.key, p.witness(witness{since: revision}))
 	switch {
 	case found.applied, found.same:
 		// Another client may have written just the same: then either is the same.

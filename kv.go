@@ -20,14 +20,14 @@ func (c *Client) Put(ctx context.Context, key string, value []byte, opts ...PutO
 	if o.guarded {
 		return c.putGuarded(ctx, key, value, o)
 	}
-	req, err := c.putRequest(key, value, o)
+	req, sealed, err := c.putRequest(ctx, key, value, o)
 	if err == nil {
 		err = c.checkSize(req)
 	}
 	if err != nil {
 		return fail("put", key, err)
 	}
-	_, err = do(ctx, c, request{op: "put", key: key, write: true}, c.rpc.put, req)
+	_, err = do(ctx, c, request{op: "put", key: key, write: true, seals: sealed}, c.rpc.put, req)
 	return err
 }
 

@@ -112,7 +112,7 @@ func (c *Client) PutWithTTL(ctx context.Context, key string, value []byte, ttl t
 		return 0, fail(op, key, err)
 	}
 	// Before the lease, so that what would be refused leaves none behind.
-	req, err := c.putRequest(key, value, putOptions{lease: math.MaxInt64})
+	req, sealed, err := c.putRequest(ctx, key, value, putOptions{lease: math.MaxInt64})
 	if err == nil {
 		err = c.checkSize(req)
 	}
@@ -125,7 +125,7 @@ func (c *Client) PutWithTTL(ctx context.Context, key string, value []byte, ttl t
 			return err
 		}
 		req.Lease = int64(id)
-		_, err = do(ctx, c, request{op: op, key: key, write: true}, c.rpc.put, req)
+		_, err = do(ctx, c, request{op: op, key: key, write: true, seals: sealed}, c.rpc.put, req)
 		if err != nil && !MaybeApplied(err) {
 			err = errors.Join(err, c.RevokeLease(ctx, id))
 		}

@@ -1,6 +1,7 @@
 package etcd
 
 import (
+	"context"
 	"fmt"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -116,33 +117,33 @@ func (c *Client) opRange(op Op) (keyRange, error) {
 	return c.keys(op.key, op.reach == underPrefix)
 }
 
-// requestOp converts an operation other than a nested transaction.
-func (c *Client) requestOp(op Op) (*pb.RequestOp, error) {
+// requestOp converts an operation other than a nested transaction. The second result
+// is that of a put whose value is encrypted.
+func (c *Client) requestOp(ctx context.Context, op Op) (*pb.RequestOp, *sealedPut, error) {
 	if op.kind == opNone {
-		return nil, fmt.Errorf("%w: zero operation", ErrInvalidArgument)
+		return nil, nil, fmt.Errorf("%w: zero operation", ErrInvalidArgument)
 	}
 	keys, err := c.opRange(op)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	switch op.kind {
 	case opPut:
-		req, err := c.putRequest(op.key, op.value, op.put)
-		return &pb.RequestOp{Request: &pb.RequestOp_RequestPut{RequestPut: req}}, err
+		return c.putOp(ctx, op.key, op.value, op.put)
 	case opGet:
 		o, err := getOptionsOf(op.get)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		req := o.rangeRequest(keys)
 		req.KeysOnly = op.keysOnly
-		return rangeOp(req), nil
+		return rangeOp(req), nil, nil
 	default: // opDelete
 		if op.everything() && !op.delete.allKeys {
-			return nil, ErrEmptyPrefix
+			return nil, nil, ErrEmptyPrefix
 		}
 		req := &pb.DeleteRangeRequest{Key: keys.start, RangeEnd: keys.end}
-		return &pb.RequestOp{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: req}}, nil
+		return &pb.RequestOp{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: req}}, nil, nil
 	}
 }
 

@@ -36,6 +36,8 @@ type request struct {
 	// pinned tells that a member named the revision that is read. One that doesn't
 	// have it yet lags behind.
 	pinned bool
+	// seals are the puts whose values are encrypted.
+	seals *sealedPut
 }
 
 // again reports whether the request may be sent again whatever became of it.
@@ -105,6 +107,9 @@ func attempts[In, Out any](ctx context.Context, c *Client, r request, rpc unary[
 			}
 			return out, n, nil
 		}
+		if unsealed, ok := asUnsealed(err); ok {
+			return none, n, trace.unsealed(unsealed, in)
+		}
 		if !trace.judge(ctx, err, sent, n) {
 			return none, n, trace.fail(ctx, err, in)
 		}
@@ -143,6 +148,9 @@ func attempt[In, Out any](ctx context.Context, t *trace, rpc unary[In, Out], in 
 		return none, false, err
 	}
 	t.token = c.auth.current()
+	if t.request.seals != nil {
+		return sealing(ctx, t, rpc, in)
+	}
 	call := &call{}
 	call.opts[0] = grpc.Peer(&call.peer)
 	out, err := rpc(ctx, in, call.opts[:]...)
@@ -237,7 +245,7 @@ const maxRefreshes = 3
 func (t *trace) fail(ctx context.Context, err error, in any) error {
 	e := &Error{Op: t.request.op, Key: t.request.key, Sent: t.sent, MaybeApplied: t.maybeApplied}
 	if t.maybeApplied {
-		e.lost = &lostWrite{in}
+		e.lost = &lostWrite{in, t.request.seals}
 	}
 	switch {
 	case t.closed || t.client.isClosed():

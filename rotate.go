@@ -143,7 +143,8 @@ type reencryption struct {
 	report ReencryptReport
 	batch  []*pb.RequestOp
 	size   int
-	ready  time.Time // when the rate allows the next batch
+	seals  *sealedPut // of the batch
+	ready  time.Time  // when the rate allows the next batch
 }
 
 // check reports why the run can't be begun, or what it is about.
@@ -214,11 +215,13 @@ func (r *reencryption) take(ctx context.Context, kv *mvccpb.KeyValue) error {
 		r.leave(&DecodeError{Key: strings.Clone(key), Err: err})
 		return nil
 	}
-	encoded, err := c.codec.seal(kv.Key, value)
+	encoded, sealedBy, err := c.codec.seal(ctx, kv.Key, value)
 	if err != nil {
 		return fail(opReencrypt, key, err)
 	}
-	rewrite := rewriteOp(kv, encoded)
+	sealed := &sealedPut{value: value, key: sealedBy}
+	sealed.wire.Key, sealed.wire.Value, sealed.wire.IgnoreLease = kv.Key, encoded, true
+	rewrite := rewriteOp(kv, &sealed.wire)
 	size := proto.Size(rewrite) + rewriteFraming
 	if size > c.largest {
 		r.report.TooLarge++
@@ -230,7 +233,7 @@ func (r *reencryption) take(ctx context.Context, kv *mvccpb.KeyValue) error {
 			return err
 		}
 	}
-	r.batch, r.size = append(r.batch, rewrite), r.size+size
+	r.batch, r.size, r.seals = append(r.batch, rewrite), r.size+size, sealed.link(r.seals)
 	return nil
 }
 
@@ -254,15 +257,13 @@ func (r *reencryption) full(size int) bool {
 
 // rewriteOp replaces a value if it is still the one that was read. It is a nested
 // transaction of its own, so that one key's change does not hold up the others.
-func rewriteOp(kv *mvccpb.KeyValue, encoded []byte) *pb.RequestOp {
+func rewriteOp(kv *mvccpb.KeyValue, put *pb.PutRequest) *pb.RequestOp {
 	return &pb.RequestOp{Request: &pb.RequestOp_RequestTxn{RequestTxn: &pb.TxnRequest{
 		Compare: []*pb.Compare{{
 			Key: kv.Key, Target: pb.Compare_MOD, Result: pb.Compare_EQUAL,
 			TargetUnion: &pb.Compare_ModRevision{ModRevision: kv.ModRevision},
 		}},
-		Success: []*pb.RequestOp{{Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{
-			Key: kv.Key, Value: encoded, IgnoreLease: true,
-		}}}},
+		Success: []*pb.RequestOp{{Request: &pb.RequestOp_RequestPut{RequestPut: put}}},
 	}}}
 }
 
@@ -272,7 +273,7 @@ func (r *reencryption) flush(ctx context.Context, next string) error {
 		if err := r.send(ctx); err != nil {
 			return err
 		}
-		r.batch, r.size = r.batch[:0], 0
+		r.batch, r.size, r.seals = r.batch[:0], 0, nil
 	}
 	r.report.Next = strings.Clone(next) // a part of it would hold the whole page
 	if r.progress != nil {
@@ -289,7 +290,7 @@ func (r *reencryption) send(ctx context.Context) error {
 	if err := r.pace(ctx); err != nil {
 		return err
 	}
-	resp, err := r.client.sendTxn(ctx, request{op: opReencrypt, key: r.report.Next, write: true}, &pb.TxnRequest{Success: r.batch})
+	resp, err := r.client.sendTxn(ctx, request{op: opReencrypt, key: r.report.Next, write: true, seals: r.seals}, &pb.TxnRequest{Success: r.batch})
 	if err != nil {
 		return err
 	}

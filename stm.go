@@ -111,11 +111,11 @@ func (tx *Tx) commit() (bool, error) {
 	for i, key := range tx.order {
 		ops[i] = tx.writes[key]
 	}
-	wire, err := c.wireTxn(c.Txn().Then(ops...))
+	wire, err := c.wireTxn(tx.ctx, c.Txn().Then(ops...))
 	if err != nil {
 		return false, fail(opTransact, key, err)
 	}
-	resp, err := c.sendTxn(tx.ctx, request{op: opTransact, key: key, write: true},
+	resp, err := c.sendTxn(tx.ctx, request{op: opTransact, key: key, write: true, seals: wire.seals},
 		&pb.TxnRequest{Compare: guards, Success: wire.request.Success, Failure: again})
 	if err != nil || resp.Succeeded {
 		return err == nil, err
