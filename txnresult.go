@@ -67,12 +67,23 @@ func (r *TxnResult) Err() error {
 			bad = append(bad, res.Txn.Err())
 		}
 	}
+	for _, err := range bad {
+		if errors.Is(err, ErrKeyUnavailable) {
+			return err
+		}
+	}
 	return errors.Join(bad...)
 }
 
 // txnResult converts the outcome of a transaction of the tree, which holds nothing
 // of the branches that were not taken.
 func (c *Client) txnResult(ctx context.Context, resp *pb.TxnResponse, revision int64, t *Txn) *TxnResult {
+	d := c.codec.decoding(ctx)
+	defer d.end()
+	return d.txnResult(c, resp, revision, t)
+}
+
+func (d *decoding) txnResult(c *Client, resp *pb.TxnResponse, revision int64, t *Txn) *TxnResult {
 	ops := t.els
 	if resp.Succeeded {
 		ops = t.then
@@ -83,12 +94,12 @@ func (c *Client) txnResult(ctx context.Context, resp *pb.TxnResponse, revision i
 		res.Key = op.key
 		switch r := resp.Responses[i].Response.(type) {
 		case *pb.ResponseOp_ResponseRange:
-			res.KVs, res.Err = c.keyValues(ctx, r.ResponseRange.Kvs, op.keysOnly)
+			res.KVs, res.Err = d.keyValues(c, r.ResponseRange.Kvs, op.keysOnly)
 			res.Count = r.ResponseRange.Count
 		case *pb.ResponseOp_ResponseDeleteRange:
 			res.Deleted = r.ResponseDeleteRange.Deleted
 		case *pb.ResponseOp_ResponseTxn:
-			res.Txn = c.txnResult(ctx, r.ResponseTxn, revision, op.txn)
+			res.Txn = d.txnResult(c, r.ResponseTxn, revision, op.txn)
 		}
 	}
 	return out

@@ -138,7 +138,7 @@ func (c *Client) newWatcher(ctx context.Context, key string, prefix bool, opts [
 	if err := c.admit(ctx); err != nil {
 		return nil, err
 	}
-	w := &watcher{client: c, key: key}
+	w := &watcher{client: c, key: key, patience: newPatience(c.cfg.RequestTimeout)}
 	for _, opt := range opts {
 		opt.applyWatch(&w.opts)
 	}

@@ -84,7 +84,10 @@ func (e *external) decrypt(ctx context.Context, ciphertext, associatedData []byt
 			return nil, ErrDecrypt
 		}
 		if failed := e.prove(ctx); failed != nil {
-			return nil, unavailable(fmt.Errorf("%w; and then %w", err, failed))
+			if failed.Error() != err.Error() {
+				err = fmt.Errorf("%w; and then %w", err, failed)
+			}
+			return nil, unavailable(err)
 		}
 	}
 }
