@@ -44,9 +44,9 @@ func (c *Client) BulkPut(ctx context.Context, kvs map[string][]byte, opts ...Bul
 // BulkDelete deletes all keys atomically, as [Client.BulkPut] stores them, and
 // returns how many of them existed. With [InChunks] that is how many were
 // certainly deleted, in the order of the keys as given.
-func (c *Client) BulkDelete(ctx context.Context, keys []string, opts ...BulkOption) (int64, error) {
+func (c *Client) BulkDelete(ctx context.Context, keys []string, opts ...BulkDeleteOption) (int64, error) {
 	const op = "bulk delete"
-	o, err := bulkOptionsOf(opts, BulkOption.applyBulk)
+	o, err := bulkOptionsOf(opts, BulkDeleteOption.applyBulkDelete)
 	if err != nil {
 		return 0, fail(op, "", err)
 	}
@@ -148,13 +148,16 @@ func (c *Client) putOp(ctx context.Context, key string, value []byte, o putOptio
 // send sends the operations and returns the responses to those that were applied.
 func (b *bulk) send(ctx context.Context, o bulkOptions) ([]*pb.ResponseOp, error) {
 	if o.chunked {
-		return b.sendChunks(ctx, o.chunks)
+		responses, revision, err := b.sendChunks(ctx, o.chunks)
+		o.put.tellRevision(revision)
+		return responses, err
 	}
 	r := b.request
 	for _, sealed := range b.seals {
 		r.seals = sealed.link(r.seals)
 	}
-	responses, _, err := b.client.sendBulk(ctx, r, b.ops)
+	responses, revision, err := b.client.sendBulk(ctx, r, b.ops)
+	o.put.tellRevision(revision)
 	return responses, err
 }
 

@@ -51,6 +51,16 @@ func (c *Client) storedPrefix(prefix string) ([]byte, error) {
 	return append(append(b, c.cfg.Namespace...), prefix...), nil
 }
 
+// storedBound returns where a range begins or ends as the server knows it. A position
+// is not a key that anybody stores: it may be the longest key and a byte, or behind a
+// key that somebody with a higher limit has stored.
+func (c *Client) storedBound(key string) ([]byte, error) {
+	if n := len(c.cfg.Namespace) + len(key); n > c.cfg.MaxRequestBytes {
+		return nil, fmt.Errorf("%w: position of %d bytes, the limit is %d", ErrTooLarge, n, c.cfg.MaxRequestBytes)
+	}
+	return []byte(c.cfg.Namespace + key), nil
+}
+
 // keyRange is a range of keys as stored: from start up to but not including
 // end. A nil end means start alone.
 type keyRange struct{ start, end []byte }
@@ -152,10 +162,10 @@ func (c *Client) putRequest(ctx context.Context, key string, value []byte, o put
 		return nil, nil, err
 	}
 	if sealedBy == nil {
-		return &pb.PutRequest{Key: stored, Value: encoded, Lease: int64(o.lease), IgnoreLease: o.ignoreLease}, nil, nil
+		return &pb.PutRequest{Key: stored, Value: encoded, Lease: int64(o.lease), IgnoreLease: o.ignoreLease, PrevKv: o.prevKV}, nil, nil
 	}
 	s := &sealedPut{value: value, key: sealedBy}
-	s.wire.Key, s.wire.Value, s.wire.Lease, s.wire.IgnoreLease = stored, encoded, int64(o.lease), o.ignoreLease
+	s.wire.Key, s.wire.Value, s.wire.Lease, s.wire.IgnoreLease, s.wire.PrevKv = stored, encoded, int64(o.lease), o.ignoreLease, o.prevKV
 	return &s.wire, s, nil
 }
 

@@ -226,6 +226,17 @@ func (d *decoding) keyValues(c *Client, kvs []*mvccpb.KeyValue, keysOnly bool) (
 	return out, errors.Join(bad...)
 }
 
+// joinUndecoded joins the errors of several values. Those of values that can be read
+// later hide the others: who skips what can't be decoded must not skip them.
+func joinUndecoded(errs ...error) error {
+	for _, err := range errs {
+		if errors.Is(err, ErrKeyUnavailable) {
+			return err
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // undecoded returns the error of a value that was not decoded.
 func undecoded(key string, err error) error {
 	if errors.Is(err, ErrKeyUnavailable) {

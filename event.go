@@ -1,8 +1,6 @@
 package etcd
 
 import (
-	"errors"
-
 	"go.etcd.io/etcd/api/v3/mvccpb"
 )
 
@@ -66,17 +64,6 @@ func (d *decoding) event(c *Client, ev *mvccpb.Event) *Event {
 		out.Err = joinUndecoded(out.Err, err)
 	}
 	return out
-}
-
-// joinUndecoded joins the errors of two values. One that can be read later hides the
-// other: who skips what can't be decoded must not skip it.
-func joinUndecoded(a, b error) error {
-	for _, err := range []error{a, b} {
-		if errors.Is(err, ErrKeyUnavailable) {
-			return err
-		}
-	}
-	return errors.Join(a, b)
 }
 
 // prepareEvents is prepare for the events of a response.

@@ -194,7 +194,8 @@ func (i *importation) load(ctx context.Context) error {
 		}
 	}
 	i.leases = regranted{client: i.client, report: i.report.Leases, leases: map[int64]*regrant{}}
-	_, err := i.client.load(ctx, opImport, i.puts(ctx), bulkOptions{chunks: i.options.chunks, progress: i.progress})
+	report, err := i.client.load(ctx, opImport, i.puts(ctx), bulkOptions{chunks: i.options.chunks, progress: i.progress})
+	i.options.tellRevision(report.Revision)
 	return err
 }
 

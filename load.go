@@ -62,7 +62,7 @@ func (c *Client) BulkLoad(ctx context.Context, kvs iter.Seq2[string, []byte], op
 	if err != nil {
 		return LoadReport{}, fail(op, "", err)
 	}
-	return c.load(ctx, op, func(yield func(loadPut, error) bool) {
+	report, err := c.load(ctx, op, func(yield func(loadPut, error) bool) {
 		for key, value := range kvs {
 			put, sealed, err := c.putRequest(ctx, key, bytes.Clone(value), o.put)
 			if err != nil {
@@ -73,6 +73,8 @@ func (c *Client) BulkLoad(ctx context.Context, kvs iter.Seq2[string, []byte], op
 			}
 		}
 	}, o)
+	o.put.tellRevision(report.Revision)
+	return report, err
 }
 
 // loadPut is one put of a load, as the wire has it.

@@ -20,6 +20,7 @@ type Op struct {
 	delete   deleteOptions
 	keysOnly bool
 	txn      *Txn
+	bad      error // of its options
 }
 
 type opKind int
@@ -43,7 +44,8 @@ const (
 
 // OpPut stores value under key, see [Client.Put].
 func OpPut(key string, value []byte, opts ...PutOption) Op {
-	return Op{kind: opPut, key: key, value: value, put: putOptionsOf(opts)}
+	o, err := putOptionsOf(opts)
+	return Op{kind: opPut, key: key, value: value, put: o, bad: err}
 }
 
 // OpGet reads key. A missing key is an empty result.
@@ -68,27 +70,42 @@ func OpGetRange(start, end string, opts ...GetOption) Op {
 }
 
 // OpDelete deletes key.
-func OpDelete(key string) Op { return Op{kind: opDelete, key: key} }
+func OpDelete(key string, opts ...DeleteOption) Op {
+	o, err := deleteOptionsOf(opts)
+	return Op{kind: opDelete, key: key, delete: o, bad: err}
+}
 
 // OpDeletePrefix deletes all keys that begin with prefix. The empty prefix needs
 // [WithAllKeys].
-func OpDeletePrefix(prefix string, opts ...DeleteOption) Op {
-	return Op{kind: opDelete, reach: underPrefix, key: prefix, delete: deleteOptionsOf(opts)}
+func OpDeletePrefix(prefix string, opts ...DeletePrefixOption) Op {
+	o, err := deletePrefixOptionsOf(opts)
+	return Op{kind: opDelete, reach: underPrefix, key: prefix, delete: o, bad: err}
 }
 
 // OpDeleteRange deletes the keys from start up to but not including end. An empty
 // end means to the end of all keys; with an empty start as well, it needs
 // [WithAllKeys].
-func OpDeleteRange(start, end string, opts ...DeleteOption) Op {
-	return Op{kind: opDelete, reach: upToEnd, key: start, end: end, delete: deleteOptionsOf(opts)}
+func OpDeleteRange(start, end string, opts ...DeletePrefixOption) Op {
+	o, err := deletePrefixOptionsOf(opts)
+	return Op{kind: opDelete, reach: upToEnd, key: start, end: end, delete: o, bad: err}
 }
 
-func deleteOptionsOf(opts []DeleteOption) deleteOptions {
-	var o deleteOptions
-	for _, opt := range opts {
-		opt.applyDelete(&o)
+func deleteOptionsOf(opts []DeleteOption) (deleteOptions, error) {
+	if len(opts) == 0 {
+		return deleteOptions{}, nil // the common case; below, o is moved to the heap
 	}
-	return o
+	var o deleteOptions
+	err := optionsOf(opts, &o, DeleteOption.applyDelete)
+	return o, err
+}
+
+func deletePrefixOptionsOf(opts []DeletePrefixOption) (deleteOptions, error) {
+	if len(opts) == 0 {
+		return deleteOptions{}, nil
+	}
+	o := deleteOptions{chunks: defaultChunks()}
+	err := optionsOf(opts, &o, DeletePrefixOption.applyDeletePrefix)
+	return o, err
 }
 
 // OpTxn commits t as a part of the transaction around it: one of t's branches is
@@ -123,7 +140,13 @@ func (c *Client) requestOp(ctx context.Context, op Op) (*pb.RequestOp, *sealedPu
 	if op.kind == opNone {
 		return nil, nil, fmt.Errorf("%w: zero operation", ErrInvalidArgument)
 	}
+	if op.bad != nil {
+		return nil, nil, op.bad
+	}
 	keys, err := c.opRange(op)
+	if err == nil {
+		err = op.checkOptions()
+	}
 	if err != nil {
 		return nil, nil, err
 	}
@@ -142,9 +165,20 @@ func (c *Client) requestOp(ctx context.Context, op Op) (*pb.RequestOp, *sealedPu
 		if op.everything() && !op.delete.allKeys {
 			return nil, nil, ErrEmptyPrefix
 		}
-		req := &pb.DeleteRangeRequest{Key: keys.start, RangeEnd: keys.end}
+		req := &pb.DeleteRangeRequest{Key: keys.start, RangeEnd: keys.end, PrevKv: op.delete.prevKV}
 		return &pb.RequestOp{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: req}}, nil, nil
 	}
+}
+
+// checkOptions refuses options that are not for an operation of a transaction.
+func (op Op) checkOptions() error {
+	if op.delete.chunked {
+		return fmt.Errorf("%w: InChunks in a transaction", ErrInvalidArgument)
+	}
+	if err := op.delete.checkOp(); err != nil {
+		return err
+	}
+	return op.put.checkOp()
 }
 
 // everything reports whether an operation is about all keys.

@@ -195,6 +195,8 @@ func (w *witness) wrote(stored []byte) bool {
 type testimony struct {
 	// applied tells that the write itself was found.
 	applied bool
+	// revision is that of the change that is the write's, or just like it.
+	revision int64
 	// changed tells that the first change after the revision that the write was
 	// bound to is known; same, that the first change or the creation is just what
 	// the write would have made.
@@ -224,12 +226,14 @@ func (c *Client) testify(ctx context.Context, key string, w witness) (testimony,
 		case err != nil:
 			return testimony{}, err
 		case kv.ModRevision == w.since:
-			same := next != nil && w.wrote(next.Value)
-			return testimony{changed: next != nil, same: same}, nil
+			if next == nil {
+				return testimony{}, nil
+			}
+			return testimony{changed: true, same: w.wrote(next.Value), revision: next.ModRevision}, nil
 		case unique && w.wrote(kv.Value):
-			return testimony{applied: true}, nil
+			return testimony{applied: true, revision: kv.ModRevision}, nil
 		case w.creates && kv.Version == 1:
-			return testimony{same: w.wrote(kv.Value)}, nil
+			return testimony{same: w.wrote(kv.Value), revision: kv.ModRevision}, nil
 		}
 		next = kv
 	}

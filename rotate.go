@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -56,11 +55,12 @@ type ReencryptReport struct {
 	Next string
 }
 
-// ReencryptOption changes [Client.Reencrypt].
+// ReencryptOption changes [Client.Reencrypt]. They are [WithDryRun], [WithResumeAt],
+// [WithKeysPerSecond] and [WithProgress].
 type ReencryptOption interface{ applyReencrypt(*reencryption) }
 
-// PassOption is an option for passes over many keys: [Client.Reencrypt] and
-// [Client.Import].
+// PassOption is an option for passes over many keys, [Client.Reencrypt] and
+// [Client.Import]: [WithDryRun] and [WithResumeAt].
 type PassOption interface {
 	ReencryptOption
 	ImportOption
@@ -72,7 +72,12 @@ func (f reencryptProgressOption) applyReencrypt(r *reencryption) { r.progress = 
 
 // WithProgress calls f with the report after each batch and each page that was
 // read, in the goroutine of Reencrypt.
-func WithProgress(f func(ReencryptReport)) ReencryptOption { return reencryptProgressOption(f) }
+func WithProgress(f func(ReencryptReport)) ReencryptOption {
+	if f == nil {
+		return nil
+	}
+	return reencryptProgressOption(f)
+}
 
 type resumeOption string
 
@@ -85,11 +90,19 @@ func WithResumeAt(key string) PassOption { return resumeOption(key) }
 
 type rateOption int
 
-func (n rateOption) applyReencrypt(r *reencryption) { r.rate = int(n) }
+func (n rateOption) applyReencrypt(r *reencryption) { r.rate, r.pacer.rate = int(n), int(n) }
 
-// WithKeysPerSecond limits the keys that are rewritten per second. Zero, the
+// RateOption is an option for what goes through many keys, [Client.Reencrypt] and all
+// that is sent in chunks: [WithKeysPerSecond].
+type RateOption interface {
+	ReencryptOption
+	ChunkOption
+}
+
+// WithKeysPerSecond limits the keys that are written or deleted per second, so that
+// others are held up less; no chunk or batch holds more than that either. Zero, the
 // default, means no limit.
-func WithKeysPerSecond(n int) ReencryptOption { return rateOption(n) }
+func WithKeysPerSecond(n int) RateOption { return rateOption(n) }
 
 type dryRunOption struct{}
 
@@ -120,10 +133,11 @@ func WithDryRun() PassOption { return dryRunOption{} }
 // [ErrNoPrimaryKey].
 func (c *Client) Reencrypt(ctx context.Context, prefix string, opts ...ReencryptOption) (ReencryptReport, error) {
 	r := &reencryption{client: c}
-	for _, opt := range opts {
-		opt.applyReencrypt(r)
+	var keys keyRange
+	err := optionsOf(opts, r, ReencryptOption.applyReencrypt)
+	if err == nil {
+		keys, err = r.check(ctx, prefix)
 	}
-	keys, err := r.check(ctx, prefix)
 	if err != nil {
 		return ReencryptReport{}, fail(opReencrypt, prefix, err)
 	}
@@ -145,7 +159,7 @@ type reencryption struct {
 	batch  []*pb.RequestOp
 	size   int
 	seals  *sealedPut // of the batch
-	ready  time.Time  // when the rate allows the next batch
+	pacer  pacer
 }
 
 // check reports why the run can't be begun, or what it is about.
@@ -169,7 +183,7 @@ func (r *reencryption) check(ctx context.Context, prefix string) (keyRange, erro
 	r.report.Next = r.resume
 	keys, err := c.prefixRange(prefix)
 	if err == nil && r.resume != prefix {
-		keys.start, err = c.stored(r.resume)
+		keys.start, err = c.storedBound(r.resume)
 	}
 	return keys, err
 }
@@ -310,17 +324,14 @@ func (r *reencryption) send(ctx context.Context) error {
 
 // pace waits until the rate allows the batch.
 func (r *reencryption) pace(ctx context.Context) error {
-	if r.rate == 0 {
+	switch {
+	case r.pacer.wait(ctx, r.client.closing, len(r.batch)):
 		return nil
-	}
-	if wait := time.Until(r.ready); wait > 0 && !pause(ctx, r.client.closing, wait) {
-		if r.client.isClosed() {
-			return fail(opReencrypt, r.report.Next, ErrClosed)
-		}
+	case r.client.isClosed():
+		return fail(opReencrypt, r.report.Next, ErrClosed)
+	default:
 		return fail(opReencrypt, r.report.Next, contextError(ctx))
 	}
-	r.ready = time.Now().Add(time.Duration(len(r.batch)) * time.Second / time.Duration(r.rate))
-	return nil
 }
 
 // stale reports whether a stored value is not what this client would write: it is

@@ -101,6 +101,7 @@ func sealing[In, Out any](ctx context.Context, t *trace, rpc unary[In, Out], in 
 	s.codec.CodecV2 = s
 	s.opts = [2]grpc.CallOption{grpc.Peer(&s.peer), &s.codec}
 	out, err := rpc(ctx, in, s.opts[:]...)
+	t.to = s.peer.Addr
 	if s.failed != nil {
 		return out, false, &unsealedError{s.failed}
 	}

@@ -2,7 +2,6 @@ package etcd
 
 import (
 	"context"
-	"errors"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 )
@@ -26,13 +25,17 @@ type OpResult struct {
 	// KVs holds what a get found, in the order of the keys, without what could
 	// not be decoded.
 	KVs []KeyValue
-	// Err joins a [*DecodeError] for each value that a get found and that could
+	// Err joins a [*DecodeError] for each value that was found and that could
 	// not be decoded. It is not an error of the transaction, which was applied.
 	Err error
 	// Count is how many keys a get found, with those past its limit.
 	Count int64
 	// Deleted is how many keys a delete deleted.
 	Deleted int64
+	// PrevKV is what the put or the delete of one key has replaced or deleted, if
+	// [WithPrevKV] asked for it; nil if there was none. Its Value is nil when it
+	// could not be decoded, and Err says why.
+	PrevKV *KeyValue
 	// Txn is the outcome of a nested transaction, with the revision of the outer
 	// one; nil for another operation.
 	Txn *TxnResult
@@ -67,12 +70,7 @@ func (r *TxnResult) Err() error {
 			bad = append(bad, res.Txn.Err())
 		}
 	}
-	for _, err := range bad {
-		if errors.Is(err, ErrKeyUnavailable) {
-			return err
-		}
-	}
-	return errors.Join(bad...)
+	return joinUndecoded(bad...)
 }
 
 // txnResult converts the outcome of a transaction of the tree, which holds nothing
@@ -98,6 +96,11 @@ func (d *decoding) txnResult(c *Client, resp *pb.TxnResponse, revision int64, t 
 			res.Count = r.ResponseRange.Count
 		case *pb.ResponseOp_ResponseDeleteRange:
 			res.Deleted = r.ResponseDeleteRange.Deleted
+			if op.reach == oneKey && len(r.ResponseDeleteRange.PrevKvs) > 0 {
+				res.PrevKV, res.Err = d.replaced(c, r.ResponseDeleteRange.PrevKvs[0])
+			}
+		case *pb.ResponseOp_ResponsePut:
+			res.PrevKV, res.Err = d.replaced(c, r.ResponsePut.PrevKv)
 		case *pb.ResponseOp_ResponseTxn:
 			res.Txn = d.txnResult(c, r.ResponseTxn, revision, op.txn)
 		}
