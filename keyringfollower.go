@@ -182,8 +182,8 @@ func (s *StoredKeyring) follow(next int64) {
 			// Each attempt may be a call of the outer key: they are spread out further
 			// than those of a request.
 			pause(s.life, s.client.closing, backoff(n)*time.Duration(min(n, int(maxKeyringPause/maxBackoff))))
-			undecodable := isDecodeError(err)
-			if err = s.refresh(s.life); err == nil && undecodable {
+			unopened := isUnopened(err)
+			if err = s.refresh(s.life); err == nil && unopened {
 				n = 0 // what was the trouble is over
 			}
 		}

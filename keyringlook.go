@@ -32,6 +32,9 @@ type look struct {
 // look has the stored ring read by one request, which all share who ask meanwhile. It
 // returns when that is done, or when ctx ends.
 func (s *StoredKeyring) look(ctx context.Context) error {
+	if s.life.Err() != nil {
+		return ErrClosed
+	}
 	asked := time.Now()
 	for {
 		l, err := s.joinLook(asked)
@@ -85,24 +88,20 @@ func (s *StoredKeyring) joinLook(asked time.Time) (*look, error) {
 	return l, err
 }
 
-// find looks for a key that the ring lacks. Its errors match ErrUnknownKey.
-func (s *StoredKeyring) find(ctx context.Context, id KeyID) error {
-	if s.life.Err() != nil {
-		return fmt.Errorf("%w: %s", ErrUnknownKey, id)
-	}
-	err := s.look(ctx)
-	if err == nil {
-		err = s.Err() // what is stored was seen and not taken
-	}
+// lacks returns why a key is not in the ring after a look that ended with err, or nil if
+// it is there now. A look that failed says nothing about the key.
+func (s *StoredKeyring) lacks(id KeyID, err error) error {
 	switch {
 	case s.ring.has(id):
 		return nil
+	case s.life.Err() != nil: // the ring was closed
+		return fmt.Errorf("%w: %s", ErrUnknownKey, id)
 	case err != nil:
-		return withKind(fmt.Errorf("%w: %s", ErrUnknownKey, id), err)
+		return unavailableKey(id, err)
 	case s.isRetired(id):
 		return fmt.Errorf("%w: %s is retired", ErrUnknownKey, id)
 	}
-	return fmt.Errorf("%w: %s", ErrUnknownKey, id)
+	return withKind(fmt.Errorf("%w: %s", ErrUnknownKey, id), s.Err()) // what is stored may not have been taken
 }
 
 func (s *StoredKeyring) isRetired(id KeyID) bool {
@@ -118,10 +117,7 @@ func (s *StoredKeyring) fresh(ctx context.Context) error {
 	if s.isFresh() {
 		return nil
 	}
-	var err error
-	if s.life.Err() == nil {
-		err = s.look(ctx)
-	}
+	err := s.look(ctx)
 	if s.isFresh() {
 		return nil
 	}

@@ -162,7 +162,7 @@ func newStoredKeyring(client *Client, key string, outer AEAD, opts []KeyringOpti
 		followed: func() *followed { return state },
 	}
 	s.ring = &Keyring{source: s}
-	s.life, s.stop = context.WithCancel(context.Background())
+	s.life, s.stop = context.WithCancel(inBackground(context.Background()))
 	return s, nil
 }
 

@@ -176,14 +176,18 @@ func (s *StoredKeyring) seal(ctx context.Context, r *storedRing) ([]byte, error)
 	if err != nil {
 		return nil, err
 	}
+	ctx, cancel := s.client.codec.bounded(ctx, s.client.cfg.RequestTimeout)
+	defer cancel()
 	return envelope.SealKeyring(ctx, s.outer, s.place, s.options.environment, plain)
 }
 
 // unseal returns a record that was stored. It leaves sealed as it is.
 func (s *StoredKeyring) unseal(ctx context.Context, sealed []byte) (*storedRing, error) {
+	ctx, cancel := s.client.codec.bounded(ctx, s.client.cfg.RequestTimeout)
+	defer cancel()
 	plain, err := envelope.OpenKeyring(ctx, s.outer, s.place, s.options.environment, sealed)
 	if err != nil {
-		return nil, &DecodeError{Key: s.key, Err: err}
+		return nil, undecoded(s.key, err)
 	}
 	r := &storedRing{}
 	err = json.Unmarshal(plain, r)
@@ -199,7 +203,8 @@ func (s *StoredKeyring) unseal(ctx context.Context, sealed []byte) (*storedRing,
 	return r, nil
 }
 
-func isDecodeError(err error) bool {
+// isUnopened reports whether err says that a record could not be opened.
+func isUnopened(err error) bool {
 	_, ok := errors.AsType[*DecodeError](err)
-	return ok
+	return ok || errors.Is(err, ErrKeyUnavailable)
 }

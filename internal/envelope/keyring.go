@@ -16,11 +16,11 @@ var keyringID = KeyID([]byte("etcd-keyring/v1\x00"))
 // authenticated, for it is the same in every ring. The associated data is
 //
 //	"etcd key ring 1" ‖ uint32(len(etcdKey)) ‖ etcdKey ‖ uint32(len(environment)) ‖ environment
-func SealKeyring(_ context.Context, outer *Key, etcdKey string, environment, record []byte) ([]byte, error) {
+func SealKeyring(ctx context.Context, outer *Key, etcdKey string, environment, record []byte) ([]byte, error) {
 	if !outer.usable() || outer.suite != ExternalAEAD {
 		return nil, ErrInvalidKey
 	}
-	sealed, err := outer.secrets().external.Encrypt(record, keyringData(etcdKey, environment))
+	sealed, err := outer.secrets().external.encrypt(ctx, record, keyringData(etcdKey, environment))
 	if err != nil {
 		return nil, err
 	}
@@ -30,7 +30,7 @@ func SealKeyring(_ context.Context, outer *Key, etcdKey string, environment, rec
 
 // OpenKeyring decrypts what SealKeyring made. Its errors are those of [Codec.Open]; a value that is no ring is
 // ErrNotEncrypted or ErrUnknownKey. It leaves stored as it is.
-func OpenKeyring(_ context.Context, outer *Key, etcdKey string, environment, stored []byte) ([]byte, error) {
+func OpenKeyring(ctx context.Context, outer *Key, etcdKey string, environment, stored []byte) ([]byte, error) {
 	if !outer.usable() || outer.suite != ExternalAEAD {
 		return nil, ErrInvalidKey
 	}
@@ -45,11 +45,7 @@ func OpenKeyring(_ context.Context, outer *Key, etcdKey string, environment, sto
 	case keyIDIn(stored) != keyringID:
 		return nil, ErrUnknownKey
 	}
-	record, err := outer.secrets().external.Decrypt(stored[headerSize:], keyringData(etcdKey, environment))
-	if err != nil {
-		return nil, ErrDecrypt
-	}
-	return record, nil
+	return outer.secrets().external.decrypt(ctx, stored[headerSize:], keyringData(etcdKey, environment))
 }
 
 func keyringData(etcdKey string, environment []byte) []byte {
