@@ -315,7 +315,7 @@ func TestStoredRingIsTakenOverWhenTheOuterKeyIsBack(t *testing.T) {
 	p.outer.down.Store(true)
 	_, err := leader.AddKey(t.Context())
 	require.NoError(t, err)
-	p.fails(t, etcd.ErrDecrypt)
+	p.fails(t, etcd.ErrKeyUnavailable)
 	p.outer.down.Store(false)
 	p.comes(t, leader.Keyring().String())
 	require.Eventually(t, func() bool { return p.Err() == nil }, patience, time.Millisecond)
