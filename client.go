@@ -34,6 +34,7 @@ type Client struct {
 
 	streams streamSupport
 	nesting nestingLimit
+	watches *watchHub
 
 	// closing is closed by Close before anything else is.
 	closing   chan struct{}
@@ -59,6 +60,7 @@ type rpcs struct {
 	timeToLive unary[*pb.LeaseTimeToLiveRequest, *pb.LeaseTimeToLiveResponse]
 	lease      pb.LeaseClient
 	watch      pb.WatchClient
+	status     unary[*pb.StatusRequest, *pb.StatusResponse]
 
 	rangeStream func(context.Context, *pb.RangeRequest, ...grpc.CallOption) (pb.KV_RangeStreamClient, error)
 }
@@ -88,6 +90,7 @@ func NewClient(cfg *Config) (*Client, error) {
 		largest: largestMessage(cfg.MaxRequestBytes, requestHeader(cfg.Username)),
 		closing: make(chan struct{}),
 	}
+	c.watches = newWatchHub(c)
 	for _, endpoint := range cfg.plaintextCredentials() {
 		cfg.Logger.Warn("etcd: credentials are sent in plaintext; use TLS", slog.String("endpoint", endpoint))
 	}
@@ -139,7 +142,7 @@ func (c *Client) open() error {
 		put: kv.Put, get: kv.Range, delete: kv.DeleteRange, txn: kv.Txn,
 		rangeStream: kv.RangeStream,
 		grant:       lease.LeaseGrant, revoke: lease.LeaseRevoke, timeToLive: lease.LeaseTimeToLive, lease: lease,
-		watch: pb.NewWatchClient(conn),
+		watch: pb.NewWatchClient(conn), status: pb.NewMaintenanceClient(conn).Status,
 	}
 	c.auth.rpc = auth.Authenticate
 	return nil
@@ -230,6 +233,7 @@ func (c *Client) Close() error {
 		c.closed.Store(true)
 		c.mu.Unlock()
 		close(c.closing)
+		c.watches.cancel()
 		c.codec.close()
 		err := c.raw.Close()
 		c.background.Wait()

@@ -93,6 +93,7 @@ type watchOptions struct {
 	noPut    bool
 	noDelete bool
 	allKeys  bool
+	status   bool
 }
 
 type leaseOption LeaseID
