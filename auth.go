@@ -9,6 +9,8 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 )
 
@@ -79,8 +81,13 @@ func (a *authenticator) refresh(ctx context.Context, old *string) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, a.timeout)
 	defer cancel()
-	resp, err := a.rpc(ctx, &pb.AuthenticateRequest{Name: a.username, Password: a.password()})
+	var to peer.Peer
+	began := time.Now()
+	resp, err := a.rpc(ctx, &pb.AuthenticateRequest{Name: a.username, Password: a.password()}, grpc.Peer(&to))
 	switch {
+	case err != nil && timeIsUp(ctx) && to.Addr != nil:
+		// The request that needs the token was not sent, and has nothing to say.
+		return status.Error(codes.Unavailable, at(to.Addr, noneFor("answer to the authentication", time.Since(began))).Error())
 	case err == nil:
 		a.token.Store(&resp.Token)
 		return nil

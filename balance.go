@@ -39,18 +39,24 @@ func (elsewhere) Name() string { return elsewhereName }
 
 // Build implements [balancer.Builder].
 func (e elsewhere) Build(cc balancer.ClientConn, opts balancer.BuildOptions) balancer.Balancer {
-	return e.Builder.Build(elsewhereConn{cc}, opts)
+	return e.Builder.Build(elsewhereConn{cc, newAvoidance()}, opts)
 }
 
 // elsewhereConn puts an elsewherePicker before each picker of round_robin.
-type elsewhereConn struct{ balancer.ClientConn }
+type elsewhereConn struct {
+	balancer.ClientConn
+	avoided *avoidance
+}
 
 func (c elsewhereConn) UpdateState(s balancer.State) {
-	s.Picker = elsewherePicker{s.Picker}
+	s.Picker = elsewherePicker{s.Picker, c.avoided}
 	c.ClientConn.UpdateState(s)
 }
 
-type elsewherePicker struct{ next balancer.Picker }
+type elsewherePicker struct {
+	next    balancer.Picker
+	avoided *avoidance
+}
 
 // maxPicks bounds the search. Only when others take turns at the same time are
 // more picks needed than there are endpoints.
@@ -58,24 +64,34 @@ const maxPicks = 32
 
 // Pick implements [balancer.Picker].
 func (p elsewherePicker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
-	picked, err := p.next.Pick(info)
-	r, ok := info.Ctx.Value(routeKey{}).(*route)
-	if !ok || err != nil {
-		return picked, err
-	}
-	for n := 1; n < maxPicks && r.tried(picked.SubConn); n++ {
-		if picked, err = p.next.Pick(info); err != nil {
-			return picked, err
+	r, _ := info.Ctx.Value(routeKey{}).(*route)
+	picked, err := p.search(info, func(conn balancer.SubConn) bool { return !r.tried(conn) && !p.avoided.has(conn) })
+	if err == nil && r != nil {
+		if r.tried(picked.SubConn) && p.avoided.some.Load() {
+			// Better one that is avoided than one that has failed this request.
+			picked, err = p.search(info, func(conn balancer.SubConn) bool { return !r.tried(conn) })
+		}
+		if err == nil {
+			r.take(picked.SubConn, p.avoided)
 		}
 	}
-	r.take(picked.SubConn)
-	return picked, nil
+	return picked, err
+}
+
+// search picks until suits likes what was picked, or gives up.
+func (p elsewherePicker) search(info balancer.PickInfo, suits func(balancer.SubConn) bool) (balancer.PickResult, error) {
+	picked, err := p.next.Pick(info)
+	for n := 1; n < maxPicks && err == nil && !suits(picked.SubConn); n++ {
+		picked, err = p.next.Pick(info)
+	}
+	return picked, err
 }
 
 // route is where the attempts of one request went.
 type route struct {
-	mu    sync.Mutex
-	taken []balancer.SubConn
+	mu      sync.Mutex
+	taken   []balancer.SubConn
+	avoided *avoidance // of the client whose connections they are
 }
 
 type routeKey struct{}
@@ -85,16 +101,21 @@ func withRoute(ctx context.Context) context.Context {
 	return context.WithValue(ctx, routeKey{}, &route{})
 }
 
+// tried reports whether an attempt was made on conn; a nil route has made none.
 func (r *route) tried(conn balancer.SubConn) bool {
+	if r == nil {
+		return false
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return slices.Contains(r.taken, conn)
 }
 
 // take notes conn. If it was taken before, all were: a new round begins.
-func (r *route) take(conn balancer.SubConn) {
+func (r *route) take(conn balancer.SubConn, avoided *avoidance) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.avoided = avoided
 	if slices.Contains(r.taken, conn) {
 		r.taken = r.taken[:0]
 	}

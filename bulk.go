@@ -31,8 +31,8 @@ func (c *Client) BulkPut(ctx context.Context, kvs map[string][]byte, opts ...Bul
 	if o.chunked {
 		slices.Sort(keys)
 	}
-	b, err := c.newBulk(request{op: op, write: true}, keys, func(key string) (*pb.RequestOp, error) {
-		return c.putOp(key, kvs[key], o.put)
+	b, err := c.newBulk(request{op: op, write: true}, keys, func(key string) (*pb.RequestOp, *sealedPut, error) {
+		return c.putOp(ctx, key, kvs[key], o.put)
 	})
 	if err == nil {
 		_, err = b.send(ctx, o)
@@ -43,15 +43,15 @@ func (c *Client) BulkPut(ctx context.Context, kvs map[string][]byte, opts ...Bul
 // BulkDelete deletes all keys atomically, as [Client.BulkPut] stores them, and
 // returns how many of them existed. With [InChunks] that is how many were
 // certainly deleted, in the order of the keys as given.
-func (c *Client) BulkDelete(ctx context.Context, keys []string, opts ...BulkOption) (int64, error) {
+func (c *Client) BulkDelete(ctx context.Context, keys []string, opts ...BulkDeleteOption) (int64, error) {
 	const op = "bulk delete"
-	o, err := bulkOptionsOf(opts, BulkOption.applyBulk)
+	o, err := bulkOptionsOf(opts, BulkDeleteOption.applyBulkDelete)
 	if err != nil {
 		return 0, fail(op, "", err)
 	}
-	b, err := c.newBulk(request{op: op, write: true}, keys, func(key string) (*pb.RequestOp, error) {
+	b, err := c.newBulk(request{op: op, write: true}, keys, func(key string) (*pb.RequestOp, *sealedPut, error) {
 		stored, err := c.stored(key)
-		return &pb.RequestOp{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: &pb.DeleteRangeRequest{Key: stored}}}, err
+		return &pb.RequestOp{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: &pb.DeleteRangeRequest{Key: stored}}}, nil, err
 	})
 	if err != nil {
 		return 0, err
@@ -77,9 +77,9 @@ func (c *Client) BulkGet(ctx context.Context, keys []string, opts ...BulkOption)
 	if err != nil {
 		return nil, fail(op, "", err)
 	}
-	b, err := c.newBulk(request{op: op}, keys, func(key string) (*pb.RequestOp, error) {
+	b, err := c.newBulk(request{op: op}, keys, func(key string) (*pb.RequestOp, *sealedPut, error) {
 		stored, err := c.stored(key)
-		return &pb.RequestOp{Request: &pb.RequestOp_RequestRange{RequestRange: &pb.RangeRequest{Key: stored}}}, err
+		return &pb.RequestOp{Request: &pb.RequestOp_RequestRange{RequestRange: &pb.RangeRequest{Key: stored}}}, nil, err
 	})
 	if err == nil && o.chunked {
 		err = b.pin(ctx)
@@ -121,9 +121,10 @@ type bulk struct {
 	request request
 	keys    []string
 	ops     []*pb.RequestOp
+	seals   []*sealedPut // of the operations; nil for those without
 }
 
-func (c *Client) newBulk(r request, keys []string, opFor func(key string) (*pb.RequestOp, error)) (*bulk, error) {
+func (c *Client) newBulk(r request, keys []string, opFor func(key string) (*pb.RequestOp, *sealedPut, error)) (*bulk, error) {
 	b := &bulk{client: c, request: r}
 	seen := make(map[string]bool, len(keys))
 	for _, key := range keys {
@@ -131,27 +132,34 @@ func (c *Client) newBulk(r request, keys []string, opFor func(key string) (*pb.R
 			continue
 		}
 		seen[key] = true
-		op, err := opFor(key)
+		op, sealed, err := opFor(key)
 		if err != nil {
 			return nil, fail(r.op, key, err)
 		}
-		b.keys, b.ops = append(b.keys, key), append(b.ops, op)
+		b.keys, b.ops, b.seals = append(b.keys, key), append(b.ops, op), append(b.seals, sealed)
 	}
 	return b, nil
 }
 
 // putOp returns a put as an operation of a transaction.
-func (c *Client) putOp(key string, value []byte, o putOptions) (*pb.RequestOp, error) {
-	req, err := c.putRequest(key, value, o)
-	return &pb.RequestOp{Request: &pb.RequestOp_RequestPut{RequestPut: req}}, err
+func (c *Client) putOp(ctx context.Context, key string, value []byte, o putOptions) (*pb.RequestOp, *sealedPut, error) {
+	req, sealed, err := c.putRequest(ctx, key, value, o)
+	return &pb.RequestOp{Request: &pb.RequestOp_RequestPut{RequestPut: req}}, sealed, err
 }
 
 // send sends the operations and returns the responses to those that were applied.
 func (b *bulk) send(ctx context.Context, o bulkOptions) ([]*pb.ResponseOp, error) {
 	if o.chunked {
-		return b.sendChunks(ctx, o.chunks)
+		responses, revision, err := b.sendChunks(ctx, o.chunks)
+		o.put.tellRevision(revision)
+		return responses, err
 	}
-	responses, _, err := b.client.sendBulk(ctx, b.request, b.ops)
+	r := b.request
+	for _, sealed := range b.seals {
+		r.seals = sealed.link(r.seals)
+	}
+	responses, revision, err := b.client.sendBulk(ctx, r, b.ops)
+	o.put.tellRevision(revision)
 	return responses, err
 }
 

@@ -51,19 +51,20 @@ func (e *BulkError) Unwrap() []error { return append([]error{e.Err}, e.others...
 // leads to the same end, unless somebody else has written the key in between.
 func (e *BulkError) Remaining() []string { return slices.Concat(e.Unknown, e.NotApplied) }
 
-// sendChunks is send with InChunks.
-func (b *bulk) sendChunks(ctx context.Context, o chunkOptions) ([]*pb.ResponseOp, error) {
+// sendChunks is send with InChunks. It returns the newest revision of the chunks that
+// were applied.
+func (b *bulk) sendChunks(ctx context.Context, o chunkOptions) ([]*pb.ResponseOp, int64, error) {
 	if err := b.client.admit(ctx); err != nil {
-		return nil, fail(b.request.op, b.request.key, err)
+		return nil, 0, fail(b.request.op, b.request.key, err)
 	}
 	ops := make([]operation, len(b.ops))
 	for i, wire := range b.ops {
 		var err error
-		if ops[i], err = b.client.operation(b.keys[i], wire); err != nil {
-			return nil, fail(b.request.op, b.keys[i], err)
+		if ops[i], err = b.client.operation(b.keys[i], wire, b.seals[i]); err != nil {
+			return nil, 0, fail(b.request.op, b.keys[i], err)
 		}
 	}
-	var report chunkReport
+	report := chunkReport{request: b.request}
 	err := b.client.newChunker(b.request, o, report.add).run(ctx, func(yield func(operation, error) bool) {
 		for _, op := range ops {
 			if !yield(op, nil) {
@@ -71,17 +72,19 @@ func (b *bulk) sendChunks(ctx context.Context, o chunkOptions) ([]*pb.ResponseOp
 			}
 		}
 	})
-	if err == nil {
-		return report.responses, nil
+	if err != nil {
+		err = report.failure(err, b)
 	}
-	return report.responses, report.failure(err, b)
+	return report.responses, report.revision, err
 }
 
 // chunkReport gathers what became of the chunks of a bulk call.
 type chunkReport struct {
+	request   request
 	outcome   BulkError
 	responses []*pb.ResponseOp
-	delivered int // keys
+	revision  int64 // the newest of those that were applied
+	delivered int   // keys
 }
 
 func (r *chunkReport) add(p part) {
@@ -90,6 +93,7 @@ func (r *chunkReport) add(p part) {
 	switch {
 	case p.err == nil:
 		r.responses = append(r.responses, p.responses...)
+		r.revision = max(r.revision, p.revision)
 		list = &r.outcome.Applied
 	case p.unsent:
 	default:
@@ -110,11 +114,17 @@ func (r *chunkReport) failure(err error, b *bulk) error {
 	if len(out.others) > 0 {
 		out.others = out.others[1:] // err is the first
 	}
-	began := len(out.Applied)+len(out.Unknown) > 0
-	summary := &Error{Op: b.request.op, Sent: began, MaybeApplied: began && b.request.write, Err: err}
+	out.Err = r.summary(err)
+	return out
+}
+
+// summary returns the error of the whole call, of which err is the first. It is about
+// all chunks, so that [Client.Settle] can't take one of them for it.
+func (r *chunkReport) summary(err error) *Error {
+	began := len(r.outcome.Applied)+len(r.outcome.Unknown) > 0
+	summary := &Error{Op: r.request.op, Sent: began, MaybeApplied: began && r.request.write, Err: err}
 	if first, ok := errors.AsType[*Error](err); ok {
 		summary.Key, summary.Err, summary.Sent = first.Key, first.Err, began || first.Sent
 	}
-	out.Err = summary
-	return out
+	return summary
 }

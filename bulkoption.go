@@ -1,21 +1,33 @@
 package etcd
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
-// BulkPutOption changes a [Client.BulkPut].
+// BulkPutOption changes a [Client.BulkPut]: [WithLease], [WithIgnoreLease], [InChunks]
+// and [WithResult].
 type BulkPutOption interface{ applyBulkPut(*bulkOptions) }
 
-// BulkOption changes any bulk call.
+// BulkDeleteOption changes a [Client.BulkDelete]: [InChunks] and [WithResult].
+type BulkDeleteOption interface{ applyBulkDelete(*bulkOptions) }
+
+// BulkOption changes any bulk call, and [Client.DeletePrefix]: [InChunks].
 type BulkOption interface {
 	BulkPutOption
+	BulkDeleteOption
+	DeletePrefixOption
 	applyBulk(*bulkOptions)
 }
 
-// LoadOption changes a [Client.BulkLoad].
+// LoadOption changes a [Client.BulkLoad]: [WithLease], [WithIgnoreLease],
+// [WithParallelism], [WithChunkKeys], [WithKeysPerSecond], [WithLoadProgress] and
+// [WithResult].
 type LoadOption interface{ applyLoad(*bulkOptions) }
 
 // ChunkOption changes how [InChunks], [Client.BulkLoad] and [Client.Import] cut and
-// send chunks.
+// send chunks: [WithParallelism], [WithChunkKeys] and, as a [RateOption],
+// [WithKeysPerSecond].
 type ChunkOption interface {
 	LoadOption
 	ImportOption
@@ -33,7 +45,22 @@ type bulkOptions struct {
 type chunkOptions struct {
 	parallel int
 	keys     int
-	err      error
+	rate     int // keys a second; 0 means no limit
+}
+
+// most returns how many keys a chunk may hold: no more than the rate allows in a
+// second.
+func (o chunkOptions) most() int {
+	if o.rate > 0 {
+		return min(o.keys, o.rate)
+	}
+	return o.keys
+}
+
+// ofRanges returns the options for operations that are about a chunk of keys each.
+func (o chunkOptions) ofRanges() chunkOptions {
+	o.keys = 1
+	return o
 }
 
 // Defaults of chunks.
@@ -49,37 +76,45 @@ const (
 
 // bulkOptionsOf applies each option by apply.
 func bulkOptionsOf[O any](opts []O, apply func(O, *bulkOptions)) (bulkOptions, error) {
-	o := bulkOptions{chunks: chunkOptions{parallel: DefaultParallelism, keys: DefaultChunkKeys}}
-	for _, opt := range opts {
-		if any(opt) == nil {
-			return o, errNilOption
-		}
-		apply(opt, &o)
+	o := bulkOptions{chunks: defaultChunks()}
+	if err := optionsOf(opts, &o, apply); err != nil {
+		return o, err
+	}
+	if err := o.put.check(); err != nil {
+		return o, err
 	}
 	return o, o.chunks.check()
 }
 
-var errNilOption = fmt.Errorf("%w: nil option", ErrInvalidArgument)
+func defaultChunks() chunkOptions {
+	return chunkOptions{parallel: DefaultParallelism, keys: DefaultChunkKeys}
+}
 
 func (o chunkOptions) check() error {
-	if o.err == nil && (o.parallel < 1 || o.keys < 1) {
-		return fmt.Errorf("%w: chunks of %d keys, %d at a time", ErrInvalidArgument, o.keys, o.parallel)
+	if o.parallel < 1 || o.keys < 1 || o.rate < 0 {
+		return fmt.Errorf("%w: chunks of %d keys, %d at a time, %d keys a second", ErrInvalidArgument, o.keys, o.parallel, o.rate)
 	}
-	return o.err
+	return nil
 }
 
 type chunksOption []ChunkOption
 
-func (c chunksOption) applyBulkPut(o *bulkOptions) { c.applyBulk(o) }
+func (c chunksOption) applyBulkPut(o *bulkOptions)    { c.applyBulk(o) }
+func (c chunksOption) applyBulkDelete(o *bulkOptions) { c.applyBulk(o) }
 
 func (c chunksOption) applyBulk(o *bulkOptions) {
 	o.chunked = true
+	c.apply(&o.chunks)
+}
+
+func (c chunksOption) applyDeletePrefix(o *deleteOptions) {
+	o.chunked = true
+	c.apply(&o.chunks)
+}
+
+func (c chunksOption) apply(o *chunkOptions) {
 	for _, opt := range c {
-		if opt == nil {
-			o.chunks.err = errNilOption
-			return
-		}
-		opt.applyChunks(&o.chunks)
+		opt.applyChunks(o)
 	}
 }
 
@@ -93,7 +128,12 @@ func (c chunksOption) applyBulk(o *bulkOptions) {
 // is sent. Each chunk has [Config.RequestTimeout], unless ctx has a deadline. A chunk
 // that a server refuses for its size, because its limits are lower than those of the
 // configuration, is cut further, and those after it are smaller.
-func InChunks(opts ...ChunkOption) BulkOption { return chunksOption(opts) }
+func InChunks(opts ...ChunkOption) BulkOption {
+	if slices.Contains(opts, nil) {
+		return nil // refused as any nil option
+	}
+	return chunksOption(opts)
+}
 
 type parallelismOption int
 
@@ -113,10 +153,19 @@ func (n chunkKeysOption) applyImport(o *importOptions) { n.applyChunks(&o.chunks
 // WithChunkKeys sets how many keys a chunk may hold: 1 or more.
 func WithChunkKeys(n int) ChunkOption { return chunkKeysOption(n) }
 
+func (n rateOption) applyChunks(o *chunkOptions)  { o.rate = int(n) }
+func (n rateOption) applyLoad(o *bulkOptions)     { n.applyChunks(&o.chunks) }
+func (n rateOption) applyImport(o *importOptions) { n.applyChunks(&o.chunks) }
+
 type loadProgressOption func(LoadReport)
 
 func (f loadProgressOption) applyLoad(o *bulkOptions) { o.progress = f }
 
 // WithLoadProgress calls f whenever the report has changed, in the goroutine of the
 // load.
-func WithLoadProgress(f func(LoadReport)) LoadOption { return loadProgressOption(f) }
+func WithLoadProgress(f func(LoadReport)) LoadOption {
+	if f == nil {
+		return nil
+	}
+	return loadProgressOption(f)
+}

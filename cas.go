@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 )
 
 // CompareAndSwap stores new under key if its value is old, and reports whether
@@ -33,26 +35,31 @@ func (c *Client) CompareAndSwapRevision(ctx context.Context, key string, revisio
 
 // CompareAndDelete deletes key if its value is old, and reports whether it did.
 // Its cost is that of [Client.CompareAndSwap].
-func (c *Client) CompareAndDelete(ctx context.Context, key string, old []byte) (bool, error) {
-	return c.swap(ctx, "compare and delete", key, Value(key).Equal(old), OpDelete(key))
+func (c *Client) CompareAndDelete(ctx context.Context, key string, old []byte, opts ...DeleteOption) (bool, error) {
+	return c.swap(ctx, "compare and delete", key, Value(key).Equal(old), OpDelete(key, opts...))
 }
 
 // CompareAndDeleteRevision deletes key if its mod revision is revision, and
 // reports whether it did, in one round trip. Revision 0 is refused: it is that of
 // a key which does not exist.
-func (c *Client) CompareAndDeleteRevision(ctx context.Context, key string, revision int64) (bool, error) {
+func (c *Client) CompareAndDeleteRevision(ctx context.Context, key string, revision int64, opts ...DeleteOption) (bool, error) {
 	const op = "compare and delete"
 	if revision <= 0 {
 		return false, fail(op, key, fmt.Errorf("%w: revision %d", ErrInvalidArgument, revision))
 	}
-	return c.swap(ctx, op, key, ModRevision(key).Equal(revision), OpDelete(key))
+	return c.swap(ctx, op, key, ModRevision(key).Equal(revision), OpDelete(key, opts...))
 }
 
 func (c *Client) swap(ctx context.Context, op, key string, cond Condition, then Op) (bool, error) {
+	w := then.takeResult()
+	if err := w.check(); err != nil {
+		return false, fail(op, key, err)
+	}
 	res, err := c.commit(ctx, op, key, c.Txn().If(cond).Then(then))
 	if err != nil {
 		return false, err
 	}
+	w.tellTxn(res)
 	return res.Succeeded, nil
 }
 
@@ -69,15 +76,22 @@ func (c *Client) swap(ctx context.Context, op, key string, cond Condition, then 
 func (c *Client) PutIfChanged(ctx context.Context, key string, value []byte, opts ...PutOption) (bool, error) {
 	const op = "put if changed"
 	put, written := OpPut(key, value, opts...), false
+	w := put.takeResult()
 	// What would be refused is refused before anything is read.
-	req, err := c.putRequest(key, value, put.put)
+	err := put.bad
 	if err == nil {
-		err = c.checkSize(req)
+		err = w.check()
+	}
+	if err == nil {
+		var req *pb.PutRequest
+		if req, _, err = c.putRequest(ctx, key, value, put.put); err == nil {
+			err = c.checkSize(req)
+		}
 	}
 	if err != nil {
 		return false, fail(op, key, err)
 	}
-	err = c.optimistic(ctx, op, key, []Op{OpGet(key)}, func(found *TxnResult) (*Txn, error) {
+	err = c.optimistic(ctx, op, key, w, []Op{OpGet(key)}, func(found *TxnResult) (*Txn, error) {
 		if err := found.Results[0].Err; err != nil {
 			return nil, answered(op, key, err)
 		}
@@ -102,12 +116,16 @@ func (c *Client) PutIfChanged(ctx context.Context, key string, value []byte, opt
 // ends with [ErrConflict] when the key still keeps changing at the deadline. A
 // lost answer is reported (see [MaybeApplied]) and never answered by applying f
 // twice.
-func (c *Client) Update(ctx context.Context, key string, f func(old []byte) ([]byte, error)) error {
+func (c *Client) Update(ctx context.Context, key string, f func(old []byte) ([]byte, error), opts ...UpdateOption) error {
 	const op = "update"
-	if f == nil {
-		return fail(op, key, fmt.Errorf("%w: nil function", ErrInvalidArgument))
+	w, err := updateOptionsOf(opts)
+	if err != nil {
+		return fail(op, key, err)
 	}
-	return c.optimistic(ctx, op, key, []Op{OpGet(key)}, func(found *TxnResult) (*Txn, error) {
+	if f == nil {
+		return fail(op, key, errNilFunction)
+	}
+	return c.optimistic(ctx, op, key, w, []Op{OpGet(key)}, func(found *TxnResult) (*Txn, error) {
 		if err := found.Results[0].Err; err != nil {
 			return nil, answered(op, key, err)
 		}
@@ -116,17 +134,27 @@ func (c *Client) Update(ctx context.Context, key string, f func(old []byte) ([]b
 		if err != nil || !exists && value == nil {
 			return nil, err
 		}
-		return c.Txn().If(ModRevision(key).Equal(current.ModRevision)).Then(updateOp(key, value, exists)), nil
+		return c.Txn().If(ModRevision(key).Equal(current.ModRevision)).Then(updateOp(key, value, exists, w.prevKV)), nil
 	})
 }
 
-func updateOp(key string, value []byte, exists bool) Op {
-	switch {
-	case value == nil:
-		return OpDelete(key)
-	case exists:
-		return OpPut(key, value, WithIgnoreLease())
-	default:
-		return OpPut(key, value)
+func updateOptionsOf(opts []UpdateOption) (writeOptions, error) {
+	if len(opts) == 0 {
+		return writeOptions{}, nil // the common case; below, o is moved to the heap
 	}
+	var o writeOptions
+	if err := optionsOf(opts, &o, UpdateOption.applyUpdate); err != nil {
+		return o, err
+	}
+	return o, o.check()
+}
+
+func updateOp(key string, value []byte, exists, prevKV bool) Op {
+	op := Op{kind: opPut, key: key, value: value}
+	if value == nil {
+		op.kind = opDelete
+	}
+	op.put.ignoreLease = exists
+	op.put.prevKV, op.delete.prevKV = prevKV, prevKV
+	return op
 }

@@ -3,6 +3,7 @@ package etcd
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -19,15 +20,17 @@ const chunkBytes = 256 << 10
 
 // operation is one of those that are sent in chunks.
 type operation struct {
-	key  string // without the namespace
-	wire *pb.RequestOp
-	size int // as one of several in a transaction
+	key    string // without the namespace
+	wire   *pb.RequestOp
+	sealed *sealedPut // of wire; nil for none
+	size   int        // as one of several in a transaction
+	keys   int        // that it is about, if it is not one
 }
 
 // operation returns an operation to be sent in a chunk, if a request can hold it.
-func (c *Client) operation(key string, wire *pb.RequestOp) (operation, error) {
+func (c *Client) operation(key string, wire *pb.RequestOp, sealed *sealedPut) (operation, error) {
 	const tag = 1
-	op := operation{key: key, wire: wire, size: tag + protowire.SizeBytes(proto.Size(wire))}
+	op := operation{key: key, wire: wire, sealed: sealed, size: tag + protowire.SizeBytes(proto.Size(wire))}
 	return op, c.checkBytes(op.size)
 }
 
@@ -62,6 +65,7 @@ type chunk struct {
 type chunker struct {
 	client  *Client
 	request request
+	pacer   pacer
 	// parallel is how many chunks may be under way, and keys and bytes what one may
 	// hold, of which the server may turn out to take less.
 	parallel, keys, bytes int
@@ -80,7 +84,7 @@ func (c *Client) newChunker(r request, o chunkOptions, deliver func(part)) *chun
 	// What nesting adds is not counted: some ten bytes for dozens of operations.
 	bytes := min(chunkBytes, c.largest-c.largest/16)
 	return &chunker{
-		client: c, request: r, parallel: o.parallel, keys: o.keys, bytes: bytes,
+		client: c, request: r, pacer: pacer{rate: o.rate}, parallel: o.parallel, keys: o.most(), bytes: bytes,
 		deliver: deliver, current: &chunk{},
 	}
 }
@@ -153,17 +157,25 @@ func (s *chunker) await(ctx context.Context, key string) {
 		s.landAll()
 	}
 	if s.current.keys == nil {
-		s.current.keys = make(map[string]bool, s.keys)
+		s.current.keys = map[string]bool{} // not for s.keys: bytes may end the chunk long before
 	}
 	s.current.keys[key] = true
 }
 
-// hand sends the current chunk, when there is room for it under way.
+// hand sends the current chunk, when there is room for it under way and the rate
+// allows it.
 func (s *chunker) hand(ctx context.Context) {
-	for len(s.underway) >= s.parallel {
+	for len(s.underway) > 0 && (len(s.underway) >= s.parallel || s.bytesUnderway()+s.current.size > s.parallel*s.bytes) {
 		s.land()
 	}
 	if s.failed != nil || len(s.current.ops) == 0 {
+		return
+	}
+	if !s.pacer.wait(ctx, s.client.closing, s.current.count()) {
+		s.landAll() // the error is that of the first in order
+		if s.failed == nil {
+			s.failed = fail(s.request.op, s.current.ops[0].key, s.ended(ctx))
+		}
 		return
 	}
 	ch := s.current
@@ -174,6 +186,34 @@ func (s *chunker) hand(ctx context.Context) {
 		defer func() { ch.panicked = recover() }()
 		s.send(ctx, ch)
 	}()
+}
+
+// bytesUnderway is what the requests that are under way hold. Values that are larger
+// than a chunk are not sent several at a time: they share a connection, and each has
+// to arrive within its own deadline.
+func (s *chunker) bytesUnderway() (n int) {
+	for _, ch := range s.underway {
+		n += ch.size
+	}
+	return n
+}
+
+// ended returns why the rate was not waited for.
+func (s *chunker) ended(ctx context.Context) error {
+	if s.client.isClosed() {
+		return ErrClosed
+	}
+	return contextError(ctx)
+}
+
+// count returns how many keys the chunk is about.
+func (ch *chunk) count() int { return countKeys(ch.ops) }
+
+func countKeys(ops []operation) (n int) {
+	for _, op := range ops {
+		n += max(op.keys, 1)
+	}
+	return n
 }
 
 // landed reports whether what became of the chunk is known.
@@ -227,13 +267,26 @@ func (s *chunker) send(ctx context.Context, ch *chunk) {
 func (s *chunker) sendPart(ctx context.Context, ops []operation) part {
 	p := part{ops: ops}
 	wire := make([]*pb.RequestOp, len(ops))
-	for i, op := range ops {
-		wire[i] = op.wire
-	}
 	r := s.request
 	r.key = ops[0].key
+	for i, op := range ops {
+		wire[i], r.seals = op.wire, op.sealed.link(r.seals)
+	}
 	p.responses, p.revision, p.err = s.client.sendBulk(ctx, r, wire)
+	if p.err != nil {
+		p.err = hint(p.err, s.advice(ops))
+	}
 	return p
+}
+
+// advice is what can be done about operations that took too long.
+func (s *chunker) advice(ops []operation) string {
+	size := 0
+	for _, op := range ops {
+		size += op.size
+	}
+	return fmt.Sprintf("a chunk of %d keys and %d bytes, one of up to %d at a time: WithChunkKeys and WithParallelism make them smaller and fewer, "+
+		"Config.RequestTimeout or a deadline gives each more time", countKeys(ops), size, s.parallel)
 }
 
 // fitting returns how many of the operations may be sent in one transaction.

@@ -214,10 +214,10 @@ func (c *Client) disconnected() bool { return len(c.dials.failures()) >= c.endpo
 
 // ping makes a linearizable read, as etcdctl's "endpoint health" does: only a
 // member that reaches a quorum answers it. That the user may not read the key
-// is an answer too.
+// is an answer too, in etcd's own words: a proxy denies as well.
 func (c *Client) ping(ctx context.Context) error {
-	_, err := do(ctx, c, request{op: "ping"}, c.rpc.get, &pb.RangeRequest{Key: []byte("health"), KeysOnly: true})
-	if errors.Is(err, ErrPermissionDenied) {
+	_, err := do(ctx, c, request{op: "ping", impatient: true}, c.rpc.get, &pb.RangeRequest{Key: []byte("health"), KeysOnly: true})
+	if errors.Is(err, ErrPermissionDenied) && saidByEtcd(err) {
 		return nil
 	}
 	return err

@@ -47,8 +47,8 @@ type Config struct {
 
 	// DialTimeout is how long [NewClient] waits for the cluster's first answer,
 	// authentication included. One attempt to connect to one endpoint is given
-	// up after this time or 5 seconds, whichever is less. Defaults to
-	// [DefaultDialTimeout] when zero.
+	// up after four fifths of this time or 4 seconds, whichever is less, so that
+	// its cause is known by then. Defaults to [DefaultDialTimeout] when zero.
 	DialTimeout time.Duration
 
 	// RequestTimeout limits a request whose context has no deadline of its own,
@@ -185,8 +185,9 @@ type Config struct {
 	MaxTxnOps int
 
 	// MaxKeyBytes is the longest key to send, in bytes, the namespace included;
-	// longer ones fail with [ErrTooLarge] before anything is sent. The server
-	// has no limit of its own. Defaults to [DefaultMaxKeyBytes] when zero.
+	// longer ones fail with [ErrTooLarge] before anything is sent. Where a range
+	// begins or ends is no key: a position behind the longest one is accepted. The
+	// server has no limit of its own. Defaults to [DefaultMaxKeyBytes] when zero.
 	MaxKeyBytes int
 
 	// LazyConnect makes [NewClient] return without having reached the cluster.

@@ -52,6 +52,16 @@ func (c *Client) storedPrefix(prefix string) ([]byte, error) {
 	return append(append(b, c.cfg.Namespace...), prefix...), nil
 }
 
+// storedBound returns where a range begins or ends as the server knows it. A position
+// is not a key that anybody stores: it may be the longest key and a byte, or behind a
+// key that somebody with a higher limit has stored.
+func (c *Client) storedBound(key string) ([]byte, error) {
+	if n := len(c.cfg.Namespace) + len(key); n > c.cfg.MaxRequestBytes {
+		return nil, fmt.Errorf("%w: position of %d bytes, the limit is %d", ErrTooLarge, n, c.cfg.MaxRequestBytes)
+	}
+	return []byte(c.cfg.Namespace + key), nil
+}
+
 // keyRange is a range of keys as stored: from start up to but not including
 // end. A nil end means start alone.
 type keyRange struct{ start, end []byte }
@@ -162,20 +172,26 @@ func (c *Client) keyValues(ctx context.Context, kvs []*mvccpb.KeyValue, keysOnly
 }
 
 // putRequest builds the request for a put: the only place where a caller's value
-// is encoded.
-func (c *Client) putRequest(key string, value []byte, o putOptions) (*pb.PutRequest, error) {
+// is encoded. If that means encrypted, the second result goes into the request that
+// the put is sent with.
+func (c *Client) putRequest(ctx context.Context, key string, value []byte, o putOptions) (*pb.PutRequest, *sealedPut, error) {
 	if o.guarded {
-		return nil, fmt.Errorf("%w: WithGuard is for single puts", ErrInvalidArgument)
+		return nil, nil, fmt.Errorf("%w: WithGuard is for single puts", ErrInvalidArgument)
 	}
 	stored, err := c.stored(key)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	encoded, err := c.codec.encode(stored, value)
+	encoded, sealedBy, err := c.codec.encode(ctx, stored, value)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return &pb.PutRequest{Key: stored, Value: encoded, Lease: int64(o.lease), IgnoreLease: o.ignoreLease}, nil
+	if sealedBy == nil {
+		return &pb.PutRequest{Key: stored, Value: encoded, Lease: int64(o.lease), IgnoreLease: o.ignoreLease, PrevKv: o.prevKV}, nil, nil
+	}
+	s := &sealedPut{value: value, key: sealedBy}
+	s.wire.Key, s.wire.Value, s.wire.Lease, s.wire.IgnoreLease, s.wire.PrevKv = stored, encoded, int64(o.lease), o.ignoreLease, o.prevKV
+	return &s.wire, s, nil
 }
 
 // requestHeader returns how many bytes the server puts around a request before it

@@ -97,25 +97,28 @@ func (c *codec) unique(storedKey, stored []byte) bool {
 	return err == nil && (suite == envelope.XAES256GCM || suite == envelope.AES256GCM)
 }
 
-// encode returns what is stored for value under the key as stored. The result
-// may share memory with value.
-func (c *codec) encode(storedKey, value []byte) ([]byte, error) {
+// encode returns what is stored for value under the key as stored, and the key that
+// encrypted it, nil for none. The result may share memory with value.
+func (c *codec) encode(ctx context.Context, storedKey, value []byte) ([]byte, *envelope.Key, error) {
 	switch {
 	case c.plain(storedKey):
-		return value, nil
+		return value, nil, nil
 	case c.keyring == nil, under(c.plaintextWrites, storedKey):
-		return c.envelope.Compress(value)
+		stored, err := c.envelope.Compress(value)
+		return stored, nil, err
 	}
-	return c.seal(storedKey, value)
+	return c.seal(ctx, storedKey, value)
 }
 
-// seal encrypts value with the primary key.
-func (c *codec) seal(storedKey, value []byte) ([]byte, error) {
+// seal encrypts value with the primary key, and returns which that was. ctx is for
+// the call of a key that is kept elsewhere.
+func (c *codec) seal(_ context.Context, storedKey, value []byte) ([]byte, *envelope.Key, error) {
 	primary := c.keyring.current().primary
 	if primary == nil {
-		return nil, ErrNoPrimaryKey
+		return nil, nil, ErrNoPrimaryKey
 	}
-	return c.envelope.Seal(primary, text(storedKey), value)
+	stored, err := c.envelope.Seal(primary, text(storedKey), value)
+	return stored, primary, err
 }
 
 // decode returns the value of what is stored. It may overwrite stored and return

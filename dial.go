@@ -20,8 +20,9 @@ const (
 	// a client is back in less than two seconds.
 	maxReconnectDelay = 1500 * time.Millisecond
 	// An attempt is given up after this time, so that an endpoint that doesn't
-	// answer at all isn't waited for longer than one that refuses.
-	maxConnectTimeout = 5 * time.Second
+	// answer at all isn't waited for longer than one that refuses. It is less than
+	// the defaults of those who wait, for them to hear of it.
+	maxConnectTimeout = 4 * time.Second
 	// gRPC tries an endpoint that it can't reach again and again, less than
 	// maxReconnectDelay + maxConnectTimeout apart. A failure that is much older
 	// is that of an endpoint no longer in use, or of a time without requests.
@@ -39,8 +40,9 @@ type dialLog struct {
 	tls       *tlsSource // nil for plaintext
 	timeout   time.Duration
 
-	mu     sync.Mutex
-	failed map[target]failure
+	mu       sync.Mutex
+	failed   map[target]failure
+	underway map[target]underway
 	// Where each TCP connection between dial and handshake leads. gRPC sets
 	// TCP_USER_TIMEOUT on a *net.TCPConn alone, so that one can't be wrapped.
 	opened map[*net.TCPConn]target
@@ -60,8 +62,9 @@ func newDialLog(c *Config) *dialLog {
 	l := &dialLog{
 		open:      c.Dialer,
 		endpoints: c.endpoints(),
-		timeout:   min(c.DialTimeout, maxConnectTimeout),
+		timeout:   min(c.DialTimeout*4/5, maxConnectTimeout),
 		failed:    make(map[target]failure),
+		underway:  make(map[target]underway),
 		opened:    make(map[*net.TCPConn]target),
 		change:    make(chan struct{}),
 	}
@@ -96,6 +99,7 @@ func (l *dialLog) dialOptions() []grpc.DialOption {
 // dial opens a connection to an address in gRPC's form.
 func (l *dialLog) dial(ctx context.Context, address string) (net.Conn, error) {
 	t := parseTarget(address)
+	l.begin(ctx, t)
 	conn, err := l.open(ctx, t.network, t.address)
 	if err == nil && conn == nil {
 		err = errors.New("the dialer returned neither a connection nor an error")
@@ -155,11 +159,12 @@ func (l *dialLog) untag(conn net.Conn) (net.Conn, target) {
 // fail notes why an attempt failed. One that was called off, as its client was
 // closed or its endpoint dropped, says nothing about the endpoint.
 func (l *dialLog) fail(ctx context.Context, t target, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.underway, t)
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	l.failed[t] = failure{err, time.Now()}
 	l.announce()
 }
@@ -169,6 +174,7 @@ func (l *dialLog) succeed(t target) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.failed, t)
+	delete(l.underway, t)
 	l.announce()
 }
 
@@ -191,6 +197,11 @@ func (l *dialLog) changed() <-chan struct{} {
 func (l *dialLog) failures() []*EndpointError {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	return sorted(l.recent())
+}
+
+// recent needs l.mu.
+func (l *dialLog) recent() []*EndpointError {
 	var all []*EndpointError
 	for t, f := range l.failed {
 		if time.Since(f.at) > failureLifetime {
@@ -201,6 +212,10 @@ func (l *dialLog) failures() []*EndpointError {
 			all = append(all, &EndpointError{Endpoint: name, Err: f.err})
 		}
 	}
+	return all
+}
+
+func sorted(all []*EndpointError) []*EndpointError {
 	slices.SortFunc(all, func(a, b *EndpointError) int { return cmp.Compare(a.Endpoint, b.Endpoint) })
 	return all
 }
@@ -220,10 +235,14 @@ func (l *dialLog) names(t target) []string {
 	return names
 }
 
-// err joins the failures; nil means that there is none.
+// err joins the failures, and what attempts that are under way wait for; nil means
+// that there is neither.
 func (l *dialLog) err() error {
+	l.mu.Lock()
+	all := sorted(append(l.recent(), l.pending()...))
+	l.mu.Unlock()
 	var errs []error
-	for _, f := range l.failures() {
+	for _, f := range all {
 		errs = append(errs, f)
 	}
 	return oneLine(errs)

@@ -158,7 +158,8 @@ var (
 	ErrUnauthenticated = errors.New("not authenticated")
 
 	// ErrPermissionDenied is returned when the user may not do this to this
-	// key.
+	// key, or when something between the client and etcd denied the request: then
+	// an [*EndpointError] is in the chain as well.
 	ErrPermissionDenied = errors.New("permission denied")
 )
 
@@ -232,7 +233,8 @@ var (
 	ErrTLSRequired = errors.New("server requires TLS")
 
 	// ErrNotEtcd means that what listens at the endpoint does not speak
-	// etcd's protocol.
+	// etcd's protocol: a web server, or another gRPC service. A proxy that can't
+	// reach its server (HTTP status 502, 503 or 504) is [ErrUnavailable].
 	ErrNotEtcd = errors.New("endpoint does not speak etcd's protocol")
 )
 
@@ -318,7 +320,8 @@ func (e *DecodeError) Error() string {
 // Unwrap returns e.Err.
 func (e *DecodeError) Unwrap() error { return e.Err }
 
-// EndpointError says why an endpoint could not be used.
+// EndpointError says why an endpoint could not be used, or that an answer came
+// from there which isn't etcd's.
 type EndpointError struct {
 	// Endpoint is the endpoint as configured.
 	Endpoint string
@@ -400,6 +403,15 @@ type detailError struct{ err, detail error }
 
 func (e *detailError) Error() string   { return e.err.Error() + ": " + e.detail.Error() }
 func (e *detailError) Unwrap() []error { return []error{e.err, e.detail} }
+
+// hint adds to the error of a request that was sent and timed out what can be done
+// about it.
+func hint(err error, advice string) error {
+	if e, ok := errors.AsType[*Error](err); ok && e.Sent && errors.Is(err, ErrTimeout) {
+		e.Err = withDetail(e.Err, errors.New(advice))
+	}
+	return err
+}
 
 // contextError returns the error of a context that ended, with its cause, or whose
 // deadline has passed.

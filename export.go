@@ -13,7 +13,8 @@ import (
 	"github.com/blueprint-go/etcd/internal/export"
 )
 
-// ExportOption changes a [Client.Export].
+// ExportOption changes a [Client.Export]. They are [WithDecryptedValues],
+// [WithUndecodableAsStored], [WithoutLeaseTTLs] and [WithRevision].
 type ExportOption interface{ applyExport(*exportOptions) }
 
 type exportOptions struct {
@@ -108,11 +109,8 @@ type exportation struct {
 
 func (c *Client) newExport(ctx context.Context, w io.Writer, prefix string, opts []ExportOption) (*exportation, error) {
 	e := &exportation{client: c, request: request{op: opExport, key: prefix}, ttls: map[int64]int64{}}
-	for _, opt := range opts {
-		if opt == nil {
-			return nil, errNilOption
-		}
-		opt.applyExport(&e.options)
+	if err := optionsOf(opts, &e.options, ExportOption.applyExport); err != nil {
+		return nil, err
 	}
 	s, err := c.newScan(ctx, prefix, []ScanOption{WithRevision(e.options.revision)})
 	switch {

@@ -13,15 +13,17 @@ type guardedPut struct {
 	client *Client
 	key    string
 	put    *pb.PutRequest
+	sealed *sealedPut // nil without encryption
+	write  writeOptions
 }
 
 func (c *Client) putGuarded(ctx context.Context, key string, value []byte, o putOptions) error {
 	o.guarded = false
-	req, err := c.putRequest(key, value, o)
+	req, sealed, err := c.putRequest(ctx, key, value, o)
 	if err != nil {
 		return fail("put", key, err)
 	}
-	p := &guardedPut{client: c, key: key, put: req}
+	p := &guardedPut{client: c, key: key, put: req, sealed: sealed, write: o.writeOptions}
 	if err := c.checkSize(p.boundTo(1)); err != nil {
 		return fail("put", key, err)
 	}
@@ -66,18 +68,20 @@ func (p *guardedPut) boundTo(revision int64) *pb.TxnRequest {
 func (p *guardedPut) try(ctx context.Context, revision int64) (stored bool, now int64, err error) {
 	var lost bool
 	// A mod revision never comes back. That a key is missing does.
-	r := request{op: "put", key: p.key, write: true, repeatable: revision > 0, lost: &lost}
+	r := request{op: "put", key: p.key, write: true, repeatable: revision > 0, lost: &lost, seals: p.sealed}
 	resp, err := p.client.sendTxn(ctx, r, p.boundTo(revision))
 	switch {
 	case MaybeApplied(err) && revision == 0:
-		found, _ := p.client.testify(ctx, p.key, witness{key: p.put.Key, stored: p.put.Value, creates: true})
+		found, _ := p.client.testify(ctx, p.key, p.witness(witness{creates: true}))
 		if found.applied || found.same {
+			p.write.tellRevision(found.revision)
 			return true, 0, nil
 		}
 		return false, 0, err
 	case err != nil:
 		return false, 0, err
 	case resp.Succeeded:
+		p.write.tell(ctx, p.client, resp.Header, resp.Responses[0].GetResponsePut().GetPrevKv())
 		return true, 0, nil
 	case lost:
 		stored, err = p.isStored(ctx, revision)
@@ -85,13 +89,20 @@ func (p *guardedPut) try(ctx context.Context, revision int64) (stored bool, now 
 	return stored, modRevisionOf(resp.Responses[0].GetResponseRange().GetKvs()), err
 }
 
+// witness completes the witness of what was sent.
+func (p *guardedPut) witness(w witness) witness {
+	w.key, w.stored, w.earlier = p.put.Key, p.put.Value, p.sealed.earlierOf(p.put)
+	return w
+}
+
 // isStored reports whether an attempt without an answer was applied, when the key
 // has changed since a revision.
 func (p *guardedPut) isStored(ctx context.Context, revision int64) (bool, error) {
-	found, err := p.client.testify(ctx, p.key, witness{key: p.put.Key, stored: p.put.Value, since: revision})
+	found, err := p.client.testify(ctx, p.key, p.witness(witness{since: revision}))
 	switch {
 	case found.applied, found.same:
 		// Another client may have written just the same: then either is the same.
+		p.tellFound(ctx, found.revision)
 		return true, nil
 	case found.changed:
 		return false, nil
@@ -99,4 +110,18 @@ func (p *guardedPut) isStored(ctx context.Context, revision int64) (bool, error)
 		err = fmt.Errorf("%w: the key was deleted, or its history is compacted", ErrConflict)
 	}
 	return false, &Error{Op: "put", Key: p.key, Sent: true, MaybeApplied: true, Err: err}
+}
+
+// tellFound tells about a put whose answer was lost, and which was found in the history
+// of its key. What it has replaced takes another round trip.
+func (p *guardedPut) tellFound(ctx context.Context, revision int64) {
+	p.write.tellRevision(revision)
+	if !p.write.prevKV {
+		return
+	}
+	req := &pb.RangeRequest{Key: p.put.Key, Revision: revision - 1}
+	resp, err := do(ctx, p.client, request{op: "put", key: p.key, pinned: true}, p.client.rpc.get, req)
+	if err == nil && len(resp.Kvs) > 0 { // else it was compacted meanwhile
+		p.write.result.PrevKV, p.write.result.Err = p.client.replaced(ctx, resp.Kvs[0])
+	}
 }

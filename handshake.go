@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"sync/atomic"
 
 	"google.golang.org/grpc/credentials"
@@ -40,12 +41,14 @@ func (h *handshaker) Clone() credentials.TransportCredentials {
 // ClientHandshake implements [credentials.TransportCredentials].
 func (h *handshaker) ClientHandshake(ctx context.Context, authority string, conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	conn, t := h.log.untag(conn)
-	u := &unprovenConn{ctx: ctx, log: h.log, target: t}
+	u := &unprovenConn{ctx: ctx, log: h.log, target: t, name: strings.Join(h.log.names(t), " or ")}
 	if h.log.tls == nil {
 		u.Conn = conn
+		h.log.wait(t, waitingSettings)
 		_, info, err := h.TransportCredentials.ClientHandshake(ctx, authority, conn)
 		return u, info, err
 	}
+	h.log.wait(t, waitingHandshake)
 	secure, info, err := h.secure(ctx, authority, conn, &u.certificateAsked)
 	if err != nil {
 		err = h.cause(ctx, t, err, u.certificateAsked.Load())
@@ -53,6 +56,7 @@ func (h *handshaker) ClientHandshake(ctx context.Context, authority string, conn
 		return nil, nil, err
 	}
 	u.Conn = secure
+	h.log.wait(t, waitingSettings)
 	return u, info, nil
 }
 
@@ -72,7 +76,7 @@ func (h *handshaker) secure(ctx context.Context, authority string, conn net.Conn
 func (h *handshaker) cause(ctx context.Context, t target, err error, certificateAsked bool) error {
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
-		return withTimeout("end of the TLS handshake", err)
+		return withTimeout(waitingHandshake, err)
 	case closedByPeer(err):
 		err = fmt.Errorf("connection closed during the TLS handshake: %w", err)
 		if h.log.waitsForClient(ctx, t) {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/blueprint-go/etcd/internal/envelope"
 	"github.com/blueprint-go/etcd/internal/export"
 )
 
@@ -45,7 +46,8 @@ type ImportReport struct {
 // here; and that values as stored open with the keys of this client, at their key. If
 // not, the error is a [*DecodeError]. They are written as they are in the file, byte
 // for byte, and only into the namespace that they come from. Decrypted values are
-// encrypted anew.
+// encrypted anew, and so are values as stored from when another primary key is promoted
+// while Import runs, or their own key leaves the ring.
 //
 // Keys that exist are overwritten, unless [WithOnlyMissing] or [WithEmptyTarget] is
 // given, and other keys stay. Revisions and versions are new.
@@ -82,6 +84,7 @@ type importation struct {
 	file    *export.Reader
 	target  string // the prefix that the keys get
 	leases  regranted
+	primary *envelope.Key // of the client when the call began; may be nil
 
 	// loading tells the pass that stores from the one that checks.
 	loading bool
@@ -97,7 +100,7 @@ func (c *Client) newImport(ctx context.Context, r io.Reader, opts []ImportOption
 	if err == nil && r == nil {
 		err = fmt.Errorf("%w: nil reader", ErrInvalidArgument)
 	}
-	return &importation{client: c, options: o, in: r}, err
+	return &importation{client: c, options: o, in: r, primary: c.codec.keyring.current().primary}, err
 }
 
 func (i *importation) run(ctx context.Context) error {
@@ -165,7 +168,7 @@ func (i *importation) verify(ctx context.Context) error {
 			return err
 		}
 		key := i.client.visible(put.put.Key)
-		if _, err := i.client.operation(key, put.wire()); err != nil {
+		if _, err := i.client.operation(key, put.wire(), nil); err != nil {
 			return fail(opImport, key, err)
 		}
 		if i.options.dryRun {
@@ -191,7 +194,8 @@ func (i *importation) load(ctx context.Context) error {
 		}
 	}
 	i.leases = regranted{client: i.client, report: i.report.Leases, leases: map[int64]*regrant{}}
-	_, err := i.client.load(ctx, opImport, i.puts(ctx), bulkOptions{chunks: i.options.chunks, progress: i.progress})
+	report, err := i.client.load(ctx, opImport, i.puts(ctx), bulkOptions{chunks: i.options.chunks, progress: i.progress})
+	i.options.tellRevision(report.Revision)
 	return err
 }
 

@@ -1,9 +1,15 @@
 package etcd
 
-// ImportOption changes a [Client.Import].
+// ImportOption changes a [Client.Import]. They are
+//   - for which keys: [WithNewPrefix], [WithOnlyMissing], [WithEmptyTarget],
+//     [WithoutUndecodable];
+//   - for leases: [WithoutLeases], [WithoutLeasedKeys];
+//   - for the run: [WithDryRun], [WithResumeAt], [WithImportProgress],
+//     [WithParallelism], [WithChunkKeys], [WithKeysPerSecond], [WithResult].
 type ImportOption interface{ applyImport(*importOptions) }
 
 type importOptions struct {
+	writeOptions
 	prefix        *string // nil is that of the file
 	leases        leasePolicy
 	onlyMissing   bool
@@ -25,12 +31,12 @@ const (
 )
 
 func importOptionsOf(opts []ImportOption) (importOptions, error) {
-	o := importOptions{chunks: chunkOptions{parallel: DefaultParallelism, keys: DefaultChunkKeys}}
-	for _, opt := range opts {
-		if opt == nil {
-			return o, errNilOption
-		}
-		opt.applyImport(&o)
+	o := importOptions{chunks: defaultChunks()}
+	if err := optionsOf(opts, &o, ImportOption.applyImport); err != nil {
+		return o, err
+	}
+	if err := o.check(); err != nil {
+		return o, err
 	}
 	return o, o.chunks.check()
 }
@@ -79,5 +85,8 @@ func WithoutUndecodable() ImportOption {
 // WithImportProgress calls f with the report after each chunk that was applied, in
 // the goroutine of Import.
 func WithImportProgress(f func(ImportReport)) ImportOption {
+	if f == nil {
+		return nil
+	}
 	return importOption(func(o *importOptions) { o.progress = f })
 }

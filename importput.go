@@ -12,6 +12,7 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
+	"github.com/blueprint-go/etcd/internal/envelope"
 	"github.com/blueprint-go/etcd/internal/export"
 )
 
@@ -55,7 +56,7 @@ func (i *importation) put(ctx context.Context, entry export.Entry) (loadPut, err
 	if ctx.Err() != nil {
 		return loadPut{}, fail(opImport, key, contextError(ctx))
 	}
-	put, err := i.encoded(ctx, key, entry)
+	put, sealed, err := i.encoded(ctx, key, entry)
 	if err == nil && entry.Lease != 0 {
 		put.Lease, err = i.lease(ctx, entry)
 	}
@@ -65,7 +66,7 @@ func (i *importation) put(ctx context.Context, entry export.Entry) (loadPut, err
 		}
 		return loadPut{}, err
 	}
-	out := loadPut{put: put}
+	out := loadPut{put: put, sealed: sealed}
 	if i.options.onlyMissing {
 		out.guard = guard(put.Key, 0)
 	}
@@ -73,17 +74,18 @@ func (i *importation) put(ctx context.Context, entry export.Entry) (loadPut, err
 }
 
 // encoded returns the put of an entry without its lease.
-func (i *importation) encoded(ctx context.Context, key string, entry export.Entry) (*pb.PutRequest, error) {
+func (i *importation) encoded(ctx context.Context, key string, entry export.Entry) (*pb.PutRequest, *sealedPut, error) {
 	c := i.client
 	if !entry.Stored {
-		return c.putRequest(key, entry.Value, putOptions{})
+		return c.putRequest(ctx, key, entry.Value, putOptions{})
 	}
 	stored, err := c.stored(key)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	// Proved on a copy, which decoding may overwrite.
-	if _, err := c.codec.decode(ctx, stored, bytes.Clone(entry.Value)); err != nil {
+	value, err := c.codec.decode(ctx, stored, bytes.Clone(entry.Value))
+	if err != nil {
 		switch {
 		case ctx.Err() != nil: // it may be the reason, by way of a key provider
 			err = contextError(ctx)
@@ -92,9 +94,14 @@ func (i *importation) encoded(ctx context.Context, key string, entry export.Entr
 		default:
 			err = &DecodeError{Key: key, Err: err}
 		}
-		return nil, err
+		return nil, nil, err
 	}
-	return &pb.PutRequest{Key: stored, Value: entry.Value}, nil
+	if _, encrypted := envelope.KeyIDOf(entry.Value); !encrypted || !c.codec.encrypts() || c.codec.plain(stored) {
+		return &pb.PutRequest{Key: stored, Value: entry.Value}, nil, nil
+	}
+	s := &sealedPut{value: value, beside: i.primary}
+	s.wire.Key, s.wire.Value = stored, entry.Value
+	return &s.wire, s, nil
 }
 
 // lease returns the lease that an entry with one gets, or errLeftOut.

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
 )
 
 // fail returns the error of a call that ended before it came to a request.
@@ -16,18 +17,27 @@ func fail(op, key string, err error) error {
 //
 // When it fails, [MaybeApplied] tells whether the value may have been stored.
 func (c *Client) Put(ctx context.Context, key string, value []byte, opts ...PutOption) error {
-	o := putOptionsOf(opts)
+	o, err := putOptionsOf(opts)
+	if err == nil {
+		err = o.check()
+	}
+	if err != nil {
+		return fail("put", key, err)
+	}
 	if o.guarded {
 		return c.putGuarded(ctx, key, value, o)
 	}
-	req, err := c.putRequest(key, value, o)
+	req, sealed, err := c.putRequest(ctx, key, value, o)
 	if err == nil {
 		err = c.checkSize(req)
 	}
 	if err != nil {
 		return fail("put", key, err)
 	}
-	_, err = do(ctx, c, request{op: "put", key: key, write: true}, c.rpc.put, req)
+	resp, err := do(ctx, c, request{op: "put", key: key, write: true, seals: sealed}, c.rpc.put, req)
+	if err == nil {
+		o.tell(ctx, c, resp.Header, resp.PrevKv)
+	}
 	return err
 }
 
@@ -95,16 +105,24 @@ func (c *Client) Exists(ctx context.Context, key string, opts ...GetOption) (boo
 
 // Delete deletes key, in one round trip, and returns how many keys were deleted:
 // 1, or 0 when the key did not exist, which is no error.
-func (c *Client) Delete(ctx context.Context, key string) (int64, error) {
+func (c *Client) Delete(ctx context.Context, key string, opts ...DeleteOption) (int64, error) {
+	const op = "delete"
+	o, err := deleteOptionsOf(opts)
+	if err == nil {
+		err = o.check()
+	}
+	if err != nil {
+		return 0, fail(op, key, err)
+	}
 	stored, err := c.stored(key)
 	if err != nil {
-		return 0, fail("delete", key, err)
+		return 0, fail(op, key, err)
 	}
-	return c.deleteRange(ctx, "delete", key, keyRange{start: stored})
+	return c.deleteRange(ctx, op, key, keyRange{start: stored}, o)
 }
 
-func (c *Client) deleteRange(ctx context.Context, op, key string, r keyRange) (int64, error) {
-	req := &pb.DeleteRangeRequest{Key: r.start, RangeEnd: r.end}
+func (c *Client) deleteRange(ctx context.Context, op, key string, r keyRange, o deleteOptions) (int64, error) {
+	req := &pb.DeleteRangeRequest{Key: r.start, RangeEnd: r.end, PrevKv: o.prevKV}
 	if err := c.checkSize(req); err != nil {
 		return 0, fail(op, key, err)
 	}
@@ -112,16 +130,16 @@ func (c *Client) deleteRange(ctx context.Context, op, key string, r keyRange) (i
 	if err != nil {
 		return 0, err
 	}
+	var prev *mvccpb.KeyValue
+	if len(resp.PrevKvs) > 0 {
+		prev = resp.PrevKvs[0]
+	}
+	o.tell(ctx, c, resp.Header, prev)
 	return resp.Deleted, nil
 }
 
 // PutIfNotExists stores value under key if the key does not exist, in one round
 // trip, and reports whether it did.
 func (c *Client) PutIfNotExists(ctx context.Context, key string, value []byte, opts ...PutOption) (bool, error) {
-	const op = "put if not exists"
-	res, err := c.commit(ctx, op, key, c.Txn().If(Missing(key)).Then(OpPut(key, value, opts...)))
-	if err != nil {
-		return false, err
-	}
-	return res.Succeeded, nil
+	return c.swap(ctx, "put if not exists", key, Missing(key), OpPut(key, value, opts...))
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math"
 	"slices"
@@ -97,22 +98,37 @@ func (c *Client) TimeToLive(ctx context.Context, id LeaseID) (LeaseStatus, error
 
 // PutWithLease stores value under key and attaches it to a lease, in one round
 // trip. It fails with [ErrLeaseNotFound] when the lease has ended.
-func (c *Client) PutWithLease(ctx context.Context, key string, value []byte, id LeaseID) error {
-	return c.Put(ctx, key, value, WithLease(id))
+func (c *Client) PutWithLease(ctx context.Context, key string, value []byte, id LeaseID, opts ...PutOption) error {
+	if len(opts) == 0 {
+		return c.Put(ctx, key, value, WithLease(id))
+	}
+	return c.Put(ctx, key, value, append(slices.Clip(opts), WithLease(id))...)
 }
 
 // PutWithTTL stores value under key for ttl, in two round trips: it grants a
 // lease and attaches the key to it. It returns the lease, for
 // [Client.KeepAlive]. When the put fails the lease is revoked, or ends by
-// itself.
-func (c *Client) PutWithTTL(ctx context.Context, key string, value []byte, ttl time.Duration) (LeaseID, error) {
+// itself. [WithLease], [WithIgnoreLease] and [WithGuard] are refused with
+// [ErrInvalidArgument].
+func (c *Client) PutWithTTL(ctx context.Context, key string, value []byte, ttl time.Duration, opts ...PutOption) (LeaseID, error) {
 	const op = "put with ttl"
+	o, err := putOptionsOf(opts)
+	if err == nil {
+		err = o.check()
+	}
+	if err == nil && (o.lease != 0 || o.ignoreLease) {
+		err = fmt.Errorf("%w: two leases for one key", ErrInvalidArgument)
+	}
+	if err != nil {
+		return 0, fail(op, key, err)
+	}
 	seconds, err := checkTTL(ttl)
 	if err != nil {
 		return 0, fail(op, key, err)
 	}
 	// Before the lease, so that what would be refused leaves none behind.
-	req, err := c.putRequest(key, value, putOptions{lease: math.MaxInt64})
+	o.lease = math.MaxInt64
+	req, sealed, err := c.putRequest(ctx, key, value, o)
 	if err == nil {
 		err = c.checkSize(req)
 	}
@@ -125,8 +141,11 @@ func (c *Client) PutWithTTL(ctx context.Context, key string, value []byte, ttl t
 			return err
 		}
 		req.Lease = int64(id)
-		_, err = do(ctx, c, request{op: op, key: key, write: true}, c.rpc.put, req)
-		if err != nil && !MaybeApplied(err) {
+		resp, err := do(ctx, c, request{op: op, key: key, write: true, seals: sealed}, c.rpc.put, req)
+		switch {
+		case err == nil:
+			o.tell(ctx, c, resp.Header, resp.PrevKv)
+		case !MaybeApplied(err):
 			err = errors.Join(err, c.RevokeLease(ctx, id))
 		}
 		return err

@@ -62,22 +62,25 @@ func (c *Client) BulkLoad(ctx context.Context, kvs iter.Seq2[string, []byte], op
 	if err != nil {
 		return LoadReport{}, fail(op, "", err)
 	}
-	return c.load(ctx, op, func(yield func(loadPut, error) bool) {
+	report, err := c.load(ctx, op, func(yield func(loadPut, error) bool) {
 		for key, value := range kvs {
-			put, err := c.putRequest(key, bytes.Clone(value), o.put)
+			put, sealed, err := c.putRequest(ctx, key, bytes.Clone(value), o.put)
 			if err != nil {
 				err = fail(op, key, err)
 			}
-			if !yield(loadPut{put: put}, err) {
+			if !yield(loadPut{put: put, sealed: sealed}, err) {
 				return
 			}
 		}
 	}, o)
+	o.put.tellRevision(report.Revision)
+	return report, err
 }
 
 // loadPut is one put of a load, as the wire has it.
 type loadPut struct {
-	put *pb.PutRequest
+	put    *pb.PutRequest
+	sealed *sealedPut // of put; nil for none
 	// guard is the condition under which it is made; nil means always. One whose
 	// condition does not hold counts as applied, and as skipped.
 	guard *pb.Compare
@@ -98,7 +101,7 @@ func (c *Client) load(ctx context.Context, op string, puts iter.Seq2[loadPut, er
 			var next operation
 			if err == nil {
 				key := c.visible(p.put.Key)
-				if next, err = c.operation(key, p.wire()); err != nil {
+				if next, err = c.operation(key, p.wire(), p.sealed); err != nil {
 					err = fail(op, key, err)
 				}
 			}

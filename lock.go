@@ -1,6 +1,7 @@
 package etcd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -44,7 +45,7 @@ type Lock struct {
 	claim   *claim
 }
 
-// LockOption changes a [Lock].
+// LockOption changes a [Lock]: [WithLockTTL] and [WithTryWait].
 type LockOption interface{ applyLock(*Lock) error }
 
 type lockTTLOption time.Duration
@@ -105,12 +106,11 @@ func (c *Client) newLock(ctx context.Context, name string, opts []LockOption) (*
 	if _, err := c.stored(l.prefix + LeaseID(0).String()); err != nil {
 		return nil, fail(op, name, err)
 	}
-	for _, opt := range opts {
-		if err := opt.applyLock(l); err != nil {
-			return nil, fail(op, name, err)
-		}
+	var bad error
+	err := optionsOf(opts, l, func(opt LockOption, l *Lock) { bad = cmp.Or(bad, opt.applyLock(l)) })
+	if err = cmp.Or(bad, err); err != nil {
+		return nil, fail(op, name, err)
 	}
-	var err error
 	if l.session, err = c.newSession(ctx, l.ttl); err != nil {
 		return nil, err
 	}
@@ -330,6 +330,9 @@ func (l *Lock) isClosing() bool {
 func (c *Client) WithLock(ctx context.Context, name string, f func(ctx context.Context) error, opts ...LockOption) (err error) {
 	if err := c.admit(ctx); err != nil {
 		return fail("lock", name, err)
+	}
+	if f == nil {
+		return fail("lock", name, errNilFunction)
 	}
 	lock, err := c.newLock(ctx, name, opts)
 	if err != nil {

@@ -9,18 +9,31 @@ import (
 // either the old key or the new one. The value is encrypted anew for its new
 // place. It takes two round trips, more while the keys keep changing.
 //
-// It fails with [ErrKeyNotFound] when from does not exist, with [ErrKeyExists]
+// [WithResult] tells the revision of the move. It fails with [ErrKeyNotFound] when from does not exist, with [ErrKeyExists]
 // when to does, and with [ErrConflict] when the keys still keep changing at the
 // deadline; nothing is changed then.
-func (c *Client) MoveKey(ctx context.Context, from, to string) error {
-	return c.relocate(ctx, relocation{op: "move", from: from, to: to, then: []Op{OpDelete(from)}})
+func (c *Client) MoveKey(ctx context.Context, from, to string, opts ...MoveOption) error {
+	return c.relocate(ctx, relocation{op: "move", from: from, to: to, then: []Op{OpDelete(from)}}, opts)
 }
 
 // CopyKey stores the value of a key under another one as well, attached to the same
 // lease. It is [Client.MoveKey] without the end of the old key, and fails as that
 // does: the copy is of the value that from has at that moment.
-func (c *Client) CopyKey(ctx context.Context, from, to string) error {
-	return c.relocate(ctx, relocation{op: "copy", from: from, to: to})
+func (c *Client) CopyKey(ctx context.Context, from, to string, opts ...MoveOption) error {
+	return c.relocate(ctx, relocation{op: "copy", from: from, to: to}, opts)
+}
+
+// MoveOption changes a [Client.MoveKey] or a [Client.CopyKey]: [WithResult].
+type MoveOption interface{ applyMove(*moveOptions) }
+
+type moveOptions struct{ writeOptions }
+
+func moveOptionsOf(opts []MoveOption) (moveOptions, error) {
+	var o moveOptions
+	if err := optionsOf(opts, &o, MoveOption.applyMove); err != nil {
+		return o, err
+	}
+	return o, o.check()
 }
 
 // relocation is a move or a copy.
@@ -29,14 +42,18 @@ type relocation struct {
 	then         []Op // beside the put at the new place
 }
 
-func (c *Client) relocate(ctx context.Context, r relocation) error {
+func (c *Client) relocate(ctx context.Context, r relocation, opts []MoveOption) error {
+	o, err := moveOptionsOf(opts)
+	if err != nil {
+		return fail(r.op, r.from, err)
+	}
 	if r.from == r.to {
 		return fail(r.op, r.from, errors.Join(ErrInvalidArgument, ErrKeyExists))
 	}
 	if _, err := c.stored(r.to); err != nil {
 		return fail(r.op, r.to, err)
 	}
-	return c.optimistic(ctx, r.op, r.from, r.reads(), func(found *TxnResult) (*Txn, error) {
+	return c.optimistic(ctx, r.op, r.from, o.writeOptions, r.reads(), func(found *TxnResult) (*Txn, error) {
 		source, target := found.Results[0], found.Results[1]
 		switch {
 		case source.Count == 0:

@@ -1,6 +1,7 @@
 package etcd
 
 import (
+	"context"
 	"fmt"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -19,6 +20,7 @@ type Op struct {
 	delete   deleteOptions
 	keysOnly bool
 	txn      *Txn
+	bad      error // of its options
 }
 
 type opKind int
@@ -42,7 +44,8 @@ const (
 
 // OpPut stores value under key, see [Client.Put].
 func OpPut(key string, value []byte, opts ...PutOption) Op {
-	return Op{kind: opPut, key: key, value: value, put: putOptionsOf(opts)}
+	o, err := putOptionsOf(opts)
+	return Op{kind: opPut, key: key, value: value, put: o, bad: err}
 }
 
 // OpGet reads key. A missing key is an empty result.
@@ -67,27 +70,42 @@ func OpGetRange(start, end string, opts ...GetOption) Op {
 }
 
 // OpDelete deletes key.
-func OpDelete(key string) Op { return Op{kind: opDelete, key: key} }
+func OpDelete(key string, opts ...DeleteOption) Op {
+	o, err := deleteOptionsOf(opts)
+	return Op{kind: opDelete, key: key, delete: o, bad: err}
+}
 
 // OpDeletePrefix deletes all keys that begin with prefix. The empty prefix needs
 // [WithAllKeys].
-func OpDeletePrefix(prefix string, opts ...DeleteOption) Op {
-	return Op{kind: opDelete, reach: underPrefix, key: prefix, delete: deleteOptionsOf(opts)}
+func OpDeletePrefix(prefix string, opts ...DeletePrefixOption) Op {
+	o, err := deletePrefixOptionsOf(opts)
+	return Op{kind: opDelete, reach: underPrefix, key: prefix, delete: o, bad: err}
 }
 
 // OpDeleteRange deletes the keys from start up to but not including end. An empty
 // end means to the end of all keys; with an empty start as well, it needs
 // [WithAllKeys].
-func OpDeleteRange(start, end string, opts ...DeleteOption) Op {
-	return Op{kind: opDelete, reach: upToEnd, key: start, end: end, delete: deleteOptionsOf(opts)}
+func OpDeleteRange(start, end string, opts ...DeletePrefixOption) Op {
+	o, err := deletePrefixOptionsOf(opts)
+	return Op{kind: opDelete, reach: upToEnd, key: start, end: end, delete: o, bad: err}
 }
 
-func deleteOptionsOf(opts []DeleteOption) deleteOptions {
-	var o deleteOptions
-	for _, opt := range opts {
-		opt.applyDelete(&o)
+func deleteOptionsOf(opts []DeleteOption) (deleteOptions, error) {
+	if len(opts) == 0 {
+		return deleteOptions{}, nil // the common case; below, o is moved to the heap
 	}
-	return o
+	var o deleteOptions
+	err := optionsOf(opts, &o, DeleteOption.applyDelete)
+	return o, err
+}
+
+func deletePrefixOptionsOf(opts []DeletePrefixOption) (deleteOptions, error) {
+	if len(opts) == 0 {
+		return deleteOptions{}, nil
+	}
+	o := deleteOptions{chunks: defaultChunks()}
+	err := optionsOf(opts, &o, DeletePrefixOption.applyDeletePrefix)
+	return o, err
 }
 
 // OpTxn commits t as a part of the transaction around it: one of t's branches is
@@ -116,34 +134,51 @@ func (c *Client) opRange(op Op) (keyRange, error) {
 	return c.keys(op.key, op.reach == underPrefix)
 }
 
-// requestOp converts an operation other than a nested transaction.
-func (c *Client) requestOp(op Op) (*pb.RequestOp, error) {
+// requestOp converts an operation other than a nested transaction. The second result
+// is that of a put whose value is encrypted.
+func (c *Client) requestOp(ctx context.Context, op Op) (*pb.RequestOp, *sealedPut, error) {
 	if op.kind == opNone {
-		return nil, fmt.Errorf("%w: zero operation", ErrInvalidArgument)
+		return nil, nil, fmt.Errorf("%w: zero operation", ErrInvalidArgument)
+	}
+	if op.bad != nil {
+		return nil, nil, op.bad
 	}
 	keys, err := c.opRange(op)
+	if err == nil {
+		err = op.checkOptions()
+	}
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	switch op.kind {
 	case opPut:
-		req, err := c.putRequest(op.key, op.value, op.put)
-		return &pb.RequestOp{Request: &pb.RequestOp_RequestPut{RequestPut: req}}, err
+		return c.putOp(ctx, op.key, op.value, op.put)
 	case opGet:
 		o, err := getOptionsOf(op.get)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		req := o.rangeRequest(keys)
 		req.KeysOnly = op.keysOnly
-		return rangeOp(req), nil
+		return rangeOp(req), nil, nil
 	default: // opDelete
 		if op.everything() && !op.delete.allKeys {
-			return nil, ErrEmptyPrefix
+			return nil, nil, ErrEmptyPrefix
 		}
-		req := &pb.DeleteRangeRequest{Key: keys.start, RangeEnd: keys.end}
-		return &pb.RequestOp{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: req}}, nil
+		req := &pb.DeleteRangeRequest{Key: keys.start, RangeEnd: keys.end, PrevKv: op.delete.prevKV}
+		return &pb.RequestOp{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: req}}, nil, nil
 	}
+}
+
+// checkOptions refuses options that are not for an operation of a transaction.
+func (op Op) checkOptions() error {
+	if op.delete.chunked {
+		return fmt.Errorf("%w: InChunks in a transaction", ErrInvalidArgument)
+	}
+	if err := op.delete.checkOp(); err != nil {
+		return err
+	}
+	return op.put.checkOp()
 }
 
 // everything reports whether an operation is about all keys.

@@ -13,46 +13,61 @@ type LeaseID int64
 // String returns the ID in hexadecimal, as etcdctl prints it.
 func (id LeaseID) String() string { return fmt.Sprintf("%016x", int64(id)) }
 
-// PutOption changes a single put: [Client.Put], [OpPut] and their neighbours.
+// PutOption changes a single put: [Client.Put], [OpPut] and their neighbours. They are
+// [WithLease], [WithIgnoreLease], [WithResult], [WithPrevKV] and, where the call says
+// so, [WithGuard].
 type PutOption interface{ applyPut(*putOptions) }
 
-// AnyPutOption is an option for single puts, bulk puts and loads.
+// AnyPutOption is an option for single puts, bulk puts and loads: [WithLease] and
+// [WithIgnoreLease].
 type AnyPutOption interface {
 	PutOption
 	BulkPutOption
 	LoadOption
 }
 
-// GetOption changes a single read.
+// GetOption changes a single read or list: [Client.Get], [Client.List], [OpGet] and
+// their neighbours. They are [WithRevision], [WithSerializable] and [WithLimit].
 type GetOption interface{ applyGet(*getOptions) }
 
-// ReadOption is an option for single reads and for scans.
+// ReadOption is an option for single reads and for scans: [WithSerializable],
+// [WithLimit] and, as a [RevisionOption], [WithRevision].
 type ReadOption interface {
 	GetOption
 	ScanOption
 }
 
-// DeleteOption changes [Client.DeletePrefix].
+// DeleteOption changes the deletion of one key: [Client.Delete],
+// [Client.CompareAndDelete], [OpDelete] and their neighbours. They are [WithResult] and
+// [WithPrevKV].
 type DeleteOption interface{ applyDelete(*deleteOptions) }
 
-// WatchOption changes a watch.
+// DeletePrefixOption changes [Client.DeletePrefix], [OpDeletePrefix] and
+// [OpDeleteRange]: [WithAllKeys] and, for the first of them, [InChunks] and
+// [WithResult].
+type DeletePrefixOption interface{ applyDeletePrefix(*deleteOptions) }
+
+// UpdateOption changes a [Client.Update]: [WithResult] and [WithPrevKV].
+type UpdateOption interface{ applyUpdate(*writeOptions) }
+
+// WatchOption changes [Client.Watch], [Client.WatchPrefix] and [Typed.Watch]. They are
+// [WithRevision], [WithPrevKV], [WithProgressNotify], [WithOnly] and [WithAllKeys].
 type WatchOption interface{ applyWatch(*watchOptions) }
 
 type putOptions struct {
+	writeOptions
 	lease       LeaseID
 	ignoreLease bool
 	guarded     bool
 }
 
-func putOptionsOf(opts []PutOption) putOptions {
+func putOptionsOf(opts []PutOption) (putOptions, error) {
 	if len(opts) == 0 {
-		return putOptions{} // the common case; below, o is moved to the heap
+		return putOptions{}, nil // the common case; below, o is moved to the heap
 	}
 	var o putOptions
-	for _, opt := range opts {
-		opt.applyPut(&o)
-	}
-	return o
+	err := optionsOf(opts, &o, PutOption.applyPut)
+	return o, err
 }
 
 type getOptions struct {
@@ -66,8 +81,8 @@ func getOptionsOf(opts []GetOption) (getOptions, error) {
 		return getOptions{}, nil // the common case; below, o is moved to the heap
 	}
 	var o getOptions
-	for _, opt := range opts {
-		opt.applyGet(&o)
+	if err := optionsOf(opts, &o, GetOption.applyGet); err != nil {
+		return o, err
 	}
 	return o, o.check()
 }
@@ -84,7 +99,12 @@ func (o getOptions) rangeRequest(r keyRange) *pb.RangeRequest {
 	return &pb.RangeRequest{Key: r.start, RangeEnd: r.end, Revision: o.revision, Serializable: o.serializable, Limit: o.limit}
 }
 
-type deleteOptions struct{ allKeys bool }
+type deleteOptions struct {
+	writeOptions
+	allKeys bool
+	chunked bool
+	chunks  chunkOptions
+}
 
 type watchOptions struct {
 	revision int64
@@ -142,7 +162,7 @@ func (r revisionOption) applyScan(o *scanOptions)     { o.revision = int64(r) }
 func (r revisionOption) applyExport(o *exportOptions) { o.revision = int64(r) }
 func (r revisionOption) applyWatch(o *watchOptions)   { o.revision = int64(r) }
 
-// RevisionOption is an option for reads, scans, exports and watches.
+// RevisionOption is an option for reads, scans, exports and watches: [WithRevision].
 type RevisionOption interface {
 	ReadOption
 	ExportOption
@@ -173,26 +193,18 @@ func WithLimit(n int64) ReadOption { return limitOption(n) }
 
 type allKeysOption struct{}
 
-func (allKeysOption) applyDelete(o *deleteOptions) { o.allKeys = true }
-func (allKeysOption) applyWatch(o *watchOptions)   { o.allKeys = true }
+func (allKeysOption) applyDeletePrefix(o *deleteOptions) { o.allKeys = true }
+func (allKeysOption) applyWatch(o *watchOptions)         { o.allKeys = true }
 
-// AllKeysOption is an option for deletes and for watches.
+// AllKeysOption is an option for deletes and for watches: [WithAllKeys].
 type AllKeysOption interface {
-	DeleteOption
+	DeletePrefixOption
 	WatchOption
 }
 
 // WithAllKeys says that an empty prefix is meant: every key of the cluster, or
 // of the namespace.
 func WithAllKeys() AllKeysOption { return allKeysOption{} }
-
-type prevKVOption struct{}
-
-func (prevKVOption) applyWatch(o *watchOptions) { o.prevKV = true }
-
-// WithPrevKV adds to each event the key-value before it. It is nil when that
-// was compacted.
-func WithPrevKV() WatchOption { return prevKVOption{} }
 
 type progressOption struct{}
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -85,7 +86,10 @@ func (c *Client) Settle(ctx context.Context, err error) (Outcome, error) {
 const opSettle = "settle"
 
 // lostWrite is the request of a write without an answer. It is never printed.
-type lostWrite struct{ request any }
+type lostWrite struct {
+	request any
+	seals   *sealedPut // of the request
+}
 
 // witness is a key by which a lost write can be told, and how the write would have
 // changed it.
@@ -93,6 +97,9 @@ type witness struct {
 	key     []byte
 	deletes bool
 	stored  []byte // unless it deletes
+	// earlier is what else attempts may have stored: the same value, sealed with an
+	// older key.
+	earlier [][]byte
 	// since is the mod revision of the key that the whole write was bound to; 0 if
 	// it was bound to none.
 	since int64
@@ -107,13 +114,13 @@ const maxWitnesses = 8
 func (l *lostWrite) witnesses() []witness {
 	switch req := l.request.(type) {
 	case *pb.PutRequest:
-		return []witness{{key: req.Key, stored: req.Value}}
+		return []witness{{key: req.Key, stored: req.Value, earlier: l.seals.earlierOf(req)}}
 	case *pb.TxnRequest:
 		var since map[string]int64
 		if !changes(req.Failure) {
 			since = boundTo(req.Compare)
 		}
-		all := branch(branch(nil, req.Success, since), req.Failure, nil)
+		all := l.branch(l.branch(nil, req.Success, since), req.Failure, nil)
 		return all[:min(len(all), maxWitnesses)]
 	}
 	return nil
@@ -144,18 +151,18 @@ func boundTo(compares []*pb.Compare) map[string]int64 {
 // branch appends the witnesses of a branch of a transaction: its first put, which can
 // prove that it was applied, its first bound change, which can prove that it was not,
 // and those of the transactions in it.
-func branch(out []witness, ops []*pb.RequestOp, since map[string]int64) []witness {
+func (l *lostWrite) branch(out []witness, ops []*pb.RequestOp, since map[string]int64) []witness {
 	var put, bound *witness
 	for _, op := range ops {
 		var w witness
 		switch r := op.Request.(type) {
 		case *pb.RequestOp_RequestPut:
-			w = witness{key: r.RequestPut.Key, stored: r.RequestPut.Value}
+			w = witness{key: r.RequestPut.Key, stored: r.RequestPut.Value, earlier: l.seals.earlierOf(r.RequestPut)}
 		case *pb.RequestOp_RequestDeleteRange:
 			w = witness{key: r.RequestDeleteRange.Key, deletes: true}
 		case *pb.RequestOp_RequestTxn:
 			if len(out) < maxWitnesses {
-				out = branch(branch(out, r.RequestTxn.Success, nil), r.RequestTxn.Failure, nil)
+				out = l.branch(l.branch(out, r.RequestTxn.Success, nil), r.RequestTxn.Failure, nil)
 			}
 			continue
 		default:
@@ -178,10 +185,18 @@ func branch(out []witness, ops []*pb.RequestOp, since map[string]int64) []witnes
 	return out
 }
 
+// wrote reports whether the write makes a stored value what it is.
+func (w *witness) wrote(stored []byte) bool {
+	is := func(sent []byte) bool { return bytes.Equal(stored, sent) }
+	return !w.deletes && (is(w.stored) || slices.ContainsFunc(w.earlier, is))
+}
+
 // testimony is what the history of a witness says about a lost write.
 type testimony struct {
 	// applied tells that the write itself was found.
 	applied bool
+	// revision is that of the change that is the write's, or just like it.
+	revision int64
 	// changed tells that the first change after the revision that the write was
 	// bound to is known; same, that the first change or the creation is just what
 	// the write would have made.
@@ -211,12 +226,14 @@ func (c *Client) testify(ctx context.Context, key string, w witness) (testimony,
 		case err != nil:
 			return testimony{}, err
 		case kv.ModRevision == w.since:
-			same := next != nil && !w.deletes && bytes.Equal(next.Value, w.stored)
-			return testimony{changed: next != nil, same: same}, nil
-		case unique && bytes.Equal(kv.Value, w.stored):
-			return testimony{applied: true}, nil
+			if next == nil {
+				return testimony{}, nil
+			}
+			return testimony{changed: true, same: w.wrote(next.Value), revision: next.ModRevision}, nil
+		case unique && w.wrote(kv.Value):
+			return testimony{applied: true, revision: kv.ModRevision}, nil
 		case w.creates && kv.Version == 1:
-			return testimony{same: bytes.Equal(kv.Value, w.stored)}, nil
+			return testimony{same: w.wrote(kv.Value), revision: kv.ModRevision}, nil
 		}
 		next = kv
 	}

@@ -61,21 +61,6 @@ func (c *Client) Count(ctx context.Context, prefix string, opts ...GetOption) (i
 	return resp.Count, nil
 }
 
-// DeletePrefix deletes the keys that begin with prefix, atomically and in one
-// round trip, and returns how many they were. The empty prefix is refused with
-// [ErrEmptyPrefix] unless [WithAllKeys] is given.
-func (c *Client) DeletePrefix(ctx context.Context, prefix string, opts ...DeleteOption) (int64, error) {
-	const op = "delete prefix"
-	if prefix == "" && !deleteOptionsOf(opts).allKeys {
-		return 0, fail(op, prefix, ErrEmptyPrefix)
-	}
-	keys, err := c.prefixRange(prefix)
-	if err != nil {
-		return 0, fail(op, prefix, err)
-	}
-	return c.deleteRange(ctx, op, prefix, keys)
-}
-
 // GetRange returns the key-values from start up to but not including end, in the
 // order of the keys. An empty end means to the end of all keys.
 func (c *Client) GetRange(ctx context.Context, start, end string, opts ...GetOption) ([]KeyValue, error) {
@@ -99,12 +84,12 @@ func (c *Client) rangeOf(start, end string) (keyRange, error) {
 		return keyRange{}, err
 	}
 	if start != "" {
-		if all.start, err = c.stored(start); err != nil {
+		if all.start, err = c.storedBound(start); err != nil {
 			return keyRange{}, err
 		}
 	}
 	if end != "" {
-		if all.end, err = c.stored(end); err != nil {
+		if all.end, err = c.storedBound(end); err != nil {
 			return keyRange{}, err
 		}
 	}

@@ -24,6 +24,10 @@ type rangeStream struct {
 	pages  *pager
 	stream pb.KV_RangeStreamClient // nil while none is open
 	cancel context.CancelFunc      // ends stream, with all that gRPC keeps for it
+	// vain counts the streams in a row that brought nothing, and useless tells that
+	// the rest is to be read in pages.
+	vain    int
+	useless bool
 }
 
 // read reads the next chunk. It is empty at the end, and when the server has no
@@ -57,6 +61,7 @@ func (s *rangeStream) receive(ctx context.Context, rest *pb.RangeRequest, opts .
 	for err == nil {
 		var resp *pb.RangeStreamResponse
 		if resp, err = s.stream.Recv(); len(resp.GetRangeResponse().GetKvs()) > 0 {
+			s.vain = 0
 			return resp.RangeResponse, nil
 		}
 	}
@@ -66,12 +71,40 @@ func (s *rangeStream) receive(ctx context.Context, rest *pb.RangeRequest, opts .
 		return nil, status.FromContextError(ctx.Err()).Err()
 	case errors.Is(err, io.EOF):
 		s.pages.end()
-	case status.Code(err) == codes.Unimplemented:
+	case refusesStreams(err):
 		s.pages.client.streams.missing()
+	case s.inVain(err):
+		s.useless = true
 	default:
 		return nil, err
 	}
 	return &pb.RangeResponse{}, nil
+}
+
+// refusesStreams reports whether err says no to a stream, and not to what it asks
+// for: a server before etcd 3.7 does, and whoever in between knows the requests
+// that there used to be. What etcd itself says is true of a page as well.
+func refusesStreams(err error) bool {
+	if status.Code(err) == codes.Unimplemented {
+		return true
+	}
+	if _, ok := webStatus(status.Convert(err).Message()); ok {
+		return true
+	}
+	a := interpret(err)
+	return !a.own && a.remedy == retryElsewhere
+}
+
+// maxVain bounds the streams that end before they bring anything, for whatever
+// passing reason. Where that is all that ever comes of them, pages may come.
+const maxVain = 3
+
+func (s *rangeStream) inVain(err error) bool {
+	if a := interpret(err); a.own || a.remedy != retryRead {
+		return false
+	}
+	s.vain++
+	return s.vain >= maxVain
 }
 
 func (s *rangeStream) open(ctx context.Context, rest *pb.RangeRequest) (err error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"net"
 	"time"
 
 	"google.golang.org/grpc"
@@ -33,9 +34,14 @@ type request struct {
 	// lost is set, if it is not nil, when a repeatable write succeeded after an
 	// attempt that may have been applied.
 	lost *bool
+	// impatient tells that the request ends before its deadline where only proxies
+	// answer.
+	impatient bool
 	// pinned tells that a member named the revision that is read. One that doesn't
 	// have it yet lags behind.
 	pinned bool
+	// seals are the puts whose values are encrypted.
+	seals *sealedPut
 }
 
 // again reports whether the request may be sent again whatever became of it.
@@ -105,15 +111,24 @@ func attempts[In, Out any](ctx context.Context, c *Client, r request, rpc unary[
 			}
 			return out, n, nil
 		}
+		if unsealed, ok := asUnsealed(err); ok {
+			return none, n, trace.unsealed(unsealed, in)
+		}
 		if !trace.judge(ctx, err, sent, n) {
-			return none, n, trace.fail(ctx, err, in)
+			return none, n, trace.fail(ctx, in)
 		}
 		if trace.remedy == refreshToken {
 			c.auth.invalidate(trace.token)
 			continue
 		}
+		if trace.avoid {
+			avoid(ctx)
+		}
+		if trace.remedy == retryElsewhere && n < c.endpointCount() {
+			continue
+		}
 		if !pause(ctx, c.closing, backoff(n)) {
-			return none, n, trace.fail(ctx, err, in)
+			return none, n, trace.fail(ctx, in)
 		}
 	}
 }
@@ -124,8 +139,14 @@ func attempts[In, Out any](ctx context.Context, c *Client, r request, rpc unary[
 // allocation; a stats handler would cost eighteen.
 type call struct {
 	peer peer.Peer
-	opts [1]grpc.CallOption
+	opts [2]grpc.CallOption
 }
+
+// noReplay keeps gRPC from sending a request again by itself once it has been
+// written. It does so when a stream is refused, as HTTP/2 promises that such a
+// request was not processed; but HAProxy refuses a stream whose server has carried
+// the request out and lost its connection before the answer.
+var noReplay = grpc.MaxRetryRPCBufferSize(0)
 
 // attempt makes one RPC and reports whether it left the process. With several
 // endpoints a request that may be repeated gets only half of the time that is left,
@@ -138,14 +159,20 @@ func attempt[In, Out any](ctx context.Context, t *trace, rpc unary[In, Out], in 
 		ctx, cancel = context.WithTimeout(ctx, left/2)
 		defer cancel()
 	}
+	t.to = nil
 	if err := c.auth.ensure(ctx); err != nil {
 		var none Out
 		return none, false, err
 	}
 	t.token = c.auth.current()
+	t.began = time.Now()
+	if t.request.seals != nil {
+		return sealing(ctx, t, rpc, in)
+	}
 	call := &call{}
-	call.opts[0] = grpc.Peer(&call.peer)
+	call.opts[0], call.opts[1] = grpc.Peer(&call.peer), noReplay
 	out, err := rpc(ctx, in, call.opts[:]...)
+	t.to = call.peer.Addr
 	return out, call.peer.Addr != nil, err
 }
 
@@ -188,8 +215,21 @@ type trace struct {
 	unsent bool
 	// reason is the last answer that says more than that time was up.
 	reason error
+	// last is the error of the last attempt, in the words of this package.
+	last error
+	// silent names the endpoint that did not answer the last attempt in its time.
+	silent error
+	// began is when the last attempt did.
+	began time.Time
 	// closed tells that the connection was closed from this side.
 	closed bool
+	// avoid tells that the endpoint of the last attempt can't serve requests now.
+	avoid bool
+	// to is where the last attempt was sent; nil if it was not.
+	to net.Addr
+	// web is when the first of the last answers in a row came that were all of
+	// the web, and not of etcd.
+	web time.Time
 }
 
 // judge takes in the outcome of attempt n and reports whether there should be
@@ -199,17 +239,24 @@ func (t *trace) judge(ctx context.Context, err error, sent bool, n int) bool {
 	if t.request.pinned && errors.Is(a.kind, ErrFutureRevision) {
 		a.remedy = retryAny
 	}
-	t.kind, t.remedy, t.unsent = a.kind, a.remedy, !sent
+	t.kind, t.remedy, t.unsent, t.avoid = a.kind, a.remedy, !sent, sent && a.elsewhere()
 	t.sent = t.sent || sent
 	if t.request.write && sent && !a.refused {
 		t.maybeApplied = true
 	}
-	if !isContextStatus(err) {
-		t.reason = describe(a.kind, err)
+	t.last = describe(a.kind, err)
+	if !a.own {
+		t.last = at(t.to, t.last)
+	}
+	switch {
+	case !isContextStatus(err):
+		t.reason = t.last
+	case sent:
+		t.silent = at(t.to, noneFor("answer", time.Since(t.began)))
 	}
 	// A proxy may say of its own connections that it closes them.
 	t.closed = t.client.isClosed() || !sent && isClosing(err)
-	if timeIsUp(ctx) || t.closed {
+	if timeIsUp(ctx) || t.closed || t.outOfPatience(err) {
 		return false
 	}
 	switch a.remedy {
@@ -219,7 +266,7 @@ func (t *trace) judge(ctx context.Context, err error, sent bool, n int) bool {
 	case retryAny:
 		return true
 	case retryElsewhere:
-		return n < 2*t.client.endpointCount()
+		return (t.request.again() || !sent || a.refused) && n < a.rounds()*t.client.endpointCount()
 	case refreshToken:
 		t.refreshes++
 		return t.client.auth.canRefresh() && t.refreshes <= maxRefreshes
@@ -233,11 +280,11 @@ func (t *trace) judge(ctx context.Context, err error, sent bool, n int) bool {
 // at the same time (each change makes the tokens before it old).
 const maxRefreshes = 3
 
-// fail returns the error of a request, in, whose last attempt failed with err.
-func (t *trace) fail(ctx context.Context, err error, in any) error {
+// fail returns the error of a request, in, whose attempts have failed.
+func (t *trace) fail(ctx context.Context, in any) error {
 	e := &Error{Op: t.request.op, Key: t.request.key, Sent: t.sent, MaybeApplied: t.maybeApplied}
 	if t.maybeApplied {
-		e.lost = &lostWrite{in}
+		e.lost = &lostWrite{in, t.request.seals}
 	}
 	switch {
 	case t.closed || t.client.isClosed():
@@ -245,7 +292,7 @@ func (t *trace) fail(ctx context.Context, err error, in any) error {
 	case timeIsUp(ctx):
 		e.Err = t.ended(ctx)
 	default:
-		e.Err = describe(t.kind, err)
+		e.Err = t.last
 		if errors.Is(t.kind, ErrUnavailable) {
 			e.Err = withDetail(e.Err, t.client.dials.err())
 		}
@@ -257,6 +304,9 @@ func (t *trace) fail(ctx context.Context, err error, in any) error {
 // waiting for is part of it: the last answer, or why there was no connection.
 func (t *trace) ended(ctx context.Context) error {
 	ended := withDetail(contextError(ctx), t.reason)
+	if t.reason == nil && !t.unsent {
+		ended = withDetail(ended, t.silent)
+	}
 	// A request whose connection broke before it was written waits inside gRPC
 	// for another one, and counts as sent.
 	if t.unsent || errors.Is(t.kind, ErrUnavailable) || t.client.disconnected() {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -55,11 +54,12 @@ type ReencryptReport struct {
 	Next string
 }
 
-// ReencryptOption changes [Client.Reencrypt].
+// ReencryptOption changes [Client.Reencrypt]. They are [WithDryRun], [WithResumeAt],
+// [WithKeysPerSecond] and [WithProgress].
 type ReencryptOption interface{ applyReencrypt(*reencryption) }
 
-// PassOption is an option for passes over many keys: [Client.Reencrypt] and
-// [Client.Import].
+// PassOption is an option for passes over many keys, [Client.Reencrypt] and
+// [Client.Import]: [WithDryRun] and [WithResumeAt].
 type PassOption interface {
 	ReencryptOption
 	ImportOption
@@ -71,7 +71,12 @@ func (f reencryptProgressOption) applyReencrypt(r *reencryption) { r.progress = 
 
 // WithProgress calls f with the report after each batch and each page that was
 // read, in the goroutine of Reencrypt.
-func WithProgress(f func(ReencryptReport)) ReencryptOption { return reencryptProgressOption(f) }
+func WithProgress(f func(ReencryptReport)) ReencryptOption {
+	if f == nil {
+		return nil
+	}
+	return reencryptProgressOption(f)
+}
 
 type resumeOption string
 
@@ -84,11 +89,19 @@ func WithResumeAt(key string) PassOption { return resumeOption(key) }
 
 type rateOption int
 
-func (n rateOption) applyReencrypt(r *reencryption) { r.rate = int(n) }
+func (n rateOption) applyReencrypt(r *reencryption) { r.rate, r.pacer.rate = int(n), int(n) }
 
-// WithKeysPerSecond limits the keys that are rewritten per second. Zero, the
+// RateOption is an option for what goes through many keys, [Client.Reencrypt] and all
+// that is sent in chunks: [WithKeysPerSecond].
+type RateOption interface {
+	ReencryptOption
+	ChunkOption
+}
+
+// WithKeysPerSecond limits the keys that are written or deleted per second, so that
+// others are held up less; no chunk or batch holds more than that either. Zero, the
 // default, means no limit.
-func WithKeysPerSecond(n int) ReencryptOption { return rateOption(n) }
+func WithKeysPerSecond(n int) RateOption { return rateOption(n) }
 
 type dryRunOption struct{}
 
@@ -119,10 +132,11 @@ func WithDryRun() PassOption { return dryRunOption{} }
 // [ErrNoPrimaryKey].
 func (c *Client) Reencrypt(ctx context.Context, prefix string, opts ...ReencryptOption) (ReencryptReport, error) {
 	r := &reencryption{client: c}
-	for _, opt := range opts {
-		opt.applyReencrypt(r)
+	var keys keyRange
+	err := optionsOf(opts, r, ReencryptOption.applyReencrypt)
+	if err == nil {
+		keys, err = r.check(ctx, prefix)
 	}
-	keys, err := r.check(ctx, prefix)
 	if err != nil {
 		return ReencryptReport{}, fail(opReencrypt, prefix, err)
 	}
@@ -143,7 +157,8 @@ type reencryption struct {
 	report ReencryptReport
 	batch  []*pb.RequestOp
 	size   int
-	ready  time.Time // when the rate allows the next batch
+	seals  *sealedPut // of the batch
+	pacer  pacer
 }
 
 // check reports why the run can't be begun, or what it is about.
@@ -167,7 +182,7 @@ func (r *reencryption) check(ctx context.Context, prefix string) (keyRange, erro
 	r.report.Next = r.resume
 	keys, err := c.prefixRange(prefix)
 	if err == nil && r.resume != prefix {
-		keys.start, err = c.stored(r.resume)
+		keys.start, err = c.storedBound(r.resume)
 	}
 	return keys, err
 }
@@ -214,11 +229,13 @@ func (r *reencryption) take(ctx context.Context, kv *mvccpb.KeyValue) error {
 		r.leave(&DecodeError{Key: strings.Clone(key), Err: err})
 		return nil
 	}
-	encoded, err := c.codec.seal(kv.Key, value)
+	encoded, sealedBy, err := c.codec.seal(ctx, kv.Key, value)
 	if err != nil {
 		return fail(opReencrypt, key, err)
 	}
-	rewrite := rewriteOp(kv, encoded)
+	sealed := &sealedPut{value: value, key: sealedBy}
+	sealed.wire.Key, sealed.wire.Value, sealed.wire.IgnoreLease = kv.Key, encoded, true
+	rewrite := rewriteOp(kv, &sealed.wire)
 	size := proto.Size(rewrite) + rewriteFraming
 	if size > c.largest {
 		r.report.TooLarge++
@@ -230,7 +247,7 @@ func (r *reencryption) take(ctx context.Context, kv *mvccpb.KeyValue) error {
 			return err
 		}
 	}
-	r.batch, r.size = append(r.batch, rewrite), r.size+size
+	r.batch, r.size, r.seals = append(r.batch, rewrite), r.size+size, sealed.link(r.seals)
 	return nil
 }
 
@@ -254,15 +271,13 @@ func (r *reencryption) full(size int) bool {
 
 // rewriteOp replaces a value if it is still the one that was read. It is a nested
 // transaction of its own, so that one key's change does not hold up the others.
-func rewriteOp(kv *mvccpb.KeyValue, encoded []byte) *pb.RequestOp {
+func rewriteOp(kv *mvccpb.KeyValue, put *pb.PutRequest) *pb.RequestOp {
 	return &pb.RequestOp{Request: &pb.RequestOp_RequestTxn{RequestTxn: &pb.TxnRequest{
 		Compare: []*pb.Compare{{
 			Key: kv.Key, Target: pb.Compare_MOD, Result: pb.Compare_EQUAL,
 			TargetUnion: &pb.Compare_ModRevision{ModRevision: kv.ModRevision},
 		}},
-		Success: []*pb.RequestOp{{Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{
-			Key: kv.Key, Value: encoded, IgnoreLease: true,
-		}}}},
+		Success: []*pb.RequestOp{{Request: &pb.RequestOp_RequestPut{RequestPut: put}}},
 	}}}
 }
 
@@ -272,7 +287,7 @@ func (r *reencryption) flush(ctx context.Context, next string) error {
 		if err := r.send(ctx); err != nil {
 			return err
 		}
-		r.batch, r.size = r.batch[:0], 0
+		r.batch, r.size, r.seals = r.batch[:0], 0, nil
 	}
 	r.report.Next = strings.Clone(next) // a part of it would hold the whole page
 	if r.progress != nil {
@@ -289,7 +304,7 @@ func (r *reencryption) send(ctx context.Context) error {
 	if err := r.pace(ctx); err != nil {
 		return err
 	}
-	resp, err := r.client.sendTxn(ctx, request{op: opReencrypt, key: r.report.Next, write: true}, &pb.TxnRequest{Success: r.batch})
+	resp, err := r.client.sendTxn(ctx, request{op: opReencrypt, key: r.report.Next, write: true, seals: r.seals}, &pb.TxnRequest{Success: r.batch})
 	if err != nil {
 		return err
 	}
@@ -305,17 +320,14 @@ func (r *reencryption) send(ctx context.Context) error {
 
 // pace waits until the rate allows the batch.
 func (r *reencryption) pace(ctx context.Context) error {
-	if r.rate == 0 {
+	switch {
+	case r.pacer.wait(ctx, r.client.closing, len(r.batch)):
 		return nil
-	}
-	if wait := time.Until(r.ready); wait > 0 && !pause(ctx, r.client.closing, wait) {
-		if r.client.isClosed() {
-			return fail(opReencrypt, r.report.Next, ErrClosed)
-		}
+	case r.client.isClosed():
+		return fail(opReencrypt, r.report.Next, ErrClosed)
+	default:
 		return fail(opReencrypt, r.report.Next, contextError(ctx))
 	}
-	r.ready = time.Now().Add(time.Duration(len(r.batch)) * time.Second / time.Duration(r.rate))
-	return nil
 }
 
 // stale reports whether a stored value is not what this client would write: it is

@@ -9,7 +9,9 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 )
 
-// ScanOption changes a [Client.Scan].
+// ScanOption changes [Client.Scan], [Typed.All] and [Typed.List]. They are
+// [WithRevision], [WithSerializable], [WithLimit], [WithFromKey], [WithReverse] and,
+// for [Client.Scan], [WithKeysOnly].
 type ScanOption interface{ applyScan(*scanOptions) }
 
 type scanOptions struct {
@@ -105,8 +107,8 @@ func (c *Client) newScan(ctx context.Context, prefix string, opts []ScanOption) 
 		return nil, err
 	}
 	s := &scan{client: c, request: request{op: opScan, key: prefix}}
-	for _, opt := range opts {
-		opt.applyScan(&s.options)
+	if err := optionsOf(opts, &s.options, ScanOption.applyScan); err != nil {
+		return nil, err
 	}
 	if err := s.options.check(); err != nil {
 		return nil, err
@@ -115,7 +117,7 @@ func (c *Client) newScan(ctx context.Context, prefix string, opts []ScanOption) 
 	if s.keys, err = c.prefixRange(prefix); err != nil || s.options.from == "" {
 		return s, err
 	}
-	from, err := c.stored(s.options.from)
+	from, err := c.storedBound(s.options.from)
 	if s.options.reverse {
 		s.keys = s.keys.before(after(from))
 	} else if bytes.Compare(from, s.keys.start) > 0 {
@@ -173,7 +175,7 @@ func forward(ctx context.Context, pages *pager, deliver deliver) error {
 	}
 	stream := rangeStream{pages: pages}
 	defer stream.close()
-	for pages.more() && streams.usable() {
+	for pages.more() && streams.usable() && !stream.useless {
 		kvs, err := stream.read(ctx)
 		if errors.Is(err, ErrTooLarge) {
 			break // a page can be made smaller

@@ -33,6 +33,24 @@ type answer struct {
 	remedy remedy
 	// refused tells that the server certainly did not apply the request.
 	refused bool
+	// own tells that these are etcd's words, and not those of somebody in
+	// between, or of another server altogether.
+	own bool
+	// avoid tells that the endpoint can't serve other requests either.
+	avoid bool
+}
+
+// elsewhere reports whether other requests better go to another endpoint for a
+// while.
+func (a answer) elsewhere() bool { return a.avoid || a.remedy == retryElsewhere }
+
+// rounds returns how often each endpoint is asked where the remedy is
+// retryElsewhere. What isn't etcd doesn't become it.
+func (a answer) rounds() int {
+	if a.own {
+		return 2
+	}
+	return 1
 }
 
 // serverAnswers holds every status that an etcd server answers to the requests
@@ -40,10 +58,12 @@ type answer struct {
 // told apart. A proxy's own answer carries the same codes but never these
 // messages, and says nothing about whether the request was applied.
 //
-// Source: api/v3/v3rpc/rpctypes. A test walks that package for completeness.
+// Source: api/v3/v3rpc/rpctypes, and the packages of the server for what is not
+// there (unmapped.go). Tests walk them for completeness.
 var serverAnswers = func() map[string]answer {
 	m := make(map[string]answer)
 	add := func(a answer, errs ...error) {
+		a.own = true
 		for _, err := range errs {
 			m[status.Convert(err).Message()] = a
 		}
@@ -83,9 +103,9 @@ var serverAnswers = func() map[string]answer {
 		rpctypes.ErrGRPCClusterVersionUnavailable, rpctypes.ErrGRPCDowngradeInProcess,
 		rpctypes.ErrGRPCNoInflightDowngrade)
 
-	add(answer{ErrFailedPrecondition, retryElsewhere, true}, rpctypes.ErrGRPCNotSupportedForLearner)
-	add(answer{ErrTooManyRequests, retryAny, true}, rpctypes.ErrGRPCRequestTooManyRequests)
-	add(answer{ErrUnauthenticated, refreshToken, true},
+	add(answer{kind: ErrFailedPrecondition, remedy: retryElsewhere, refused: true}, rpctypes.ErrGRPCNotSupportedForLearner)
+	add(answer{kind: ErrTooManyRequests, remedy: retryAny, refused: true}, rpctypes.ErrGRPCRequestTooManyRequests)
+	add(answer{kind: ErrUnauthenticated, remedy: refreshToken, refused: true},
 		rpctypes.ErrGRPCInvalidAuthToken, rpctypes.ErrGRPCAuthOldRevision, rpctypes.ErrGRPCUserEmpty)
 
 	// The write that exceeds the quota is applied, and answered by this all the
@@ -93,32 +113,32 @@ var serverAnswers = func() map[string]answer {
 	add(answer{kind: ErrNoSpace}, rpctypes.ErrGRPCNoSpace)
 
 	// The server gave up waiting; the proposal may still be applied.
-	add(answer{withKind(ErrUnavailable, ErrNoLeader), retryRead, false}, rpctypes.ErrGRPCNoLeader)
-	add(answer{ErrUnavailable, retryRead, false},
+	add(answer{kind: withKind(ErrUnavailable, ErrNoLeader), remedy: retryRead, avoid: true}, rpctypes.ErrGRPCNoLeader)
+	add(answer{kind: ErrUnavailable, remedy: retryRead},
 		rpctypes.ErrGRPCLeaderChanged, rpctypes.ErrGRPCStopped, rpctypes.ErrGRPCUnhealthy)
-	add(answer{withKind(ErrUnavailable, ErrTimeout), retryRead, false},
+	add(answer{kind: withKind(ErrUnavailable, ErrTimeout), remedy: retryRead},
 		rpctypes.ErrGRPCTimeout, rpctypes.ErrGRPCTimeoutDueToLeaderFail,
 		rpctypes.ErrGRPCTimeoutDueToConnectionLost, rpctypes.ErrGRPCTimeoutWaitAppliedIndex,
 		rpctypes.ErrGRPCDeadlineExceeded)
-	add(answer{ErrUnavailable, retryRead, false}, rpctypes.ErrGRPCCanceled, rpctypes.ErrGRPCWatchCanceled)
+	add(answer{kind: ErrUnavailable, remedy: retryRead}, rpctypes.ErrGRPCCanceled, rpctypes.ErrGRPCWatchCanceled)
+	addUnmapped(m)
 	return m
 }()
 
-// codeAnswers holds what a code means where the message is not the server's.
-// None of them is a proof that a request was not applied.
+// codeAnswers holds what a code means where the message is not etcd's. None of
+// them is a proof that a request was not applied, nor that a cluster answered.
 var codeAnswers = map[codes.Code]answer{
 	codes.Canceled:           {kind: ErrUnavailable, remedy: retryRead},
 	codes.DeadlineExceeded:   {kind: ErrTimeout, remedy: retryRead},
 	codes.Aborted:            {kind: ErrUnavailable, remedy: retryRead},
 	codes.Unavailable:        {kind: ErrUnavailable, remedy: retryRead},
 	codes.Internal:           {kind: ErrServer, remedy: retryRead},
-	codes.InvalidArgument:    {kind: ErrInvalidArgument},
-	codes.OutOfRange:         {kind: ErrInvalidArgument},
-	codes.PermissionDenied:   {kind: ErrPermissionDenied},
-	codes.Unauthenticated:    {kind: ErrUnauthenticated},
-	codes.FailedPrecondition: {kind: ErrFailedPrecondition},
-	codes.Unimplemented:      {kind: ErrFailedPrecondition},
-	codes.ResourceExhausted:  {kind: ErrServer},
+	codes.InvalidArgument:    {kind: ErrInvalidArgument, remedy: retryElsewhere},
+	codes.OutOfRange:         {kind: ErrInvalidArgument, remedy: retryElsewhere},
+	codes.PermissionDenied:   {kind: ErrPermissionDenied, remedy: retryElsewhere},
+	codes.Unauthenticated:    {kind: ErrUnauthenticated, remedy: retryElsewhere},
+	codes.FailedPrecondition: {kind: ErrFailedPrecondition, remedy: retryElsewhere},
+	codes.Unimplemented:      {kind: ErrFailedPrecondition, remedy: retryElsewhere},
 }
 
 // watchAnswer returns what the reason means for which the server ended a watch.
@@ -129,7 +149,7 @@ func watchAnswer(reason string) (answer, error) {
 	if _, desc, ok := strings.Cut(reason, " desc = "); ok {
 		msg = desc
 	}
-	a, ok := serverAnswers[msg]
+	a, ok := ownAnswer(msg)
 	if !ok {
 		a = answer{kind: ErrServer}
 	}
@@ -139,21 +159,51 @@ func watchAnswer(reason string) (answer, error) {
 	return a, withKind(a.kind, errors.New(strings.TrimPrefix(msg, "etcdserver: ")))
 }
 
+// ownAnswer finds what etcd says by msg. A transaction says which of its operations
+// failed (txn.go, applyTxn), and then why.
+func ownAnswer(msg string) (answer, bool) {
+	if _, why, ok := strings.Cut(strings.TrimPrefix(msg, "applyTxn: "), ": "); ok && strings.HasPrefix(msg, "applyTxn: failed") {
+		msg = why
+	}
+	a, ok := serverAnswers[msg]
+	return a, ok
+}
+
 // interpret returns what err, the error of an RPC, means.
 func interpret(err error) answer {
 	st, _ := status.FromError(err)
-	if a, ok := serverAnswers[st.Message()]; ok {
+	msg := st.Message()
+	if a, ok := ownAnswer(msg); ok {
 		return a
 	}
-	// gRPC's own size checks have no code of their own. They are made at both
-	// ends and don't say at which: too large may be the request or its answer.
-	if st.Code() == codes.ResourceExhausted && strings.Contains(st.Message(), " message larger than max") {
+	if web, ok := webStatus(msg); ok {
+		return web.answer()
+	}
+	switch {
+	case st.Code() == codes.ResourceExhausted && strings.Contains(msg, " message larger than max"):
+		// gRPC's own size checks have no code of their own. They are made at both
+		// ends and don't say at which: too large may be the request or its answer.
 		return answer{kind: ErrTooLarge}
+	case st.Code() == codes.Unimplemented && strings.HasPrefix(msg, "unknown service etcdserverpb."):
+		return answer{kind: ErrNotEtcd, remedy: retryElsewhere}
+	}
+	// gRPC's own words for a stream that is younger than the last one which the
+	// other end has processed, as it says when it wants no more requests on a
+	// connection. nginx does so every keepalive_requests.
+	if st.Code() == codes.Unavailable && st.Message() == "the connection is draining" {
+		return answer{kind: ErrUnavailable, remedy: retryAny, refused: true}
 	}
 	if a, ok := codeAnswers[st.Code()]; ok {
 		return a
 	}
-	return answer{kind: ErrServer}
+	return answer{kind: ErrServer, remedy: retryElsewhere}
+}
+
+// saidByEtcd reports whether the last word of err, the error of a request, is
+// etcd's own.
+func saidByEtcd(err error) bool {
+	said, ok := errors.AsType[*rpcError](err)
+	return ok && said.own
 }
 
 // isClosing reports whether err says that the connection was closed from this
@@ -170,8 +220,14 @@ func describe(kind, err error) error {
 	if !ok {
 		return withKind(kind, err)
 	}
-	msg := strings.TrimPrefix(st.Message(), "etcdserver: ")
-	return withKind(kind, &rpcError{code: st.Code(), msg: msg, err: err})
+	msg := st.Message()
+	if _, own := ownAnswer(msg); own {
+		return withKind(kind, &rpcError{code: st.Code(), msg: strings.TrimPrefix(msg, "etcdserver: "), own: true, err: err})
+	}
+	if web, ok := webStatus(msg); ok {
+		msg = web.String()
+	}
+	return withKind(kind, &rpcError{code: st.Code(), msg: firstLine(msg), err: err})
 }
 
 // rpcError keeps an RPC's status reachable (status.FromError and
@@ -179,9 +235,24 @@ func describe(kind, err error) error {
 type rpcError struct {
 	code codes.Code
 	msg  string
+	own  bool // etcd's words
 	err  error
 }
 
-func (e *rpcError) Error() string              { return e.msg }
-func (e *rpcError) Unwrap() error              { return e.err }
-func (e *rpcError) GRPCStatus() *status.Status { return status.Convert(e.err) }
+func (e *rpcError) Error() string { return e.msg }
+
+// Unwrap returns nil for what isn't etcd's: gRPC quotes the pages of web servers.
+func (e *rpcError) Unwrap() error {
+	if e.own {
+		return e.err
+	}
+	return nil
+}
+
+// GRPCStatus returns the code that was answered.
+func (e *rpcError) GRPCStatus() *status.Status {
+	if e.own {
+		return status.Convert(e.err)
+	}
+	return status.New(e.code, e.msg)
+}

@@ -13,10 +13,13 @@ import (
 // takes that compete for one key (15, measured on one server).
 const DefaultTransactAttempts = 100
 
-// TransactOption changes a [Client.Transact].
+// TransactOption changes a [Client.Transact]: [WithMaxAttempts] and [WithResult].
 type TransactOption interface{ applyTransact(*transactOptions) }
 
-type transactOptions struct{ attempts int }
+type transactOptions struct {
+	writeOptions
+	attempts int
+}
 
 type maxAttemptsOption int
 
@@ -49,19 +52,30 @@ const opTransact = "transact"
 // When the answer of the commit is lost, Transact returns the error (see
 // [MaybeApplied]) and never runs f on its own result.
 //
+// [WithResult] tells the revision of the commit, or of the reads if there are only
+// those.
+//
 // A commit is bound to [Config.MaxTxnOps] keys written and as many read, where a
 // prefix counts one more than the keys found under it. Above it fails with
 // [ErrTooManyOps], above [Config.MaxRequestBytes] with [ErrTooLarge]; no commit is
 // sent then.
 func (c *Client) Transact(ctx context.Context, f func(tx *Tx) error, opts ...TransactOption) error {
 	o := transactOptions{attempts: DefaultTransactAttempts}
-	for _, opt := range opts {
-		opt.applyTransact(&o)
+	err := optionsOf(opts, &o, TransactOption.applyTransact)
+	switch {
+	case err != nil:
+	case f == nil:
+		err = errNilFunction
+	case o.attempts < 1:
+		err = fmt.Errorf("%w: %d attempts", ErrInvalidArgument, o.attempts)
 	}
-	if f == nil || o.attempts < 1 {
-		return fail(opTransact, "", fmt.Errorf("%w: nil function, or no attempts", ErrInvalidArgument))
+	if err == nil {
+		err = o.check()
 	}
-	tx := &Tx{client: c}
+	if err != nil {
+		return fail(opTransact, "", err)
+	}
+	tx := &Tx{client: c, result: o.writeOptions}
 	return c.compete(ctx, opTransact, "", func(ctx context.Context) (bool, error) {
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel() // a Tx that f has kept reads nothing any more
@@ -94,6 +108,7 @@ func (tx *Tx) run(f func(*Tx) error) (bool, error) {
 	case err != nil:
 		return false, err
 	case len(tx.writes) == 0:
+		tx.result.tellRevision(tx.revision)
 		return true, nil
 	}
 	return tx.commit()
@@ -111,14 +126,18 @@ func (tx *Tx) commit() (bool, error) {
 	for i, key := range tx.order {
 		ops[i] = tx.writes[key]
 	}
-	wire, err := c.wireTxn(c.Txn().Then(ops...))
+	wire, err := c.wireTxn(tx.ctx, c.Txn().Then(ops...))
 	if err != nil {
 		return false, fail(opTransact, key, err)
 	}
-	resp, err := c.sendTxn(tx.ctx, request{op: opTransact, key: key, write: true},
+	resp, err := c.sendTxn(tx.ctx, request{op: opTransact, key: key, write: true, seals: wire.seals},
 		&pb.TxnRequest{Compare: guards, Success: wire.request.Success, Failure: again})
-	if err != nil || resp.Succeeded {
-		return err == nil, err
+	if err != nil {
+		return false, err
+	}
+	if resp.Succeeded {
+		tx.result.tellRevision(resp.Header.GetRevision())
+		return true, nil
 	}
 	tx.keep(resp, again)
 	return false, nil

@@ -2,6 +2,7 @@ package etcd
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -13,6 +14,7 @@ import (
 // safe for concurrent use, and not usable after the function has returned.
 type Tx struct {
 	client  *Client
+	result  writeOptions
 	ctx     context.Context
 	attempt int
 	failed  error // of the first read that failed in this run
@@ -182,7 +184,11 @@ func (tx *Tx) fail(err error) error {
 // copied. It reads nothing: without a read of the key the write is unconditional.
 // What is wrong with it, Transact returns.
 func (tx *Tx) Put(key string, value []byte, opts ...PutOption) {
-	tx.write(OpPut(key, bytesOf(value), opts...))
+	op := OpPut(key, bytesOf(value), opts...)
+	if op.bad == nil && op.put.prevKV {
+		op.bad = fmt.Errorf("%w: WithPrevKV in a transaction that can read", ErrInvalidArgument)
+	}
+	tx.write(op)
 }
 
 // Delete deletes key when the transaction is committed. As with [Tx.Put] it reads

@@ -75,14 +75,14 @@ func (t *Txn) Commit(ctx context.Context) (*TxnResult, error) {
 // commit is Commit for an operation of another name. An empty key stands for the
 // first one of the transaction.
 func (c *Client) commit(ctx context.Context, op, key string, t *Txn) (*TxnResult, error) {
-	wire, err := c.wireTxn(t)
+	wire, err := c.wireTxn(ctx, t)
 	if key == "" {
 		key = wire.first
 	}
 	if err != nil {
 		return nil, fail(op, key, err)
 	}
-	r := request{op: op, key: key, write: wire.writes}
+	r := request{op: op, key: key, write: wire.writes, seals: wire.seals}
 	if len(wire.values) > 0 {
 		if err := wire.checkGuarded(); err != nil {
 			return nil, fail(op, key, err)

@@ -26,13 +26,17 @@ type OpResult struct {
 	// KVs holds what a get found, in the order of the keys, without what could
 	// not be decoded.
 	KVs []KeyValue
-	// Err joins a [*DecodeError] for each value that a get found and that could
+	// Err joins a [*DecodeError] for each value that was found and that could
 	// not be decoded. It is not an error of the transaction, which was applied.
 	Err error
 	// Count is how many keys a get found, with those past its limit.
 	Count int64
 	// Deleted is how many keys a delete deleted.
 	Deleted int64
+	// PrevKV is what the put or the delete of one key has replaced or deleted, if
+	// [WithPrevKV] asked for it; nil if there was none. Its Value is nil when it
+	// could not be decoded, and Err says why.
+	PrevKV *KeyValue
 	// Txn is the outcome of a nested transaction, with the revision of the outer
 	// one; nil for another operation.
 	Txn *TxnResult
@@ -87,6 +91,11 @@ func (c *Client) txnResult(ctx context.Context, resp *pb.TxnResponse, revision i
 			res.Count = r.ResponseRange.Count
 		case *pb.ResponseOp_ResponseDeleteRange:
 			res.Deleted = r.ResponseDeleteRange.Deleted
+			if op.reach == oneKey && len(r.ResponseDeleteRange.PrevKvs) > 0 {
+				res.PrevKV, res.Err = c.replaced(ctx, r.ResponseDeleteRange.PrevKvs[0])
+			}
+		case *pb.ResponseOp_ResponsePut:
+			res.PrevKV, res.Err = c.replaced(ctx, r.ResponsePut.PrevKv)
 		case *pb.ResponseOp_ResponseTxn:
 			res.Txn = c.txnResult(ctx, r.ResponseTxn, revision, op.txn)
 		}

@@ -1,6 +1,7 @@
 package etcd
 
 import (
+	"context"
 	"fmt"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -19,6 +20,7 @@ type wireTxn struct {
 	reads  []*pb.RequestOp
 	readAt map[span]int
 	writes bool
+	seals  *sealedPut // puts of the whole tree whose values are encrypted
 	// first is the key of the first condition or operation.
 	first string
 	named bool
@@ -43,10 +45,10 @@ type valueCondition struct {
 
 // wireTxn converts a transaction, and refuses what the server would refuse. With
 // an error, the result tells the first key all the same.
-func (c *Client) wireTxn(t *Txn) (*wireTxn, error) {
+func (c *Client) wireTxn(ctx context.Context, t *Txn) (*wireTxn, error) {
 	w := &wireTxn{client: c, source: t}
 	var err error
-	if w.request, err = w.txn(t, nil); err != nil {
+	if w.request, err = w.txn(ctx, t, nil); err != nil {
 		return w, err
 	}
 	if err := w.checkLoad(w.request); err != nil {
@@ -59,7 +61,7 @@ func (c *Client) wireTxn(t *Txn) (*wireTxn, error) {
 }
 
 // txn converts a transaction of the tree.
-func (w *wireTxn) txn(t *Txn, around *level) (*pb.TxnRequest, error) {
+func (w *wireTxn) txn(ctx context.Context, t *Txn, around *level) (*pb.TxnRequest, error) {
 	here := &level{txn: t, depth: 1, around: around}
 	if around != nil {
 		here.depth = around.depth + 1
@@ -75,10 +77,10 @@ func (w *wireTxn) txn(t *Txn, around *level) (*pb.TxnRequest, error) {
 	req := &pb.TxnRequest{}
 	err := w.conditions(req, t.conditions)
 	if err == nil {
-		req.Success, err = w.branch(t.then, here)
+		req.Success, err = w.branch(ctx, t.then, here)
 	}
 	if err == nil {
-		req.Failure, err = w.branch(t.els, here)
+		req.Failure, err = w.branch(ctx, t.els, here)
 	}
 	return req, err
 }
@@ -116,7 +118,7 @@ func (w *wireTxn) read(keys keyRange) int {
 }
 
 // branch converts the operations of a branch.
-func (w *wireTxn) branch(ops []Op, here *level) ([]*pb.RequestOp, error) {
+func (w *wireTxn) branch(ctx context.Context, ops []Op, here *level) ([]*pb.RequestOp, error) {
 	// One transaction may be nested in many places, so that a small tree of them
 	// unfolds into a huge one. No operation takes less than two bytes.
 	if w.ops += len(ops); w.ops > w.client.cfg.MaxRequestBytes/2 {
@@ -125,7 +127,7 @@ func (w *wireTxn) branch(ops []Op, here *level) ([]*pb.RequestOp, error) {
 	out := make([]*pb.RequestOp, len(ops))
 	for i, op := range ops {
 		if op.kind == opTxn {
-			txn, err := w.txn(op.txn, here)
+			txn, err := w.txn(ctx, op.txn, here)
 			if err != nil {
 				return nil, err
 			}
@@ -134,10 +136,14 @@ func (w *wireTxn) branch(ops []Op, here *level) ([]*pb.RequestOp, error) {
 		}
 		w.name(op.key)
 		w.writes = w.writes || op.kind != opGet
-		var err error
-		if out[i], err = w.client.requestOp(op); err != nil {
+		var (
+			sealed *sealedPut
+			err    error
+		)
+		if out[i], sealed, err = w.client.requestOp(ctx, op); err != nil {
 			return nil, err
 		}
+		w.seals = sealed.link(w.seals)
 	}
 	return out, nil
 }

@@ -6,8 +6,9 @@ import (
 )
 
 // Typed stores values of one Go type under one prefix. It has no state of its
-// own: it is safe for concurrent use and need not be closed. Its zero value is not
-// usable; make one with [NewTyped]. A method takes as many round trips as that of
+// own: it is safe for concurrent use and need not be closed. Make one with [NewTyped];
+// the zero value, and one of a nil client or encoding, refuses every call with
+// [ErrInvalidArgument]. A method takes as many round trips as that of
 // [Client] it is named after.
 //
 // A value that can't be unmarshalled is an error with its key, a [*DecodeError]
@@ -41,6 +42,14 @@ type TypedValue[T any] struct {
 	ModRevision int64
 }
 
+// check reports why no value can be read or written.
+func (t *Typed[T]) check(op, name string) error {
+	if t.client == nil || t.encoding == nil {
+		return fail(op, t.prefix+name, fmt.Errorf("%w: values without a client or an encoding", ErrInvalidArgument))
+	}
+	return nil
+}
+
 // unmarshal converts a key-value. The error is a *DecodeError; all but the value is
 // returned then.
 func (t *Typed[T]) unmarshal(kv KeyValue) (TypedValue[T], error) {
@@ -67,9 +76,20 @@ func (t *Typed[T]) marshal(op, name string, value T) ([]byte, error) {
 	return data, nil
 }
 
+// checked is marshal, after check.
+func (t *Typed[T]) checked(op, name string, value T) ([]byte, error) {
+	if err := t.check(op, name); err != nil {
+		return nil, err
+	}
+	return t.marshal(op, name, value)
+}
+
 // Get returns the value of a name, or [ErrKeyNotFound]. When the value can't be
 // decoded, all but the value is returned beside the error.
 func (t *Typed[T]) Get(ctx context.Context, name string, opts ...GetOption) (TypedValue[T], error) {
+	if err := t.check("get", name); err != nil {
+		return TypedValue[T]{Name: name}, err
+	}
 	kv, err := t.client.GetKV(ctx, t.prefix+name, opts...)
 	if err != nil {
 		return TypedValue[T]{Name: name, ModRevision: kv.ModRevision}, err
@@ -80,7 +100,7 @@ func (t *Typed[T]) Get(ctx context.Context, name string, opts ...GetOption) (Typ
 
 // Put stores a value.
 func (t *Typed[T]) Put(ctx context.Context, name string, value T, opts ...PutOption) error {
-	data, err := t.marshal("put", name, value)
+	data, err := t.checked("put", name, value)
 	if err != nil {
 		return err
 	}
@@ -90,7 +110,7 @@ func (t *Typed[T]) Put(ctx context.Context, name string, value T, opts ...PutOpt
 // Create stores a value under a name that is not taken, and reports whether it
 // did, as [Client.PutIfNotExists] does.
 func (t *Typed[T]) Create(ctx context.Context, name string, value T, opts ...PutOption) (bool, error) {
-	data, err := t.marshal("put if not exists", name, value)
+	data, err := t.checked("put if not exists", name, value)
 	if err != nil {
 		return false, err
 	}
@@ -98,8 +118,11 @@ func (t *Typed[T]) Create(ctx context.Context, name string, value T, opts ...Put
 }
 
 // Delete deletes a name and reports whether it existed.
-func (t *Typed[T]) Delete(ctx context.Context, name string) (bool, error) {
-	n, err := t.client.Delete(ctx, t.prefix+name)
+func (t *Typed[T]) Delete(ctx context.Context, name string, opts ...DeleteOption) (bool, error) {
+	if err := t.check("delete", name); err != nil {
+		return false, err
+	}
+	n, err := t.client.Delete(ctx, t.prefix+name, opts...)
 	return n > 0, err
 }
 
@@ -108,7 +131,7 @@ func (t *Typed[T]) Delete(ctx context.Context, name string) (bool, error) {
 // values may be different bytes, so that it is the revision that is compared. An old
 // without one means that the name must not be taken.
 func (t *Typed[T]) CompareAndSwap(ctx context.Context, old TypedValue[T], value T, opts ...PutOption) (bool, error) {
-	data, err := t.marshal("compare and swap", old.Name, value)
+	data, err := t.checked("compare and swap", old.Name, value)
 	if err != nil {
 		return false, err
 	}
@@ -117,11 +140,14 @@ func (t *Typed[T]) CompareAndSwap(ctx context.Context, old TypedValue[T], value 
 
 // Update replaces a value by what f makes of it, as [Client.Update] does; exists
 // tells whether there was one. When f returns a keep of false, the name is deleted.
-func (t *Typed[T]) Update(ctx context.Context, name string, f func(old T, exists bool) (value T, keep bool, err error)) error {
+func (t *Typed[T]) Update(ctx context.Context, name string, f func(old T, exists bool) (value T, keep bool, err error), opts ...UpdateOption) error {
 	const op = "update"
 	key := t.prefix + name
+	if err := t.check(op, name); err != nil {
+		return err
+	}
 	if f == nil {
-		return fail(op, key, fmt.Errorf("%w: nil function", ErrInvalidArgument))
+		return fail(op, key, errNilFunction)
 	}
 	return t.client.Update(ctx, key, func(stored []byte) ([]byte, error) {
 		var old TypedValue[T]
@@ -136,7 +162,7 @@ func (t *Typed[T]) Update(ctx context.Context, name string, f func(old T, exists
 			return nil, err
 		}
 		return t.marshal(op, name, value)
-	})
+	}, opts...)
 }
 
 // GetIn is [Tx.Get] for the value of a name. As there, an undecodable value makes
@@ -144,6 +170,9 @@ func (t *Typed[T]) Update(ctx context.Context, name string, f func(old T, exists
 func (t *Typed[T]) GetIn(tx *Tx, name string) (T, error) {
 	key := t.prefix + name
 	var none T
+	if err := t.check(opTransact, name); err != nil {
+		return none, tx.fail(err)
+	}
 	stored, err := tx.Get(key)
 	if err != nil {
 		return none, err
@@ -157,7 +186,7 @@ func (t *Typed[T]) GetIn(tx *Tx, name string) (T, error) {
 
 // PutIn is [Tx.Put] for a value.
 func (t *Typed[T]) PutIn(tx *Tx, name string, value T, opts ...PutOption) error {
-	data, err := t.marshal(opTransact, name, value)
+	data, err := t.checked(opTransact, name, value)
 	if err != nil {
 		return err
 	}

@@ -12,8 +12,12 @@ import (
 // the others follow. [WithKeysOnly] is refused with [ErrInvalidArgument].
 func (t *Typed[T]) All(ctx context.Context, opts ...ScanOption) iter.Seq2[TypedValue[T], error] {
 	return func(yield func(TypedValue[T], error) bool) {
-		if keysOnly(opts) {
-			yield(TypedValue[T]{}, fail("scan", t.prefix, fmt.Errorf("%w: values without values", ErrInvalidArgument)))
+		err := t.check(opScan, "")
+		if err == nil && keysOnly(opts) {
+			err = fail(opScan, t.prefix, fmt.Errorf("%w: values without values", ErrInvalidArgument))
+		}
+		if err != nil {
+			yield(TypedValue[T]{}, err)
 			return
 		}
 		for kv, err := range t.client.Scan(ctx, t.prefix, opts...) {
@@ -26,10 +30,8 @@ func (t *Typed[T]) All(ctx context.Context, opts ...ScanOption) iter.Seq2[TypedV
 
 func keysOnly(opts []ScanOption) bool {
 	var o scanOptions
-	for _, opt := range opts {
-		opt.applyScan(&o)
-	}
-	return o.keysOnly
+	err := optionsOf(opts, &o, ScanOption.applyScan)
+	return err == nil && o.keysOnly // Scan refuses what is wrong with them
 }
 
 func (t *Typed[T]) scanned(kv KeyValue, err error) (TypedValue[T], error) {

@@ -15,6 +15,9 @@ type TypedEvent[T any] struct {
 	// Err is a [*DecodeError] when the value could not be decoded: there is no
 	// Value then. The other events are not affected.
 	Err error
+	// CompactRevision is set in the last pair when its error is [ErrCompacted]: the
+	// oldest revision that a new watch can start from. See [Typed.Range].
+	CompactRevision int64
 }
 
 // Watch delivers the changes of all names one by one, as [Client.WatchPrefix] does.
@@ -24,6 +27,10 @@ type TypedEvent[T any] struct {
 // [WithProgressNotify] add nothing.
 func (t *Typed[T]) Watch(ctx context.Context, opts ...WatchOption) iter.Seq2[TypedEvent[T], error] {
 	return func(yield func(TypedEvent[T], error) bool) {
+		if err := t.check("watch", ""); err != nil {
+			yield(TypedEvent[T]{}, err)
+			return
+		}
 		if err := t.client.admit(ctx); err != nil { // a nil ctx has no child
 			yield(TypedEvent[T]{}, fail("watch", t.prefix, err))
 			return
@@ -37,7 +44,7 @@ func (t *Typed[T]) Watch(ctx context.Context, opts ...WatchOption) iter.Seq2[Typ
 				}
 			}
 			if err := resp.Err(); err != nil {
-				yield(TypedEvent[T]{}, err)
+				yield(TypedEvent[T]{CompactRevision: resp.CompactRevision}, err)
 				return
 			}
 		}

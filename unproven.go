@@ -17,6 +17,7 @@ type unprovenConn struct {
 	ctx    context.Context // of the attempt to connect; Read is given none
 	log    *dialLog
 	target target
+	name   string // of the endpoint
 	// certificateAsked is set when the server asked for a client certificate.
 	certificateAsked atomic.Bool
 
@@ -24,6 +25,9 @@ type unprovenConn struct {
 	header  [frameHeaderSize]byte
 	got     int
 }
+
+// RemoteAddr implements [net.Conn]. gRPC hands it out as the peer of each call.
+func (c *unprovenConn) RemoteAddr() net.Addr { return endpointAddr{c.Conn.RemoteAddr(), c.name} }
 
 // Read implements [net.Conn]. Its error for a server that did not prove itself
 // is the one that the log gets.
@@ -76,7 +80,7 @@ func (c *unprovenConn) strange(begun []byte) error {
 func (c *unprovenConn) cause(err error) error {
 	switch {
 	case errors.Is(c.ctx.Err(), context.DeadlineExceeded):
-		return withTimeout("HTTP/2 settings from the server", c.ctx.Err())
+		return withTimeout(waitingSettings, c.ctx.Err())
 	case c.log.tls != nil:
 		return tlsCause(err, c.certificateAsked.Load())
 	case closedByPeer(err) && c.log.speaksTLS(c.ctx, c.target):

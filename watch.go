@@ -176,8 +176,8 @@ func (c *Client) newWatcher(ctx context.Context, key string, prefix bool, opts [
 		return nil, err
 	}
 	w := &watcher{client: c, key: key}
-	for _, opt := range opts {
-		opt.applyWatch(&w.opts)
+	if err := optionsOf(opts, &w.opts, WatchOption.applyWatch); err != nil {
+		return nil, err
 	}
 	if w.opts.revision < 0 {
 		return nil, fmt.Errorf("%w: negative revision", ErrInvalidArgument)

@@ -257,6 +257,13 @@ var readPaths = map[string]readPath{
 	"GetKeysWithPrefix": {false, func(ctx context.Context, c *etcd.Client, p, _ string) (map[string]string, error) {
 		return keyedKVs(c.GetKeysWithPrefix(ctx, p, 0))
 	}},
+	"Range": {false, func(ctx context.Context, c *etcd.Client, p, _ string) (map[string]string, error) {
+		found, err := c.Range(ctx, p)
+		if found == nil {
+			return nil, err
+		}
+		return keyedKVs(found.KVs, err)
+	}},
 	"Scan": {false, func(ctx context.Context, c *etcd.Client, p, _ string) (map[string]string, error) {
 		return keyedScan(c.Scan(ctx, p))
 	}},

@@ -77,6 +77,8 @@ var calls = map[string]func(ctx context.Context, c *etcd.Client) error{
 	"PutWithTTL": func(ctx context.Context, c *etcd.Client) error {
 		return second(c.PutWithTTL(ctx, "k", nil, time.Minute))
 	},
+	"Range":       func(ctx context.Context, c *etcd.Client) error { return second(c.Range(ctx, "k")) },
+	"Revision":    func(ctx context.Context, c *etcd.Client) error { return second(c.Revision(ctx)) },
 	"Reencrypt":   func(ctx context.Context, c *etcd.Client) error { return second(c.Reencrypt(ctx, "k")) },
 	"RevokeLease": func(ctx context.Context, c *etcd.Client) error { return c.RevokeLease(ctx, 1) },
 	"Settle":      func(ctx context.Context, c *etcd.Client) error { return second(c.Settle(ctx, nil)) },
@@ -214,6 +216,7 @@ func TestClosedClientEndsWhatItHasBegun(t *testing.T) {
 func TestBadArgumentsAreRefusedBeforeAnythingIsSent(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("k", etcd.DefaultMaxKeyBytes+1)
+	beyond := strings.Repeat("k", etcd.DefaultMaxRequestBytes+1) // for positions, which may be longer than keys
 	inEachMode(t, func(t *testing.T, c *etcd.Client, o *observer) {
 		ctx := t.Context()
 		txn := func(then ...etcd.Op) func() error {
@@ -261,13 +264,13 @@ func TestBadArgumentsAreRefusedBeforeAnythingIsSent(t *testing.T) {
 			"ListWithValues":    func() error { return second(c.ListWithValues(ctx, long)) },
 			"Count":             func() error { return second(c.Count(ctx, long)) },
 			"DeletePrefix":      func() error { return second(c.DeletePrefix(ctx, long)) },
-			"GetRange start":    func() error { return second(c.GetRange(ctx, long, "")) },
-			"GetRange end":      func() error { return second(c.GetRange(ctx, "", long)) },
+			"GetRange start":    func() error { return second(c.GetRange(ctx, beyond, "")) },
+			"GetRange end":      func() error { return second(c.GetRange(ctx, "", beyond)) },
 			"GetKeysWithPrefix": func() error { return second(c.GetKeysWithPrefix(ctx, long, 0)) },
 			"GetKeysByPattern":  func() error { return second(c.GetKeysByPattern(ctx, long+"*")) },
 			"OpGetPrefix":       txn(etcd.OpGetPrefix(long)),
-			"OpGetRange start":  txn(etcd.OpGetRange(long, "")),
-			"OpDeleteRange end": txn(etcd.OpDeleteRange("", long)),
+			"OpGetRange start":  txn(etcd.OpGetRange(beyond, "")),
+			"OpDeleteRange end": txn(etcd.OpDeleteRange("", beyond)),
 			"OpTxn":             txn(etcd.OpTxn(c.Txn().Else(etcd.OpPut(long, nil)))),
 			"PrefixEmpty":       txnIf(etcd.PrefixEmpty(long)),
 			"OfPrefix":          txnIf(etcd.Value(long).OfPrefix().Equal(nil)),

@@ -1,0 +1,262 @@
+package etcd_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/blueprint-go/etcd"
+)
+
+// page is what no error may quote.
+const page = "<html>\r\n<head><title>Sorry</title></head>\r\n<body>the whole page</body></html>"
+
+// serveWeb has an HTTP/2 web server answer each request.
+func serveWeb(t testing.TB, answer http.HandlerFunc) string {
+	t.Helper()
+	l := loopback(t)
+	protocols := new(http.Protocols)
+	protocols.SetUnencryptedHTTP2(true)
+	web := &http.Server{Protocols: protocols, Handler: answer, ReadHeaderTimeout: time.Minute}
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		_ = web.Serve(l)
+	}()
+	t.Cleanup(func() {
+		_ = web.Close()
+		<-served
+	})
+	return l.Addr().String()
+}
+
+// serveStatus answers with a page.
+func serveStatus(t testing.TB, code int) string {
+	return serveWeb(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/html")
+		w.WriteHeader(code)
+		_, _ = w.Write([]byte(page))
+	})
+}
+
+// serveAnyGRPC has a gRPC server answer every call by a status.
+func serveAnyGRPC(t testing.TB, answer error) string {
+	t.Helper()
+	l := loopback(t)
+	s := grpc.NewServer(grpc.UnknownServiceHandler(func(any, grpc.ServerStream) error { return answer }))
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		_ = s.Serve(l)
+	}()
+	t.Cleanup(func() {
+		s.Stop()
+		<-served
+	})
+	return l.Addr().String()
+}
+
+// assertNames checks an error that is one line about one endpoint.
+func assertNames(t *testing.T, err error, endpoint string) {
+	t.Helper()
+	e, ok := errors.AsType[*etcd.EndpointError](err)
+	if assert.True(t, ok, "%v names no endpoint", err) {
+		assert.Equal(t, endpoint, e.Endpoint)
+	}
+	assert.NotContains(t, err.Error(), "\n")
+	assert.NotContains(t, fmt.Sprintf("%+v", err), "whole page")
+}
+
+func TestNewClientFailsAgainstWhatIsNotEtcd(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		name, endpoint string
+		want           error
+	}{
+		{"a page", serveStatus(t, 200), etcd.ErrNotEtcd},
+		{"forbidden", serveStatus(t, 403), etcd.ErrNotEtcd},
+		{"unauthorized", serveStatus(t, 401), etcd.ErrNotEtcd},
+		{"not found", serveStatus(t, 404), etcd.ErrNotEtcd},
+		{"another service", serveAnyGRPC(t, status.Error(codes.Unimplemented, "unknown service etcdserverpb.KV")), etcd.ErrNotEtcd},
+		{"a mesh", serveAnyGRPC(t, status.Error(codes.PermissionDenied, "RBAC: access denied")), etcd.ErrPermissionDenied},
+		{"no credentials", serveAnyGRPC(t, status.Error(codes.Unauthenticated, "Jwt is missing")), etcd.ErrUnauthenticated},
+		{"precondition", serveAnyGRPC(t, status.Error(codes.FailedPrecondition, "no")), etcd.ErrFailedPrecondition},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			c, err := etcd.NewClient(etcd.DefaultConfig().WithEndpoints(tc.endpoint))
+			require.Nil(t, c)
+			require.ErrorIs(t, err, tc.want)
+			assertNames(t, err, tc.endpoint)
+		})
+	}
+}
+
+func TestNewClientNamesTheStatusOfAProxy(t *testing.T) {
+	t.Parallel()
+	for code, name := range map[int]string{502: "Bad Gateway", 503: "Service Unavailable", 504: "Gateway Timeout"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			endpoint := serveStatus(t, code)
+			// A minute, of which it takes what a proxy may need to find its server.
+			c, err := etcd.NewClient(etcd.DefaultConfig().WithEndpoints(endpoint).WithDialTimeout(time.Minute))
+			require.Nil(t, c)
+			require.ErrorIs(t, err, etcd.ErrUnavailable)
+			require.NotErrorIs(t, err, etcd.ErrTimeout)
+			require.NotErrorIs(t, err, etcd.ErrNotEtcd)
+			assertNames(t, err, endpoint)
+			assert.Contains(t, err.Error(), fmt.Sprintf("HTTP status %d (%s)", code, name))
+		})
+	}
+}
+
+func TestNewClientWaitsForAProxyToFindItsServer(t *testing.T) {
+	t.Parallel()
+	real := grpc.NewServer()
+	pb.RegisterKVServer(real, &stub{})
+	var asked atomic.Int64
+	endpoint := serveWeb(t, func(w http.ResponseWriter, r *http.Request) {
+		if asked.Add(1) <= 2 {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		real.ServeHTTP(w, r)
+	})
+	c, err := etcd.NewClient(etcd.DefaultConfig().WithEndpoints(endpoint))
+	require.NoError(t, err)
+	require.NoError(t, c.Close())
+}
+
+func TestRequestsQuoteNoPage(t *testing.T) {
+	t.Parallel()
+	for code, want := range map[int]error{
+		403: etcd.ErrNotEtcd, 413: etcd.ErrTooLarge, 429: etcd.ErrUnavailable, 500: etcd.ErrUnavailable,
+		502: etcd.ErrUnavailable, 503: etcd.ErrUnavailable,
+	} {
+		endpoint := serveStatus(t, code)
+		c, err := etcd.NewClient(etcd.DefaultConfig().WithEndpoints(endpoint).WithLazyConnect())
+		require.NoError(t, err)
+		err = c.Put(t.Context(), "key", []byte("value"))
+		require.ErrorIs(t, err, want, "status %d", code)
+		assertNames(t, err, endpoint)
+		assert.True(t, etcd.MaybeApplied(err), "a proxy's word proves nothing")
+		if code == http.StatusRequestEntityTooLarge {
+			assert.Contains(t, err.Error(), "client_max_body_size")
+		}
+		require.NoError(t, c.Close())
+	}
+}
+
+// A long message of somebody in between, with line ends, does not disturb a log.
+func TestForeignWordsFitOnOneLine(t *testing.T) {
+	t.Parallel()
+	endpoint := serveAnyGRPC(t, status.Error(codes.PermissionDenied, "no\x1b[31m\tway "+strings.Repeat("x", 5000)+"\nwhole page"))
+	c, err := etcd.NewClient(etcd.DefaultConfig().WithEndpoints(endpoint).WithLazyConnect())
+	require.NoError(t, err)
+	_, err = c.Get(t.Context(), "key")
+	require.ErrorIs(t, err, etcd.ErrPermissionDenied)
+	assertNames(t, err, endpoint)
+	assert.Less(t, len(err.Error()), 400)
+	assert.NotContains(t, err.Error(), "\x1b")
+	require.NoError(t, c.Close())
+}
+
+// One of two endpoints leads to something else: the other one serves.
+func TestReadsPassByAnEndpointThatIsNotEtcd(t *testing.T) {
+	t.Parallel()
+	real := grpc.NewServer()
+	pb.RegisterKVServer(real, &stub{})
+	l := loopback(t)
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		_ = real.Serve(l)
+	}()
+	t.Cleanup(func() {
+		real.Stop()
+		<-served
+	})
+	c, err := etcd.NewClient(etcd.DefaultConfig().WithEndpoints(serveStatus(t, 403), l.Addr().String()))
+	require.NoError(t, err)
+	for range 10 {
+		_, err := c.Exists(t.Context(), "key")
+		require.NoError(t, err)
+	}
+	require.NoError(t, c.Close())
+}
+
+// streamRefuser is a server whose pages come, and whose streams are refused by
+// somebody in between.
+func streamRefuser(answer error, streams *atomic.Int64) *stub {
+	return &stub{
+		get: func(_ context.Context, req *pb.RangeRequest) (*pb.RangeResponse, error) {
+			header := &pb.ResponseHeader{Revision: 7}
+			if string(req.Key) > "k1" {
+				return &pb.RangeResponse{Header: header}, nil
+			}
+			return &pb.RangeResponse{Header: header, Count: 1, Kvs: []*mvccpb.KeyValue{{Key: []byte("k1"), ModRevision: 3}}}, nil
+		},
+		stream: func(*pb.RangeRequest, pb.KV_RangeStreamServer) error {
+			streams.Add(1)
+			return answer
+		},
+	}
+}
+
+func TestScanReadsPagesWhereStreamsAreRefused(t *testing.T) {
+	t.Parallel()
+	for _, answer := range []error{
+		status.Error(codes.PermissionDenied, "RBAC: access denied"),
+		status.Error(codes.Unauthenticated, "Jwt is missing"),
+		status.Error(codes.NotFound, "no route"),
+		status.Error(codes.Unknown, "unexpected"),
+		status.Error(codes.FailedPrecondition, "no"),
+		status.Error(codes.ResourceExhausted, "quota"),
+		status.Error(codes.Internal, "stream terminated by RST_STREAM with error code: PROTOCOL_ERROR"),
+		status.Error(codes.Unavailable, "no healthy upstream"),
+		status.Error(codes.Unavailable, "unexpected HTTP status code received from server: 502 (Bad Gateway); malformed header: missing HTTP content-type"),
+	} {
+		var streams atomic.Int64
+		c := stubClient(t, streamRefuser(answer, &streams))
+		var keys []string
+		for kv, err := range c.Scan(t.Context(), "k") {
+			require.NoError(t, err, answer)
+			keys = append(keys, kv.Key)
+		}
+		assert.Equal(t, []string{"k1"}, keys, answer)
+		assert.Positive(t, streams.Load())
+	}
+}
+
+func TestScanFailsByEtcdsOwnRefusalOfAStream(t *testing.T) {
+	t.Parallel()
+	var streams atomic.Int64
+	c := stubClient(t, streamRefuser(status.Error(codes.PermissionDenied, "etcdserver: permission denied"), &streams))
+	for _, err := range c.Scan(t.Context(), "k") {
+		require.ErrorIs(t, err, etcd.ErrPermissionDenied)
+	}
+	assert.Equal(t, int64(1), streams.Load())
+}
+
+// loopback returns a listener that the test's end closes.
+func loopback(t testing.TB) net.Listener {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = l.Close() })
+	return l
+}

@@ -1,0 +1,92 @@
+package etcd
+
+import (
+	"google.golang.org/grpc/status"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+)
+
+// addUnmapped adds to answers the errors of the server's own packages that it
+// has forgotten to translate, in one version or another: they come by their own
+// text, under code Unknown, or as the reason for the end of a watch.
+//
+// Source: auth, raft, lease, mvcc and etcdserver of etcd 3.4.16, 3.5.21, 3.6.16
+// and 3.7.3. A test walks those packages of 3.7.
+func addUnmapped(answers map[string]answer) {
+	for msg, a := range unmapped {
+		a.own = true
+		answers[msg] = a
+	}
+	for msg, err := range untranslated {
+		answers[msg] = answers[status.Convert(err).Message()]
+	}
+}
+
+// unmapped are the errors that no version translates.
+var unmapped = map[string]answer{
+	// Raft answers so where it has not appended the proposal and hasn't sent it to
+	// anybody: there is no leader, the leader is handing over, or too much is
+	// waiting (raft.go, stepLeader, stepFollower and stepCandidate). A proposal that
+	// is dropped by another member is not answered at all.
+	"raft proposal dropped": {kind: ErrUnavailable, remedy: retryAny, refused: true},
+	// The same text, before and after the proposal was taken in (node.go,
+	// stepWithWaitOption).
+	"raft: stopped": {kind: ErrUnavailable, remedy: retryRead},
+	// 3.4 only: the server waited for a proposal whose client had gone.
+	"etcdserver: request cancelled": {kind: ErrUnavailable, remedy: retryRead},
+
+	// A leader that is not sure to be one (any more) says so of a renewal, for
+	// another member to be asked (v3_server.go, LeaseRenew).
+	"not a primary lessor": {kind: ErrUnavailable, remedy: retryElsewhere, refused: true},
+	"waiting for node to catch up its applied index has timed out": {kind: withKind(ErrUnavailable, ErrTimeout), remedy: retryRead},
+	"etcdserver: request timed out, leader transfer took too long": {kind: withKind(ErrUnavailable, ErrTimeout), remedy: retryRead},
+
+	"auth: authentication failed, password was given for no password user": {kind: ErrAuthFailed, refused: true},
+	// The server has no key to sign tokens with, so that they come from elsewhere.
+	"auth: token signing attempted with verify-only key": {kind: ErrFailedPrecondition, refused: true},
+	// Authentication was switched off between the check and the token.
+	"failed to assign": {kind: ErrUnavailable, remedy: retryAny, refused: true},
+
+	"mvcc: watcher range is empty":                          {kind: ErrInvalidArgument, refused: true},
+	"mvcc: duplicate watch ID provided on the WatchStream":  {kind: ErrInvalidArgument, refused: true},
+	"mvcc: watcher does not exist":                          {kind: ErrServer, refused: true},
+	"etcdserver: unknown method":                            {kind: ErrFailedPrecondition, refused: true},
+	"RangeStream does not support custom sort orders":       {kind: ErrInvalidArgument, refused: true},
+	"RangeStream does not support revision filters":         {kind: ErrInvalidArgument, refused: true},
+	"RangeStream is not supported by the KV client adapter": {kind: ErrFailedPrecondition, refused: true},
+	"RangeStream is not supported by the gRPC proxy":        {kind: ErrFailedPrecondition, refused: true},
+}
+
+// untranslated are errors that one version translates and another does not, or
+// does in one place only, by their own texts. 3.4 forgets the old revision.
+var untranslated = map[string]error{
+	"auth: revision in header is old":                          rpctypes.ErrGRPCAuthOldRevision,
+	"auth: invalid auth token":                                 rpctypes.ErrGRPCInvalidAuthToken,
+	"auth: user name is empty":                                 rpctypes.ErrGRPCUserEmpty,
+	"auth: authentication failed, invalid user ID or password": rpctypes.ErrGRPCAuthFailed,
+	"auth: permission denied":                                  rpctypes.ErrGRPCPermissionDenied,
+	"auth: permission not given":                               rpctypes.ErrGRPCPermissionNotGiven,
+	"auth: authentication is not enabled":                      rpctypes.ErrGRPCAuthNotEnabled,
+	"auth: user not found":                                     rpctypes.ErrGRPCUserNotFound,
+	"auth: user already exists":                                rpctypes.ErrGRPCUserAlreadyExist,
+	"auth: role not found":                                     rpctypes.ErrGRPCRoleNotFound,
+	"auth: role already exists":                                rpctypes.ErrGRPCRoleAlreadyExist,
+	"auth: role name is empty":                                 rpctypes.ErrGRPCRoleEmpty,
+	"auth: role is not granted to the user":                    rpctypes.ErrGRPCRoleNotGranted,
+	"auth: permission is not granted to the role":              rpctypes.ErrGRPCPermissionNotGranted,
+	"auth: root user does not exist":                           rpctypes.ErrGRPCRootUserNotExist,
+	"auth: root user does not have root role":                  rpctypes.ErrGRPCRootRoleNotExist,
+	"auth: invalid auth management":                            rpctypes.ErrGRPCInvalidAuthMgmt,
+	"lease not found":                                          rpctypes.ErrGRPCLeaseNotFound,
+	"lease already exists":                                     rpctypes.ErrGRPCLeaseExist,
+	"too large lease TTL":                                      rpctypes.ErrGRPCLeaseTTLTooLarge,
+	"mvcc: required revision has been compacted":               rpctypes.ErrGRPCCompacted,
+	"mvcc: required revision is a future revision":             rpctypes.ErrGRPCFutureRev,
+	"etcdserver: no space":                                     rpctypes.ErrGRPCNoSpace,
+	"membership: ID removed":                                   rpctypes.ErrGRPCMemberNotFound,
+	"membership: ID not found":                                 rpctypes.ErrGRPCMemberNotFound,
+	"membership: ID exists":                                    rpctypes.ErrGRPCMemberExist,
+	"membership: peerURL exists":                               rpctypes.ErrGRPCPeerURLExist,
+	"membership: can only promote a learner member":            rpctypes.ErrGRPCMemberNotLearner,
+	"membership: too many learner members in cluster":          rpctypes.ErrGRPCTooManyLearners,
+}

@@ -1,0 +1,94 @@
+package etcd
+
+import (
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc/status"
+)
+
+// web is the status of an HTTP answer that came in the place of a gRPC one: a
+// proxy's, or that of a web server.
+type web int
+
+// webStatus finds the HTTP status in gRPC's message about such an answer, which
+// also quotes the beginning of the page (google.golang.org/grpc/internal/transport,
+// http2Client.operateHeaders). A status of 200 is told in the same way.
+func webStatus(msg string) (web, bool) {
+	rest, ok := strings.CutPrefix(msg, "unexpected HTTP status code received from server: ")
+	if !ok {
+		return 0, false
+	}
+	digits, _, _ := strings.Cut(rest, " ")
+	n, err := strconv.Atoi(digits)
+	return web(n), err == nil
+}
+
+// answer returns what an HTTP status means. What a proxy says of itself or of
+// the servers behind it may pass; anything else doesn't come from etcd at all. It
+// never proves that a request was not applied.
+func (w web) answer() answer {
+	switch w {
+	case http.StatusRequestEntityTooLarge:
+		return answer{kind: ErrTooLarge}
+	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests, http.StatusInternalServerError,
+		http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return answer{kind: ErrUnavailable, remedy: retryRead, avoid: true}
+	}
+	return answer{kind: ErrNotEtcd, remedy: retryElsewhere}
+}
+
+// String says what was answered, on one line and without the page.
+func (w web) String() string {
+	text := fmt.Sprintf("HTTP status %d", int(w))
+	if name := http.StatusText(int(w)); name != "" {
+		text += " (" + name + ")"
+	}
+	text += " instead of an answer of etcd"
+	if w == http.StatusRequestEntityTooLarge {
+		text += "; a proxy has a lower limit for requests (nginx: client_max_body_size)"
+	}
+	return text
+}
+
+// webPatience is how long NewClient goes on where nothing but a web answers: a
+// proxy that has lost its server for a moment has it back by then.
+const webPatience = time.Second
+
+// outOfPatience takes in the error of an attempt and reports whether a request
+// that need not last until its deadline has met nothing but a web for long enough.
+func (t *trace) outOfPatience(err error) bool {
+	if !t.request.impatient {
+		return false
+	}
+	switch _, ok := webStatus(status.Convert(err).Message()); {
+	case !ok:
+		t.web = time.Time{}
+	case t.web.IsZero():
+		t.web = time.Now()
+	default:
+		return time.Since(t.web) >= webPatience
+	}
+	return false
+}
+
+// maxForeignText bounds what an error repeats of words that aren't etcd's.
+const maxForeignText = 200
+
+// firstLine returns the first line of a text that isn't etcd's, without what
+// could disturb a log.
+func firstLine(text string) string {
+	text, _, _ = strings.Cut(text, "\n")
+	if len(text) > maxForeignText {
+		text = strings.ToValidUTF8(text[:maxForeignText], "") + "…"
+	}
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return ' '
+		}
+		return r
+	}, text)
+}
