@@ -41,6 +41,7 @@ type watcher struct {
 	// What is tried again and again in vain; reset by what proves that it works.
 	failures  int
 	refreshes int
+	elsewhere int
 }
 
 var (
@@ -109,7 +110,7 @@ func (w *watcher) follow(ctx context.Context) error {
 		w.history.saw(upTo)
 	}
 	if w.proved || !w.since.IsZero() && time.Since(w.since) >= livedAfter {
-		w.failures, w.refreshes = 0, 0
+		w.failures, w.refreshes, w.elsewhere = 0, 0, 0
 	}
 	w.last = r.stream
 	return err
@@ -225,8 +226,12 @@ func (w *watcher) judge(ctx context.Context, err error) error {
 		if !w.refresh() {
 			return err
 		}
-	case retryRead, retryAny, retryElsewhere:
+	case retryRead, retryAny:
 		// Another stream, on another endpoint if there is one.
+	case retryElsewhere:
+		if w.elsewhere++; w.elsewhere >= a.rounds()*w.client.endpointCount() {
+			return err
+		}
 	default:
 		if !errors.Is(a.kind, ErrCompacted) || !w.missedNothing(ctx) {
 			return err
