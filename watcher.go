@@ -23,6 +23,7 @@ type watcher struct {
 	// next is the first revision that has not been delivered; 0 means now.
 	next       int64
 	compacted  int64
+	patience   *patience    // with keys that can't be had
 	registered func()       // called once, when the watch is registered or run ends
 	anchor     atomic.Int64 // what next becomes where Watch has promised it
 	history    history
@@ -30,13 +31,13 @@ type watcher struct {
 	deliver func(WatchResponse) bool
 	wake    chan struct{} // holds one value when something has come
 
-	own      bool         // it wants a stream of its own
-	avoid    *watchStream // one that gave no answer
-	patience time.Duration
-	since    time.Time    // when it was registered; zero while it is not
-	proved   bool         // something came since
-	last     *watchStream // the one that it lost
-	size     eventSizes
+	own          bool          // it wants a stream of its own
+	avoid        *watchStream  // one that gave no answer
+	answerWithin time.Duration // before it is tried elsewhere
+	since        time.Time     // when it was registered; zero while it is not
+	proved       bool          // something came since
+	last         *watchStream  // the one that it lost
+	size         eventSizes
 
 	// What is tried again and again in vain; reset by what proves that it works.
 	failures  int
@@ -72,7 +73,7 @@ const (
 // closed or the watch fails, and returns why.
 func (w *watcher) run(ctx context.Context, deliver func(WatchResponse) bool) error {
 	defer w.nowRegistered()
-	w.deliver, w.wake, w.patience = deliver, make(chan struct{}, 1), w.client.cfg.RequestTimeout/8
+	w.deliver, w.wake, w.answerWithin = deliver, make(chan struct{}, 1), w.client.cfg.RequestTimeout/8
 	for {
 		err := w.follow(ctx)
 		switch {
@@ -170,7 +171,7 @@ func (w *watcher) wait(ctx context.Context, r *registration) error {
 func (w *watcher) timeout(r *registration) time.Duration {
 	switch {
 	case w.since.IsZero():
-		return w.patience
+		return w.answerWithin
 	case r.stream.own:
 		return calmAfter
 	}
@@ -185,8 +186,8 @@ func (w *watcher) overdue(ctx context.Context, r *registration) error {
 		return errCalm
 	}
 	limit := w.client.cfg.RequestTimeout
-	if w.patience *= 2; w.patience >= limit {
-		w.patience = limit
+	if w.answerWithin *= 2; w.answerWithin >= limit {
+		w.answerWithin = limit
 		if !w.interrupted(ctx, withDetail(ErrUnavailable, w.client.dials.err())) {
 			return errStopped
 		}
@@ -280,7 +281,7 @@ func (w *watcher) created(ctx context.Context, r *registration, resp *pb.WatchRe
 		return err
 	}
 	w.since, w.avoid, w.last = time.Now(), nil, nil
-	w.patience = w.client.cfg.RequestTimeout / 8
+	w.answerWithin = w.client.cfg.RequestTimeout / 8
 	w.nowRegistered()
 	w.client.watches.works()
 	if !w.isRegistered(ctx) {
@@ -330,14 +331,8 @@ func (w *watcher) pass(ctx context.Context, resp *pb.WatchResponse, events []*mv
 	}
 	for len(events) > 0 {
 		n := portion(events)
-		out := WatchResponse{Events: make([]*Event, 0, n)}
-		for _, ev := range events[:n] {
-			if ev.Kv.ModRevision >= w.next { // else it was delivered on an earlier stream
-				out.Events = append(out.Events, w.client.event(ctx, ev))
-				out.Revision = ev.Kv.ModRevision
-			}
-		}
 		w.size.add(events[:n])
+		out := w.decode(ctx, events[:n])
 		if len(out.Events) > 0 {
 			if !w.deliver(out) {
 				return false
@@ -348,6 +343,22 @@ func (w *watcher) pass(ctx context.Context, resp *pb.WatchResponse, events []*mv
 		events = events[n:]
 	}
 	return true
+}
+
+// decode returns those events that were not delivered on an earlier stream.
+func (w *watcher) decode(ctx context.Context, events []*mvccpb.Event) WatchResponse {
+	d := w.client.codec.decoding(ctx)
+	d.patience = w.patience
+	defer d.end()
+	d.prepareEvents(events)
+	out := WatchResponse{Events: make([]*Event, 0, len(events))}
+	for _, ev := range events {
+		if ev.Kv.ModRevision >= w.next {
+			out.Events = append(out.Events, d.event(w.client, ev))
+			out.Revision = ev.Kv.ModRevision
+		}
+	}
+	return out
 }
 
 // portionBytes is about how much a watch decodes and delivers at once. A revision

@@ -256,6 +256,11 @@ func (s *watchStream) created(resp *pb.WatchResponse) {
 // a consumer that is too far behind loses its place: it reads what waits and
 // then goes on elsewhere.
 func (s *watchStream) queue(r *registration, resp *pb.WatchResponse) {
+	if err := checkEvents(resp); err != nil {
+		s.drop(r)
+		r.fail(err)
+		return
+	}
 	n := eventBytes(resp.Events)
 	if !s.own && s.hub.full(r.waiting, n) && !r.continues(resp) {
 		s.drop(r)
