@@ -103,6 +103,11 @@ var (
 	// one the server has.
 	ErrFutureRevision = errors.New("revision is in the future")
 
+	// ErrRevisionRegressed is returned when the cluster's history is not the one
+	// that was seen before: it was restored to an older revision, or another
+	// cluster answers. Read what is there and begin again.
+	ErrRevisionRegressed = errors.New("history of the cluster went back")
+
 	// ErrLeaseNotFound is returned when a lease does not exist or no longer
 	// exists: it expired or was revoked.
 	ErrLeaseNotFound = errors.New("lease not found")
