@@ -90,11 +90,6 @@ var (
 	// lost, and whose key was deleted before it could be looked for.
 	ErrConflict = errors.New("conflict with a concurrent change")
 
-	// ErrRevisionRegressed means that the cluster has a lower revision than before: it
-	// was restored from a backup. [StoredKeyring.Err] reports it beside
-	// [ErrKeyringReplaced] where the ring went back as well.
-	ErrRevisionRegressed = errors.New("revision has gone back")
-
 	// ErrCompacted is returned when a revision is older than the oldest one
 	// the server still has.
 	ErrCompacted = errors.New("revision has been compacted")
@@ -105,7 +100,9 @@ var (
 
 	// ErrRevisionRegressed is returned when the cluster's history is not the one
 	// that was seen before: it was restored to an older revision, or another
-	// cluster answers. Read what is there and begin again.
+	// cluster answers. A watch ends with it: read what is there and begin again.
+	// [StoredKeyring.Err] reports it beside [ErrKeyringReplaced] where the ring went
+	// back as well.
 	ErrRevisionRegressed = errors.New("history of the cluster went back")
 
 	// ErrLeaseNotFound is returned when a lease does not exist or no longer
