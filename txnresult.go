@@ -87,7 +87,11 @@ func (c *Client) txnResult(ctx context.Context, resp *pb.TxnResponse, revision i
 		res.Key = op.key
 		switch r := resp.Responses[i].Response.(type) {
 		case *pb.ResponseOp_ResponseRange:
-			res.KVs, res.Err = c.keyValues(ctx, r.ResponseRange.Kvs, op.keysOnly)
+			found := r.ResponseRange.Kvs
+			if op.reach != oneKey && !op.keysOnly {
+				found = withoutClaims(found)
+			}
+			res.KVs, res.Err = c.keyValues(ctx, found, op.keysOnly)
 			res.Count = r.ResponseRange.Count
 		case *pb.ResponseOp_ResponseDeleteRange:
 			res.Deleted = r.ResponseDeleteRange.Deleted
