@@ -136,12 +136,22 @@ var (
 	// length does not match. Not to be confused with [ErrClusterCorrupt].
 	ErrCorrupt = envelope.ErrCorrupt
 
+	// ErrKeyUnavailable means that a key which is kept elsewhere could not be had or
+	// used: the service of an [AEAD] or a [KeyProvider] was out, refused, or took too
+	// long. Its cause is in the chain. It says nothing about the value, [IsRetryable] is
+	// true of it, and of a write it means that nothing was sent for it. It never
+	// comes in or beside a [*DecodeError], and no call takes such a value for one that
+	// can't be decoded: lists return it beside the values that they could read, scans
+	// and passes end with it, and an event of a watch holds it. Not to be confused with [ErrUnknownKey] and [ErrDecrypt].
+	ErrKeyUnavailable = envelope.ErrKeyUnavailable
+
 	// ErrUnknownKey means that a value was encrypted with a key that this
-	// client does not hold.
+	// client does not hold, and that a [KeyProvider] does not know.
 	ErrUnknownKey = envelope.ErrUnknownKey
 
 	// ErrDecrypt means that a value does not open under the key that it names:
-	// it was changed, cut, or moved from another key. All causes look alike.
+	// it was changed, cut, or moved from another key. All causes look alike. Where
+	// an [AEAD] opens it, that is said only when the AEAD works at that moment.
 	ErrDecrypt = envelope.ErrDecrypt
 
 	// ErrEncoding means that a value could not be marshalled for [Typed], or that
@@ -150,7 +160,8 @@ var (
 	ErrEncoding = errors.New("value does not fit its encoding")
 
 	// ErrValueTooLarge means that a compressed value would exceed the limit
-	// for decompressed values.
+	// for decompressed values, 16 MiB, or that those of one call would: 64 MiB,
+	// besides values that are no more than 16 times as long as what is stored.
 	ErrValueTooLarge = envelope.ErrValueTooLarge
 )
 
@@ -367,7 +378,7 @@ func MaybeApplied(err error) bool {
 
 // IsRetryable reports whether the same call may succeed when it is made again:
 // the cluster was unavailable, had no leader, shed load, or did not answer in
-// time. For a write, ask [MaybeApplied] as well: a retry of a write that was
+// time, or a key that is kept elsewhere could not be had. For a write, ask [MaybeApplied] as well: a retry of a write that was
 // applied applies it twice. An error of the caller's own context is not
 // retryable when that context was cancelled.
 func IsRetryable(err error) bool {
@@ -375,7 +386,7 @@ func IsRetryable(err error) bool {
 	case err == nil, errors.Is(err, ErrClosed), errors.Is(err, context.Canceled):
 		return false
 	}
-	for _, s := range []error{ErrUnavailable, ErrNoLeader, ErrTimeout, ErrTooManyRequests} {
+	for _, s := range []error{ErrUnavailable, ErrNoLeader, ErrTimeout, ErrTooManyRequests, ErrKeyUnavailable} {
 		if errors.Is(err, s) {
 			return true
 		}

@@ -107,6 +107,13 @@ func (k *Keyring) current() *keys {
 // has reports whether the ring decrypts with the key of that ID.
 func (k *Keyring) has(id KeyID) bool { return k.current().ring.Lookup(envelope.KeyID(id)) != nil }
 
+// onlyWrites reports whether the ring has the key of that ID to encrypt and not to
+// decrypt.
+func (k *Keyring) onlyWrites(id KeyID) bool {
+	now := k.current()
+	return now.primary != nil && KeyID(now.primary.ID()) == id && now.ring.Lookup(envelope.KeyID(id)) == nil
+}
+
 // add puts a key that only decrypts into the ring, unless it is there.
 func (k *Keyring) add(key *EncryptionKey) error {
 	k.mu.Lock()
@@ -114,6 +121,9 @@ func (k *Keyring) add(key *EncryptionKey) error {
 	now := k.current()
 	if k.has(key.ID()) {
 		return nil
+	}
+	if key.encryptOnly || k.onlyWrites(key.ID()) {
+		return fmt.Errorf("%w: %s may only encrypt", ErrUnknownKey, key.ID())
 	}
 	others := []*envelope.Key{key.key}
 	for _, id := range now.ring.IDs() {

@@ -2,6 +2,7 @@ package etcd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -224,6 +225,9 @@ func (r *reencryption) take(ctx context.Context, kv *mvccpb.KeyValue) error {
 	if err != nil {
 		if ctx.Err() != nil { // it may be the reason, by way of a key provider
 			return fail(opReencrypt, key, contextError(ctx))
+		}
+		if errors.Is(err, ErrKeyUnavailable) {
+			return answered(opReencrypt, key, undecoded(strings.Clone(key), err))
 		}
 		r.report.Undecodable++
 		r.leave(&DecodeError{Key: strings.Clone(key), Err: err})

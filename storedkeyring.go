@@ -50,7 +50,7 @@ func CreateKeyring(ctx context.Context, client *Client, key string, outer AEAD) 
 	if err != nil {
 		return nil, fail(op, key, err)
 	}
-	record, sealed, err := s.first()
+	record, sealed, err := s.first(ctx)
 	if err != nil {
 		return nil, fail(op, key, err)
 	}
@@ -114,7 +114,7 @@ func (s *StoredKeyring) begin(op string, record *storedRing, revision, seen int6
 	if err := s.use(record, revision); err != nil {
 		return nil, answered(op, s.key, err)
 	}
-	following, stop := context.WithCancel(context.Background())
+	following, stop := context.WithCancel(inBackground(context.Background()))
 	s.stop = stop
 	err := s.client.start(func() {
 		defer close(s.ended)
@@ -204,7 +204,7 @@ func (s *StoredKeyring) change(ctx context.Context, op string, f func(*storedRin
 		if err := f(record); err != nil {
 			return false, answered(op, s.key, err)
 		}
-		sealed, err := s.seal(record)
+		sealed, err := s.seal(ctx, record)
 		if err != nil {
 			return false, answered(op, s.key, err)
 		}
@@ -228,7 +228,7 @@ func (s *StoredKeyring) load(ctx context.Context, op string) (record *storedRing
 	if !exists {
 		return nil, 0, res.Revision, answered(op, s.key, ErrKeyNotFound)
 	}
-	record, err = s.unseal(kv.Value)
+	record, err = s.unseal(ctx, kv.Value)
 	return record, kv.ModRevision, res.Revision, answered(op, s.key, err)
 }
 
@@ -302,7 +302,7 @@ func (s *StoredKeyring) watch(ctx context.Context, next int64) error {
 		if err := resp.Err(); err != nil {
 			return err
 		}
-		if err := s.take(resp.Events[len(resp.Events)-1]); err != nil {
+		if err := s.take(ctx, resp.Events[len(resp.Events)-1]); err != nil {
 			return err
 		}
 	}
@@ -310,13 +310,13 @@ func (s *StoredKeyring) watch(ctx context.Context, next int64) error {
 }
 
 // take takes over a change.
-func (s *StoredKeyring) take(last *Event) error {
+func (s *StoredKeyring) take(ctx context.Context, last *Event) error {
 	if last.Type == EventDelete {
 		s.note(answered("follow keyring", s.key, ErrKeyNotFound))
 		return nil
 	}
 	if !s.isCurrent(last.Kv.ModRevision) {
-		record, err := s.unseal(last.Kv.Value)
+		record, err := s.unseal(ctx, last.Kv.Value)
 		if err == nil {
 			err = s.use(record, last.Kv.ModRevision)
 		}

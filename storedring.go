@@ -1,6 +1,7 @@
 package etcd
 
 import (
+	"context"
 	"encoding/json"
 	"slices"
 	"time"
@@ -65,39 +66,43 @@ func (r *storedRing) keys() (primary *EncryptionKey, others []*EncryptionKey, er
 
 // first returns a ring of one new key, sealed, and opened again for a proof that
 // it can be.
-func (s *StoredKeyring) first() (r *storedRing, sealed []byte, err error) {
+func (s *StoredKeyring) first(ctx context.Context) (r *storedRing, sealed []byte, err error) {
 	r = &storedRing{}
 	id, err := r.add(GenerateKey())
 	if err != nil {
 		return nil, nil, err
 	}
 	r.Primary = id.Hex()
-	if sealed, err = s.seal(r); err != nil {
+	if sealed, err = s.seal(ctx, r); err != nil {
 		return nil, nil, err
 	}
-	_, err = s.unseal(slices.Clone(sealed))
+	_, err = s.unseal(ctx, slices.Clone(sealed))
 	return r, sealed, err
 }
 
-func (s *StoredKeyring) seal(r *storedRing) ([]byte, error) {
+func (s *StoredKeyring) seal(ctx context.Context, r *storedRing) ([]byte, error) {
 	r.Version = storedRingVersion
 	plain, err := json.Marshal(r)
 	if err != nil {
 		return nil, err
 	}
-	return s.codec.Seal(s.outer, s.place, plain)
+	ctx, cancel := s.client.codec.bounded(ctx, s.client.cfg.RequestTimeout)
+	defer cancel()
+	return s.codec.Seal(ctx, s.outer, s.place, plain)
 }
 
 // unseal works in place.
-func (s *StoredKeyring) unseal(sealed []byte) (*storedRing, error) {
+func (s *StoredKeyring) unseal(ctx context.Context, sealed []byte) (*storedRing, error) {
 	// Open takes values that nothing protects as well: whoever can write to etcd
 	// could plant keys of his own.
 	if suite, err := envelope.SuiteOf(sealed); err == nil && suite == envelope.NoSuite {
 		return nil, &DecodeError{Key: s.key, Err: ErrNotEncrypted}
 	}
-	plain, err := s.codec.Open(s.opens, s.place, sealed)
+	ctx, cancel := s.client.codec.bounded(ctx, s.client.cfg.RequestTimeout)
+	defer cancel()
+	plain, err := s.codec.Open(ctx, s.opens, s.place, sealed, nil)
 	if err != nil {
-		return nil, &DecodeError{Key: s.key, Err: err}
+		return nil, undecoded(s.key, err)
 	}
 	r := &storedRing{}
 	if err := json.Unmarshal(plain, r); err != nil {

@@ -138,7 +138,7 @@ func (c *Client) newWatcher(ctx context.Context, key string, prefix bool, opts [
 	if err := c.admit(ctx); err != nil {
 		return nil, err
 	}
-	w := &watcher{client: c, key: key}
+	w := &watcher{client: c, key: key, patience: newPatience(c.cfg.RequestTimeout)}
 	if err := optionsOf(opts, &w.opts, WatchOption.applyWatch); err != nil {
 		return nil, err
 	}

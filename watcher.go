@@ -24,7 +24,8 @@ type watcher struct {
 	// next is the first revision that has not been delivered; 0 means now.
 	next       int64
 	compacted  int64
-	registered func() // called once, when the first stream is registered or run ends
+	patience   *patience // with keys that can't be had
+	registered func()    // called once, when the first stream is registered or run ends
 }
 
 // errStopped says that the consumer of a watch wants no more.
@@ -120,6 +121,9 @@ func (w *watcher) stream(ctx context.Context, deliver func(WatchResponse) bool) 
 			w.created(resp)
 			continue
 		}
+		if err := checkEvents(resp); err != nil {
+			return registered, err
+		}
 		batch = append(batch, resp.Events...)
 		n := wholeRevisions(batch, resp.Fragment)
 		if !w.pass(ctx, resp, batch[:n], deliver) {
@@ -195,9 +199,13 @@ func (w *watcher) pass(ctx context.Context, resp *pb.WatchResponse, batch []*mvc
 	if progress {
 		out.Revision = max(out.Revision, resp.Header.GetRevision())
 	}
+	d := w.client.codec.decoding(ctx)
+	d.patience = w.patience
+	defer d.end()
+	d.prepareEvents(batch)
 	for _, ev := range batch {
 		if ev.Kv.ModRevision >= w.next { // else it was delivered on an earlier stream
-			out.Events = append(out.Events, w.client.event(ctx, ev))
+			out.Events = append(out.Events, d.event(w.client, ev))
 			out.Revision = ev.Kv.ModRevision
 		}
 	}

@@ -76,8 +76,10 @@ func TestClaimsOfLocksDoNotShowInLists(t *testing.T) {
 				}
 				return keysOf(got.KVs), nil
 			},
-			"Scan":         func(limit int64) ([]string, error) { return keysScanned(ctx, c, p, etcd.WithLimit(limit)) },
-			"Scan of keys": func(limit int64) ([]string, error) { return keysScanned(ctx, c, p, etcd.WithLimit(limit), etcd.WithKeysOnly()) },
+			"Scan": func(limit int64) ([]string, error) { return keysScanned(ctx, c, p, etcd.WithLimit(limit)) },
+			"Scan of keys": func(limit int64) ([]string, error) {
+				return keysScanned(ctx, c, p, etcd.WithLimit(limit), etcd.WithKeysOnly())
+			},
 			"Transact": func(limit int64) (got []string, err error) {
 				err = c.Transact(ctx, func(tx *etcd.Tx) error {
 					kvs, err := tx.GetPrefix(p)

@@ -172,7 +172,7 @@ func TestStoredRingRefusesChangesThatMakeNoSense(t *testing.T) {
 	require.ErrorIs(t, p.RetireKey(ctx, p.primary(t)), etcd.ErrInvalidArgument)
 	p.outer.down.Store(true)
 	_, err := p.AddKey(ctx)
-	require.ErrorIs(t, err, etcd.ErrDecrypt)
+	require.ErrorIs(t, err, etcd.ErrKeyUnavailable)
 	require.Equal(t, stored, storedBytes(t, p.client, ringKey))
 	require.Equal(t, before, p.Keyring().String())
 
@@ -314,7 +314,7 @@ func TestStoredRingIsTakenOverWhenTheOuterKeyIsBack(t *testing.T) {
 	p.outer.down.Store(true)
 	_, err := leader.AddKey(t.Context())
 	require.NoError(t, err)
-	p.fails(t, etcd.ErrDecrypt)
+	p.fails(t, etcd.ErrKeyUnavailable)
 	p.outer.down.Store(false)
 	p.comes(t, leader.Keyring().String())
 	require.Eventually(t, func() bool { return p.Err() == nil }, patience, time.Millisecond)
