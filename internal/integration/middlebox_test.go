@@ -140,6 +140,11 @@ func newMiddlebox(t *testing.T, kind middleboxKind, servers []string, set settin
 		b.begin()
 		t.Cleanup(b.end)
 		if b.serves() {
+			t.Cleanup(func() {
+				if t.Failed() {
+					t.Logf("%s has logged:\n%s", kind.name, strings.Join(b.lines(), "\n"))
+				}
+			})
 			return b
 		}
 		b.end()
