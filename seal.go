@@ -54,6 +54,9 @@ func (s *sealedPut) isCurrent(now *keys) bool {
 // and reports whether there were any. lost tells that an attempt may have been
 // applied with what they were.
 func (c *codec) renew(ctx context.Context, list *sealedPut, lost bool) (bool, error) {
+	if err := c.keyring.fresh(ctx); err != nil {
+		return false, err
+	}
 	renewed := false
 	for s := list; s != nil; s = s.next {
 		if s.isCurrent(c.keyring.current()) {
@@ -86,7 +89,7 @@ func (s *sealedPut) earlierOf(put *pb.PutRequest) [][]byte {
 // connection lies between the last look at the keyring and the bytes that are sent.
 type sealingCall struct {
 	call
-	opts   [2]grpc.CallOption
+	opts   [3]grpc.CallOption
 	codec  grpc.ForceCodecV2CallOption
 	ctx    context.Context // of the attempt
 	trace  *trace
@@ -99,7 +102,7 @@ var protoCodec = encoding.GetCodecV2(grpcproto.Name)
 func sealing[In, Out any](ctx context.Context, t *trace, rpc unary[In, Out], in In) (Out, bool, error) {
 	s := &sealingCall{ctx: ctx, trace: t}
 	s.codec.CodecV2 = s
-	s.opts = [2]grpc.CallOption{grpc.Peer(&s.peer), &s.codec}
+	s.opts = [3]grpc.CallOption{grpc.Peer(&s.peer), noReplay, &s.codec}
 	out, err := rpc(ctx, in, s.opts[:]...)
 	t.to = s.peer.Addr
 	if s.failed != nil {
