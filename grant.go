@@ -80,7 +80,7 @@ func (c *Client) revokeInTurn(id LeaseID) error {
 	case <-c.closing:
 		return ErrClosed
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), c.cfg.RequestTimeout)
+	ctx, cancel := context.WithTimeout(inBackground(context.Background()), c.cfg.RequestTimeout)
 	defer cancel()
 	return c.revoke(ctx, id)
 }

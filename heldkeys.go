@@ -135,7 +135,7 @@ func (h *heldKeys) fitting(due []*claim) int {
 
 // check reads the keys of claims and tells those that have lost theirs.
 func (h *heldKeys) check(claims []*claim) {
-	ctx, cancel := context.WithTimeout(context.Background(), h.client.cfg.RequestTimeout)
+	ctx, cancel := context.WithTimeout(inBackground(context.Background()), h.client.cfg.RequestTimeout)
 	defer cancel()
 	req := &pb.TxnRequest{}
 	for _, c := range claims {

@@ -161,11 +161,28 @@ func (l *Lock) TryLock(ctx context.Context) (bool, error) {
 	default:
 		return false, l.unreleased(op)
 	}
-	acquired, err := l.tryAcquire(ctx, op)
-	if !acquired {
-		<-l.turn
-	}
-	return acquired, err
+	return l.take(func() (bool, error) { return l.tryAcquire(ctx, op) })
+}
+
+// take has acquire compete for the lock, for one who has the turn, and gives the turn
+// back unless the lock is held then. What a hook panics in is a claim of unknown fate:
+// it goes with its session.
+func (l *Lock) take(acquire func() (bool, error)) (held bool, err error) {
+	returned := false
+	defer func() {
+		if !returned {
+			l.mu.Lock()
+			s := l.session
+			l.mu.Unlock()
+			s.abandon()
+		}
+		if !held {
+			<-l.turn
+		}
+	}()
+	held, err = acquire()
+	returned = true
+	return held, err
 }
 
 // lockWithin is Lock bounded by WithTryWait, whose end is not an error.
@@ -202,11 +219,11 @@ func (l *Lock) lock(ctx, waiting context.Context, op string) error {
 	case <-l.client.closing:
 		return fail(op, l.name, l.closedError())
 	}
-	if err := l.acquire(ctx, waiting, op); err != nil {
-		<-l.turn
-		return err
-	}
-	return nil
+	_, err := l.take(func() (bool, error) {
+		err := l.acquire(ctx, waiting, op)
+		return err == nil, err
+	})
+	return err
 }
 
 // Unlock releases the lock, in one round trip. It fails with [ErrNotHeld] when
@@ -229,10 +246,14 @@ func (l *Lock) Unlock(ctx context.Context) error {
 		return fail(op, l.name, ErrNotHeld)
 	}
 	defer func() { <-l.turn }()
-	lost := c.lost()
+	lost, released := c.lost(), false
 	c.end()
+	defer func() { // also when a hook panics
+		if !released {
+			c.session.abandon()
+		}
+	}()
 	if lost != nil && !c.session.alive() {
-		c.session.abandon()
 		return fail(op, l.name, lost)
 	}
 	res, err := l.client.commit(ctx, op, l.name, l.client.Txn().
@@ -240,17 +261,13 @@ func (l *Lock) Unlock(ctx context.Context) error {
 		Then(OpDelete(c.key))) // also if another has put it over: it would stay for good
 	switch {
 	case lost != nil:
-		c.session.abandon()
 		return &Error{Op: op, Key: l.name, Sent: true, Err: lost}
 	case err != nil:
-		c.session.abandon()
 		return err
 	case !res.Succeeded:
-		c.session.abandon()
 		return &Error{Op: op, Key: l.name, Sent: true, Err: withKind(ErrLockLost, ErrLockKeyDeleted)}
-	case c.repeated:
-		c.session.abandon()
 	}
+	released = !c.repeated // else the claim may come back, as long as its lease lives
 	return nil
 }
 
@@ -379,7 +396,10 @@ func (c *Client) WithLock(ctx context.Context, name string, f func(ctx context.C
 	if err := c.admit(ctx); err != nil {
 		return fail("lock", name, err)
 	}
-	if f == nil {
+	switch {
+	case ctx.Err() != nil:
+		return fail("lock", name, contextError(ctx))
+	case f == nil:
 		return fail("lock", name, errNilFunction)
 	}
 	lock, err := c.newLock(ctx, name, opts)
