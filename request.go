@@ -122,7 +122,7 @@ func attempts[In, Out any](ctx context.Context, c *Client, r request, rpc unary[
 		if trace.avoid {
 			avoid(ctx)
 		}
-		if trace.remedy == retryElsewhere && n < c.endpointCount() {
+		if trace.remedy == retryElsewhere && len(trace.asked) == n && n < c.endpointCount() {
 			continue
 		}
 		if !pause(ctx, c.closing, backoff(n)) {
@@ -223,6 +223,8 @@ type trace struct {
 	closed bool
 	// avoid tells that the endpoint of the last attempt can't serve requests now.
 	avoid bool
+	// asked are the endpoints that could not serve the request.
+	asked []string
 	// to is where the last attempt was sent; nil if it was not.
 	to net.Addr
 	// web is when the first of the last answers in a row came that were all of
@@ -264,7 +266,7 @@ func (t *trace) judge(ctx context.Context, err error, sent bool, n int) bool {
 	case retryAny:
 		return true
 	case retryElsewhere:
-		return (t.request.again() || !sent || a.refused) && n < a.rounds()*t.client.endpointCount()
+		return (t.request.again() || !sent || a.refused) && t.elsewhere(a, n)
 	case refreshToken:
 		t.refreshes++
 		return t.client.auth.canRefresh() && t.refreshes <= maxRefreshes
