@@ -86,7 +86,7 @@ func (s *sealedPut) earlierOf(put *pb.PutRequest) [][]byte {
 // connection lies between the last look at the keyring and the bytes that are sent.
 type sealingCall struct {
 	call
-	opts   [2]grpc.CallOption
+	opts   [3]grpc.CallOption
 	codec  grpc.ForceCodecV2CallOption
 	ctx    context.Context // of the attempt
 	trace  *trace
@@ -99,7 +99,7 @@ var protoCodec = encoding.GetCodecV2(grpcproto.Name)
 func sealing[In, Out any](ctx context.Context, t *trace, rpc unary[In, Out], in In) (Out, bool, error) {
 	s := &sealingCall{ctx: ctx, trace: t}
 	s.codec.CodecV2 = s
-	s.opts = [2]grpc.CallOption{grpc.Peer(&s.peer), &s.codec}
+	s.opts = [3]grpc.CallOption{grpc.Peer(&s.peer), noReplay, &s.codec}
 	out, err := rpc(ctx, in, s.opts[:]...)
 	t.to = s.peer.Addr
 	if s.failed != nil {

@@ -108,20 +108,23 @@ func TestWriteOnARefusedStreamIsUnknownAndSentOnce(t *testing.T) {
 	f := serveFrames(t, func(_ int64, w *http2.Framer, stream uint32) error {
 		return w.WriteRSTStream(stream, http2.ErrCodeRefusedStream)
 	})
-	c := client(t, etcd.DefaultConfig().WithEndpoints(f.addr).WithLazyConnect())
-	for name, write := range map[string]func(ctx context.Context) error{
-		"put":    func(ctx context.Context) error { return c.Put(ctx, "k", []byte("v")) },
-		"delete": func(ctx context.Context) error { return second(c.Delete(ctx, "k")) },
-		"swap":   func(ctx context.Context) error { return second(c.CompareAndSwap(ctx, "k", nil, []byte("v"))) },
-		"bulk":   func(ctx context.Context) error { return c.BulkPut(ctx, manyValues(3)) },
-		"commit": func(ctx context.Context) error { return second(c.Txn().Then(etcd.OpPut("k", nil)).Commit(ctx)) },
-		"create": func(ctx context.Context) error { return second(c.PutIfNotExists(ctx, "k", nil)) },
-	} {
-		f.requests.Store(0)
-		err := write(within(t, patience))
-		require.ErrorIs(t, err, etcd.ErrUnavailable, name)
-		require.True(t, etcd.MaybeApplied(err), name)
-		require.Equal(t, int64(1), f.requests.Load(), name)
+	plain := func() *etcd.Config { return etcd.DefaultConfig().WithEndpoints(f.addr).WithLazyConnect() }
+	for mode, cfg := range map[string]*etcd.Config{"plain": plain(), "encrypted": plain().WithEncryption(testKey)} {
+		c := client(t, cfg)
+		for name, write := range map[string]func(ctx context.Context) error{
+			"put":    func(ctx context.Context) error { return c.Put(ctx, "k", []byte("v")) },
+			"delete": func(ctx context.Context) error { return second(c.Delete(ctx, "k")) },
+			"swap":   func(ctx context.Context) error { return second(c.CompareAndSwapRevision(ctx, "k", 1, []byte("v"))) },
+			"bulk":   func(ctx context.Context) error { return c.BulkPut(ctx, manyValues(3)) },
+			"commit": func(ctx context.Context) error { return second(c.Txn().Then(etcd.OpPut("k", nil)).Commit(ctx)) },
+			"create": func(ctx context.Context) error { return second(c.PutIfNotExists(ctx, "k", nil)) },
+		} {
+			f.requests.Store(0)
+			err := write(within(t, patience))
+			require.ErrorIs(t, err, etcd.ErrUnavailable, "%s, %s", name, mode)
+			require.True(t, etcd.MaybeApplied(err), "%s, %s", name, mode)
+			require.Equal(t, int64(1), f.requests.Load(), "%s, %s", name, mode)
+		}
 	}
 }
 
