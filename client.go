@@ -25,6 +25,7 @@ type Client struct {
 	cfg   *Config
 	raw   *clientv3.Client
 	rpc   rpcs
+	seen  seen
 	auth  *authenticator
 	dials *dialLog
 	codec *codec

@@ -67,13 +67,16 @@ func (p *guardedPut) boundTo(revision int64) *pb.TxnRequest {
 // stored. If it is not, it returns the mod revision that the key has now.
 func (p *guardedPut) try(ctx context.Context, revision int64) (stored bool, now int64, err error) {
 	var lost bool
+	from := p.client.seen.mark()
 	// A mod revision never comes back. That a key is missing does.
 	r := request{op: "put", key: p.key, write: true, repeatable: revision > 0, lost: &lost, seals: p.sealed}
 	resp, err := p.client.sendTxn(ctx, r, p.boundTo(revision))
 	switch {
 	case MaybeApplied(err) && revision == 0:
-		found, _ := p.client.testify(ctx, p.key, p.witness(witness{creates: true}))
-		if found.applied || found.same {
+		// What somebody else has created just so may be deleted again, and this
+		// request still be under way: only what is certainly its own counts.
+		found, _ := p.client.testify(ctx, p.key, p.witness(witness{creates: true}), from)
+		if found.applied {
 			p.write.tellRevision(found.revision)
 			return true, 0, nil
 		}
@@ -84,21 +87,22 @@ func (p *guardedPut) try(ctx context.Context, revision int64) (stored bool, now 
 		p.write.tell(ctx, p.client, resp.Header, resp.Responses[0].GetResponsePut().GetPrevKv())
 		return true, 0, nil
 	case lost:
-		stored, err = p.isStored(ctx, revision)
+		stored, err = p.isStored(ctx, revision, from)
 	}
 	return stored, modRevisionOf(resp.Responses[0].GetResponseRange().GetKvs()), err
 }
 
 // witness completes the witness of what was sent.
 func (p *guardedPut) witness(w witness) witness {
-	w.key, w.stored, w.earlier = p.put.Key, p.put.Value, p.sealed.earlierOf(p.put)
-	return w
+	sent := putWitness(p.put, p.sealed)
+	sent.since, sent.creates = w.since, w.creates
+	return sent
 }
 
 // isStored reports whether an attempt without an answer was applied, when the key
 // has changed since a revision.
-func (p *guardedPut) isStored(ctx context.Context, revision int64) (bool, error) {
-	found, err := p.client.testify(ctx, p.key, p.witness(witness{since: revision}))
+func (p *guardedPut) isStored(ctx context.Context, revision int64, from mark) (bool, error) {
+	found, err := p.client.testify(ctx, p.key, p.witness(witness{since: revision}), from)
 	switch {
 	case found.applied, found.same:
 		// Another client may have written just the same: then either is the same.

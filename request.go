@@ -104,6 +104,7 @@ func attempts[In, Out any](ctx context.Context, c *Client, r request, rpc unary[
 			err = checkShape(in, out)
 		}
 		if err == nil {
+			c.seen.note(out)
 			if r.lost != nil {
 				*r.lost = trace.maybeApplied
 			}
@@ -282,7 +283,7 @@ const maxRefreshes = 3
 func (t *trace) fail(ctx context.Context, in any) error {
 	e := &Error{Op: t.request.op, Key: t.request.key, Sent: t.sent, MaybeApplied: t.maybeApplied}
 	if t.maybeApplied {
-		e.lost = &lostWrite{in, t.request.seals}
+		e.lost = t.client.lose(in, t.request.seals)
 	}
 	switch {
 	case t.closed || t.client.isClosed():
