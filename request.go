@@ -37,6 +37,9 @@ type request struct {
 	// impatient tells that the request ends before its deadline where only proxies
 	// answer.
 	impatient bool
+	// versions returns the version of a key as stored that a transaction is bound to;
+	// 0 if it is not known. Nil knows none.
+	versions func(stored []byte) int64
 	// pinned tells that a member named the revision that is read. One that doesn't
 	// have it yet lags behind.
 	pinned bool
