@@ -121,7 +121,7 @@ func (p loadPut) wire() *pb.RequestOp {
 		return put
 	}
 	txn := &pb.TxnRequest{Compare: []*pb.Compare{p.guard}, Success: []*pb.RequestOp{put}}
-	if p.sealed != nil { // to tell one that is sent twice
+	if p.sealed != nil && len(p.put.Value) < chunkBytes { // to tell one that is sent twice
 		txn.Failure = []*pb.RequestOp{rangeOp(&pb.RangeRequest{Key: p.put.Key, KeysOnly: true})}
 	}
 	return txnOp(txn)

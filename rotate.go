@@ -278,7 +278,6 @@ func rewriteOp(kv *mvccpb.KeyValue, put *pb.PutRequest) *pb.RequestOp {
 			TargetUnion: &pb.Compare_ModRevision{ModRevision: kv.ModRevision},
 		}},
 		Success: []*pb.RequestOp{{Request: &pb.RequestOp_RequestPut{RequestPut: put}}},
-		Failure: []*pb.RequestOp{rangeOp(&pb.RangeRequest{Key: kv.Key, KeysOnly: true})}, // to tell one that is sent twice
 	}}}
 }
 
