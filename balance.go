@@ -96,8 +96,12 @@ type route struct {
 
 type routeKey struct{}
 
-// withRoute returns a context for all attempts of one request.
+// withRoute returns a context for all attempts of one request, and of others that are
+// begun with it.
 func withRoute(ctx context.Context) context.Context {
+	if _, ok := ctx.Value(routeKey{}).(*route); ok {
+		return ctx
+	}
 	return context.WithValue(ctx, routeKey{}, &route{})
 }
 
@@ -120,4 +124,15 @@ func (r *route) take(conn balancer.SubConn, avoided *avoidance) {
 		r.taken = r.taken[:0]
 	}
 	r.taken = append(r.taken, conn)
+}
+
+// avoid makes r take other connections than those that other took, as long as
+// there are any.
+func (r *route) avoid(other *route) {
+	other.mu.Lock()
+	taken := slices.Clone(other.taken)
+	other.mu.Unlock()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.taken = append(r.taken, taken...)
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
 )
 
 // BulkPut stores all key-values atomically: in one transaction, one revision and
@@ -91,22 +92,19 @@ func (c *Client) BulkGet(ctx context.Context, keys []string, opts ...BulkOption)
 	if err != nil && !o.chunked {
 		return nil, err
 	}
-	out := make(map[string][]byte, len(responses))
-	var bad []error
+	kvs := make([]*mvccpb.KeyValue, 0, len(responses))
 	for _, r := range responses {
-		for _, kv := range r.GetResponseRange().GetKvs() {
-			converted, err := c.keyValue(ctx, kv, false)
-			if err != nil {
-				bad = append(bad, err)
-				continue
-			}
-			out[converted.Key] = converted.Value
-		}
+		kvs = append(kvs, r.GetResponseRange().GetKvs()...)
+	}
+	converted, bad := c.keyValues(ctx, kvs, false)
+	out := make(map[string][]byte, len(converted))
+	for _, kv := range converted {
+		out[kv.Key] = kv.Value
 	}
 	if err == nil {
-		return out, answered(op, "", errors.Join(bad...))
+		return out, answered(op, "", bad)
 	}
-	return out, errors.Join(append([]error{err}, bad...)...)
+	return out, errors.Join(err, bad)
 }
 
 // GetMultiple is [Client.BulkGet] under the name that users of the Blueprint

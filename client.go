@@ -33,8 +33,13 @@ type Client struct {
 	// largest is the size of the largest request that the server takes.
 	largest int
 
-	streams streamSupport
-	nesting nestingLimit
+	streams  streamSupport
+	nesting  nestingLimit
+	renewals *renewals
+	watches  *watchHub
+	held     *heldKeys
+	// revoking holds a value for each lease that is being revoked in the background.
+	revoking chan struct{}
 
 	// closing is closed by Close before anything else is.
 	closing   chan struct{}
@@ -60,6 +65,7 @@ type rpcs struct {
 	timeToLive unary[*pb.LeaseTimeToLiveRequest, *pb.LeaseTimeToLiveResponse]
 	lease      pb.LeaseClient
 	watch      pb.WatchClient
+	status     unary[*pb.StatusRequest, *pb.StatusResponse]
 
 	rangeStream func(context.Context, *pb.RangeRequest, ...grpc.CallOption) (pb.KV_RangeStreamClient, error)
 }
@@ -88,7 +94,11 @@ func NewClient(cfg *Config) (*Client, error) {
 		dials:   newDialLog(cfg),
 		largest: largestMessage(cfg.MaxRequestBytes, requestHeader(cfg.Username)),
 		closing: make(chan struct{}),
+
+		revoking: make(chan struct{}, maxRevocations),
 	}
+	c.renewals, c.held = newRenewals(c), newHeldKeys(c)
+	c.watches = newWatchHub(c)
 	for _, endpoint := range cfg.plaintextCredentials() {
 		cfg.Logger.Warn("etcd: credentials are sent in plaintext; use TLS", slog.String("endpoint", endpoint))
 	}
@@ -140,7 +150,7 @@ func (c *Client) open() error {
 		put: kv.Put, get: kv.Range, delete: kv.DeleteRange, txn: kv.Txn,
 		rangeStream: kv.RangeStream,
 		grant:       lease.LeaseGrant, revoke: lease.LeaseRevoke, timeToLive: lease.LeaseTimeToLive, lease: lease,
-		watch: pb.NewWatchClient(conn),
+		watch: pb.NewWatchClient(conn), status: pb.NewMaintenanceClient(conn).Status,
 	}
 	c.auth.rpc = auth.Authenticate
 	return nil
@@ -231,6 +241,7 @@ func (c *Client) Close() error {
 		c.closed.Store(true)
 		c.mu.Unlock()
 		close(c.closing)
+		c.watches.cancel()
 		c.codec.close()
 		err := c.raw.Close()
 		c.background.Wait()

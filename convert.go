@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"unsafe"
 
@@ -133,42 +132,18 @@ func (c *Client) visible(stored []byte) string {
 // text returns bytes that nothing writes to any more as a string, without a copy.
 func text(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
-// keyValue converts a key-value of the wire. keysOnly says that no value was
-// asked for, so that there is none to decode. ctx is for a key provider. The
-// error is a *DecodeError; the key-value is complete but for the value then.
+// keyValue converts a key-value of the wire by itself, see decoding.
 func (c *Client) keyValue(ctx context.Context, kv *mvccpb.KeyValue, keysOnly bool) (KeyValue, error) {
-	out := KeyValue{
-		Key:            c.visible(kv.Key),
-		CreateRevision: kv.CreateRevision,
-		ModRevision:    kv.ModRevision,
-		Version:        kv.Version,
-		Lease:          LeaseID(kv.Lease),
-	}
-	if keysOnly {
-		return out, nil
-	}
-	value, err := c.codec.decode(ctx, kv.Key, kv.Value)
-	if err != nil {
-		return out, &DecodeError{Key: out.Key, Err: err}
-	}
-	out.Value = value
-	return out, nil
+	d := c.codec.decoding(ctx)
+	defer d.end()
+	return d.keyValue(c, kv, keysOnly)
 }
 
-// keyValues converts the key-values of an answer. Those that can't be decoded
-// are left out; the error joins a *DecodeError for each.
+// keyValues converts the key-values of an answer, see decoding.
 func (c *Client) keyValues(ctx context.Context, kvs []*mvccpb.KeyValue, keysOnly bool) ([]KeyValue, error) {
-	out := make([]KeyValue, 0, len(kvs))
-	var bad []error
-	for _, kv := range kvs {
-		converted, err := c.keyValue(ctx, kv, keysOnly)
-		if err != nil {
-			bad = append(bad, err)
-			continue
-		}
-		out = append(out, converted)
-	}
-	return out, errors.Join(bad...)
+	d := c.codec.decoding(ctx)
+	defer d.end()
+	return d.keyValues(c, kvs, keysOnly)
 }
 
 // putRequest builds the request for a put: the only place where a caller's value

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"time"
 
 	"github.com/blueprint-go/etcd/internal/envelope"
 )
@@ -18,6 +19,11 @@ type codec struct {
 	legacy   *envelope.LegacyReader // nil without
 	provider *keyLookup             // nil without
 
+	timeout time.Duration // of calls that leave the process, where the caller has no deadline
+	// life ends with the client.
+	life context.Context
+	end  context.CancelCauseFunc
+
 	// Prefixes of keys as stored.
 	excluded        []string // values are stored as they are
 	plaintextReads  []string // values without encryption are read too
@@ -28,6 +34,7 @@ func newCodec(cfg *Config) (*codec, error) {
 	c := &codec{
 		envelope:        envelope.NewCodec(envelope.Params{Context: cfg.AssociatedContext, CompressMin: cfg.CompressionMinSize}),
 		compress:        cfg.CompressionMinSize > 0,
+		timeout:         cfg.RequestTimeout,
 		keyring:         cfg.Keyring,
 		excluded:        cfg.storedPrefixes(cfg.UnencryptedPrefixes),
 		plaintextReads:  cfg.storedPrefixes(cfg.PlaintextReads),
@@ -48,18 +55,15 @@ func newCodec(cfg *Config) (*codec, error) {
 			return nil, errors.Join(ErrInvalidConfig, err)
 		}
 	}
+	c.life, c.end = context.WithCancelCause(context.Background())
 	if cfg.KeyProvider != nil {
-		c.provider = newKeyLookup(cfg.KeyProvider, c.keyring, cfg.RequestTimeout)
+		c.provider = newKeyLookup(c.life, cfg.KeyProvider, c.keyring, cfg.RequestTimeout)
 	}
 	return c, nil
 }
 
-// close ends what the codec has under way.
-func (c *codec) close() {
-	if c.provider != nil {
-		c.provider.end()
-	}
-}
+// close ends what the codec has under way outside of this process.
+func (c *codec) close() { c.end(ErrClosed) }
 
 // storedPrefixes returns prefixes as they are stored, under the namespace.
 func (c *Config) storedPrefixes(prefixes []string) []string {
@@ -112,51 +116,25 @@ func (c *codec) encode(ctx context.Context, storedKey, value []byte) ([]byte, *e
 
 // seal encrypts value with the primary key, and returns which that was. ctx is for
 // the call of a key that is kept elsewhere.
-func (c *codec) seal(_ context.Context, storedKey, value []byte) ([]byte, *envelope.Key, error) {
-	primary := c.keyring.current().primary
-	if primary == nil {
-		return nil, nil, ErrNoPrimaryKey
+func (c *codec) seal(ctx context.Context, storedKey, value []byte) ([]byte, *envelope.Key, error) {
+	primary, err := c.keyring.encrypting(ctx)
+	if err != nil {
+		return nil, nil, err
 	}
-	stored, err := c.envelope.Seal(primary, text(storedKey), value)
+	if primary.Suite() == envelope.ExternalAEAD {
+		var cancel context.CancelFunc
+		ctx, cancel = c.bounded(ctx, c.timeout)
+		defer cancel()
+	}
+	stored, err := c.envelope.Seal(ctx, primary, text(storedKey), value)
 	return stored, primary, err
 }
 
-// decode returns the value of what is stored. It may overwrite stored and return
-// a part of it. The result is never nil without an error, so that an empty value
-// can be told from a missing one.
+// decode is the decoding of one value by itself.
 func (c *codec) decode(ctx context.Context, storedKey, stored []byte) ([]byte, error) {
-	value, err := c.open(ctx, storedKey, stored)
-	if err != nil {
-		return nil, err
-	}
-	if value == nil {
-		value = []byte{}
-	}
-	return value, nil
-}
-
-func (c *codec) open(ctx context.Context, storedKey, stored []byte) ([]byte, error) {
-	switch {
-	case c.plain(storedKey):
-		return stored, nil
-	case c.keyring == nil:
-		return c.envelope.Decompress(stored)
-	case !envelope.IsEnvelope(stored):
-		return c.openForeign(storedKey, stored)
-	}
-	// A frame that is only compressed is as unproven as plaintext.
-	if suite, err := envelope.SuiteOf(stored); err == nil && suite == envelope.NoSuite && !c.readsPlaintext(storedKey) {
-		return nil, ErrNotEncrypted
-	}
-	value, err := c.envelope.Open(c.keyring.current().ring, text(storedKey), stored)
-	if c.provider == nil || !errors.Is(err, ErrUnknownKey) {
-		return value, err
-	}
-	id, _ := envelope.KeyIDOf(stored) // an unknown key has an ID, and leaves stored as it was
-	if err := c.provider.find(ctx, KeyID(id)); err != nil {
-		return nil, err
-	}
-	return c.envelope.Open(c.keyring.current().ring, text(storedKey), stored)
+	d := c.decoding(ctx)
+	defer d.end()
+	return d.decode(storedKey, stored)
 }
 
 // openForeign reads a value that is not of this format.

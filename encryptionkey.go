@@ -1,6 +1,7 @@
 package etcd
 
 import (
+	"context"
 	"crypto/pbkdf2"
 	"crypto/rand"
 	"crypto/sha256"
@@ -44,9 +45,49 @@ func (id *KeyID) UnmarshalText(text []byte) error {
 // with the methods of Tink's tink.AEAD: a keyset, or a key that stays in a key
 // management service. It must be safe for concurrent use, and must keep neither
 // of its arguments.
+//
+// One that has the methods of [AEADWithContext] as well is called by those; one that
+// has only those becomes an AEAD by [FromAEADWithContext]. No call waits for an AEAD
+// past its context's end, or where that has no deadline [Config.RequestTimeout], or
+// past [Client.Close]. An AEAD without a context goes on then, in a goroutine of its
+// own: 128 of those at most, before further calls wait until one is back.
+//
+// Decrypt says that a ciphertext does not open by an error that matches [ErrDecrypt].
+// Most AEADs don't tell that from an outage. So an error of a network, of a context,
+// and those of gRPC's codes that stand for one are [ErrKeyUnavailable]; after any
+// other the AEAD has to seal and open a few bytes, and then fail again, before the
+// value is said to be at fault. An AEAD that can't encrypt should return ErrDecrypt
+// itself. Any error of Encrypt is ErrKeyUnavailable.
 type AEAD interface {
 	Encrypt(plaintext, associatedData []byte) ([]byte, error)
 	Decrypt(ciphertext, associatedData []byte) ([]byte, error)
+}
+
+// AEADWithContext is an [AEAD] whose calls end with a context, with the methods of
+// Tink's tink.AEADWithContext: the form for a key that stays in a key management
+// service. The context ends with the call of this package that needs the key.
+type AEADWithContext interface {
+	EncryptWithContext(ctx context.Context, plaintext, associatedData []byte) ([]byte, error)
+	DecryptWithContext(ctx context.Context, ciphertext, associatedData []byte) ([]byte, error)
+}
+
+// FromAEADWithContext returns aead for everything that takes an [AEAD]; this package
+// calls it with a context. Nil is nil, which those refuse.
+func FromAEADWithContext(aead AEADWithContext) AEAD {
+	if aead == nil {
+		return nil
+	}
+	return contextAEAD{aead}
+}
+
+type contextAEAD struct{ AEADWithContext }
+
+func (a contextAEAD) Encrypt(plaintext, associatedData []byte) ([]byte, error) {
+	return a.EncryptWithContext(context.Background(), plaintext, associatedData)
+}
+
+func (a contextAEAD) Decrypt(ciphertext, associatedData []byte) ([]byte, error) {
+	return a.DecryptWithContext(context.Background(), ciphertext, associatedData)
 }
 
 // EncryptionKey encrypts and decrypts values. Make one with [NewEncryptionKey] or

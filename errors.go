@@ -55,9 +55,21 @@ var (
 	// deletes it, at whatever level.
 	ErrDuplicateKey = errors.New("duplicate key in one transaction")
 
-	// ErrClosed is returned by every call on a closed client, lock or session.
+	// ErrClosed is returned by every call on a closed client or lock. The text of
+	// the error says which.
 	ErrClosed = errors.New("client is closed")
 )
+
+// errLockClosed is the ErrClosed of a lock whose client is open.
+var errLockClosed error = closedError("lock is closed")
+
+// closedError says that something other than the client was closed.
+type closedError string
+
+func (e closedError) Error() string { return string(e) }
+
+// Is reports that e is an ErrClosed.
+func (closedError) Is(target error) bool { return target == ErrClosed }
 
 // Errors about data.
 var (
@@ -89,7 +101,9 @@ var (
 
 	// ErrRevisionRegressed is returned when the cluster's history is not the one
 	// that was seen before: it was restored to an older revision, or another
-	// cluster answers. Read what is there and begin again.
+	// cluster answers. A watch ends with it: read what is there and begin again.
+	// [StoredKeyring.Err] reports it beside [ErrKeyringReplaced] where the ring went
+	// back as well. [Client.Settle] fails with it.
 	ErrRevisionRegressed = errors.New("history of the cluster went back")
 
 	// ErrLeaseNotFound is returned when a lease does not exist or no longer
@@ -118,6 +132,21 @@ var (
 	// primary key: it can only read. Nothing was sent.
 	ErrNoPrimaryKey = errors.New("keyring has no primary key")
 
+	// ErrKeyringReplaced is reported by [StoredKeyring.Err], and returned by every change
+	// of the ring, when what is stored can't follow the ring that this process has:
+	// another ring, an older one, or one without the primary key. The keys that the
+	// process has stay in use. See [StoredKeyring.Restore] and [StoredKeyring.Adopt].
+	ErrKeyringReplaced = errors.New("stored keyring was replaced")
+
+	// ErrKeyringStale is returned by writes when a [StoredKeyring] could not be read for
+	// longer than [WithKeyringFreshness] allows: another process may have retired its
+	// primary key. Nothing was sent. Its chain says why the ring could not be read.
+	ErrKeyringStale = errors.New("stored keyring is not known to be current")
+
+	// ErrKeyInUse is returned by [StoredKeyring.RetireKey] and [StoredKeyring.DeleteKey]
+	// for a key that values are stored with, or that a process may still write with.
+	ErrKeyInUse = errors.New("key is in use")
+
 	// ErrNotEncrypted means that a client which requires encryption met a
 	// value without it. The value is not returned.
 	ErrNotEncrypted = envelope.ErrNotEncrypted
@@ -130,12 +159,22 @@ var (
 	// length does not match. Not to be confused with [ErrClusterCorrupt].
 	ErrCorrupt = envelope.ErrCorrupt
 
+	// ErrKeyUnavailable means that a key which is kept elsewhere could not be had or
+	// used: the service of an [AEAD] or a [KeyProvider] was out, refused, or took too
+	// long. Its cause is in the chain. It says nothing about the value, [IsRetryable] is
+	// true of it, and of a write it means that nothing was sent for it. It never
+	// comes in or beside a [*DecodeError], and no call takes such a value for one that
+	// can't be decoded: lists return it beside the values that they could read, scans
+	// and passes end with it, and an event of a watch holds it. Not to be confused with [ErrUnknownKey] and [ErrDecrypt].
+	ErrKeyUnavailable = envelope.ErrKeyUnavailable
+
 	// ErrUnknownKey means that a value was encrypted with a key that this
-	// client does not hold.
+	// client does not hold, and that a [KeyProvider] does not know.
 	ErrUnknownKey = envelope.ErrUnknownKey
 
 	// ErrDecrypt means that a value does not open under the key that it names:
-	// it was changed, cut, or moved from another key. All causes look alike.
+	// it was changed, cut, or moved from another key. All causes look alike. Where
+	// an [AEAD] opens it, that is said only when the AEAD works at that moment.
 	ErrDecrypt = envelope.ErrDecrypt
 
 	// ErrEncoding means that a value could not be marshalled for [Typed], or that
@@ -144,7 +183,8 @@ var (
 	ErrEncoding = errors.New("value does not fit its encoding")
 
 	// ErrValueTooLarge means that a compressed value would exceed the limit
-	// for decompressed values.
+	// for decompressed values, 16 MiB, or that those of one call would: 64 MiB,
+	// besides values that are no more than 16 times as long as what is stored.
 	ErrValueTooLarge = envelope.ErrValueTooLarge
 )
 
@@ -246,10 +286,22 @@ var (
 	// [ErrLeaseNotFound], which is the server's own word.
 	ErrLeaseLost = errors.New("lease could not be renewed in time")
 
-	// ErrLockLost is the cause of a [Lock.Context] that ended because the
-	// lock's lease could no longer be relied upon, and the error of
-	// [Lock.Unlock] when another process may have taken the lock since.
+	// ErrLockLost is the cause of a [Lock.Context] that ended because the lock
+	// could no longer be relied upon, and the error of [Lock.Unlock] when another
+	// process may have taken the lock since; then also of [Lock.Lock] and
+	// [Lock.TryLock] until Unlock is called. The reason is in its chain:
+	// [ErrLeaseLost] with what the last renewal failed with, [ErrLeaseNotFound],
+	// [ErrLockKeyDeleted], [ErrLockKeyReplaced] or [ErrClosed].
 	ErrLockLost = errors.New("lock lost")
+
+	// ErrLockKeyDeleted is the reason of an [ErrLockLost] when somebody deleted the
+	// lock's key, by [Client.DeletePrefix] for example.
+	ErrLockKeyDeleted = errors.New("the key of the lock was deleted")
+
+	// ErrLockKeyReplaced is the reason of an [ErrLockLost] when somebody put a value
+	// under the lock's key, as a restored backup does: it is no longer bound to the
+	// lock's lease.
+	ErrLockKeyReplaced = errors.New("the key of the lock was replaced")
 
 	// ErrLocked is part of the error of [Lock.Lock] when its context ended while
 	// another held the lock.
@@ -365,7 +417,7 @@ func requestErrors(err error) []*Error {
 
 // IsRetryable reports whether the same call may succeed when it is made again:
 // the cluster was unavailable, had no leader, shed load, or did not answer in
-// time. For a write, ask [MaybeApplied] as well: a retry of a write that was
+// time, or a key that is kept elsewhere could not be had. For a write, ask [MaybeApplied] as well: a retry of a write that was
 // applied applies it twice. An error of the caller's own context is not
 // retryable when that context was cancelled.
 func IsRetryable(err error) bool {
@@ -373,7 +425,7 @@ func IsRetryable(err error) bool {
 	case err == nil, errors.Is(err, ErrClosed), errors.Is(err, context.Canceled):
 		return false
 	}
-	for _, s := range []error{ErrUnavailable, ErrNoLeader, ErrTimeout, ErrTooManyRequests} {
+	for _, s := range []error{ErrUnavailable, ErrNoLeader, ErrTimeout, ErrTooManyRequests, ErrKeyUnavailable, ErrKeyringStale} {
 		if errors.Is(err, s) {
 			return true
 		}

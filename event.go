@@ -1,9 +1,6 @@
 package etcd
 
 import (
-	"context"
-	"errors"
-
 	"go.etcd.io/etcd/api/v3/mvccpb"
 )
 
@@ -37,7 +34,11 @@ type Event struct {
 	// and it was neither missing nor compacted nor undecodable.
 	PrevKv *KeyValue
 	// Err is a [*DecodeError] when the value, or the one before it, could not be
-	// decoded. The other events are not affected.
+	// decoded. When its key could not be had at the moment, Err matches
+	// [ErrKeyUnavailable] instead, and [IsRetryable] is true of it: the value can be
+	// read later, by [Client.Get], or by a watch [WithRevision] of Kv.ModRevision. A
+	// watch waits a second for such keys, and a tenth of the time that passes, for all
+	// its events together. The other events are not affected.
 	Err error
 }
 
@@ -47,20 +48,37 @@ func (e *Event) IsCreate() bool {
 }
 
 // event converts an event of the wire.
-func (c *Client) event(ctx context.Context, ev *mvccpb.Event) *Event {
+func (d *decoding) event(c *Client, ev *mvccpb.Event) *Event {
 	out := &Event{}
 	deleted := ev.Type == mvccpb.Event_DELETE
 	if deleted {
 		out.Type = EventDelete
 	}
-	kv, err := c.keyValue(ctx, ev.Kv, deleted) // a delete has no value to decode
+	kv, err := d.keyValue(c, ev.Kv, deleted) // a delete has no value to decode
 	out.Kv, out.Err = &kv, err
 	if ev.PrevKv != nil {
-		prev, err := c.keyValue(ctx, ev.PrevKv, false)
+		prev, err := d.keyValue(c, ev.PrevKv, false)
 		if err == nil {
 			out.PrevKv = &prev
 		}
-		out.Err = errors.Join(out.Err, err)
+		out.Err = joinUndecoded(out.Err, err)
 	}
 	return out
+}
+
+// prepareEvents is prepare for the events of a response.
+func (d *decoding) prepareEvents(events []*mvccpb.Event) {
+	if d.codec.provider == nil {
+		return
+	}
+	kvs := make([]*mvccpb.KeyValue, 0, len(events))
+	for _, ev := range events {
+		if ev.Type != mvccpb.Event_DELETE {
+			kvs = append(kvs, ev.Kv)
+		}
+		if ev.PrevKv != nil {
+			kvs = append(kvs, ev.PrevKv)
+		}
+	}
+	d.prepare(kvs)
 }

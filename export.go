@@ -217,6 +217,8 @@ func (e *exportation) decrypt(ctx context.Context, entry *export.Entry, kv *mvcc
 		return nil
 	case ctx.Err() != nil: // it may be the reason, by way of a key provider
 		return e.failure(contextError(ctx))
+	case errors.Is(err, ErrKeyUnavailable):
+		return e.failure(undecoded(strings.Clone(entry.Key), err))
 	}
 	e.report.Undecodable++
 	if !e.options.asStored && len(e.bad) < maxReported {

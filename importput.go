@@ -89,6 +89,8 @@ func (i *importation) encoded(ctx context.Context, key string, entry export.Entr
 		switch {
 		case ctx.Err() != nil: // it may be the reason, by way of a key provider
 			err = contextError(ctx)
+		case errors.Is(err, ErrKeyUnavailable):
+			err = undecoded(key, err)
 		case i.options.noUndecodable:
 			err = errLeftOut
 		default:

@@ -1,6 +1,7 @@
 package etcd
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"log/slog"
@@ -24,6 +25,9 @@ import (
 type Keyring struct {
 	mu   sync.Mutex // serializes changes
 	keys atomic.Pointer[keys]
+	// source has what the ring lacks, and knows whether it is still the right one; nil
+	// for a ring that is the caller's alone.
+	source *StoredKeyring
 }
 
 // keys are the keys of a ring at one moment.
@@ -104,8 +108,34 @@ func (k *Keyring) current() *keys {
 	return noKeys
 }
 
+// encrypting returns the key that encrypts, or why there is none.
+func (k *Keyring) encrypting(ctx context.Context) (*envelope.Key, error) {
+	if err := k.fresh(ctx); err != nil {
+		return nil, err
+	}
+	if primary := k.current().primary; primary != nil {
+		return primary, nil
+	}
+	return nil, ErrNoPrimaryKey
+}
+
+// fresh reports why the key that encrypts must not be used any more.
+func (k *Keyring) fresh(ctx context.Context) error {
+	if k.source == nil {
+		return nil
+	}
+	return k.source.fresh(ctx)
+}
+
 // has reports whether the ring decrypts with the key of that ID.
 func (k *Keyring) has(id KeyID) bool { return k.current().ring.Lookup(envelope.KeyID(id)) != nil }
+
+// onlyWrites reports whether the ring has the key of that ID to encrypt and not to
+// decrypt.
+func (k *Keyring) onlyWrites(id KeyID) bool {
+	now := k.current()
+	return now.primary != nil && KeyID(now.primary.ID()) == id && now.ring.Lookup(envelope.KeyID(id)) == nil
+}
 
 // add puts a key that only decrypts into the ring, unless it is there.
 func (k *Keyring) add(key *EncryptionKey) error {
@@ -114,6 +144,9 @@ func (k *Keyring) add(key *EncryptionKey) error {
 	now := k.current()
 	if k.has(key.ID()) {
 		return nil
+	}
+	if key.encryptOnly || k.onlyWrites(key.ID()) {
+		return fmt.Errorf("%w: %s may only encrypt", ErrUnknownKey, key.ID())
 	}
 	others := []*envelope.Key{key.key}
 	for _, id := range now.ring.IDs() {

@@ -28,7 +28,8 @@ type RangeResult struct {
 // revision. [WithRevision] reads the past: Revision is that one then.
 // [WithSerializable] tells how far the member is that answers. When values can't be
 // decoded, the error joins a [*DecodeError] for each, and the result holds the others
-// and the revision; with any other error it is nil.
+// and the revision, as it does beside [ErrKeyUnavailable]; with any other error it is
+// nil.
 //
 // All are held in memory; [Client.Scan] is for more. Up to 10,000 keys take one round
 // trip, more of them a stream or several pages.

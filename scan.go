@@ -129,9 +129,15 @@ func (c *Client) newScan(ctx context.Context, prefix string, opts []ScanOption) 
 // converted returns what yields the key-values of the wire as those of the API.
 func (s *scan) converted(ctx context.Context, yield func(KeyValue, error) bool) deliver {
 	return func(kvs []*mvccpb.KeyValue) bool {
+		d := s.client.codec.decoding(ctx)
+		defer d.end()
+		if !s.options.keysOnly {
+			d.prepare(kvs)
+		}
 		for _, kv := range kvs {
-			out, err := s.client.keyValue(ctx, kv, s.options.keysOnly)
-			if !yield(out, answered(opScan, out.Key, err)) {
+			out, err := d.keyValue(s.client, kv, s.options.keysOnly)
+			// A key that can't be had ends the scan: nobody would come back for the value.
+			if !yield(out, answered(opScan, out.Key, err)) || errors.Is(err, ErrKeyUnavailable) {
 				return false
 			}
 		}

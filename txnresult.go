@@ -2,7 +2,6 @@ package etcd
 
 import (
 	"context"
-	"errors"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 )
@@ -71,12 +70,18 @@ func (r *TxnResult) Err() error {
 			bad = append(bad, res.Txn.Err())
 		}
 	}
-	return errors.Join(bad...)
+	return joinUndecoded(bad...)
 }
 
 // txnResult converts the outcome of a transaction of the tree, which holds nothing
 // of the branches that were not taken.
 func (c *Client) txnResult(ctx context.Context, resp *pb.TxnResponse, revision int64, t *Txn) *TxnResult {
+	d := c.codec.decoding(ctx)
+	defer d.end()
+	return d.txnResult(c, resp, revision, t)
+}
+
+func (d *decoding) txnResult(c *Client, resp *pb.TxnResponse, revision int64, t *Txn) *TxnResult {
 	ops := t.els
 	if resp.Succeeded {
 		ops = t.then
@@ -87,17 +92,21 @@ func (c *Client) txnResult(ctx context.Context, resp *pb.TxnResponse, revision i
 		res.Key = op.key
 		switch r := resp.Responses[i].Response.(type) {
 		case *pb.ResponseOp_ResponseRange:
-			res.KVs, res.Err = c.keyValues(ctx, r.ResponseRange.Kvs, op.keysOnly)
+			found := r.ResponseRange.Kvs
+			if op.reach != oneKey && !op.keysOnly {
+				found = withoutClaims(found)
+			}
+			res.KVs, res.Err = d.keyValues(c, found, op.keysOnly)
 			res.Count = r.ResponseRange.Count
 		case *pb.ResponseOp_ResponseDeleteRange:
 			res.Deleted = r.ResponseDeleteRange.Deleted
 			if op.reach == oneKey && len(r.ResponseDeleteRange.PrevKvs) > 0 {
-				res.PrevKV, res.Err = c.replaced(ctx, r.ResponseDeleteRange.PrevKvs[0])
+				res.PrevKV, res.Err = d.replaced(c, r.ResponseDeleteRange.PrevKvs[0])
 			}
 		case *pb.ResponseOp_ResponsePut:
-			res.PrevKV, res.Err = c.replaced(ctx, r.ResponsePut.PrevKv)
+			res.PrevKV, res.Err = d.replaced(c, r.ResponsePut.PrevKv)
 		case *pb.ResponseOp_ResponseTxn:
-			res.Txn = c.txnResult(ctx, r.ResponseTxn, revision, op.txn)
+			res.Txn = d.txnResult(c, r.ResponseTxn, revision, op.txn)
 		}
 	}
 	return out

@@ -2,7 +2,6 @@ package etcd
 
 import (
 	"context"
-	"errors"
 )
 
 // TypedRangeResult is what [Typed.Range] has read.
@@ -36,5 +35,5 @@ func (t *Typed[T]) Range(ctx context.Context, opts ...GetOption) (*TypedRangeRes
 		}
 		out.Values = append(out.Values, value)
 	}
-	return out, errors.Join(bad...)
+	return out, joinUndecoded(bad...)
 }

@@ -150,10 +150,16 @@ func (o writeOptions) tellTxn(r *TxnResult) {
 
 // replaced converts the key-value that a write has replaced, if it was asked for.
 func (c *Client) replaced(ctx context.Context, prev *mvccpb.KeyValue) (*KeyValue, error) {
+	d := c.codec.decoding(ctx)
+	defer d.end()
+	return d.replaced(c, prev)
+}
+
+func (d *decoding) replaced(c *Client, prev *mvccpb.KeyValue) (*KeyValue, error) {
 	if prev == nil {
 		return nil, nil
 	}
-	kv, err := c.keyValue(ctx, prev, false)
+	kv, err := d.keyValue(c, prev, false)
 	return &kv, err
 }
 

@@ -20,7 +20,7 @@ func TestSealAllocatesTheStoredValueAndNothingElse(t *testing.T) {
 			for _, size := range []int{0, 100, 10 << 10} {
 				value := text(size)
 				allocs := testing.AllocsPerRun(1000, func() {
-					if _, err := c.Seal(k, "/some/key/of/usual/length", value); err != nil {
+					if _, err := c.Seal(bg, k, "/some/key/of/usual/length", value); err != nil {
 						t.Fatal(err)
 					}
 				})
@@ -39,12 +39,12 @@ func TestOpenAllocatesNothingInPlaceAndTheValueIfCompressed(t *testing.T) {
 				continue
 			}
 			for _, size := range []int{0, 100, 10 << 10} {
-				stored, err := c.Seal(k, "/some/key/of/usual/length", text(size))
+				stored, err := c.Seal(bg, k, "/some/key/of/usual/length", text(size))
 				require.NoError(t, err)
 				again := make([]byte, len(stored))
 				allocs := testing.AllocsPerRun(1000, func() {
 					copy(again, stored)
-					if _, err := c.Open(r, "/some/key/of/usual/length", again); err != nil {
+					if _, err := c.Open(bg, r, "/some/key/of/usual/length", again, nil); err != nil {
 						t.Fatal(err)
 					}
 				})

@@ -47,7 +47,7 @@ func BenchmarkSeal(b *testing.B) {
 		for _, size := range benchSizes {
 			b.Run(suite.String()+"/"+size.name, func(b *testing.B) {
 				value := dense(size.bytes)
-				stored, err := c.Seal(k, benchPlace, value)
+				stored, err := c.Seal(bg, k, benchPlace, value)
 				if err != nil {
 					b.Fatal(err)
 				}
@@ -55,7 +55,7 @@ func BenchmarkSeal(b *testing.B) {
 				byTurns(b, size.bytes, func(int) {
 					sealer.Seal(nil, nil, value, ad)
 				}, func(int) {
-					if _, err := c.Seal(k, benchPlace, value); err != nil {
+					if _, err := c.Seal(bg, k, benchPlace, value); err != nil {
 						b.Fatal(err)
 					}
 				}, func() {})
@@ -72,7 +72,7 @@ func BenchmarkOpen(b *testing.B) {
 		r := newRing(b, k)
 		for _, size := range benchSizes {
 			b.Run(suite.String()+"/"+size.name, func(b *testing.B) {
-				stored, err := c.Seal(k, benchPlace, dense(size.bytes))
+				stored, err := c.Seal(bg, k, benchPlace, dense(size.bytes))
 				if err != nil {
 					b.Fatal(err)
 				}
@@ -85,7 +85,7 @@ func BenchmarkOpen(b *testing.B) {
 						b.Fatal(err)
 					}
 				}, func(i int) {
-					if _, err := c.Open(r, benchPlace, ours[i]); err != nil {
+					if _, err := c.Open(bg, r, benchPlace, ours[i], nil); err != nil {
 						b.Fatal(err)
 					}
 				}, func() { // both decrypt in place: what was opened must be sealed again
@@ -150,9 +150,9 @@ func BenchmarkParallel(b *testing.B) {
 	b.SetBytes(1 << 10)
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
-			stored, err := c.Seal(k, benchPlace, value)
+			stored, err := c.Seal(bg, k, benchPlace, value)
 			if err == nil {
-				_, err = c.Open(r, benchPlace, stored)
+				_, err = c.Open(bg, r, benchPlace, stored, nil)
 			}
 			if err != nil {
 				b.Error(err)
@@ -176,11 +176,11 @@ func BenchmarkCompressed(b *testing.B) {
 			b.ReportAllocs()
 			b.SetBytes(int64(len(value)))
 			for b.Loop() {
-				stored, err := c.Seal(k, benchPlace, value)
+				stored, err := c.Seal(bg, k, benchPlace, value)
 				if err != nil {
 					b.Fatal(err)
 				}
-				if _, err = c.Open(r, benchPlace, stored); err != nil {
+				if _, err = c.Open(bg, r, benchPlace, stored, nil); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -33,8 +33,8 @@ func (c *Codec) Compress(value []byte) ([]byte, error) {
 
 // Decompress undoes [Codec.Compress]: it decodes suite 00, and returns a value without the magic and an encrypted one
 // as they are. It returns stored or a part of it, unless it was compressed. The errors are ErrUnsupportedFormat,
-// ErrValueTooLarge past Params.MaxSize, and ErrCorrupt.
-func (c *Codec) Decompress(stored []byte) ([]byte, error) {
+// ErrValueTooLarge past Params.MaxSize and a, which may be nil, and ErrCorrupt.
+func (c *Codec) Decompress(stored []byte, a *Allowance) ([]byte, error) {
 	if !IsEnvelope(stored) {
 		return stored, nil
 	}
@@ -45,7 +45,7 @@ func (c *Codec) Decompress(stored []byte) ([]byte, error) {
 	if h.suite != NoSuite {
 		return stored, nil
 	}
-	return c.unpack(h, stored[prefixSize:])
+	return c.unpack(h, stored[prefixSize:], a)
 }
 
 // compresses reports whether to try to. A value past MaxSize could not be read back.
@@ -61,8 +61,8 @@ func appendCompressed(dst, value []byte) []byte {
 	return encoder().EncodeAll(value, dst)
 }
 
-// decompress checks the announced length before it allocates, and then allocates just that.
-func (c *Codec) decompress(payload []byte) ([]byte, error) {
+// decompress checks the announced length, and whether the frame can hold it, before it allocates just that.
+func (c *Codec) decompress(payload []byte, a *Allowance) ([]byte, error) {
 	if len(payload) < lengthSize {
 		return nil, ErrCorrupt
 	}
@@ -70,7 +70,14 @@ func (c *Codec) decompress(payload []byte) ([]byte, error) {
 	if uint64(size) > uint64(c.maxSize) {
 		return nil, fmt.Errorf("%w: %d bytes decompressed, the limit is %d", ErrValueTooLarge, size, c.maxSize)
 	}
-	return decodeFrame(payload[lengthSize:], int(size))
+	f, err := parseFrame(payload[lengthSize:])
+	if err != nil || !f.mayHold(uint64(size)) {
+		return nil, ErrCorrupt
+	}
+	if err := a.take(len(payload), int(size)); err != nil {
+		return nil, err
+	}
+	return f.decode(payload[lengthSize:], int(size))
 }
 
 // encoder is shared: it starts no goroutine as long as only EncodeAll is called, and keeps one state of about 2 MiB

@@ -32,7 +32,7 @@ func TestCompressionIsKeptOnlyWhereItSavesAnEighth(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			stored, err := c.Seal(k, "/k", tc.value)
+			stored, err := c.Seal(bg, k, "/k", tc.value)
 			require.NoError(t, err)
 			require.Equal(t, tc.kept, stored[6] == 1)
 			require.Equal(t, tc.kept, len(stored)-64 <= len(tc.value)*7/8 && len(tc.value) > 0)
@@ -47,7 +47,7 @@ func TestCompressionIsKeptOnlyWhereItSavesAnEighth(t *testing.T) {
 			} else {
 				require.Equal(t, tc.value, framed)
 			}
-			got, err := c.Decompress(framed)
+			got, err := c.Decompress(framed, nil)
 			require.NoError(t, err)
 			require.True(t, bytes.Equal(tc.value, got))
 		})
@@ -63,14 +63,14 @@ func TestWithoutAMinimumNothingIsCompressedButEverythingIsRead(t *testing.T) {
 		same, err := c.Compress(text(4096))
 		require.NoError(t, err)
 		require.Equal(t, text(4096), same)
-		stored, err := c.Seal(k, "/k", text(4096))
+		stored, err := c.Seal(bg, k, "/k", text(4096))
 		require.NoError(t, err)
 		require.Len(t, stored, 4096+64)
 
-		stored, err = writer.Seal(k, "/k", text(4096))
+		stored, err = writer.Seal(bg, k, "/k", text(4096))
 		require.NoError(t, err)
 		require.Less(t, len(stored), 4096)
-		got, err := c.Open(newRing(t, k), "/k", stored)
+		got, err := c.Open(bg, newRing(t, k), "/k", stored, nil)
 		require.NoError(t, err)
 		require.Equal(t, text(4096), got)
 	}
@@ -78,7 +78,7 @@ func TestWithoutAMinimumNothingIsCompressedButEverythingIsRead(t *testing.T) {
 
 func TestPlainValueThatBeginsWithTheMagicSurvives(t *testing.T) {
 	t.Parallel()
-	sealed, err := envelope.NewCodec(envelope.Params{}).Seal(newKey(t, readmeKey), "/k", text(100))
+	sealed, err := envelope.NewCodec(envelope.Params{}).Seal(bg, newKey(t, readmeKey), "/k", text(100))
 	require.NoError(t, err)
 	for _, value := range [][]byte{
 		[]byte("\xFFecv"), []byte("\xFFecv\x01\x00\x00\x00plain"), sealed,
@@ -89,7 +89,7 @@ func TestPlainValueThatBeginsWithTheMagicSurvives(t *testing.T) {
 			stored, err := c.Compress(value)
 			require.NoError(t, err)
 			require.Equal(t, []byte("\xFFecv\x01\x00"), stored[:6])
-			got, err := c.Decompress(stored)
+			got, err := c.Decompress(stored, nil)
 			require.NoError(t, err)
 			require.Equal(t, value, got)
 		}
@@ -104,14 +104,14 @@ func TestDecompressReturnsWhatIsNotOfSuite00AsItIs(t *testing.T) {
 	t.Parallel()
 	c := envelope.NewCodec(envelope.Params{CompressMin: 1})
 	for _, stored := range [][]byte{nil, {}, []byte("plain"), []byte("\xFFec")} {
-		got, err := c.Decompress(stored)
+		got, err := c.Decompress(stored, nil)
 		require.NoError(t, err)
 		require.Equal(t, stored, got)
 	}
 	for suite, k := range keysBySuite(t) {
-		stored, err := c.Seal(k, "/k", text(4096))
+		stored, err := c.Seal(bg, k, "/k", text(4096))
 		require.NoError(t, err)
-		got, err := c.Decompress(stored)
+		got, err := c.Decompress(stored, nil)
 		require.NoError(t, err)
 		require.Equal(t, stored, got, suite)
 	}
@@ -119,7 +119,7 @@ func TestDecompressReturnsWhatIsNotOfSuite00AsItIs(t *testing.T) {
 		"\xFFecv\x02\x00\x00\x00": envelope.ErrUnsupportedFormat,
 		"\xFFecv\x01\x00\x00":     envelope.ErrCorrupt,
 	} {
-		_, err := c.Decompress([]byte(stored))
+		_, err := c.Decompress([]byte(stored), nil)
 		require.ErrorIs(t, err, want)
 	}
 }
@@ -130,17 +130,17 @@ func TestValuePastTheLimitIsWrittenUncompressedAndNotDecompressed(t *testing.T) 
 	small := envelope.NewCodec(envelope.Params{CompressMin: 1, MaxSize: 1000})
 	large := envelope.NewCodec(envelope.Params{CompressMin: 1})
 	for size, fits := range map[int]bool{1000: true, 1001: false} {
-		stored, err := small.Seal(k, "/k", text(size))
+		stored, err := small.Seal(bg, k, "/k", text(size))
 		require.NoError(t, err)
 		require.Equal(t, fits, stored[6] == 1)
-		got, err := small.Open(newRing(t, k), "/k", stored)
+		got, err := small.Open(bg, newRing(t, k), "/k", stored, nil)
 		require.NoError(t, err)
 		require.Equal(t, text(size), got)
 
-		stored, err = large.Seal(k, "/k", text(size))
+		stored, err = large.Seal(bg, k, "/k", text(size))
 		require.NoError(t, err)
 		require.Equal(t, byte(1), stored[6])
-		_, err = small.Open(newRing(t, k), "/k", stored)
+		_, err = small.Open(bg, newRing(t, k), "/k", stored, nil)
 		if fits {
 			require.NoError(t, err)
 		} else {
@@ -152,7 +152,7 @@ func TestValuePastTheLimitIsWrittenUncompressedAndNotDecompressed(t *testing.T) 
 func TestNoLimitIsAboveAGibibyte(t *testing.T) {
 	t.Parallel()
 	c := envelope.NewCodec(envelope.Params{MaxSize: math.MaxInt})
-	_, err := c.Decompress(suite00(1<<30+1, frameHeader(1<<30+1), block(rle, true, 1, []byte{0})))
+	_, err := c.Decompress(suite00(1<<30+1, frameHeader(1<<30+1), block(rle, true, 1, []byte{0})), nil)
 	require.ErrorIs(t, err, envelope.ErrValueTooLarge)
 }
 
@@ -216,7 +216,7 @@ func TestFramesOfOtherWritersAreRead(t *testing.T) {
 		"empty":             {[]byte{}, slices.Concat(frameHeader(0), block(raw, true, 0, nil))},
 		"empty, last block": {[]byte("abc"), slices.Concat(frameHeader(3), block(raw, false, 3, []byte("abc")), block(raw, true, 0, nil))},
 	} {
-		got, err := envelope.NewCodec(envelope.Params{}).Decompress(suite00(uint32(len(tc.value)), tc.frame))
+		got, err := envelope.NewCodec(envelope.Params{}).Decompress(suite00(uint32(len(tc.value)), tc.frame), nil)
 		require.NoError(t, err, name)
 		require.True(t, bytes.Equal(tc.value, got), name)
 		require.Equal(t, len(got), cap(got), name)
@@ -253,7 +253,7 @@ func TestAnythingButOneFrameOfTheAnnouncedLengthIsCorrupt(t *testing.T) {
 		"window too large":     suite00(3, []byte("\x28\xb5\x2f\xfd\x00\xf0"), block(raw, true, 3, []byte("abc"))),
 		"empty compressed":     suite00(3, frameHeader(3), block(lz, true, 0, nil)),
 	} {
-		_, err := envelope.NewCodec(envelope.Params{}).Decompress(stored)
+		_, err := envelope.NewCodec(envelope.Params{}).Decompress(stored, nil)
 		require.ErrorIs(t, err, envelope.ErrCorrupt, name)
 	}
 }
@@ -263,7 +263,7 @@ func TestAnythingButOneFrameOfTheAnnouncedLengthIsCorrupt(t *testing.T) {
 func TestBombsAreDefusedWithinTheLimit(t *testing.T) {
 	const limit, gigabyte, full = 16 << 20, 1 << 30, 128 << 10
 	c := envelope.NewCodec(envelope.Params{})
-	warm, err := c.Decompress(suite00(1<<20, frameOf(t, text(1<<20))))
+	warm, err := c.Decompress(suite00(1<<20, frameOf(t, text(1<<20))), nil)
 	require.NoError(t, err)
 	require.Len(t, warm, 1<<20)
 
@@ -299,7 +299,7 @@ func TestBombsAreDefusedWithinTheLimit(t *testing.T) {
 	} {
 		var got []byte
 		var err error
-		allocated := allocatedBy(func() { got, err = c.Decompress(tc.stored) })
+		allocated := allocatedBy(func() { got, err = c.Decompress(tc.stored, nil) })
 		require.ErrorIs(t, err, tc.want, name)
 		require.Nil(t, got, name)
 		require.Less(t, allocated, tc.most, name)

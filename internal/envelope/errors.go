@@ -23,8 +23,12 @@ var (
 	// key id are not told apart.
 	ErrDecrypt = errors.New("envelope: value cannot be decrypted")
 
-	// ErrValueTooLarge: the decompressed value would exceed Params.MaxSize, or the value is longer than the cipher can
-	// encrypt.
+	// ErrKeyUnavailable: a key outside of this process can't be reached, or does not work at the moment. It says nothing
+	// about the value. Compare ErrDecrypt.
+	ErrKeyUnavailable = errors.New("envelope: key is unavailable")
+
+	// ErrValueTooLarge: the decompressed value would exceed Params.MaxSize or an Allowance, or the value is longer than
+	// the cipher can encrypt.
 	ErrValueTooLarge = errors.New("envelope: value is too large")
 
 	// ErrInvalidKey: the key material has not 16 to 4096 bytes or is all zero, an external key has no AEAD, or two keys

@@ -4,11 +4,12 @@ import "slices"
 
 // Values of the source that tests hold the behaviour to.
 const (
-	SealsPerSalt = sealsPerSalt
-	CacheSize    = cacheSets * cacheWays
-	HeaderSize   = headerSize
-	SaltSize     = saltSize
-	NonceSize    = nonceSize
+	SealsPerSalt     = sealsPerSalt
+	CacheSize        = cacheSets * cacheWays
+	HeaderSize       = headerSize
+	MaxExternalCalls = maxExternalCalls
+	SaltSize         = saltSize
+	NonceSize        = nonceSize
 )
 
 // GCMSeal is AES-256-GCM with a nonce of the caller's choice, which the package itself never lets anyone choose.

@@ -51,7 +51,7 @@ func TestPublishedExampleIsSealedAndOpened(t *testing.T) {
 	require.Equal(t, exampleValue, hex.EncodeToString(stored))
 	require.Equal(t, exampleAD, hex.EncodeToString(c.AssociatedData(stored[:envelope.HeaderSize], exampleKey)))
 
-	got, err := c.Open(newRing(t, newKey(t, readmeKey)), exampleKey, stored)
+	got, err := c.Open(bg, newRing(t, newKey(t, readmeKey)), exampleKey, stored, nil)
 	require.NoError(t, err)
 	require.Equal(t, exampleText, string(got))
 }
@@ -85,7 +85,7 @@ func TestSealedValuesOpenByTheBook(t *testing.T) {
 			if suite == envelope.ExternalAEAD {
 				continue // its body is the AEAD's own
 			}
-			stored, err := c.Seal(k, "/k", value)
+			stored, err := c.Seal(bg, k, "/k", value)
 			require.NoError(t, err)
 			require.Len(t, stored, size+envelope.Overhead(suite))
 			ad := c.AssociatedData(stored[:24], "/k")
@@ -148,7 +148,7 @@ func TestHeaderIsCheckedInTheFormatsOrder(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			got, err := envelope.NewCodec(envelope.Params{}).Open(fullRing(t), "/k", slices.Clone(tc.stored))
+			got, err := envelope.NewCodec(envelope.Params{}).Open(bg, fullRing(t), "/k", slices.Clone(tc.stored), nil)
 			require.ErrorIs(t, err, tc.want)
 			require.Nil(t, got)
 		})
@@ -159,7 +159,7 @@ func TestSuiteAndKeyIDCanBeAskedOfAStoredValue(t *testing.T) {
 	t.Parallel()
 	c := envelope.NewCodec(envelope.Params{CompressMin: 64})
 	for suite, k := range keysBySuite(t) {
-		stored, err := c.Seal(k, "/k", []byte("v"))
+		stored, err := c.Seal(bg, k, "/k", []byte("v"))
 		require.NoError(t, err)
 		require.True(t, envelope.IsEnvelope(stored))
 		got, err := envelope.SuiteOf(stored)

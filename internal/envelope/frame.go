@@ -30,21 +30,15 @@ var decoder = sync.OnceValue(func() *zstd.Decoder {
 	return d
 })
 
-// decodeFrame decodes exactly one frame that holds exactly size bytes. It allocates those; for a frame of several
-// blocks maxBlock more, and a copy of the frame if its header does not tell its size.
-func decodeFrame(frame []byte, size int) ([]byte, error) {
-	f, err := parseFrame(frame)
-	if err != nil {
-		return nil, err
-	}
-	if !f.mayHold(uint64(size)) {
-		return nil, ErrCorrupt
-	}
+// decode decodes the frame, which holds exactly size bytes. It allocates those; for a frame of several blocks maxBlock
+// more, and a copy of the frame if its header does not tell its size.
+func (f *frameShape) decode(frame []byte, size int) ([]byte, error) {
 	room := size
 	if f.blocks > 1 {
 		// The decoder appends a block first and checks then: without room for that, a hostile frame would make it
 		// double the buffer. For the check to come at all, the header must tell the size.
 		room += maxBlock
+		var err error
 		if frame, err = f.withContentSize(frame, size); err != nil {
 			return nil, ErrCorrupt
 		}
@@ -61,7 +55,7 @@ type frameShape struct {
 	zstd.Header
 	blocks     int
 	literal    uint64 // bytes that raw and run-length blocks stand for
-	compressed bool   // there are other blocks as well
+	compressed uint64 // other blocks
 }
 
 // parseFrame walks the blocks, since the decoder goes on to whatever follows a frame and skips what it is told to.
@@ -100,7 +94,7 @@ func (f *frameShape) addBlock(kind, size int) int {
 		}
 		return size
 	case blockCompressed:
-		f.compressed = true
+		f.compressed++
 		return size
 	default:
 		return -1
@@ -113,7 +107,7 @@ func (f *frameShape) mayHold(size uint64) bool {
 	if f.HasFCS && f.FrameContentSize != size {
 		return false
 	}
-	return f.literal == size || f.compressed && f.literal < size
+	return f.literal <= size && size <= f.literal+f.compressed*maxBlock
 }
 
 // withContentSize returns the frame with its size in the header. Writers that stream leave it out.

@@ -44,7 +44,7 @@ func FuzzOpen(f *testing.F) {
 	writer := envelope.NewCodec(envelope.Params{CompressMin: 1})
 	for _, value := range [][]byte{nil, []byte("v"), text(500), dense(500), text(fuzzLimit + 1)} {
 		for _, k := range keys {
-			stored, err := writer.Seal(k, "/k", value)
+			stored, err := writer.Seal(bg, k, "/k", value)
 			if err != nil {
 				f.Fatal(err)
 			}
@@ -63,7 +63,7 @@ func FuzzOpen(f *testing.F) {
 		before := slices.Clone(stored)
 		var value []byte
 		var err error
-		if n := largeAllocations(func() { value, err = c.Open(r, key, stored) }); n > fuzzLimit+fuzzSlack {
+		if n := largeAllocations(func() { value, err = c.Open(bg, r, key, stored, nil) }); n > fuzzLimit+fuzzSlack {
 			t.Fatalf("allocated %d bytes", n)
 		}
 		if err != nil {
@@ -96,7 +96,7 @@ func FuzzFrame(f *testing.F) {
 		stored := suite00(length, frame)
 		var value []byte
 		var err error
-		if n := largeAllocations(func() { value, err = c.Decompress(stored) }); n > uint64(fuzzLimit+fuzzSlack+len(frame)) {
+		if n := largeAllocations(func() { value, err = c.Decompress(stored, nil) }); n > uint64(fuzzLimit+fuzzSlack+len(frame)) {
 			t.Fatalf("allocated %d bytes", n)
 		}
 		if err != nil {
@@ -106,7 +106,7 @@ func FuzzFrame(f *testing.F) {
 		if uint32(len(value)) != length {
 			t.Fatalf("%d bytes, announced %d", len(value), length)
 		}
-		got, err := c.Decompress(suite00(uint32(len(value)), e.EncodeAll(value, nil)))
+		got, err := c.Decompress(suite00(uint32(len(value)), e.EncodeAll(value, nil)), nil)
 		if err != nil || !bytes.Equal(value, got) {
 			t.Fatalf("compressed again it does not come back: %v", err)
 		}
@@ -126,14 +126,14 @@ func FuzzRoundTrip(f *testing.F) {
 	f.Add("/k", []byte("\xFFecv\x01\x00\x01\x00"), []byte(nil), byte(2), 1)
 	f.Fuzz(func(t *testing.T, key string, value, context []byte, which byte, compressMin int) {
 		c := envelope.NewCodec(envelope.Params{Context: context, CompressMin: compressMin})
-		stored, err := c.Seal(keys[int(which)%len(keys)], key, value)
+		stored, err := c.Seal(bg, keys[int(which)%len(keys)], key, value)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err = c.Open(r, key+"x", slices.Clone(stored)); !errors.Is(err, envelope.ErrDecrypt) {
+		if _, err = c.Open(bg, r, key+"x", slices.Clone(stored), nil); !errors.Is(err, envelope.ErrDecrypt) {
 			t.Fatalf("opens in another place: %v", err)
 		}
-		got, err := c.Open(r, key, stored)
+		got, err := c.Open(bg, r, key, stored, nil)
 		if err != nil || !bytes.Equal(value, got) {
 			t.Fatalf("sealed %x, opened %x, %v", value, got, err)
 		}
@@ -141,7 +141,7 @@ func FuzzRoundTrip(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, err = c.Decompress(framed); err != nil || !bytes.Equal(value, got) {
+		if got, err = c.Decompress(framed, nil); err != nil || !bytes.Equal(value, got) {
 			t.Fatalf("compressed %x, decompressed %x, %v", value, got, err)
 		}
 	})

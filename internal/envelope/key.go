@@ -19,14 +19,6 @@ const (
 	subkeySize = 32
 )
 
-// AEAD is authenticated encryption that comes from outside, a key management service's or a keyset's. It must be
-// safe for concurrent use, must authenticate associatedData, and may retain neither argument. The shape is that of
-// Tink's AEAD.
-type AEAD interface {
-	Encrypt(plaintext, associatedData []byte) ([]byte, error)
-	Decrypt(ciphertext, associatedData []byte) ([]byte, error)
-}
-
 // Key encrypts and decrypts values. Make one with [NewKey] or [NewExternalKey]; the zero value is refused wherever a
 // key is taken. Safe for concurrent use by multiple goroutines. It prints redacted, with its id, in every form.
 type Key struct {
@@ -41,7 +33,7 @@ type Key struct {
 type secrets struct {
 	xaes     *saltedGCM
 	gcm      *directGCM
-	external AEAD
+	external *external
 }
 
 // NewKey derives a key from 16 to 4096 bytes of secret material, taken as they are: never padded, cut or decoded.
@@ -69,12 +61,13 @@ func NewKey(material []byte) (*Key, error) {
 }
 
 // NewExternalKey makes a key of an AEAD that the application brings, under an id of the application's choice, which
-// must be unique among all that ever write to the same etcd. A nil aead is ErrInvalidKey. The key writes ExternalAEAD.
+// must be unique among all that ever write to the same etcd. One that is a ContextAEAD too is called by those methods. A
+// nil aead is ErrInvalidKey. The key writes ExternalAEAD.
 func NewExternalKey(id KeyID, aead AEAD) (*Key, error) {
 	if aead == nil {
 		return nil, fmt.Errorf("%w: no AEAD", ErrInvalidKey)
 	}
-	s := &secrets{external: aead}
+	s := &secrets{external: newExternal(aead)}
 	return &Key{id: id, suite: ExternalAEAD, secrets: func() *secrets { return s }}, nil
 }
 

@@ -49,7 +49,7 @@ func TestMaterialThatIsOverwrittenLaterLeavesTheKeyAsItWas(t *testing.T) {
 	k, err := envelope.NewKey(material)
 	require.NoError(t, err)
 	clear(material)
-	got, err := envelope.NewCodec(envelope.Params{}).Open(newRing(t, k), exampleKey, unhex(t, exampleValue))
+	got, err := envelope.NewCodec(envelope.Params{}).Open(bg, newRing(t, k), exampleKey, unhex(t, exampleValue), nil)
 	require.NoError(t, err)
 	require.Equal(t, exampleText, string(got))
 }
@@ -62,12 +62,12 @@ func TestKeyOfEitherSuiteReadsBoth(t *testing.T) {
 	gcm := plain.WithSuite(envelope.AES256GCM)
 	for _, writer := range []*envelope.Key{plain, gcm} {
 		for _, reader := range []*envelope.Key{plain, gcm} {
-			stored, err := c.Seal(writer, "/k", []byte("v"))
+			stored, err := c.Seal(bg, writer, "/k", []byte("v"))
 			require.NoError(t, err)
 			suite, err := envelope.SuiteOf(stored)
 			require.NoError(t, err)
 			require.Equal(t, writer.Suite(), suite)
-			got, err := c.Open(newRing(t, reader), "/k", stored)
+			got, err := c.Open(bg, newRing(t, reader), "/k", stored, nil)
 			require.NoError(t, err)
 			require.Equal(t, "v", string(got))
 		}

@@ -2,6 +2,7 @@ package envelope_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/aes"
 	"crypto/cipher"
 	"encoding/hex"
@@ -12,6 +13,9 @@ import (
 
 	"github.com/blueprint-go/etcd/internal/envelope"
 )
+
+// bg is for calls that nothing has to end.
+var bg = context.Background()
 
 const readmeKey = "32-byte-encryption-key-here!!!"
 

@@ -1,6 +1,9 @@
 package envelope
 
-import "fmt"
+import (
+	"context"
+	"fmt"
+)
 
 // Open decrypts what was stored at etcdKey, which is the whole key as stored, with any namespace prefix, and
 // decompresses it. It takes suite 00 as well, whose values nothing protects: whoever requires encryption asks
@@ -10,23 +13,27 @@ import "fmt"
 // then the only allocation. Once the key is found, stored is overwritten even where Open fails; with every error up to
 // and including ErrUnknownKey it is untouched, so that the same bytes can be tried with another ring.
 //
+// ctx bounds the call of an external AEAD and nothing else. What the value decompresses to is taken from a, which may
+// be nil.
+//
 // The errors, in the order of the checks: ErrNotEncrypted without the magic, ErrUnsupportedFormat, ErrCorrupt for a
-// value too short, ErrUnknownKey, ErrDecrypt, and of a compressed value ErrValueTooLarge and ErrCorrupt.
-func (c *Codec) Open(r *Ring, etcdKey string, stored []byte) ([]byte, error) {
+// value too short, ErrUnknownKey, ErrKeyUnavailable and ErrDecrypt, and of a compressed value ErrValueTooLarge and
+// ErrCorrupt. ErrKeyUnavailable comes of an external AEAD only, and leaves stored untouched as well.
+func (c *Codec) Open(ctx context.Context, r *Ring, etcdKey string, stored []byte, a *Allowance) ([]byte, error) {
 	h, err := parseHeader(stored)
 	if err != nil {
 		return nil, err
 	}
 	payload := stored[prefixSize:]
 	if h.suite != NoSuite {
-		if payload, err = c.decrypt(r, h, etcdKey, stored); err != nil {
+		if payload, err = c.decrypt(ctx, r, h, etcdKey, stored); err != nil {
 			return nil, err
 		}
 	}
-	return c.unpack(h, payload)
+	return c.unpack(h, payload, a)
 }
 
-func (c *Codec) decrypt(r *Ring, h header, etcdKey string, stored []byte) ([]byte, error) {
+func (c *Codec) decrypt(ctx context.Context, r *Ring, h header, etcdKey string, stored []byte) ([]byte, error) {
 	id := keyIDIn(stored)
 	k := r.Lookup(id)
 	if k == nil {
@@ -37,7 +44,8 @@ func (c *Codec) decrypt(r *Ring, h header, etcdKey string, stored []byte) ([]byt
 		return nil, ErrDecrypt // the id is that of a key for another suite
 	}
 	if h.suite == ExternalAEAD {
-		return c.decryptExternal(secrets.external, etcdKey, stored)
+		ad := c.associatedData(nil, stored[:headerSize], etcdKey)
+		return secrets.external.decrypt(ctx, stored[headerSize:], ad)
 	}
 	ad := borrow()
 	ad.b = c.associatedData(ad.b, stored[:headerSize], etcdKey)
@@ -52,19 +60,11 @@ func (c *Codec) decrypt(r *Ring, h header, etcdKey string, stored []byte) ([]byt
 	return payload, err
 }
 
-func (c *Codec) decryptExternal(aead AEAD, etcdKey string, stored []byte) ([]byte, error) {
-	payload, err := aead.Decrypt(stored[headerSize:], c.associatedData(nil, stored[:headerSize], etcdKey))
-	if err != nil {
-		return nil, ErrDecrypt
-	}
-	return payload, nil
-}
-
 // unpack turns a payload into the value. The capacity is cut: what lies behind in the stored bytes is no place for a
 // caller's append.
-func (c *Codec) unpack(h header, payload []byte) ([]byte, error) {
+func (c *Codec) unpack(h header, payload []byte, a *Allowance) ([]byte, error) {
 	if h.compression == compressionNone {
 		return payload[:len(payload):len(payload)], nil
 	}
-	return c.decompress(payload)
+	return c.decompress(payload, a)
 }

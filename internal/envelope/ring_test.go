@@ -17,9 +17,9 @@ func TestRingReadsWithEveryKeyAndWritesWithThePrimary(t *testing.T) {
 	require.Equal(t, []envelope.KeyID{newer.ID(), older.ID()}, r.IDs())
 	for _, k := range []*envelope.Key{older, newer} {
 		require.Same(t, k, r.Lookup(k.ID()))
-		stored, err := c.Seal(k, "/k", []byte("v"))
+		stored, err := c.Seal(bg, k, "/k", []byte("v"))
 		require.NoError(t, err)
-		got, err := c.Open(r, "/k", stored)
+		got, err := c.Open(bg, r, "/k", stored, nil)
 		require.NoError(t, err)
 		require.Equal(t, "v", string(got))
 	}
@@ -39,11 +39,11 @@ func TestRingWithoutPrimaryOnlyReads(t *testing.T) {
 	k := newKey(t, readmeKey)
 	r := newRing(t, nil, k)
 	require.Nil(t, r.Primary())
-	stored, err := c.Seal(k, "/k", []byte("v"))
+	stored, err := c.Seal(bg, k, "/k", []byte("v"))
 	require.NoError(t, err)
-	_, err = c.Open(r, "/k", stored)
+	_, err = c.Open(bg, r, "/k", stored, nil)
 	require.NoError(t, err)
-	_, err = c.Seal(r.Primary(), "/k", []byte("v"))
+	_, err = c.Seal(bg, r.Primary(), "/k", []byte("v"))
 	require.ErrorIs(t, err, envelope.ErrInvalidKey)
 }
 
@@ -68,6 +68,6 @@ func TestNilRingHasNoKeys(t *testing.T) {
 	var r *envelope.Ring
 	require.Nil(t, r.Primary())
 	require.Empty(t, r.IDs())
-	_, err := envelope.NewCodec(envelope.Params{}).Open(r, exampleKey, unhex(t, exampleValue))
+	_, err := envelope.NewCodec(envelope.Params{}).Open(bg, r, exampleKey, unhex(t, exampleValue), nil)
 	require.ErrorIs(t, err, envelope.ErrUnknownKey)
 }

@@ -23,7 +23,7 @@ func TestSaltServesTwoToThe16MessagesAndThenChanges(t *testing.T) {
 	c, k := envelope.NewCodec(envelope.Params{}), newKey(t, readmeKey)
 	var salts [][envelope.SaltSize]byte
 	for range 2*envelope.SealsPerSalt + 1 {
-		stored, err := c.Seal(k, "/k", nil)
+		stored, err := c.Seal(bg, k, "/k", nil)
 		require.NoError(t, err)
 		salts = append(salts, saltOf(stored))
 	}
@@ -52,7 +52,7 @@ func TestNoncesAreUniqueAndSaltsBoundedAcrossGoroutines(t *testing.T) {
 	for g := range goroutines {
 		wg.Go(func() {
 			for range each {
-				stored, err := c.Seal(k, "/k", nil)
+				stored, err := c.Seal(bg, k, "/k", nil)
 				if err != nil {
 					t.Error(err)
 					return
@@ -78,7 +78,7 @@ func TestKeysNeverShareASalt(t *testing.T) {
 	c := envelope.NewCodec(envelope.Params{})
 	var salts [][envelope.SaltSize]byte
 	for range 100 {
-		stored, err := c.Seal(newKey(t, readmeKey), "/k", nil)
+		stored, err := c.Seal(bg, newKey(t, readmeKey), "/k", nil)
 		require.NoError(t, err)
 		salts = append(salts, saltOf(stored))
 	}
@@ -89,17 +89,17 @@ func TestReaderKeepsADerivedKeyOnlyOnceATagWasRight(t *testing.T) {
 	t.Parallel()
 	c, k := envelope.NewCodec(envelope.Params{}), newKey(t, readmeKey)
 	r := newRing(t, k)
-	good, err := c.Seal(k, "/k", []byte("v"))
+	good, err := c.Seal(bg, k, "/k", []byte("v"))
 	require.NoError(t, err)
 	for i := range 100 {
 		forged := slices.Clone(good)
 		forged[envelope.HeaderSize] ^= byte(i + 1) // the salt
-		_, err = c.Open(r, "/k", forged)
+		_, err = c.Open(bg, r, "/k", forged, nil)
 		require.ErrorIs(t, err, envelope.ErrDecrypt)
 		require.Zero(t, envelope.CachedOpeners(k))
 	}
 	for range 3 {
-		_, err = c.Open(r, "/k", slices.Clone(good))
+		_, err = c.Open(bg, r, "/k", slices.Clone(good), nil)
 		require.NoError(t, err)
 		require.Equal(t, 1, envelope.CachedOpeners(k))
 	}
@@ -113,7 +113,7 @@ func TestReaderKeepsABoundedNumberOfDerivedKeys(t *testing.T) {
 	var stored [][]byte
 	for range 5 * envelope.CacheSize {
 		// A key made anew has a salt of its own.
-		s, err := c.Seal(newKey(t, readmeKey), "/k", []byte("v"))
+		s, err := c.Seal(bg, newKey(t, readmeKey), "/k", []byte("v"))
 		require.NoError(t, err)
 		stored = append(stored, s)
 	}
@@ -121,7 +121,7 @@ func TestReaderKeepsABoundedNumberOfDerivedKeys(t *testing.T) {
 	for range 4 {
 		wg.Go(func() {
 			for _, s := range stored {
-				if got, err := c.Open(r, "/k", slices.Clone(s)); err != nil || string(got) != "v" {
+				if got, err := c.Open(bg, r, "/k", slices.Clone(s), nil); err != nil || string(got) != "v" {
 					t.Errorf("open: %q, %v", got, err)
 				}
 			}
@@ -129,7 +129,7 @@ func TestReaderKeepsABoundedNumberOfDerivedKeys(t *testing.T) {
 	}
 	wg.Wait()
 	for _, s := range stored[:envelope.CacheSize] {
-		_, err := c.Open(r, "/k", slices.Clone(s))
+		_, err := c.Open(bg, r, "/k", slices.Clone(s), nil)
 		require.NoError(t, err)
 		require.True(t, envelope.Cached(k, s), "the one used last is kept")
 	}

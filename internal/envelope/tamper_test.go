@@ -26,7 +26,7 @@ func samples(t *testing.T) []sample {
 		for suite, k := range keysBySuite(t) {
 			for _, size := range []int{0, 1, 100} {
 				value := bytes.Repeat([]byte("a"), size)
-				stored, err := c.Seal(k, "/k", value)
+				stored, err := c.Seal(bg, k, "/k", value)
 				require.NoError(t, err)
 				name := suite.String()
 				if stored[6] != 0 {
@@ -48,7 +48,7 @@ func TestEveryOtherByteAtEveryPlaceFails(t *testing.T) {
 			for xor := 1; xor < 256; xor++ {
 				changed := slices.Clone(s.stored)
 				changed[at] ^= byte(xor)
-				got, err := c.Open(r, "/k", slices.Clone(changed))
+				got, err := c.Open(bg, r, "/k", slices.Clone(changed), nil)
 				if at == 5 && changed[at] == byte(envelope.NoSuite) {
 					requireSuite00IsSeen(t, s, changed, got)
 					continue
@@ -110,7 +110,7 @@ func TestEveryTruncationFails(t *testing.T) {
 			case n < envelope.Overhead(s.suite):
 				want = envelope.ErrCorrupt
 			}
-			got, err := c.Open(r, "/k", slices.Clone(s.stored[:n]))
+			got, err := c.Open(bg, r, "/k", slices.Clone(s.stored[:n]), nil)
 			require.ErrorIs(t, err, want, "%s: %d of %d bytes", s.name, n, len(s.stored))
 			require.Nil(t, got)
 		}
@@ -122,7 +122,7 @@ func TestEveryByteAppendedFails(t *testing.T) {
 	c, r := envelope.NewCodec(envelope.Params{}), fullRing(t)
 	for _, s := range samples(t) {
 		for b := range 256 {
-			_, err := c.Open(r, "/k", append(slices.Clone(s.stored), byte(b)))
+			_, err := c.Open(bg, r, "/k", append(slices.Clone(s.stored), byte(b)), nil)
 			require.ErrorIs(t, err, envelope.ErrDecrypt, s.name)
 		}
 	}
@@ -141,7 +141,7 @@ func TestCompressedFrameWithAChangedByteNeverYieldsOtherData(t *testing.T) {
 		for xor := 1; xor < 256; xor++ {
 			changed := slices.Clone(stored)
 			changed[at] ^= byte(xor)
-			got, err := c.Decompress(changed)
+			got, err := c.Decompress(changed, nil)
 			if err == nil {
 				require.Equal(t, value, got, "byte %d is %#x", at, changed[at])
 				require.Less(t, at, 8+4+6, "only the frame's header has bits to spare")
@@ -155,7 +155,7 @@ func TestCompressedFrameWithAChangedByteNeverYieldsOtherData(t *testing.T) {
 		}
 	}
 	for n := 8; n < len(stored); n++ {
-		_, err := c.Decompress(slices.Clone(stored[:n]))
+		_, err := c.Decompress(slices.Clone(stored[:n]), nil)
 		require.ErrorIs(t, err, envelope.ErrCorrupt, "%d of %d bytes", n, len(stored))
 	}
 }

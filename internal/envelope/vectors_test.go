@@ -96,7 +96,7 @@ func TestPublishedVectorsHold(t *testing.T) {
 				ring = append(ring, keys[string(name)])
 			}
 			c := envelope.NewCodec(envelope.Params{Context: []byte(tc.Context), MaxSize: tc.MaxSize})
-			got, err := c.Open(newRing(t, nil, ring...), tc.EtcdKey, unhex(t, tc.Stored))
+			got, err := c.Open(bg, newRing(t, nil, ring...), tc.EtcdKey, unhex(t, tc.Stored), nil)
 			require.ErrorIs(t, err, errorsByName[tc.Error])
 			require.Equal(t, tc.Value, hex.EncodeToString(got))
 		})

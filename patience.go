@@ -1,0 +1,52 @@
+package etcd
+
+import "time"
+
+// patience is how long a watch still waits for keys that it can't have. Values with
+// keys that nobody knows can be planted, and a key service can hang: each of them
+// would hold up the events behind it for as long as a request may take. So they share
+// one wait, which comes back slowly; what ends well costs nothing.
+//
+// A nil patience, for a call, is as long as the call may take.
+type patience struct {
+	most, left time.Duration
+	at         time.Time // when left was right
+	exhausted  bool      // nothing is worth the wait now
+}
+
+const (
+	longestPatience = time.Second      // all together
+	patienceShare   = 10               // a tenth of the time that passes comes back
+	patienceParts   = 4                // one fourth has to be there for another try
+	leastPatience   = time.Millisecond // for what is known at once
+)
+
+func newPatience(timeout time.Duration) *patience {
+	most := min(timeout, longestPatience)
+	return &patience{most: most, left: most, at: time.Now()}
+}
+
+// allows returns how long to wait now, where it would be timeout otherwise.
+func (p *patience) allows(timeout time.Duration) time.Duration {
+	if p == nil {
+		return timeout
+	}
+	now := time.Now()
+	p.left = min(p.most, p.left+now.Sub(p.at)/patienceShare)
+	p.at = now
+	// Below that a service that is back would not be noticed: each try would use up
+	// what has come back since the one before.
+	if p.exhausted = p.left < p.most/patienceParts; p.exhausted {
+		return leastPatience
+	}
+	return p.left
+}
+
+// spend notes a wait that was in vain.
+func (p *patience) spend(waited time.Duration) {
+	if p != nil && !p.exhausted {
+		p.left = max(0, p.left-waited)
+	}
+}
+
+func (p *patience) isExhausted() bool { return p != nil && p.exhausted }
