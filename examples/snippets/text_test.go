@@ -6,11 +6,14 @@ import (
 	"go/token"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/blueprint-go/etcd"
 )
 
 // documents says, for each document, where the snippets under its headings stand:
@@ -59,6 +62,17 @@ func TestSnippetsStandInTheCodeAsPrinted(t *testing.T) {
 			for i, name := range names {
 				require.Contains(t, bodies[name], "\n"+unindented(parts[i])+"\n", "%s in %s", heading, name)
 			}
+		}
+	}
+}
+
+func TestReadmeNamesEveryFieldOfTheConfiguration(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../../README.md")
+	require.NoError(t, err)
+	for _, field := range reflect.VisibleFields(reflect.TypeFor[etcd.Config]()) {
+		if field.IsExported() {
+			require.Contains(t, string(text), "`"+field.Name+"`")
 		}
 	}
 }
