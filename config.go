@@ -153,10 +153,19 @@ type Config struct {
 	UnencryptedPrefixes []string
 
 	// LegacyKey is the key of values that the Blueprint provider encrypted. They
-	// are read; nothing is written that way. Such a value bears no mark: one that
-	// is damaged is [ErrDecrypt], but under PlaintextReads it passes for plaintext.
-	// Nil means none; an empty key is refused with [ErrInvalidKey].
+	// are read under LegacyPrefixes; nothing is written that way. Such a value bears
+	// no mark: one that is damaged is [ErrDecrypt], but under PlaintextReads it
+	// passes for plaintext. Nil means none; an empty key is refused with
+	// [ErrInvalidKey].
 	LegacyKey []byte
+
+	// LegacyPrefixes are prefixes of keys under which LegacyKey reads; everywhere
+	// else such a value is [ErrNotEncrypted]. It is for the time of a migration:
+	// such a value is bound to no key, so that whoever can write to etcd can copy
+	// it to any other under these prefixes, and where the provider has repeated a
+	// nonce, can make up values of his own. LegacyKey needs at least one; "" means
+	// every key.
+	LegacyPrefixes []string
 
 	// CompressionMinSize is the size in bytes from which values are compressed
 	// before they are stored, at least 1024. Zero means no compression. Values
@@ -423,6 +432,7 @@ func (c *Config) clone() *Config {
 	r.AssociatedContext = slices.Clone(c.AssociatedContext)
 	r.PlaintextReads = slices.Clone(c.PlaintextReads)
 	r.PlaintextWrites = slices.Clone(c.PlaintextWrites)
+	r.LegacyPrefixes = slices.Clone(c.LegacyPrefixes)
 	r.UnencryptedPrefixes = slices.Clone(c.UnencryptedPrefixes)
 	r.Hooks = slices.Clone(c.Hooks)
 	r.TLSConfig = c.TLSConfig.Clone()

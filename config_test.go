@@ -48,7 +48,7 @@ func TestEachSetterSetsItsFieldAndReturnsItsConfig(t *testing.T) {
 		"WithPlaintextReads":      {func(c *Config) *Config { return c.WithPlaintextReads("a", "") }, Config{PlaintextReads: []string{"a", ""}}},
 		"WithPlaintextWrites":     {func(c *Config) *Config { return c.WithPlaintextWrites("a", "") }, Config{PlaintextWrites: []string{"a", ""}}},
 		"WithUnencryptedPrefixes": {func(c *Config) *Config { return c.WithUnencryptedPrefixes("a") }, Config{UnencryptedPrefixes: []string{"a"}}},
-		"WithLegacyKey":           {func(c *Config) *Config { return c.WithLegacyKey([]byte("k")) }, Config{LegacyKey: []byte("k")}},
+		"WithLegacyKey":           {func(c *Config) *Config { return c.WithLegacyKey([]byte("k"), "a", "") }, Config{LegacyKey: []byte("k"), LegacyPrefixes: []string{"a", ""}}},
 		"WithCompression":         {func(c *Config) *Config { return c.WithCompression(1) }, Config{CompressionMinSize: 1, compress: true}},
 		"WithNamespace":           {func(c *Config) *Config { return c.WithNamespace("n/") }, Config{Namespace: "n/"}},
 		"WithMaxRequestBytes":     {func(c *Config) *Config { return c.WithMaxRequestBytes(1) }, Config{MaxRequestBytes: 1}},
@@ -94,7 +94,7 @@ func TestResolvedConfigSharesNothingWithTheCallers(t *testing.T) {
 	t.Parallel()
 	key := []byte("0123456789abcdef")
 	c := DefaultConfig().WithEndpoints("a:1").WithEncryption(key).WithHooks(silentHook{}).
-		WithTLSConfig(&tls.Config{ServerName: "before"}).WithLegacyKey(key).WithAssociatedContext(key).
+		WithTLSConfig(&tls.Config{ServerName: "before"}).WithLegacyKey(key, "").WithAssociatedContext(key).
 		WithPlaintextReads("a").WithPlaintextWrites("b").WithUnencryptedPrefixes("c")
 	r, err := c.resolved()
 	require.NoError(t, err)

@@ -103,6 +103,7 @@ func (c Config) attrs() []slog.Attr {
 		{len(c.PlaintextWrites) > 0, slog.Any("PlaintextWrites", c.PlaintextWrites)},
 		{len(c.UnencryptedPrefixes) > 0, slog.Any("UnencryptedPrefixes", c.UnencryptedPrefixes)},
 		{c.LegacyKey != nil, slog.String("LegacyKey", redacted)},
+		{len(c.LegacyPrefixes) > 0, slog.Any("LegacyPrefixes", c.LegacyPrefixes)},
 		{c.CompressionMinSize != 0, slog.Int("CompressionMinSize", c.CompressionMinSize)},
 		{c.Namespace != "", slog.String("Namespace", c.Namespace)},
 		{c.MaxRequestBytes != 0, slog.Int("MaxRequestBytes", c.MaxRequestBytes)},

@@ -166,7 +166,7 @@ func TestMigrationFromPlaintextNeverLeavesAnInstanceUnableToRead(t *testing.T) {
 }
 
 func fromProvider(key, providerKey []byte) *etcd.Config {
-	config := etcd.DefaultConfig().WithEncryption(key).WithLegacyKey(providerKey)
+	config := etcd.DefaultConfig().WithEncryption(key).WithLegacyKey(providerKey, "/app/")
 	return config
 }
 
@@ -175,7 +175,7 @@ func providerReader(key *etcd.EncryptionKey, providerKey []byte) (*etcd.Config, 
 	if err != nil {
 		return nil, err
 	}
-	config := etcd.DefaultConfig().WithKeyring(ring).WithLegacyKey(providerKey)
+	config := etcd.DefaultConfig().WithKeyring(ring).WithLegacyKey(providerKey, "/app/")
 	return config, nil
 }
 
