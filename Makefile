@@ -1,5 +1,5 @@
-# Everything here needs Go and a POSIX shell, and downloads Go modules only.
-# Run `make` for the list of targets.
+# Everything here needs Go and a POSIX shell, and downloads Go modules only, but
+# for `make test-proxies`. Run `make` for the list of targets.
 
 GO        ?= go
 BIN       := .cache/bin
@@ -12,30 +12,48 @@ BENCHTIME ?= 1s
 COUNT     ?= 1
 # For `make linear`: how many operations each history has.
 OPERATIONS ?= 210000
-# For `make test-matrix`: the versions of etcd, and which tests (all if empty).
-SERVERS   ?= 3.4 3.5 3.6 3.7
+# For `make test-long`, `test-proxies` and `test-matrix`: which tests, all if empty.
 RUN       ?=
+# For `make test-matrix`: the versions of etcd.
+SERVERS   ?= 3.4 3.5 3.6 3.7
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+
+# The race detector where there is one, and an error where there has to be.
+race = @mkdir -p .cache; \
+	race=-race; \
+	if ! $(GO) list -race unsafe >/dev/null 2>&1; then \
+		echo "make $@: the race detector needs a C compiler here (go list -race says why)" >&2; \
+		if [ -n "$${CI:-}" ]; then exit 1; fi; \
+		echo "make $@: testing WITHOUT the race detector" >&2; \
+		race=; \
+	fi
 
 # `work` stands for every package of every module in go.work. The profile is
 # that of the root package alone, by the tests of all modules together, so that
-# `make cover` needs no second run. Packages are tested two at a time: tests of
-# leases and locks measure time, and mustn't starve each other.
+# `make cover` needs no second run. Most tests wait for something most of the time,
+# so that more of them run at once than there are processors.
 .PHONY: test
-test: ## run every test of every module, with the race detector
-	@mkdir -p .cache
-	@race=-race; \
-	if ! $(GO) list -race unsafe >/dev/null 2>&1; then \
-		echo "make test: the race detector needs a C compiler here (go list -race says why)" >&2; \
-		if [ -n "$${CI:-}" ]; then exit 1; fi; \
-		echo "make test: testing WITHOUT the race detector" >&2; \
-		race=; \
-	fi; \
+test: ## run the tests of every module, with the race detector
+	$(race); set -x; \
+	$(GO) test $$race -p 2 -parallel 8 -timeout 15m -coverpkg=github.com/blueprint-go/etcd -coverprofile=$(PROFILE) work
+
+# The tests in files that begin by `//go:build long`.
+.PHONY: test-long
+test-long: ## run the tests that take too long for every day
+	$(race); \
 	set -x; \
-	$(GO) test $$race -p 2 -timeout 15m -coverpkg=github.com/blueprint-go/etcd -coverprofile=$(PROFILE) work
+	$(GO) test $$race -parallel 8 -timeout 30m -count 1 $$(RUN='$(RUN)' .ci/tagged long)
+
+# With HAProxy and nginx as Debian has them. They are installed where they are
+# missing, which root alone may do.
+.PHONY: test-proxies
+test-proxies: ## run the tests behind HAProxy and nginx, which it installs
+	@command -v haproxy >/dev/null && command -v nginx >/dev/null || { \
+		set -x; apt-get update && apt-get install -y --no-install-recommends haproxy nginx; }
+	$(GO) test -count 1 -timeout 60m -v $$(RUN='$(RUN)' .ci/tagged proxies)
 
 # Not part of `make ci`: it takes some minutes for each version. A program of
 # yours takes the place of one that is built by ETCD34=/usr/bin/etcd.
@@ -68,12 +86,13 @@ sample: ## run the sample on an etcd server inside its own process
 .PHONY: vet
 vet: ## run go vet over all modules
 	$(GO) vet work
+	$(GO) vet -tags long,proxies ./internal/integration/...
 
 .PHONY: lint
 lint: $(BIN)/stamp ## run the linters over all modules
 	@set -e; for module in $$($(GO) list -m -f '{{.Dir}}'); do \
 		echo "golangci-lint in $$module"; \
-		(cd "$$module" && "$(CURDIR)/$(BIN)/golangci-lint" run --config "$(CURDIR)/.golangci.yml" ./...); \
+		(cd "$$module" && "$(CURDIR)/$(BIN)/golangci-lint" run --build-tags long,proxies --config "$(CURDIR)/.golangci.yml" ./...); \
 	done
 
 .PHONY: fmt

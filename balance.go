@@ -96,8 +96,12 @@ type route struct {
 
 type routeKey struct{}
 
-// withRoute returns a context for all attempts of one request.
+// withRoute returns a context for all attempts of one request, and of others that are
+// begun with it.
 func withRoute(ctx context.Context) context.Context {
+	if _, ok := ctx.Value(routeKey{}).(*route); ok {
+		return ctx
+	}
 	return context.WithValue(ctx, routeKey{}, &route{})
 }
 

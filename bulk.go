@@ -171,6 +171,9 @@ func (b *bulk) pin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if resp.Header.GetRevision() == 0 {
+		return answered(b.request.op, "", describe(ErrServer, errIncomplete))
+	}
 	b.request.pinned = true
 	for _, op := range b.ops {
 		op.GetRequestRange().Revision = resp.Header.GetRevision()

@@ -3,7 +3,10 @@ package etcd
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 )
 
 // lockCleanup bounds the extra time that a call takes to withdraw its claim
@@ -13,24 +16,50 @@ const lockCleanup = 50 * time.Millisecond
 // claim is a place in the queue for a lock, or the lock itself.
 type claim struct {
 	key     string
-	token   int64 // the create revision of key
+	stored  []byte // key as the server knows it
+	token   int64  // the create revision of key
 	session *session
+	// repeated tells that the request for the claim was sent again. The one before
+	// may still arrive, and would make a claim that nobody releases, so that the lease
+	// must go with this claim.
+	repeated bool
 	// From begin on, when it is the lock itself.
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	unhook func() bool
+	// checked is when the key was last looked at; guarded by the mu of heldKeys.
+	checked time.Time
 }
 
 // begin makes the context of a claim that has become a held lock.
 func (c *claim) begin() {
 	c.ctx, c.cancel = context.WithCancelCause(context.Background())
-	c.unhook = context.AfterFunc(c.session.ctx, func() { c.cancel(lockLost(c.session)) })
+	c.unhook = context.AfterFunc(c.session.ctx, func() { c.lose(context.Cause(c.session.ctx)) })
 }
 
 // end ends the context of a claim that is over.
 func (c *claim) end() {
+	c.session.client.held.drop(c)
 	c.unhook()
 	c.cancel(context.Canceled)
+}
+
+// lose ends the context of a claim that can't be relied upon any more; the first
+// reason counts.
+func (c *claim) lose(reason error) {
+	c.session.client.held.drop(c)
+	c.cancel(withKind(ErrLockLost, reason))
+}
+
+// lost returns ErrLockLost with its reason when a held lock was lost, else nil.
+func (c *claim) lost() error {
+	switch {
+	case c.ctx.Err() != nil:
+		return context.Cause(c.ctx)
+	case !c.session.alive():
+		return lockLost(c.session)
+	}
+	return nil
 }
 
 // tryAcquire takes the lock if nobody holds it or waits for it.
@@ -67,15 +96,12 @@ func (l *Lock) compete(ctx context.Context, op string, queue bool) (c *claim, fr
 		if err != nil {
 			return nil, false, err
 		}
-		key := l.prefix + s.id.String()
-		put := OpPut(key, nil, WithLease(s.id))
-		txn := l.client.Txn().If(PrefixEmpty(l.prefix)).Then(put)
-		if queue {
-			txn.Else(put)
-		}
-		res, err := l.client.commit(ctx, op, l.name, txn)
+		c, free, err := l.sendClaim(ctx, op, s, queue)
 		if err == nil {
-			return &claim{key: key, token: res.Revision, session: s}, res.Succeeded, nil
+			if c.repeated && !free && !queue {
+				s.abandon() // the one before could still take the lock
+			}
+			return c, free, nil
 		}
 		// What may have been applied is a claim that nobody would ever release.
 		unknown := errors.Is(err, ErrLeaseNotFound)
@@ -84,16 +110,144 @@ func (l *Lock) compete(ctx context.Context, op string, queue bool) (c *claim, fr
 		}
 		switch {
 		case l.isClosing():
-			return nil, false, fail(op, l.name, ErrClosed)
+			return nil, false, fail(op, l.name, l.closedError())
 		case !unknown || !first:
 			return nil, false, err
 		}
 	}
 }
 
+// sendClaim asks for a claim. Where its answer is lost, the key of the claim is looked
+// for, and only if it isn't there is the request sent again, also elsewhere: it puts
+// the key where that is missing. The key is that of a lease, which has one claim at a
+// time.
+func (l *Lock) sendClaim(ctx context.Context, op string, s *session, queue bool) (c *claim, free bool, err error) {
+	c = &claim{key: l.prefix + s.id.String(), session: s}
+	if c.stored, err = l.client.stored(c.key); err != nil {
+		return nil, false, fail(op, l.name, err)
+	}
+	all, err := l.client.prefixRange(l.prefix)
+	if err != nil {
+		return nil, false, fail(op, l.name, err)
+	}
+	there := false
+	err = l.persist(ctx, op, func(ctx context.Context) error {
+		if c.repeated {
+			if there, err = l.lookFor(ctx, op, c); there || err != nil {
+				free = !queue // await finds out otherwise
+				return err
+			}
+		}
+		resp, err := l.client.sendTxn(ctx, request{op: op, key: l.name, write: true}, claimTxn(c.stored, all, s.id, queue))
+		if err != nil {
+			c.repeated = c.repeated || MaybeApplied(err)
+			return err
+		}
+		free, there = c.answered(resp)
+		return nil
+	})
+	if err == nil && queue && !there {
+		err = &Error{Op: op, Key: l.name, Sent: true, Err: fmt.Errorf("%w: answer lacks parts", ErrServer)}
+		c.repeated = true
+	}
+	if err != nil {
+		var e *Error
+		if errors.As(err, &e) && c.repeated {
+			e.MaybeApplied = true // by one of the requests
+		}
+		return nil, false, err
+	}
+	return c, free, nil
+}
+
+// lookFor looks for the key of a claim that may have been made.
+func (l *Lock) lookFor(ctx context.Context, op string, c *claim) (bool, error) {
+	resp, err := do(ctx, l.client, request{op: op, key: l.name}, l.client.rpc.get, &pb.RangeRequest{Key: c.stored, KeysOnly: true})
+	if err != nil || len(resp.Kvs) == 0 {
+		return false, err
+	}
+	c.token = resp.Kvs[0].CreateRevision
+	return true, nil
+}
+
+// claimTxn puts own, attached to a lease, if all is empty, and for a queue also if
+// own isn't in it. Otherwise it reads own.
+func claimTxn(own []byte, all keyRange, lease LeaseID, queue bool) *pb.TxnRequest {
+	none := func(key, end []byte) []*pb.Compare {
+		return []*pb.Compare{{
+			Key: key, RangeEnd: end, Target: pb.Compare_CREATE, Result: pb.Compare_EQUAL,
+			TargetUnion: &pb.Compare_CreateRevision{CreateRevision: 0},
+		}}
+	}
+	put := []*pb.RequestOp{{Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: own, Lease: int64(lease)}}}}
+	get := []*pb.RequestOp{{Request: &pb.RequestOp_RequestRange{RequestRange: &pb.RangeRequest{Key: own, KeysOnly: true}}}}
+	inQueue := get
+	if queue {
+		inQueue = []*pb.RequestOp{txnOp(&pb.TxnRequest{Compare: none(own, nil), Success: put, Failure: get})}
+	}
+	return &pb.TxnRequest{Compare: none(all.start, all.end), Success: put, Failure: inQueue}
+}
+
+// answered takes in the answer to claimTxn. It reports whether the claim is the lock
+// itself, and whether there is a claim at all.
+func (c *claim) answered(resp *pb.TxnResponse) (free, there bool) {
+	c.token = resp.Header.GetRevision()
+	if resp.Succeeded {
+		return true, true
+	}
+	if len(resp.Responses) == 0 {
+		return false, false
+	}
+	own, alone := resp.Responses[0].GetResponseRange(), true // a free lock, claimed without a queue
+	if txn := resp.Responses[0].GetResponseTxn(); txn != nil {
+		if txn.Succeeded {
+			return false, true
+		}
+		if alone = false; len(txn.Responses) > 0 {
+			own = txn.Responses[0].GetResponseRange()
+		}
+	}
+	if len(own.GetKvs()) == 0 {
+		return false, false
+	}
+	// A request was applied that this process thinks it sent once or not at all: by a
+	// proxy that repeats requests, say.
+	c.token, c.repeated = own.Kvs[0].CreateRevision, true
+	return alone, true
+}
+
+// persist makes requests, by f, until one is answered, for good or bad, or ctx ends;
+// one without a deadline has RequestTimeout for all. Where there are several
+// endpoints, a silent one gets half of what is left, and no more than RequestTimeout;
+// the next request goes elsewhere.
+func (l *Lock) persist(ctx context.Context, op string, f func(context.Context) error) error {
+	return l.client.withDeadline(ctx, op, l.name, func(ctx context.Context) error {
+		several := l.client.severalEndpoints()
+		if several {
+			ctx = withRoute(ctx)
+		}
+		for n := 1; ; n++ {
+			patience := l.client.cfg.RequestTimeout
+			if left, _ := timeLeft(ctx); several && left > minSplit {
+				patience = min(patience, left/2)
+			}
+			bounded, cancel := context.WithTimeout(ctx, patience)
+			err := f(bounded)
+			cancel()
+			if !IsRetryable(err) || timeIsUp(ctx) || !pause(ctx, l.closing, backoff(n)) {
+				return err
+			}
+		}
+	})
+}
+
 // withdraw takes back a claim of a caller that no longer waits. If that can't be
 // confirmed soon, the lease goes, and the claim with it.
 func (l *Lock) withdraw(c *claim) {
+	if c.repeated {
+		c.session.abandon()
+		return
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), lockCleanup)
 	defer cancel()
 	if _, err := l.client.Delete(ctx, c.key); err != nil {
@@ -117,7 +271,7 @@ func (l *Lock) liveSession(ctx context.Context, op string) (*session, error) {
 	defer l.mu.Unlock()
 	if l.closed {
 		s.abandon()
-		return nil, fail(op, l.name, ErrClosed)
+		return nil, fail(op, l.name, errLockClosed)
 	}
 	l.session = s
 	return s, nil
@@ -131,12 +285,15 @@ func (l *Lock) hold(c *claim, op string) error {
 	switch {
 	case l.closed:
 		c.session.abandon()
-		return fail(op, l.name, ErrClosed)
+		return fail(op, l.name, errLockClosed)
 	case !c.session.alive():
 		c.session.abandon()
 		return fail(op, l.name, lockLost(c.session))
 	}
 	c.begin()
+	if err := l.client.held.add(c); err != nil {
+		c.lose(err)
+	}
 	l.claim = c
 	return nil
 }

@@ -32,8 +32,12 @@ type Client struct {
 	// largest is the size of the largest request that the server takes.
 	largest int
 
-	streams streamSupport
-	nesting nestingLimit
+	streams  streamSupport
+	nesting  nestingLimit
+	renewals *renewals
+	held     *heldKeys
+	// revoking holds a value for each lease that is being revoked in the background.
+	revoking chan struct{}
 
 	// closing is closed by Close before anything else is.
 	closing   chan struct{}
@@ -87,7 +91,10 @@ func NewClient(cfg *Config) (*Client, error) {
 		dials:   newDialLog(cfg),
 		largest: largestMessage(cfg.MaxRequestBytes, requestHeader(cfg.Username)),
 		closing: make(chan struct{}),
+
+		revoking: make(chan struct{}, maxRevocations),
 	}
+	c.renewals, c.held = newRenewals(c), newHeldKeys(c)
 	for _, endpoint := range cfg.plaintextCredentials() {
 		cfg.Logger.Warn("etcd: credentials are sent in plaintext; use TLS", slog.String("endpoint", endpoint))
 	}

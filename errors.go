@@ -54,9 +54,21 @@ var (
 	// deletes it, at whatever level.
 	ErrDuplicateKey = errors.New("duplicate key in one transaction")
 
-	// ErrClosed is returned by every call on a closed client, lock or session.
+	// ErrClosed is returned by every call on a closed client or lock. The text of
+	// the error says which.
 	ErrClosed = errors.New("client is closed")
 )
+
+// errLockClosed is the ErrClosed of a lock whose client is open.
+var errLockClosed error = closedError("lock is closed")
+
+// closedError says that something other than the client was closed.
+type closedError string
+
+func (e closedError) Error() string { return string(e) }
+
+// Is reports that e is an ErrClosed.
+func (closedError) Is(target error) bool { return target == ErrClosed }
 
 // Errors about data.
 var (
@@ -251,10 +263,22 @@ var (
 	// [ErrLeaseNotFound], which is the server's own word.
 	ErrLeaseLost = errors.New("lease could not be renewed in time")
 
-	// ErrLockLost is the cause of a [Lock.Context] that ended because the
-	// lock's lease could no longer be relied upon, and the error of
-	// [Lock.Unlock] when another process may have taken the lock since.
+	// ErrLockLost is the cause of a [Lock.Context] that ended because the lock
+	// could no longer be relied upon, and the error of [Lock.Unlock] when another
+	// process may have taken the lock since; then also of [Lock.Lock] and
+	// [Lock.TryLock] until Unlock is called. The reason is in its chain:
+	// [ErrLeaseLost] with what the last renewal failed with, [ErrLeaseNotFound],
+	// [ErrLockKeyDeleted], [ErrLockKeyReplaced] or [ErrClosed].
 	ErrLockLost = errors.New("lock lost")
+
+	// ErrLockKeyDeleted is the reason of an [ErrLockLost] when somebody deleted the
+	// lock's key, by [Client.DeletePrefix] for example.
+	ErrLockKeyDeleted = errors.New("the key of the lock was deleted")
+
+	// ErrLockKeyReplaced is the reason of an [ErrLockLost] when somebody put a value
+	// under the lock's key, as a restored backup does: it is no longer bound to the
+	// lock's lease.
+	ErrLockKeyReplaced = errors.New("the key of the lock was replaced")
 
 	// ErrLocked is part of the error of [Lock.Lock] when its context ended while
 	// another held the lock.

@@ -2,18 +2,26 @@ package etcd
 
 import (
 	"context"
+	"errors"
+	"log/slog"
+	"runtime/debug"
 	"time"
 )
 
 // Hook observes requests: for metrics, traces and logs. It is called by many
 // goroutines at once. One call of a method of [Client] may make several
 // requests; each is reported, with all its attempts as one.
+//
+// A panic of a hook reaches the caller of the method, which leaves nothing behind: a
+// claim to a lock is given up. Requests in the background, such as renewals, have no
+// caller: there it is logged, and the request goes on.
 type Hook interface {
 	// BeforeRequest is called before a request is first sent. It returns the
-	// context that the request goes on with, ctx itself or one derived from it.
+	// context that the request goes on with, ctx itself or one derived from it; nil
+	// stands for ctx.
 	BeforeRequest(ctx context.Context, req RequestInfo) context.Context
-	// AfterRequest is called once for each BeforeRequest, with the context
-	// that BeforeRequest returned.
+	// AfterRequest is called once for each BeforeRequest that returned, with the
+	// context that it returned.
 	AfterRequest(ctx context.Context, req RequestInfo, res ResultInfo)
 }
 
@@ -30,10 +38,81 @@ type RequestInfo struct {
 
 // ResultInfo describes how a request ended.
 type ResultInfo struct {
-	// Attempts is how often the request was tried, at least 1.
+	// Attempts is how often the request was tried, at least 1; 0 if the BeforeRequest
+	// of another hook panicked.
 	Attempts int
 	// Duration is the time from BeforeRequest to the end, waits included.
 	Duration time.Duration
-	// Err is nil or what the caller gets, an [*Error].
+	// Err is how the request itself ended: nil, or an [*Error]. What the caller gets
+	// can be another error: that of a value that does not decode, for example, or
+	// [ErrKeyNotFound], which the server answers without an error; or none, as of a
+	// lease that had ended before it was revoked.
 	Err error
+}
+
+// hooked is a request that hooks have seen begin, and are to see end.
+type hooked struct {
+	hooks    []Hook
+	contexts []context.Context // nil where BeforeRequest has not returned
+	info     RequestInfo
+	result   ResultInfo
+	// guard calls a hook, and may keep back what it panics with.
+	guard func(func())
+}
+
+// before calls the hooks and returns the context that the request goes on with.
+func (h *hooked) before(ctx context.Context) context.Context {
+	for _, hook := range h.hooks {
+		seen := ctx
+		h.contexts = append(h.contexts, nil)
+		h.guard(func() {
+			if next := hook.BeforeRequest(ctx, h.info); next != nil {
+				seen = next
+			}
+			h.contexts[len(h.contexts)-1] = seen
+		})
+		ctx = seen
+	}
+	return ctx
+}
+
+// after calls the hooks in reverse, the others also when one of them panics.
+func (h *hooked) after() {
+	n := len(h.contexts) - 1
+	if n < 0 {
+		return
+	}
+	ctx := h.contexts[n]
+	h.contexts = h.contexts[:n]
+	defer h.after()
+	if ctx != nil {
+		h.guard(func() { h.hooks[n].AfterRequest(ctx, h.info, h.result) })
+	}
+}
+
+// errHookPanicked is what hooks are told when another one has kept a request from
+// being sent.
+var errHookPanicked = errors.New("a hook panicked before the request")
+
+type backgroundKey struct{}
+
+// inBackground returns a context for requests that no caller waits for: a hook that
+// panics at one would end the process, or leave undone what the client owes.
+func inBackground(ctx context.Context) context.Context {
+	return context.WithValue(ctx, backgroundKey{}, true)
+}
+
+// hookGuard returns what hooks are called by.
+func (c *Client) hookGuard(ctx context.Context) func(func()) {
+	if ctx.Value(backgroundKey{}) == nil {
+		return func(call func()) { call() }
+	}
+	return func(call func()) {
+		defer func() {
+			if p := recover(); p != nil {
+				c.cfg.Logger.Error("etcd: a hook panicked", slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
+			}
+		}()
+		call()
+	}
 }

@@ -5,15 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"slices"
+	"sync"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 )
 
 // Lease creates a lease that lives for ttlSeconds unless it is kept alive; keys
@@ -31,7 +28,10 @@ func (c *Client) Lease(ttlSeconds int64) (LeaseID, error) {
 // minimum (one and a half times its election timeout, 2 s by default);
 // [Client.TimeToLive] tells what was granted.
 //
-// When the answer is lost the lease may exist; it ends by itself.
+// The ID is chosen here, at random, so that a grant whose answer is lost is asked for
+// again, at another endpoint if there is one. A lease whose grant fails for good is
+// revoked in the background, should it exist; if no server can be reached for that it
+// ends by itself.
 func (c *Client) Grant(ctx context.Context, ttl time.Duration) (LeaseID, error) {
 	seconds, err := checkTTL(ttl)
 	if err != nil {
@@ -45,18 +45,19 @@ func (c *Client) grant(ctx context.Context, seconds int64) (LeaseID, error) {
 	return LeaseID(resp.GetID()), err
 }
 
-func (c *Client) grantLease(ctx context.Context, seconds int64) (*pb.LeaseGrantResponse, error) {
-	return do(ctx, c, request{op: "grant", write: true}, c.rpc.grant, &pb.LeaseGrantRequest{TTL: seconds})
-}
-
 // RevokeLease ends a lease at once and deletes the keys attached to it, in one
-// round trip. A lease that no longer exists is no error, so that a revocation, and
-// no other write, is sent again when its answer is lost.
+// round trip. A lease that no longer exists is no error, so that a revocation is sent
+// again when its answer is lost.
 func (c *Client) RevokeLease(ctx context.Context, id LeaseID) error {
-	_, err := do(ctx, c, request{op: "revoke", write: true, repeatable: true}, c.rpc.revoke, &pb.LeaseRevokeRequest{ID: int64(id)})
+	err := c.revoke(ctx, id)
 	if errors.Is(err, ErrLeaseNotFound) {
 		return nil
 	}
+	return err
+}
+
+func (c *Client) revoke(ctx context.Context, id LeaseID) error {
+	_, err := do(ctx, c, request{op: "revoke", write: true, repeatable: true}, c.rpc.revoke, &pb.LeaseRevokeRequest{ID: int64(id)})
 	return err
 }
 
@@ -97,8 +98,15 @@ func (c *Client) TimeToLive(ctx context.Context, id LeaseID) (LeaseStatus, error
 }
 
 // PutWithLease stores value under key and attaches it to a lease, in one round
-// trip. It fails with [ErrLeaseNotFound] when the lease has ended.
+// trip. It fails with [ErrLeaseNotFound] when the lease has ended, and with
+// [ErrInvalidArgument] for the lease 0, which is none.
 func (c *Client) PutWithLease(ctx context.Context, key string, value []byte, id LeaseID, opts ...PutOption) error {
+	if _, err := putOptionsOf(opts); err != nil {
+		return fail("put", key, err)
+	}
+	if id == 0 {
+		return fail("put", key, fmt.Errorf("%w: lease 0 is none, and the key would stay for good", ErrInvalidArgument))
+	}
 	if len(opts) == 0 {
 		return c.Put(ctx, key, value, WithLease(id))
 	}
@@ -161,7 +169,7 @@ func (c *Client) PutWithTTL(ctx context.Context, key string, value []byte, ttl t
 // ended.
 func (c *Client) KeepAliveOnce(ctx context.Context, id LeaseID) (time.Duration, error) {
 	const op = "keep alive"
-	resp, err := do(ctx, c, request{op: op}, c.renew, &pb.LeaseKeepAliveRequest{ID: int64(id)})
+	resp, err := do(ctx, c, request{op: op}, c.renewals.once, &pb.LeaseKeepAliveRequest{ID: int64(id)})
 	if err != nil {
 		return 0, err
 	}
@@ -169,30 +177,6 @@ func (c *Client) KeepAliveOnce(ctx context.Context, id LeaseID) (time.Duration, 
 		return 0, answered(op, "", ErrLeaseNotFound)
 	}
 	return time.Duration(resp.TTL) * time.Second, nil
-}
-
-// renew makes a unary call of the renewal, which the protocol has as a stream
-// only. Reading on to the end of the stream leaves nothing of it behind.
-func (c *Client) renew(ctx context.Context, in *pb.LeaseKeepAliveRequest, opts ...grpc.CallOption) (*pb.LeaseKeepAliveResponse, error) {
-	stream, err := c.rpc.lease.LeaseKeepAlive(ctx, opts...)
-	if err != nil {
-		return nil, err
-	}
-	// A failed send shows its reason in the receive.
-	if err := stream.Send(in); err == nil {
-		_ = stream.CloseSend() // always nil
-	}
-	resp, err := stream.Recv()
-	if errors.Is(err, io.EOF) {
-		return nil, status.Error(codes.Unavailable, "renewal ended without an answer")
-	}
-	if err != nil {
-		return nil, err
-	}
-	for err == nil {
-		_, err = stream.Recv()
-	}
-	return resp, nil
 }
 
 // KeepAliveResponse is one renewal of a lease, or the end of its renewals.
@@ -208,81 +192,58 @@ type KeepAliveResponse struct {
 // or the error of the context.
 func (r KeepAliveResponse) Err() error { return r.err }
 
-// KeepAlive renews a lease three times within its time to live, until ctx ends
-// or the lease does. The first renewal is made before it returns, so that an
-// unknown lease is an error at once.
+// KeepAlive renews a lease eight times within its time to live, until ctx ends or
+// the lease does. All renewals of a client share one stream. The first is made before
+// KeepAlive returns, so that an unknown lease is an error at once.
+//
+// A lease counts as lost when its time has passed, counted from the moment at which
+// the last successful renewal was sent: the server counts from a later one.
 //
 // The channel need not be read: it holds the newest response only. The last
 // response has an Err; the channel is closed after it.
 func (c *Client) KeepAlive(ctx context.Context, id LeaseID) (<-chan KeepAliveResponse, error) {
+	const op = "keep alive"
 	if err := c.admit(ctx); err != nil {
-		return nil, fail("keep alive", "", err)
+		return nil, fail(op, "", err)
 	}
 	began := time.Now()
 	ttl, err := c.KeepAliveOnce(ctx, id)
 	if err != nil {
 		return nil, err
 	}
-	out := make(chan KeepAliveResponse, 1)
-	// This goroutine is the only sender, so that the place it frees is its own.
-	tell := func(r KeepAliveResponse) {
-		select {
-		case <-out:
-		default:
-		}
-		out <- r
+	k := &keptAlive{out: make(chan KeepAliveResponse, 1)}
+	s := c.beginSession(id, began, ttl, 0)
+	s.told = func(ttl time.Duration) { k.tell(KeepAliveResponse{TTL: ttl}, false) }
+	k.tell(KeepAliveResponse{TTL: ttl}, false)
+	if err := c.renewals.keep(s); err != nil {
+		s.end(err)
+		return nil, fail(op, "", err)
 	}
-	tell(KeepAliveResponse{TTL: ttl})
-	err = c.start(func() {
-		defer close(out)
-		tell(KeepAliveResponse{err: c.keepRenewing(ctx, id, began, ttl, func(_ time.Time, ttl time.Duration) {
-			tell(KeepAliveResponse{TTL: ttl})
-		})})
-	})
-	if err != nil {
-		return nil, fail("keep alive", "", err)
-	}
-	return out, nil
+	context.AfterFunc(s.ctx, func() { k.tell(KeepAliveResponse{err: context.Cause(s.ctx)}, true) })
+	context.AfterFunc(ctx, func() { s.end(context.Cause(ctx)) })
+	return k.out, nil
 }
 
-// keepRenewing renews a lease that was renewed by a request sent at renewed,
-// until ctx ends, the client is closed or the lease is lost, and returns which. It
-// tells of each success when its request was sent and what it gave.
-//
-// A lease counts as lost when its time has passed, counted from the moment the
-// last successful renewal was sent: the server counts from a later one. The clock
-// is the monotonic one.
-func (c *Client) keepRenewing(ctx context.Context, id LeaseID, renewed time.Time, ttl time.Duration, tell func(sent time.Time, ttl time.Duration)) error {
-	wait := ttl / 3
-	for {
-		timer := time.NewTimer(time.Until(renewed.Add(wait)))
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return context.Cause(ctx)
-		case <-c.closing:
-			timer.Stop()
-			return ErrClosed
-		}
-		sent := time.Now()
-		bounded, cancel := context.WithDeadline(ctx, renewed.Add(ttl))
-		got, err := c.KeepAliveOnce(bounded, id)
-		lost := bounded.Err() != nil && ctx.Err() == nil
-		cancel()
-		switch {
-		case err == nil && !lost:
-			renewed, ttl, wait = sent, got, got/3
-			tell(sent, got)
-		case ctx.Err() != nil:
-			return context.Cause(ctx)
-		case errors.Is(err, ErrLeaseNotFound), errors.Is(err, ErrClosed):
-			return err
-		case lost:
-			return withKind(ErrLeaseLost, err)
-		default:
-			// Refused for now (no leader, say): again soon, while there is time.
-			wait = min(time.Since(renewed)+backoff(4), ttl)
-		}
+// keptAlive is the channel that KeepAlive returns.
+type keptAlive struct {
+	mu    sync.Mutex // one sender at a time: the place that it frees is its own
+	ended bool
+	out   chan KeepAliveResponse
+}
+
+// tell puts r in the place of a response that nobody has taken.
+func (k *keptAlive) tell(r KeepAliveResponse, last bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.ended {
+		return
+	}
+	select {
+	case <-k.out:
+	default:
+	}
+	k.out <- r
+	if k.ended = last; last {
+		close(k.out)
 	}
 }

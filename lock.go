@@ -21,11 +21,19 @@ const DefaultLockTTL = 15 * time.Second
 // A Lock is safe for concurrent use. It is not reentrant: a second Lock call
 // waits for the first one's Unlock, whichever goroutine makes it.
 //
-// A lock of this kind excludes others only for as long as its lease lives. Work
-// that it protects should use [Lock.Context], which ends in time when the lease
-// can no longer be relied upon; writes to etcd can be bound to it with
+// A lock of this kind excludes others only for as long as its lease lives, and its
+// key. Work that it protects should use [Lock.Context], which ends in time when the
+// lease can no longer be relied upon; writes to etcd can be bound to it with
 // [Lock.Held], and other stores can refuse a [Lock.Token] older than one they
 // have seen.
+//
+// The key of a lock lies under its name. Whoever deletes it, by
+// [Client.DeletePrefix] over it for example, lets the next one have the lock at once;
+// the holder is told by its Context within about two seconds, or an eighth of the
+// time to live if that is less, and its Held fails at once. So give locks a prefix of
+// their own, apart from data that is deleted or restored by prefix. Lists, typed
+// values, exports and the calls of encryption pass over the keys of locks; what counts
+// or deletes by prefix on the server ([Client.Count], DeletePrefix) doesn't.
 type Lock struct {
 	client *Client
 	name   string
@@ -57,9 +65,10 @@ func (ttl lockTTLOption) applyLock(l *Lock) (err error) {
 
 // WithLockTTL sets the time to live of the lock's lease, in whole seconds
 // (rounded up; the server may raise it, see [Client.Grant]). It is the time after
-// which others get the lock when its holder has died, and the time for which a
-// holder survives without a connection, less a tenth of it (at most a second). The
-// default is [DefaultLockTTL].
+// which others get the lock when its holder has died. A holder survives three
+// quarters of it without an answer from the cluster: the lease is renewed at least
+// every eighth, and counts as lost a tenth of it, at most a second, before it may end.
+// The default is [DefaultLockTTL].
 func WithLockTTL(ttl time.Duration) LockOption { return lockTTLOption(ttl) }
 
 type tryWaitOption time.Duration
@@ -127,14 +136,18 @@ func (l *Lock) Name() string { return l.name }
 // is left behind, at the latest when its lease ends if the server can't be reached;
 // the error matches [ErrLocked] if another held the lock. A lease that ends while
 // it waits takes its place in the queue with it: the error matches [ErrLockLost]
-// then.
+// then, as it does when the lock was lost before and has not been unlocked.
+//
+// The key before its own in the queue is watched, and the queue is read again every
+// ten seconds or so, whatever the watch says.
 func (l *Lock) Lock(ctx context.Context) error {
 	return l.lock(ctx, ctx, "lock")
 }
 
 // TryLock takes the lock if it is free and reports whether it did, in one round
 // trip; nothing is left behind when it is not free. With [WithTryWait] it queues
-// for up to that time, as [Lock.Lock] does.
+// for up to that time, as [Lock.Lock] does. A lock that was lost and has not been
+// unlocked is [ErrLockLost].
 func (l *Lock) TryLock(ctx context.Context) (bool, error) {
 	const op = "try lock"
 	if err := l.admit(ctx); err != nil {
@@ -146,13 +159,30 @@ func (l *Lock) TryLock(ctx context.Context) (bool, error) {
 	select {
 	case l.turn <- struct{}{}:
 	default:
-		return false, nil
+		return false, l.unreleased(op)
 	}
-	acquired, err := l.tryAcquire(ctx, op)
-	if !acquired {
-		<-l.turn
-	}
-	return acquired, err
+	return l.take(func() (bool, error) { return l.tryAcquire(ctx, op) })
+}
+
+// take has acquire compete for the lock, for one who has the turn, and gives the turn
+// back unless the lock is held then. What a hook panics in is a claim of unknown fate:
+// it goes with its session.
+func (l *Lock) take(acquire func() (bool, error)) (held bool, err error) {
+	returned := false
+	defer func() {
+		if !returned {
+			l.mu.Lock()
+			s := l.session
+			l.mu.Unlock()
+			s.abandon()
+		}
+		if !held {
+			<-l.turn
+		}
+	}()
+	held, err = acquire()
+	returned = true
+	return held, err
 }
 
 // lockWithin is Lock bounded by WithTryWait, whose end is not an error.
@@ -160,10 +190,14 @@ func (l *Lock) lockWithin(ctx context.Context, op string) (bool, error) {
 	waiting, cancel := context.WithTimeout(ctx, l.wait)
 	defer cancel()
 	err := l.lock(ctx, waiting, op)
-	if errors.Is(err, ErrLocked) && ctx.Err() == nil {
+	switch {
+	case !errors.Is(err, ErrLocked):
+		return err == nil, err
+	case ctx.Err() == nil:
 		return false, nil
+	default: // the caller's own end, not that of the wait
+		return false, &Error{Op: op, Key: l.name, Sent: true, Err: withDetail(contextError(ctx), ErrLocked)}
 	}
-	return err == nil, err
 }
 
 // lock takes the lock. It waits for others as long as waiting lives, which ends
@@ -173,20 +207,23 @@ func (l *Lock) lock(ctx, waiting context.Context, op string) error {
 	if err := l.admit(ctx); err != nil {
 		return fail(op, l.name, err)
 	}
+	if err := l.unreleased(op); err != nil {
+		return err
+	}
 	select {
 	case l.turn <- struct{}{}:
 	case <-waiting.Done():
 		return fail(op, l.name, withDetail(contextError(waiting), ErrLocked))
 	case <-l.closing:
-		return fail(op, l.name, ErrClosed)
+		return fail(op, l.name, l.closedError())
 	case <-l.client.closing:
-		return fail(op, l.name, ErrClosed)
+		return fail(op, l.name, l.closedError())
 	}
-	if err := l.acquire(ctx, waiting, op); err != nil {
-		<-l.turn
-		return err
-	}
-	return nil
+	_, err := l.take(func() (bool, error) {
+		err := l.acquire(ctx, waiting, op)
+		return err == nil, err
+	})
+	return err
 }
 
 // Unlock releases the lock, in one round trip. It fails with [ErrNotHeld] when
@@ -194,7 +231,8 @@ func (l *Lock) lock(ctx, waiting context.Context, op string) error {
 // it returns, the lock is no longer held afterwards: if the server can't be
 // reached, it becomes free at the latest when its lease ends.
 //
-// A lost lock must be unlocked, too, before this Lock can take it again.
+// A lost lock must be unlocked, too, before this Lock can take it again: until then
+// [Lock.Lock] and [Lock.TryLock] fail with [ErrLockLost].
 func (l *Lock) Unlock(ctx context.Context) error {
 	const op = "unlock"
 	if ctx == nil {
@@ -208,23 +246,28 @@ func (l *Lock) Unlock(ctx context.Context) error {
 		return fail(op, l.name, ErrNotHeld)
 	}
 	defer func() { <-l.turn }()
-	lost := !c.session.alive()
+	lost, released := c.lost(), false
 	c.end()
-	if lost {
-		c.session.abandon()
-		return fail(op, l.name, lockLost(c.session))
+	defer func() { // also when a hook panics
+		if !released {
+			c.session.abandon()
+		}
+	}()
+	if lost != nil && !c.session.alive() {
+		return fail(op, l.name, lost)
 	}
 	res, err := l.client.commit(ctx, op, l.name, l.client.Txn().
 		If(CreateRevision(c.key).Equal(c.token)).
-		Then(OpDelete(c.key)))
+		Then(OpDelete(c.key))) // also if another has put it over: it would stay for good
 	switch {
+	case lost != nil:
+		return &Error{Op: op, Key: l.name, Sent: true, Err: lost}
 	case err != nil:
-		c.session.abandon()
 		return err
 	case !res.Succeeded:
-		c.session.abandon()
-		return &Error{Op: op, Key: l.name, Sent: true, Err: ErrLockLost}
+		return &Error{Op: op, Key: l.name, Sent: true, Err: withKind(ErrLockLost, ErrLockKeyDeleted)}
 	}
+	released = !c.repeated // else the claim may come back, as long as its lease lives
 	return nil
 }
 
@@ -254,9 +297,11 @@ func (l *Lock) Close() error {
 }
 
 // Context returns a context that lives while the lock is held. It ends with the
-// cause [ErrLockLost] when the lease can no longer be relied upon, which is
-// before another process can get the lock, and with [context.Canceled] when the
-// lock is released. When the lock is not held, it has ended with [ErrNotHeld].
+// cause [ErrLockLost], and the reason in its chain, when the lease can no longer be
+// relied upon, which is before another process can get the lock, or when somebody
+// deleted or replaced the key of the lock (see [Lock]); and with [context.Canceled]
+// when the lock is released. When the lock is not held, it has ended with
+// [ErrNotHeld].
 func (l *Lock) Context() context.Context {
 	if c := l.current(); c != nil {
 		return c.ctx
@@ -304,12 +349,31 @@ func (l *Lock) admit(ctx context.Context) error {
 		return err
 	}
 	if l.isClosing() {
-		return ErrClosed
+		return l.closedError()
 	}
 	if ctx.Err() != nil {
 		return contextError(ctx)
 	}
 	return nil
+}
+
+// unreleased returns ErrLockLost, with the reason, when the lock was lost and has not
+// been unlocked since.
+func (l *Lock) unreleased(op string) error {
+	if c := l.current(); c != nil {
+		if lost := c.lost(); lost != nil {
+			return fail(op, l.name, lost)
+		}
+	}
+	return nil
+}
+
+// closedError returns what was closed: the lock, or its client.
+func (l *Lock) closedError() error {
+	if l.client.isClosed() {
+		return ErrClosed
+	}
+	return errLockClosed
 }
 
 // isClosing reports whether the lock or its client was closed.
@@ -326,12 +390,16 @@ func (l *Lock) isClosing() bool {
 
 // WithLock runs f while it holds the lock of that name, with a context that ends
 // when ctx does or the lock is lost. It returns what f returns, and an
-// [ErrLockLost] beside it when the lock was lost meanwhile.
+// [ErrLockLost] beside it when the lock was lost meanwhile. A nil f is
+// [ErrInvalidArgument], before anything is sent.
 func (c *Client) WithLock(ctx context.Context, name string, f func(ctx context.Context) error, opts ...LockOption) (err error) {
 	if err := c.admit(ctx); err != nil {
 		return fail("lock", name, err)
 	}
-	if f == nil {
+	switch {
+	case ctx.Err() != nil:
+		return fail("lock", name, contextError(ctx))
+	case f == nil:
 		return fail("lock", name, errNilFunction)
 	}
 	lock, err := c.newLock(ctx, name, opts)

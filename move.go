@@ -77,9 +77,9 @@ func (c *Client) relocate(ctx context.Context, r relocation, opts []MoveOption) 
 	return c.optimistic(ctx, r.op, r.from, o.writeOptions, r.reads(), func(found *TxnResult) (*Txn, error) {
 		source, target := found.Results[0], found.Results[1]
 		switch {
-		case source.Count == 0:
+		case len(source.KVs) == 0 && source.Err == nil:
 			return nil, answered(r.op, r.from, ErrKeyNotFound)
-		case target.Count > 0:
+		case len(target.KVs) > 0:
 			return nil, answered(r.op, r.to, ErrKeyExists)
 		case source.Err != nil:
 			return nil, answered(r.op, r.from, source.Err)

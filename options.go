@@ -13,6 +13,16 @@ type LeaseID int64
 // String returns the ID in hexadecimal, as etcdctl prints it.
 func (id LeaseID) String() string { return fmt.Sprintf("%016x", int64(id)) }
 
+// Format implements [fmt.Formatter]: %s, %v and %q print String, every other verb
+// prints the number.
+func (id LeaseID) Format(f fmt.State, verb rune) {
+	if verb == 's' || verb == 'q' || verb == 'v' && !f.Flag('#') {
+		_, _ = fmt.Fprintf(f, fmt.FormatString(f, verb), id.String())
+		return
+	}
+	_, _ = fmt.Fprintf(f, fmt.FormatString(f, verb), int64(id))
+}
+
 // PutOption changes a single put: [Client.Put], [OpPut] and their neighbours. They are
 // [WithLease], [WithIgnoreLease], [WithResult], [WithPrevKV] and, where the call says
 // so, [WithGuard].
@@ -230,7 +240,10 @@ func WithOnly(t EventType) WatchOption { return filterOption(t) }
 // checkTTL converts a time to live to the server's whole seconds, rounding up
 // so that a lease never ends before its time.
 func checkTTL(ttl time.Duration) (int64, error) {
-	seconds := int64((ttl + time.Second - 1) / time.Second)
+	seconds := int64(ttl / time.Second)
+	if ttl%time.Second > 0 { // adding to ttl could overflow
+		seconds++
+	}
 	return seconds, checkTTLSeconds(seconds)
 }
 

@@ -72,19 +72,26 @@ func (p *pager) pin(ctx context.Context) error {
 	req := &pb.RangeRequest{Key: p.next.Key, Serializable: p.next.Serializable, CountOnly: true}
 	resp, err := do(ctx, p.client, p.request, p.client.rpc.get, req)
 	if err == nil {
-		p.learn(resp.Header.GetRevision())
+		err = p.learn(resp, true)
+	}
+	if err == nil {
 		p.next.Revision = p.revision
 	}
 	return err
 }
 
 // learn takes the revision of the first answer as that of the range, if none was
-// asked for.
-func (p *pager) learn(revision int64) {
-	if p.revision == 0 {
-		p.revision = revision
-		p.request.pinned = p.options.pinned
+// asked for. Others need it that are to be of the same one.
+func (p *pager) learn(resp *pb.RangeResponse, needed bool) error {
+	if p.revision != 0 {
+		return nil
 	}
+	p.revision = resp.Header.GetRevision()
+	p.request.pinned = p.options.pinned
+	if p.revision == 0 && p.options.pinned && needed {
+		return answered(p.request.op, p.request.key, describe(ErrServer, errIncomplete))
+	}
+	return nil
 }
 
 // all reads everything that is left: one page, which is all of the usual list, and
@@ -117,10 +124,11 @@ func (p *pager) read(ctx context.Context) ([]*mvccpb.KeyValue, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.learn(resp.Header.GetRevision())
-	more := resp.More && len(resp.Kvs) > 0
+	if err := p.learn(resp, resp.More); err != nil {
+		return nil, err
+	}
 	p.skip(resp.Kvs)
-	if !more {
+	if !resp.More {
 		p.end()
 	}
 	return resp.Kvs, nil
@@ -186,11 +194,18 @@ func readAhead(ctx context.Context, pages *pager, deliver deliver) error {
 	// Owned by this call: it ends after the last page or when the consumer wants
 	// no more, and the call waits for it, even if the consumer panics.
 	var reader sync.WaitGroup
+	var panicked any // what a hook panicked with
+	defer func() {
+		if panicked != nil {
+			panic(panicked)
+		}
+	}()
 	defer reader.Wait()
 	defer cancel()
 	defer close(unwanted)
 	reader.Go(func() {
 		defer close(read)
+		defer func() { panicked = recover() }()
 		for pages.more() {
 			kvs, err := pages.read(ctx)
 			// Not ctx but unwanted: the end of the caller's context has to reach

@@ -3,9 +3,17 @@ package etcd
 import (
 	"context"
 	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 )
+
+// lookAgain is how long a waiter watches the one before it before it looks at the
+// whole queue again, give or take a fifth. A server before 3.4.34 and 3.5.15 can lose
+// a deletion to a compaction (etcd-io/etcd#18089); nobody must wait for that for ever.
+const lookAgain = 10 * time.Second
 
 // await waits until nobody is before c in the queue for the lock. The order is
 // that of the create revisions. Each waiter watches the one before it only, so
@@ -22,11 +30,11 @@ func (l *Lock) await(ctx context.Context, op string, c *claim) error {
 			return nil
 		}
 		if err == nil {
-			err = l.client.gone(waiting, op, before, now+1)
+			err = l.goneOrLate(waiting, op, before, now+1)
 		}
 		switch {
 		case l.isClosing():
-			return &Error{Op: op, Key: l.name, Sent: true, Err: ErrClosed}
+			return &Error{Op: op, Key: l.name, Sent: true, Err: l.closedError()}
 		case !c.session.alive():
 			return &Error{Op: op, Key: l.name, Sent: true, Err: lockLost(c.session)}
 		case ctx.Err() != nil:
@@ -39,22 +47,32 @@ func (l *Lock) await(ctx context.Context, op string, c *claim) error {
 	}
 }
 
+// goneOrLate waits until a key, as stored, is deleted at revision from or later, or
+// it is time to look again.
+func (l *Lock) goneOrLate(ctx context.Context, op string, stored []byte, from int64) error {
+	watching, cancel := context.WithTimeout(ctx, lookAgain*4/5+rand.N(lookAgain*2/5))
+	defer cancel()
+	err := l.client.gone(watching, op, stored, from)
+	if watching.Err() != nil && ctx.Err() == nil {
+		return nil
+	}
+	return err
+}
+
 // before returns the key, as stored, of the one that is directly before claim in
 // the queue, nil for none, and the revision at which that was so. It fails with
 // ErrLockLost when claim itself is no longer there.
 func (l *Lock) before(ctx context.Context, op string, claim *claim) ([]byte, int64, error) {
 	c := l.client
-	own, err := c.stored(claim.key)
-	if err != nil {
-		return nil, 0, fail(op, l.name, err)
-	}
 	queue, err := c.prefixRange(l.prefix)
 	if err != nil {
 		return nil, 0, fail(op, l.name, err)
 	}
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.RequestTimeout) // await has more of them
+	defer cancel()
 	resp, err := c.sendTxn(ctx, request{op: op, key: l.name}, &pb.TxnRequest{
 		Compare: []*pb.Compare{{
-			Key: own, Target: pb.Compare_CREATE, Result: pb.Compare_EQUAL,
+			Key: claim.stored, Target: pb.Compare_CREATE, Result: pb.Compare_EQUAL,
 			TargetUnion: &pb.Compare_CreateRevision{CreateRevision: claim.token},
 		}},
 		Success: []*pb.RequestOp{{Request: &pb.RequestOp_RequestRange{RequestRange: &pb.RangeRequest{
@@ -67,7 +85,10 @@ func (l *Lock) before(ctx context.Context, op string, claim *claim) ([]byte, int
 		return nil, 0, err
 	}
 	if !resp.Succeeded {
-		return nil, 0, &Error{Op: op, Key: l.name, Sent: true, Err: ErrLockLost}
+		return nil, 0, &Error{Op: op, Key: l.name, Sent: true, Err: withKind(ErrLockLost, ErrLockKeyDeleted)}
+	}
+	if len(resp.Responses) == 0 {
+		return nil, 0, &Error{Op: op, Key: l.name, Sent: true, Err: fmt.Errorf("%w: answer lacks parts", ErrServer)}
 	}
 	kvs := resp.Responses[0].GetResponseRange().GetKvs()
 	if len(kvs) == 0 {

@@ -24,6 +24,9 @@ type rangeStream struct {
 	pages  *pager
 	stream pb.KV_RangeStreamClient // nil while none is open
 	cancel context.CancelFunc      // ends stream, with all that gRPC keeps for it
+	// last reports whether the newest chunk was marked as the last one of the range,
+	// by a header.
+	last bool
 	// vain counts the streams in a row that brought nothing, and useless tells that
 	// the rest is to be read in pages.
 	vain    int
@@ -60,10 +63,17 @@ func (s *rangeStream) receive(ctx context.Context, rest *pb.RangeRequest, opts .
 	}
 	for err == nil {
 		var resp *pb.RangeStreamResponse
-		if resp, err = s.stream.Recv(); len(resp.GetRangeResponse().GetKvs()) > 0 {
+		if resp, err = s.stream.Recv(); err == nil {
+			s.last = resp.GetRangeResponse().GetHeader() != nil
+		}
+		if len(resp.GetRangeResponse().GetKvs()) > 0 {
 			s.vain = 0
 			return resp.RangeResponse, nil
 		}
+	}
+	if errors.Is(err, io.EOF) && !s.last {
+		// A proxy, or a server that is stopped, may end a stream in good order.
+		err = status.Error(codes.Unavailable, "range stream ended before its last chunk")
 	}
 	s.close()
 	switch {
@@ -130,7 +140,7 @@ func (s *rangeStream) close() {
 	if s.cancel != nil {
 		s.cancel()
 	}
-	s.stream, s.cancel = nil, nil
+	s.stream, s.cancel, s.last = nil, nil, false
 }
 
 // streamSupport remembers that a server has no RangeStream: one before etcd 3.7,

@@ -78,18 +78,13 @@ func do[In, Out any](ctx context.Context, c *Client, r request, rpc unary[In, Ou
 
 // observed is do for a client with hooks.
 func observed[In, Out any](ctx context.Context, c *Client, r request, rpc unary[In, Out], in In) (Out, error) {
-	info := RequestInfo{Op: r.op, Key: r.key, Write: r.write}
-	contexts := make([]context.Context, len(c.cfg.Hooks))
-	for i, h := range c.cfg.Hooks {
-		ctx = h.BeforeRequest(ctx, info)
-		contexts[i] = ctx
-	}
+	h := hooked{hooks: c.cfg.Hooks, info: RequestInfo{Op: r.op, Key: r.key, Write: r.write}, guard: c.hookGuard(ctx)}
+	h.result.Err = fail(r.op, r.key, errHookPanicked) // unless it comes further
+	defer h.after()
+	ctx = h.before(ctx)
 	began := time.Now()
 	out, n, err := attempts(ctx, c, r, rpc, in)
-	res := ResultInfo{Attempts: n, Duration: time.Since(began), Err: err}
-	for i := len(contexts) - 1; i >= 0; i-- {
-		c.cfg.Hooks[i].AfterRequest(contexts[i], info, res)
-	}
+	h.result = ResultInfo{Attempts: n, Duration: time.Since(began), Err: err}
 	return out, err
 }
 
@@ -105,6 +100,9 @@ func attempts[In, Out any](ctx context.Context, c *Client, r request, rpc unary[
 	}
 	for n := 1; ; n++ {
 		out, sent, err := attempt(ctx, &trace, rpc, in)
+		if err == nil {
+			err = checkShape(in, out)
+		}
 		if err == nil {
 			if r.lost != nil {
 				*r.lost = trace.maybeApplied

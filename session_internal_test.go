@@ -9,9 +9,17 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// offline returns a client that has no server; what it is asked to renew waits.
+func offline(t testing.TB) *Client {
+	t.Helper()
+	c := &Client{cfg: &Config{}, auth: newAuthenticator(&Config{}), dials: &dialLog{}, closing: make(chan struct{})}
+	c.renewals = newRenewals(c)
+	return c
+}
+
 func TestSessionEndsBeforeItsLeaseMay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := beginSession(time.Now(), 2*time.Second)
+		s := offline(t).beginSession(1, time.Now(), 2*time.Second, sessionMargin(2*time.Second))
 		<-time.After(time.Second)
 		s.renewed(time.Now().Add(-500*time.Millisecond), 2*time.Second) // when it was sent
 		<-time.After(1300*time.Millisecond - 1)
@@ -27,7 +35,7 @@ func TestSessionEndsBeforeItsLeaseMay(t *testing.T) {
 
 func TestSessionIsOverWhenItsTimeIsEvenIfNobodyHasNoticed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := beginSession(time.Now(), 2*time.Second)
+		s := offline(t).beginSession(1, time.Now(), 2*time.Second, sessionMargin(2*time.Second))
 		s.expiry.Stop() // a paused process: its timers come late
 		<-time.After(1800 * time.Millisecond)
 		require.NoError(t, s.ctx.Err())

@@ -114,7 +114,7 @@ func (s *StoredKeyring) begin(op string, record *storedRing, revision, seen int6
 	if err := s.use(record, revision); err != nil {
 		return nil, answered(op, s.key, err)
 	}
-	following, stop := context.WithCancel(context.Background())
+	following, stop := context.WithCancel(inBackground(context.Background()))
 	s.stop = stop
 	err := s.client.start(func() {
 		defer close(s.ended)

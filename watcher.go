@@ -121,6 +121,9 @@ func (w *watcher) stream(ctx context.Context, deliver func(WatchResponse) bool) 
 			w.created(resp)
 			continue
 		}
+		if err := checkEvents(resp); err != nil {
+			return registered, err
+		}
 		batch = append(batch, resp.Events...)
 		n := wholeRevisions(batch, resp.Fragment)
 		if !w.pass(ctx, resp, batch[:n], deliver) {

@@ -12,8 +12,8 @@ import (
 	"github.com/blueprint-go/etcd"
 )
 
-// late is how much later than its deadline a call may return on a busy machine.
-const late = time.Second
+// late is how much later than its deadline a call may return.
+const late = 100 * time.Millisecond
 
 // givenUp is when a connection is given up on which nothing comes back.
 const givenUp = etcd.DefaultKeepAliveInterval + etcd.DefaultKeepAliveTimeout
@@ -23,12 +23,12 @@ const givenUp = etcd.DefaultKeepAliveInterval + etcd.DefaultKeepAliveTimeout
 func requireEnds(t *testing.T, call func(ctx context.Context) error) error {
 	t.Helper()
 	const timeout = time.Second
-	began := time.Now()
+	pace, began := keepPace(t), time.Now()
 	err := call(within(t, timeout))
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 	require.ErrorIs(t, err, etcd.ErrTimeout)
 	require.True(t, etcd.IsRetryable(err))
-	require.Less(t, time.Since(began), timeout+late)
+	require.Less(t, time.Since(began), pace.allow(timeout+late))
 	return err
 }
 
@@ -117,7 +117,7 @@ func TestReadsSucceedBesideABlackholedMember(t *testing.T) {
 		return silent.proxy.Connections() > 0
 	}, busyTimeout, time.Millisecond)
 	silent.proxy.Blackhole()
-	began := time.Now()
+	pace, began := keepPace(t), time.Now()
 	requireReads(t, c, key)
 
 	// Writes that go there are lost until the connection is given up; from then on
@@ -134,27 +134,34 @@ func TestReadsSucceedBesideABlackholedMember(t *testing.T) {
 	}, busyTimeout, time.Millisecond)
 	took := time.Since(began)
 	t.Logf("%d writes were lost in %v", lost, took.Round(time.Millisecond))
-	require.Less(t, took, givenUp+5*time.Second)
+	require.Less(t, took, pace.allow(givenUp+5*time.Second))
 }
 
 func TestCallsSucceedWithinTwoSecondsOfTheHealOfAllEndpoints(t *testing.T) {
 	t.Parallel()
-	cluster := newCluster(t)
-	key := prefix(t)
-	for _, fault := range []struct {
-		name  string
-		begin func(p *peer)
-		lasts time.Duration
-	}{
+	requireBackSoon(t, []endpointFault{
 		{"blackholed", func(p *peer) { p.proxy.Blackhole() }, 2 * time.Second},
-		// Every connection is given up meanwhile, and no new one comes about.
-		{"blackholed for long", func(p *peer) { p.proxy.Blackhole() }, givenUp + 2*time.Second},
 		{"held back", func(p *peer) { p.proxy.Pause() }, 2 * time.Second},
 		{"refused", func(p *peer) {
 			p.proxy.Refuse()
 			p.proxy.Cut()
 		}, 4 * time.Second},
-	} {
+	})
+}
+
+// endpointFault befalls each way to a cluster for a time.
+type endpointFault struct {
+	name  string
+	begin func(p *peer)
+	lasts time.Duration
+}
+
+// requireBackSoon holds that calls succeed soon after each fault.
+func requireBackSoon(t *testing.T, faults []endpointFault) {
+	t.Helper()
+	cluster := newCluster(t)
+	key := prefix(t)
+	for _, fault := range faults {
 		t.Run(fault.name, func(t *testing.T) {
 			c := client(t, cluster.config())
 			require.NoError(t, c.Put(t.Context(), key, nil))
@@ -166,10 +173,11 @@ func TestCallsSucceedWithinTwoSecondsOfTheHealOfAllEndpoints(t *testing.T) {
 				requireEnds(t, get(c, key))
 				require.Error(t, put(c, key)(within(t, time.Second))) // earlier when its connection is given up
 			}
+			pace := keepPace(t)
 			cluster.heal()
 			reads, writes := requireBack(t, get(c, key)), requireBack(t, put(c, key))
 			t.Logf("reads are back after %v, writes %v later", reads.Round(time.Millisecond), writes.Round(time.Millisecond))
-			require.Less(t, reads+writes, 2*time.Second)
+			require.Less(t, reads+writes, pace.allow(2*time.Second))
 		})
 	}
 }

@@ -88,7 +88,7 @@ func TestNewClientNamesTheEndpointAndTheCauseWhenTheServerIsDown(t *testing.T) {
 		etcd.DefaultConfig(),
 		etcd.DefaultConfig().WithAuth("root", "the-password"),
 	} {
-		began := time.Now()
+		pace, began := keepPace(t), time.Now()
 		c, err := etcd.NewClient(cfg.WithEndpoints(addr).WithDialTimeout(500 * time.Millisecond))
 		require.Nil(t, c)
 		require.ErrorIs(t, err, etcd.ErrConnectionRefused)
@@ -97,7 +97,7 @@ func TestNewClientNamesTheEndpointAndTheCauseWhenTheServerIsDown(t *testing.T) {
 		require.ErrorContains(t, err, addr)
 		require.NotContains(t, err.Error(), "the-password")
 		require.False(t, etcd.MaybeApplied(err))
-		require.Less(t, time.Since(began), 2*time.Second, "bounded by DialTimeout")
+		require.Less(t, time.Since(began), pace.allow(time.Second), "bounded by DialTimeout")
 	}
 }
 
@@ -149,9 +149,9 @@ func TestLazyClientWorksWhenItsServerComesUp(t *testing.T) {
 		config(srv),
 		config(srv).WithAuth("root", "the-password"),
 	} {
-		began := time.Now()
+		pace, began := keepPace(t), time.Now()
 		c := client(t, cfg.WithLazyConnect())
-		require.Less(t, time.Since(began), time.Second)
+		require.Less(t, time.Since(began), pace.allow(time.Second))
 		if cfg.Username == "" {
 			continue
 		}
@@ -193,6 +193,7 @@ func TestRequestReturnsAtItsDeadline(t *testing.T) {
 		"blackholed": func() { proxy.Blackhole() },
 	} {
 		fault()
+		pace := keepPace(t)
 		ctx := within(t, time.Second)
 		began := time.Now()
 		err := second(c.Get(ctx, "key"))
@@ -200,7 +201,7 @@ func TestRequestReturnsAtItsDeadline(t *testing.T) {
 		proxy.Heal()
 		require.ErrorIs(t, err, context.DeadlineExceeded, name)
 		t.Logf("%s: %v after the deadline: %v", name, late, err)
-		require.Less(t, late, 250*time.Millisecond, name) // on a busy machine; 1 ms on an idle one
+		require.Less(t, late, pace.allow(50*time.Millisecond), name)
 		require.NoError(t, second(c.List(within(t, 20*time.Second), "key")), name)
 	}
 }
@@ -253,10 +254,10 @@ func TestClientIsBackSoonAfterTheNetworkIs(t *testing.T) {
 		fault()
 		require.Error(t, second(c.Get(within(t, 1500*time.Millisecond), "key")), name)
 		proxy.Heal()
-		began := time.Now()
+		pace, began := keepPace(t), time.Now()
 		require.NoError(t, second(c.List(within(t, 20*time.Second), "key")), name)
 		t.Logf("%s: back after %v", name, time.Since(began))
-		require.Less(t, time.Since(began), 2*time.Second, name)
+		require.Less(t, time.Since(began), pace.allow(2*time.Second), name)
 	}
 }
 

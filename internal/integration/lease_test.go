@@ -3,13 +3,11 @@ package integration
 import (
 	"context"
 	"math"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"google.golang.org/grpc"
 
 	"github.com/blueprint-go/etcd"
 	"github.com/blueprint-go/etcd/etcdtest"
@@ -172,12 +170,7 @@ func TestKeepAliveKeepsALeaseUntilItIsRevoked(t *testing.T) {
 
 func TestUnreadKeepAliveGoesOnAndHoldsTheNewestResponse(t *testing.T) {
 	t.Parallel()
-	var renewals atomic.Int64
-	srv := server(t, etcdtest.WithGRPCServerOptions(grpc.ChainStreamInterceptor(
-		func(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-			renewals.Add(1)
-			return handler(srv, ss)
-		})))
+	srv, counts := renewalServer(t)
 	c := client(t, config(srv))
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -185,7 +178,7 @@ func TestUnreadKeepAliveGoesOnAndHoldsTheNewestResponse(t *testing.T) {
 	require.NoError(t, err)
 	alive, err := c.KeepAlive(ctx, id)
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { return renewals.Load() >= 5 }, patience, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return counts.answers.Load() >= 5 }, patience, 10*time.Millisecond)
 	require.Len(t, alive, 1)
 	cancel()
 	require.ErrorIs(t, lastRenewal(t, alive), context.Canceled)
@@ -222,13 +215,13 @@ func TestKeepAliveSaysInTimeThatTheLeaseIsLost(t *testing.T) {
 	next(t, alive)
 	next(t, alive) // the second renewal has just been answered
 	proxy.Blackhole()
-	began := time.Now()
+	pace, began := keepPace(t), time.Now()
 	require.ErrorIs(t, lastRenewal(t, alive), etcd.ErrLeaseLost)
 	lost := time.Since(began)
 	events(t, ends, 1)
 	t.Logf("TTL %v: lost after %v, key gone after %v", ttl, lost.Round(time.Millisecond), time.Since(began).Round(time.Millisecond))
 	require.Greater(t, lost, ttl/2)
-	require.Less(t, lost, ttl+200*time.Millisecond)
+	require.Less(t, lost, pace.allow(ttl))
 }
 
 func TestKeepAliveSurvivesARestartThatIsShorterThanTheLease(t *testing.T) {

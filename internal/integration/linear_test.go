@@ -34,21 +34,23 @@ const (
 	// far less: some are given up before they are sent, and some after.
 	shortCall  = 4 * time.Millisecond
 	shortEvery = 25
-	// minRate is the least that has to be done in a second for a history to be
-	// worth its name.
-	minRate = 20
+	// minAcknowledged is the part of the operations that have to succeed for a
+	// history to be worth its name, in percent.
+	minAcknowledged = 75
 	// checkTimeout bounds the check of one group, which takes milliseconds.
 	checkTimeout = time.Minute
 )
 
 // `make linear` runs it for long.
 func TestHistoryThroughFaultsIsLinearizable(t *testing.T) {
+	t.Parallel()
 	seed := drawSeed(t)
 	for _, m := range modes {
 		if m.name != "plain" && m.name != "encrypted" {
 			continue
 		}
 		t.Run(m.name, func(t *testing.T) {
+			t.Parallel()
 			c := newCluster(t)
 			h := newHistory(prefix(t), *linearOperations)
 			var clients []*etcd.Client
@@ -75,7 +77,7 @@ func TestHistoryThroughFaultsIsLinearizable(t *testing.T) {
 			n.stop()
 			t.Logf("%d faults, %d groups of keys, %v\n%s", len(n.log), len(h.groups), took.Round(time.Millisecond), h.ledger.table())
 			sum := h.ledger.sum()
-			require.Greater(t, sum.acknowledged, minRate*int64(took/time.Second))
+			require.Greater(t, 100*sum.acknowledged, minAcknowledged*(sum.acknowledged+sum.unknown+sum.refused))
 			require.Positive(t, sum.unknown)
 			require.Positive(t, sum.refused)
 

@@ -242,7 +242,7 @@ func TestCallerWhoGivesUpGetsTheOwnReason(t *testing.T) {
 		_, err := c.Get(faults.follow(ctx, s), "key")
 		got <- err
 	}()
-	require.Eventually(t, func() bool { return s.seen.Load() > 0 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return s.seen.Load() > 0 }, patience, time.Millisecond)
 	cancel(reason)
 	err := <-got
 	require.ErrorIs(t, err, reason)

@@ -14,7 +14,7 @@ import (
 )
 
 // patience is how long a test waits for what must come. It bounds failures only.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 // next returns the next value of a channel.
 func next[T any](t testing.TB, c <-chan T) T {

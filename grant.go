@@ -1,0 +1,86 @@
+package etcd
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+)
+
+// grantLease grants a lease of an ID that is chosen here. That makes a grant
+// repeatable: one that was applied before its answer was lost is answered by
+// ErrLeaseExists. (That another has drawn the same 63 bits is less likely than that
+// memory fails.) One that may have been applied and failed is given up.
+func (c *Client) grantLease(ctx context.Context, seconds int64) (*pb.LeaseGrantResponse, error) {
+	const op = "grant"
+	var resp *pb.LeaseGrantResponse
+	err := c.withDeadline(ctx, op, "", func(ctx context.Context) error {
+		req := &pb.LeaseGrantRequest{ID: 1 + rand.Int64N(1<<63-1), TTL: seconds}
+		var err error
+		resp, err = do(ctx, c, request{op: op, write: true, repeatable: true}, c.rpc.grant, req)
+		if errors.Is(err, ErrLeaseExists) {
+			resp, err = c.grantedLease(ctx, op, req.ID)
+		}
+		if err != nil && MaybeApplied(err) {
+			c.giveUpLease(LeaseID(req.ID), false)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return resp, nil
+}
+
+// grantedLease asks for what the lost answer to a grant would have said.
+func (c *Client) grantedLease(ctx context.Context, op string, id int64) (*pb.LeaseGrantResponse, error) {
+	resp, err := do(ctx, c, request{op: op}, c.rpc.timeToLive, &pb.LeaseTimeToLiveRequest{ID: id})
+	if err == nil && resp.TTL < 0 {
+		err = answered(op, "", ErrLeaseNotFound) // it has ended since
+	}
+	if err != nil {
+		var e *Error
+		if errors.As(err, &e) {
+			e.MaybeApplied = true
+		}
+		return nil, err
+	}
+	return &pb.LeaseGrantResponse{Header: resp.Header, ID: id, TTL: resp.GrantedTTL}, nil
+}
+
+// How a lease that was given up is revoked: by so many requests at once, and again
+// after these times while it isn't found, for its grant may be on the way still.
+const maxRevocations = 16
+
+var revocations = []time.Duration{0, 100 * time.Millisecond, time.Second, 4 * time.Second}
+
+// giveUpLease revokes a lease that nobody will use, in the background. One that was
+// not granted for certain may be about to be. It ends by itself if this fails.
+func (c *Client) giveUpLease(id LeaseID, granted bool) {
+	_ = c.start(func() { // a closed client can't revoke
+		for _, wait := range revocations {
+			if !pause(context.Background(), c.closing, wait) {
+				return
+			}
+			err := c.revokeInTurn(id)
+			if granted || !errors.Is(err, ErrLeaseNotFound) {
+				return
+			}
+		}
+	})
+}
+
+// revokeInTurn revokes a lease when there are not too many others under way.
+func (c *Client) revokeInTurn(id LeaseID) error {
+	select {
+	case c.revoking <- struct{}{}:
+		defer func() { <-c.revoking }()
+	case <-c.closing:
+		return ErrClosed
+	}
+	ctx, cancel := context.WithTimeout(inBackground(context.Background()), c.cfg.RequestTimeout)
+	defer cancel()
+	return c.revoke(ctx, id)
+}

@@ -1,0 +1,175 @@
+//go:build proxies
+
+package integration
+
+import (
+	"context"
+	"strconv"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc"
+
+	"github.com/blueprint-go/etcd"
+	"github.com/blueprint-go/etcd/etcdtest"
+)
+
+// replaying are the settings that send a request again whose answer was lost.
+var replaying = []struct {
+	kind middleboxKind
+	set  settings
+}{
+	{haproxyHTTP2, settings{servers: "  retry-on all-retryable-errors\n  retries 3"}},
+	{nginx, settings{server: "    grpc_next_upstream error timeout non_idempotent;"}},
+}
+
+// loser loses the answer to a request that a server has carried out, and with it
+// the connection.
+type loser struct {
+	armed    atomic.Bool
+	cut      func(gone <-chan struct{}) // cuts connections until that of the request is gone
+	executed atomic.Int64               // writes that the server carried out with success
+}
+
+func (l *loser) intercept(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	resp, err := handler(ctx, req)
+	if !writes(req) {
+		return resp, err
+	}
+	if err == nil {
+		l.executed.Add(1)
+	}
+	if l.armed.CompareAndSwap(true, false) {
+		l.cut(ctx.Done())
+	}
+	return resp, err
+}
+
+// lossy returns a server behind a program, which loses an answer when it is told to.
+func lossy(t *testing.T, kind middleboxKind, set settings) (*loser, *etcd.Config, *etcdtest.Server) {
+	t.Helper()
+	l := &loser{}
+	srv := server(t, etcdtest.WithGRPCServerOptions(grpc.ChainUnaryInterceptor(l.intercept)))
+	// Two ways to it, as nginx tries no way twice.
+	first, other := etcdtest.NewProxy(t, srv.Endpoint()), etcdtest.NewProxy(t, srv.Endpoint())
+	l.cut = func(gone <-chan struct{}) {
+		first.Cut()
+		select {
+		case <-gone:
+		case <-time.After(time.Second): // it came the other way
+			other.Cut()
+			<-gone
+		}
+	}
+	box := newMiddlebox(t, kind, []string{first.Addr(), other.Addr()}, set)
+	return l, etcd.DefaultConfig().WithEndpoints(box.addr), srv
+}
+
+// What docs/proxies.md says of the usual settings.
+func TestProxyWithoutReplayExecutesAWriteOnce(t *testing.T) {
+	t.Parallel()
+	for _, kind := range middleboxKinds {
+		t.Run(kind.name, func(t *testing.T) {
+			t.Parallel()
+			l, cfg, srv := lossy(t, kind, settings{})
+			c, key, ctx := client(t, cfg), prefix(t), within(t, patience)
+			require.NoError(t, c.Put(ctx, key, nil))
+			l.armed.Store(true)
+			l.executed.Store(0)
+			err := c.Put(ctx, key, nil)
+			t.Logf("%d %v", l.executed.Load(), err)
+			require.True(t, etcd.MaybeApplied(err), "%v", err)
+			kv, err := client(t, config(srv)).GetKV(ctx, key)
+			require.NoError(t, err)
+			require.Equal(t, int64(2), kv.Version)
+		})
+	}
+}
+
+// No client can see this, let alone prevent it. The promises exclude it by name.
+func TestReplayingProxyExecutesAPlainPutTwice(t *testing.T) {
+	t.Parallel()
+	for _, tc := range replaying {
+		t.Run(tc.kind.name, func(t *testing.T) {
+			t.Parallel()
+			l, cfg, srv := lossy(t, tc.kind, tc.set)
+			c, key, ctx := client(t, cfg), prefix(t), within(t, patience)
+			l.armed.Store(true)
+			require.NoError(t, c.Put(ctx, key, nil))
+			require.Equal(t, int64(2), l.executed.Load())
+			kv, err := client(t, config(srv)).GetKV(ctx, key)
+			require.NoError(t, err)
+			require.Equal(t, int64(2), kv.Version)
+		})
+	}
+}
+
+func TestReplayedGuardedWritesAnswerTruly(t *testing.T) {
+	t.Parallel()
+	for _, tc := range replaying {
+		for _, m := range modes {
+			if m.name != "plain" && m.name != "encrypted" {
+				continue
+			}
+			t.Run(tc.kind.name+" "+m.name, func(t *testing.T) {
+				t.Parallel()
+				l, cfg, srv := lossy(t, tc.kind, tc.set)
+				c := client(t, m.set(cfg))
+				direct := client(t, m.set(config(srv)))
+				for name, write := range guardedWrites {
+					t.Run(name, func(t *testing.T) {
+						key, ctx := prefix(t), within(t, patience)
+						require.NoError(t, direct.Put(ctx, key+"n", []byte("41")))
+						require.NoError(t, direct.Put(ctx, key+"from", []byte("here")))
+						l.armed.Store(true)
+						l.executed.Store(0)
+						require.NoError(t, write(ctx, c, key))
+						require.False(t, l.armed.Load(), "nothing was lost")
+						require.Equal(t, int64(2), l.executed.Load(), "nothing was replayed")
+						value, err := direct.Get(ctx, key+"n")
+						require.NoError(t, err)
+						require.Contains(t, []string{"41", "42"}, string(value))
+					})
+				}
+			})
+		}
+	}
+}
+
+// guardedWrites are writes that are bound to what they found, each once.
+var guardedWrites = map[string]func(ctx context.Context, c *etcd.Client, key string) error{
+	"PutIfNotExists": func(ctx context.Context, c *etcd.Client, key string) error {
+		return done(c.PutIfNotExists(ctx, key+"new", []byte("mine")))
+	},
+	"CompareAndSwap": func(ctx context.Context, c *etcd.Client, key string) error {
+		return done(c.CompareAndSwap(ctx, key+"n", []byte("41"), []byte("42")))
+	},
+	"Update": func(ctx context.Context, c *etcd.Client, key string) error {
+		return c.Update(ctx, key+"n", once(increment))
+	},
+	"Transact": func(ctx context.Context, c *etcd.Client, key string) error {
+		return transactIncrement(ctx, c, key+"n")
+	},
+	"MoveKey": func(ctx context.Context, c *etcd.Client, key string) error {
+		return c.MoveKey(ctx, key+"from", key+"to")
+	},
+	"Put with a guard": func(ctx context.Context, c *etcd.Client, key string) error {
+		return c.Put(ctx, key+"n", []byte("42"), etcd.WithGuard())
+	},
+	"Lock": func(ctx context.Context, c *etcd.Client, key string) error {
+		return c.WithLock(ctx, key+"lock", func(context.Context) error { return nil })
+	},
+}
+
+// once returns f for a first call, and a value that shows for another.
+func once(f func([]byte) ([]byte, error)) func([]byte) ([]byte, error) {
+	calls := 0
+	return func(old []byte) ([]byte, error) {
+		if calls++; calls > 1 {
+			return []byte(strconv.Itoa(calls) + " calls"), nil
+		}
+		return f(old)
+	}
+}

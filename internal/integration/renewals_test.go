@@ -1,0 +1,99 @@
+package integration
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/grpc"
+
+	"github.com/blueprint-go/etcd"
+	"github.com/blueprint-go/etcd/etcdtest"
+)
+
+// renewalCounts counts what a server sees of renewals.
+type renewalCounts struct{ streams, answers atomic.Int64 }
+
+// renewalServer returns a server whose renewals are counted.
+func renewalServer(t testing.TB) (*etcdtest.Server, *renewalCounts) {
+	t.Helper()
+	counts := &renewalCounts{}
+	return server(t, etcdtest.WithGRPCServerOptions(grpc.ChainStreamInterceptor(
+		func(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+			if info.FullMethod == "/etcdserverpb.Lease/LeaseKeepAlive" {
+				counts.streams.Add(1)
+			}
+			return handler(srv, &countedStream{ss, counts})
+		}))), counts
+}
+
+type countedStream struct {
+	grpc.ServerStream
+	counts *renewalCounts
+}
+
+func (s *countedStream) SendMsg(m any) error {
+	if _, ok := m.(*pb.LeaseKeepAliveResponse); ok {
+		s.counts.answers.Add(1)
+	}
+	return s.ServerStream.SendMsg(m)
+}
+
+func TestLeasesOfAClientShareOneRenewalStream(t *testing.T) {
+	t.Parallel()
+	srv, counts := renewalServer(t)
+	c := client(t, config(srv))
+	ctx := within(t, patience)
+	const n = 20
+	var alive []<-chan etcd.KeepAliveResponse
+	for i := range n {
+		id, err := c.Grant(ctx, time.Second)
+		require.NoError(t, err)
+		renewals, err := c.KeepAlive(ctx, id)
+		require.NoError(t, err)
+		alive = append(alive, renewals)
+		require.NoError(t, newLock(t, c, fmt.Sprint(prefix(t), i), etcd.WithLockTTL(time.Second)).Lock(ctx))
+	}
+	before := counts.answers.Load()
+	require.Eventually(t, func() bool { return counts.answers.Load() >= before+20*n }, patience, 10*time.Millisecond)
+	for _, renewals := range alive {
+		require.NoError(t, next(t, renewals).Err())
+	}
+	require.LessOrEqual(t, counts.streams.Load(), int64(2), "one, and another if this machine is slow")
+}
+
+func TestRenewalsGoOnBehindGRPCProxy(t *testing.T) {
+	t.Parallel()
+	srv := server(t)
+	endpoint := grpcProxy(t, srv)
+	c := client(t, etcd.DefaultConfig().WithEndpoints(endpoint))
+	name, ctx := prefix(t)+"lock", within(t, 2*patience)
+	// The proxy answers when it hears of a lease itself: 1 s after it last did, for a
+	// time to live of 2 s. The time before the second answer counts from the call.
+	const ttl = 5 * time.Second
+	lock := newLock(t, c, name, etcd.WithLockTTL(2*time.Second))
+	require.NoError(t, lock.Lock(ctx))
+	token := lock.Token()
+	id, err := c.PutWithTTL(ctx, prefix(t)+"key", nil, ttl)
+	require.NoError(t, err)
+	left, err := c.KeepAliveOnce(ctx, id)
+	require.NoError(t, err)
+	require.Equal(t, ttl, left)
+	alive, err := c.KeepAlive(ctx, id)
+	require.NoError(t, err)
+	for began := time.Now(); time.Since(began) < 2*ttl; {
+		require.NoError(t, next(t, alive).Err())
+	}
+	require.NoError(t, context.Cause(lock.Context()))
+	require.Equal(t, token, lock.Token())
+	exists, err := c.Exists(ctx, prefix(t)+"key")
+	require.NoError(t, err)
+	require.True(t, exists)
+	require.NoError(t, lock.Unlock(ctx))
+	require.NoError(t, c.RevokeLease(ctx, id))
+	require.ErrorIs(t, lastRenewal(t, alive), etcd.ErrLeaseNotFound)
+}
