@@ -55,11 +55,13 @@ func (c *Config) WithUnencryptedPrefixes(prefixes ...string) *Config {
 	return c
 }
 
-// WithLegacyKey sets LegacyKey to a copy of key, and LegacyPrefixes. A nil or empty
+// WithLegacyKey sets the legacy key to a copy of key, out of sight, and
+// LegacyPrefixes; the field LegacyKey is nil then. A nil or empty
 // key is refused by [NewClient] with [ErrInvalidKey], and so is a key without a
 // prefix. The prefix "" means every key.
 func (c *Config) WithLegacyKey(key []byte, prefixes ...string) *Config {
-	c.LegacyKey = append([]byte{}, key...) // never nil, which would mean none
+	key, c.LegacyKey = append([]byte{}, key...), nil // never nil, which would mean none
+	c.conceal(func(s *secrets) { s.legacyKey = key })
 	c.LegacyPrefixes = slices.Clone(prefixes)
 	return c
 }

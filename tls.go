@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"sync"
 )
 
@@ -101,11 +100,11 @@ func (s *tlsSource) read() (*tls.Config, error) {
 // readKeyPair names the files in its errors, both when both can't be read.
 func readKeyPair(certFile, keyFile string) (tls.Certificate, error) {
 	var unreadable []error
-	cert, err := os.ReadFile(certFile)
+	cert, err := readNamed("CertFile", certFile)
 	if err != nil {
 		unreadable = append(unreadable, err)
 	}
-	key, err := os.ReadFile(keyFile)
+	key, err := readNamed("KeyFile", keyFile)
 	if err != nil {
 		unreadable = append(unreadable, err)
 	}
@@ -122,7 +121,7 @@ func readKeyPair(certFile, keyFile string) (tls.Certificate, error) {
 // readAuthorities names the file in its errors. A bundle that was cut in the
 // middle is refused: the authorities before the cut would pass for all.
 func readAuthorities(file string) (*x509.CertPool, error) {
-	bundle, err := os.ReadFile(file)
+	bundle, err := readNamed("CAFile", file)
 	if err != nil {
 		return nil, err
 	}

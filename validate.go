@@ -27,6 +27,7 @@ func (c *Config) Validate() error {
 	if c == nil {
 		return nil
 	}
+	c = c.revealed()
 	var problems []error
 	for _, r := range rules {
 		if err := r.check(c); err != nil {
