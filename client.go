@@ -35,6 +35,7 @@ type Client struct {
 	streams  streamSupport
 	nesting  nestingLimit
 	renewals *renewals
+	watches  *watchHub
 	held     *heldKeys
 	// revoking holds a value for each lease that is being revoked in the background.
 	revoking chan struct{}
@@ -63,6 +64,7 @@ type rpcs struct {
 	timeToLive unary[*pb.LeaseTimeToLiveRequest, *pb.LeaseTimeToLiveResponse]
 	lease      pb.LeaseClient
 	watch      pb.WatchClient
+	status     unary[*pb.StatusRequest, *pb.StatusResponse]
 
 	rangeStream func(context.Context, *pb.RangeRequest, ...grpc.CallOption) (pb.KV_RangeStreamClient, error)
 }
@@ -95,6 +97,7 @@ func NewClient(cfg *Config) (*Client, error) {
 		revoking: make(chan struct{}, maxRevocations),
 	}
 	c.renewals, c.held = newRenewals(c), newHeldKeys(c)
+	c.watches = newWatchHub(c)
 	for _, endpoint := range cfg.plaintextCredentials() {
 		cfg.Logger.Warn("etcd: credentials are sent in plaintext; use TLS", slog.String("endpoint", endpoint))
 	}
@@ -146,7 +149,7 @@ func (c *Client) open() error {
 		put: kv.Put, get: kv.Range, delete: kv.DeleteRange, txn: kv.Txn,
 		rangeStream: kv.RangeStream,
 		grant:       lease.LeaseGrant, revoke: lease.LeaseRevoke, timeToLive: lease.LeaseTimeToLive, lease: lease,
-		watch: pb.NewWatchClient(conn),
+		watch: pb.NewWatchClient(conn), status: pb.NewMaintenanceClient(conn).Status,
 	}
 	c.auth.rpc = auth.Authenticate
 	return nil
@@ -237,6 +240,7 @@ func (c *Client) Close() error {
 		c.closed.Store(true)
 		c.mu.Unlock()
 		close(c.closing)
+		c.watches.cancel()
 		c.codec.close()
 		err := c.raw.Close()
 		c.background.Wait()

@@ -98,6 +98,13 @@ var (
 	// one the server has.
 	ErrFutureRevision = errors.New("revision is in the future")
 
+	// ErrRevisionRegressed is returned when the cluster's history is not the one
+	// that was seen before: it was restored to an older revision, or another
+	// cluster answers. A watch ends with it: read what is there and begin again.
+	// [StoredKeyring.Err] reports it beside [ErrKeyringReplaced] where the ring went
+	// back as well.
+	ErrRevisionRegressed = errors.New("history of the cluster went back")
+
 	// ErrLeaseNotFound is returned when a lease does not exist or no longer
 	// exists: it expired or was revoked.
 	ErrLeaseNotFound = errors.New("lease not found")
@@ -123,6 +130,21 @@ var (
 	// ErrNoPrimaryKey is returned by writes of a client whose [Keyring] has no
 	// primary key: it can only read. Nothing was sent.
 	ErrNoPrimaryKey = errors.New("keyring has no primary key")
+
+	// ErrKeyringReplaced is reported by [StoredKeyring.Err], and returned by every change
+	// of the ring, when what is stored can't follow the ring that this process has:
+	// another ring, an older one, or one without the primary key. The keys that the
+	// process has stay in use. See [StoredKeyring.Restore] and [StoredKeyring.Adopt].
+	ErrKeyringReplaced = errors.New("stored keyring was replaced")
+
+	// ErrKeyringStale is returned by writes when a [StoredKeyring] could not be read for
+	// longer than [WithKeyringFreshness] allows: another process may have retired its
+	// primary key. Nothing was sent. Its chain says why the ring could not be read.
+	ErrKeyringStale = errors.New("stored keyring is not known to be current")
+
+	// ErrKeyInUse is returned by [StoredKeyring.RetireKey] and [StoredKeyring.DeleteKey]
+	// for a key that values are stored with, or that a process may still write with.
+	ErrKeyInUse = errors.New("key is in use")
 
 	// ErrNotEncrypted means that a client which requires encryption met a
 	// value without it. The value is not returned.
@@ -386,7 +408,7 @@ func IsRetryable(err error) bool {
 	case err == nil, errors.Is(err, ErrClosed), errors.Is(err, context.Canceled):
 		return false
 	}
-	for _, s := range []error{ErrUnavailable, ErrNoLeader, ErrTimeout, ErrTooManyRequests, ErrKeyUnavailable} {
+	for _, s := range []error{ErrUnavailable, ErrNoLeader, ErrTimeout, ErrTooManyRequests, ErrKeyUnavailable, ErrKeyringStale} {
 		if errors.Is(err, s) {
 			return true
 		}

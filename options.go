@@ -61,7 +61,8 @@ type DeletePrefixOption interface{ applyDeletePrefix(*deleteOptions) }
 type UpdateOption interface{ applyUpdate(*writeOptions) }
 
 // WatchOption changes [Client.Watch], [Client.WatchPrefix] and [Typed.Watch]. They are
-// [WithRevision], [WithPrevKV], [WithProgressNotify], [WithOnly] and [WithAllKeys].
+// [WithRevision], [WithPrevKV], [WithProgressNotify], [WithWatchStatus], [WithOnly] and
+// [WithAllKeys].
 type WatchOption interface{ applyWatch(*watchOptions) }
 
 type putOptions struct {
@@ -123,6 +124,7 @@ type watchOptions struct {
 	noPut    bool
 	noDelete bool
 	allKeys  bool
+	status   bool
 }
 
 type leaseOption LeaseID
