@@ -140,12 +140,21 @@ func (d *decoding) find(id KeyID) error {
 	began := time.Now()
 	err := d.look(id)
 	if err != nil && d.codec.provider != nil {
-		err = d.codec.provider.find(d.within(), id)[id]
+		err = moreCertain(d.codec.provider.find(d.within(), id)[id], err)
 	}
 	if err != nil {
 		d.fail(id, err, time.Since(began))
 	}
 	return err
+}
+
+// moreCertain returns what the provider says about a key that the stored ring could
+// not supply: that neither has it is certain only when both were asked.
+func moreCertain(provider, ring error) error {
+	if provider != nil && errors.Is(ring, ErrKeyUnavailable) {
+		return ring
+	}
+	return provider
 }
 
 // look looks for a key in the stored ring, if there is one. One look is enough for all
@@ -197,7 +206,7 @@ func (d *decoding) prepare(kvs []*mvccpb.KeyValue) {
 		missing = slices.DeleteFunc(missing, func(id KeyID) bool { return d.look(id) == nil })
 	}
 	for id, err := range c.provider.find(d.within(), missing...) {
-		d.fail(id, err, 0)
+		d.fail(id, moreCertain(err, d.look(id)), 0)
 	}
 	if len(d.failed) > 0 {
 		d.patience.spend(time.Since(began))
