@@ -67,6 +67,8 @@ func TestKeyThatIsGivenForANameOrAPathIsNotQuoted(t *testing.T) {
 			"ServerName":          etcd.DefaultConfig().WithServerName(key),
 			"Username":            etcd.DefaultConfig().WithAuth(key, ""),
 			"Endpoints":           etcd.DefaultConfig().WithEndpoints(key),
+			"DiscoverySRV":        new(etcd.Config).WithDiscoverySRV(key, ""),
+			"DiscoverySRVName":    new(etcd.Config).WithDiscoverySRV("localhost", key),
 			"Namespace":           etcd.DefaultConfig().WithNamespace(key),
 			"PlaintextReads":      etcd.DefaultConfig().WithPlaintextReads(key),
 			"PlaintextWrites":     etcd.DefaultConfig().WithPlaintextWrites(key),
@@ -97,7 +99,8 @@ func TestKeyThatIsGivenForANameOrAPathIsNotQuoted(t *testing.T) {
 		for _, variable := range []string{
 			"ETCD_ENDPOINTS", "ETCDCTL_ENDPOINTS", "ETCDCTL_USER", "ETCDCTL_CERT", "ETCDCTL_KEY", "ETCDCTL_CACERT",
 			"ETCDCTL_INSECURE_SKIP_TLS_VERIFY", "ETCDCTL_INSECURE_TRANSPORT", "ETCDCTL_DIAL_TIMEOUT", "ETCDCTL_COMMAND_TIMEOUT",
-			"ETCDCTL_KEEPALIVE_TIME", "ETCDCTL_KEEPALIVE_TIMEOUT",
+			"ETCDCTL_KEEPALIVE_TIME", "ETCDCTL_KEEPALIVE_TIMEOUT", "ETCDCTL_AUTH_JWT_TOKEN", "ETCDCTL_MAX_REQUEST_BYTES",
+			"ETCDCTL_DISCOVERY_SRV", "ETCDCTL_DISCOVERY_SRV_NAME", "ETCDCTL_API", "ETCDCTL_PEERS",
 		} {
 			t.Run(form+" "+variable, func(t *testing.T) {
 				t.Setenv(variable, key)
