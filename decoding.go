@@ -44,8 +44,17 @@ func (d *decoding) end() {
 
 // within returns the context for calls that leave the process.
 func (d *decoding) within() context.Context {
-	if d.outside == nil {
-		d.outside, d.cancel = d.codec.bounded(d.ctx, d.patience.allows(d.codec.timeout))
+	if d.outside != nil {
+		return d.outside
+	}
+	d.outside, d.cancel = d.codec.bounded(d.ctx, d.codec.timeout)
+	if d.patience != nil { // whatever the watch's own deadline
+		end := d.cancel
+		outside, free := context.WithTimeout(d.outside, d.patience.allows())
+		d.outside, d.cancel = outside, func() {
+			free()
+			end()
+		}
 	}
 	return d.outside
 }
