@@ -20,7 +20,6 @@ func (h *history) saw(revision int64) { h.known = max(h.known, revision) }
 // contradicts reports whether a header can't be from the same history, unless its
 // sender lags behind.
 func (h *history) contradicts(header *pb.ResponseHeader) bool {
-	// Through etcd's grpc-proxy there is no cluster ID.
 	id := header.GetClusterId()
 	return header.GetRevision() < h.known || id != 0 && h.cluster != 0 && id != h.cluster
 }
@@ -38,10 +37,12 @@ func (w *watcher) checkHistory(ctx context.Context, header *pb.ResponseHeader) e
 			return &watchEnded{answer{kind: ErrRevisionRegressed}, ErrRevisionRegressed}
 		}
 	}
+	// etcd's grpc-proxy answers for itself, without a cluster, and repeats the
+	// revision that was asked for: it may not exist yet.
 	if id := header.GetClusterId(); id != 0 {
 		w.history.cluster = id
+		w.history.saw(header.GetRevision())
 	}
-	w.history.saw(header.GetRevision())
 	return nil
 }
 
