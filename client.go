@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"math"
 	"slices"
 	"sync"
@@ -25,6 +24,7 @@ type Client struct {
 	cfg   *Config
 	raw   *clientv3.Client
 	rpc   rpcs
+	seen  seen
 	auth  *authenticator
 	dials *dialLog
 	codec *codec
@@ -35,6 +35,7 @@ type Client struct {
 	streams  streamSupport
 	nesting  nestingLimit
 	renewals *renewals
+	watches  *watchHub
 	held     *heldKeys
 	// revoking holds a value for each lease that is being revoked in the background.
 	revoking chan struct{}
@@ -63,6 +64,7 @@ type rpcs struct {
 	timeToLive unary[*pb.LeaseTimeToLiveRequest, *pb.LeaseTimeToLiveResponse]
 	lease      pb.LeaseClient
 	watch      pb.WatchClient
+	status     unary[*pb.StatusRequest, *pb.StatusResponse]
 
 	rangeStream func(context.Context, *pb.RangeRequest, ...grpc.CallOption) (pb.KV_RangeStreamClient, error)
 }
@@ -80,24 +82,27 @@ func NewClient(cfg *Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := cfg.discovered(); err != nil {
+		return nil, err
+	}
 	codec, err := newCodec(cfg)
 	if err != nil {
 		return nil, err
 	}
+	auth := newAuthenticator(cfg)
 	c := &Client{
 		cfg:     cfg,
 		codec:   codec,
-		auth:    newAuthenticator(cfg),
+		auth:    auth,
 		dials:   newDialLog(cfg),
-		largest: largestMessage(cfg.MaxRequestBytes, requestHeader(cfg.Username)),
+		largest: largestMessage(cfg.MaxRequestBytes, requestHeader(auth.username)),
 		closing: make(chan struct{}),
 
 		revoking: make(chan struct{}, maxRevocations),
 	}
 	c.renewals, c.held = newRenewals(c), newHeldKeys(c)
-	for _, endpoint := range cfg.plaintextCredentials() {
-		cfg.Logger.Warn("etcd: credentials are sent in plaintext; use TLS", slog.String("endpoint", endpoint))
-	}
+	c.watches = newWatchHub(c)
+	cfg.warnOfCredentials()
 	cfg.forgetSecrets() // codec and authenticator have made of them what they need
 	if err := c.open(); err != nil {
 		return nil, err
@@ -146,7 +151,7 @@ func (c *Client) open() error {
 		put: kv.Put, get: kv.Range, delete: kv.DeleteRange, txn: kv.Txn,
 		rangeStream: kv.RangeStream,
 		grant:       lease.LeaseGrant, revoke: lease.LeaseRevoke, timeToLive: lease.LeaseTimeToLive, lease: lease,
-		watch: pb.NewWatchClient(conn),
+		watch: pb.NewWatchClient(conn), status: pb.NewMaintenanceClient(conn).Status,
 	}
 	c.auth.rpc = auth.Authenticate
 	return nil
@@ -237,6 +242,7 @@ func (c *Client) Close() error {
 		c.closed.Store(true)
 		c.mu.Unlock()
 		close(c.closing)
+		c.watches.cancel()
 		c.codec.close()
 		err := c.raw.Close()
 		c.background.Wait()

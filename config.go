@@ -45,6 +45,26 @@ type Config struct {
 	// that found nothing.
 	Endpoints []string
 
+	// DiscoverySRV is a domain whose SRV records name the endpoints, instead of
+	// Endpoints, as by etcdctl's --discovery-srv: _etcd-client-ssl._tcp for TLS and
+	// _etcd-client._tcp for plaintext, which counts only where the former doesn't
+	// exist. DiscoverySRVName, if it is set, is appended to both services after a
+	// hyphen. [NewClient] looks them up once, within DialTimeout, even with
+	// LazyConnect; a look-up that fails or finds nothing is its error.
+	//
+	// The names of the servers come from DNS: whoever controls that can name a
+	// server with a certificate of its own. Set ServerName to what all servers'
+	// certificates hold, such as the domain, where that matters. Empty means that
+	// Endpoints are used.
+	DiscoverySRV     string
+	DiscoverySRVName string
+
+	// Resolver looks up the records of DiscoverySRV, and the addresses of host
+	// names; with a Dialer that is left to the Dialer. Several addresses of a name
+	// are tried in turn, a quarter of a second apart, without waiting for one
+	// another; the first that answers is used. Nil means [net.DefaultResolver].
+	Resolver *net.Resolver
+
 	// DialTimeout is how long [NewClient] waits for the cluster's first answer,
 	// authentication included. One attempt to connect to one endpoint is given
 	// up after four fifths of this time or 4 seconds, whichever is less, so that
@@ -70,7 +90,9 @@ type Config struct {
 
 	// AutoSyncInterval is how often Endpoints is replaced by what the cluster
 	// says its members' addresses are. They must be reachable from here under
-	// the names the members advertise. Zero means never.
+	// the names the members advertise. A client of TLS speaks TLS with them, whatever
+	// they advertise; credentials that go to one in plaintext are warned of like
+	// those to a configured endpoint. Zero means never.
 	AutoSyncInterval time.Duration
 
 	// Username and Password authenticate by password; both or neither are set.
@@ -83,6 +105,19 @@ type Config struct {
 	// not renewed: when it expires, requests fail with [ErrUnauthenticated].
 	// Not together with Username.
 	Token string
+
+	// Credentials returns the user name and the password, instead of Username and
+	// Password, where they change while the client is in use. It is called whenever
+	// a token is asked for: with the first request, and when the server no longer
+	// accepts the last one, as it does after a password was changed. TokenSource
+	// returns the token itself, instead of Token, and is called at the same times.
+	//
+	// Both must honour ctx; one call is made at a time. Their errors are
+	// [ErrCredentials], with which the request fails at once, unsent; their texts
+	// stand in errors, and must hold no secret. At most one of Username, Token,
+	// Credentials and TokenSource is set. Nil means none.
+	Credentials func(ctx context.Context) (user, password string, err error)
+	TokenSource func(ctx context.Context) (token string, err error)
 
 	// CertFile and KeyFile are paths of the client's certificate and its
 	// private key in PEM; both or neither are set. CAFile is the path of the
@@ -97,12 +132,14 @@ type Config struct {
 	CAFile   string
 
 	// ServerName is the name that the servers' certificates must be valid for.
-	// Empty means TLSConfig's, and failing that the host of each endpoint.
-	// Setting it turns TLS on for endpoints without a scheme.
+	// Empty means TLSConfig's, and failing that the host of each endpoint: of a
+	// Unix socket the last part of its path, as for clientv3. Setting it turns TLS
+	// on for endpoints without a scheme.
 	ServerName string
 
 	// InsecureSkipVerify accepts any certificate, and with it anybody who can
-	// stand in the way. Setting it turns TLS on for endpoints without a scheme.
+	// stand in the way. With a password or a token [NewClient] logs a warning, and
+	// RequireTLS refuses. Setting it turns TLS on for endpoints without a scheme.
 	InsecureSkipVerify bool
 
 	// TLSConfig replaces CertFile, KeyFile and CAFile for whatever they can't
@@ -110,8 +147,9 @@ type Config struct {
 	// top when set; the protocol version is at least TLS 1.2. Nil means none.
 	TLSConfig *tls.Config
 
-	// RequireTLS refuses any endpoint that would be spoken to in plaintext. It
-	// only refuses: TLS is turned on by https:// or one of the TLS fields.
+	// RequireTLS refuses any endpoint that would be spoken to in plaintext, and
+	// credentials for a server whose certificate isn't verified. It only refuses:
+	// TLS is turned on by https:// or one of the TLS fields.
 	RequireTLS bool
 
 	// EncryptionKey encrypts every value on its way into the cluster and
@@ -228,7 +266,8 @@ func (c *Config) WithEndpoints(endpoints ...string) *Config {
 	return c
 }
 
-// WithTimeout sets RequestTimeout, the time that one request may take.
+// WithTimeout sets RequestTimeout, the time that one request may take. Below a
+// millisecond it is refused by [NewClient]: WithTimeout(5) means 5 nanoseconds.
 func (c *Config) WithTimeout(d time.Duration) *Config {
 	c.RequestTimeout = d
 	return c
@@ -384,26 +423,11 @@ func (c *Config) hasTLSFile() bool {
 	return c.CertFile != "" || c.KeyFile != "" || c.CAFile != ""
 }
 
-// plaintextCredentials names the endpoints to which a password or a token would
-// be sent in plaintext over a network.
-func (c *Config) plaintextCredentials() []string {
-	if c.Username == "" && c.Token == "" {
-		return nil
-	}
-	var names []string
-	for _, e := range c.endpoints() {
-		if !e.tls(c.usesTLS()) && !e.local() {
-			names = append(names, e.name())
-		}
-	}
-	return names
-}
-
 // endpoints returns those of c.Endpoints that are well-formed; after Validate
 // that is all of them.
 func (c *Config) endpoints() []endpoint {
 	raws := c.Endpoints
-	if raws == nil {
+	if raws == nil && c.DiscoverySRV == "" {
 		raws = []string{DefaultEndpoint}
 	}
 	var all []endpoint
@@ -431,7 +455,7 @@ func (c *Config) clone() *Config {
 
 // withDefaults fills in each field of c whose zero value stands for a default.
 func (c *Config) withDefaults() *Config {
-	if c.Endpoints == nil {
+	if c.Endpoints == nil && c.DiscoverySRV == "" {
 		c.Endpoints = []string{DefaultEndpoint}
 	}
 	setDefault(&c.DialTimeout, DefaultDialTimeout)

@@ -117,9 +117,9 @@ func (c *codec) encode(ctx context.Context, storedKey, value []byte) ([]byte, *e
 // seal encrypts value with the primary key, and returns which that was. ctx is for
 // the call of a key that is kept elsewhere.
 func (c *codec) seal(ctx context.Context, storedKey, value []byte) ([]byte, *envelope.Key, error) {
-	primary := c.keyring.current().primary
-	if primary == nil {
-		return nil, nil, ErrNoPrimaryKey
+	primary, err := c.keyring.encrypting(ctx)
+	if err != nil {
+		return nil, nil, err
 	}
 	if primary.Suite() == envelope.ExternalAEAD {
 		var cancel context.CancelFunc

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -24,6 +25,9 @@ type decoding struct {
 
 	outside context.Context // ctx within its time; nil before it is needed
 	cancel  context.CancelFunc
+
+	looked  bool  // at the stored ring
+	lookErr error // of that
 
 	allowance envelope.Allowance
 	failed    map[KeyID]error // why keys could not be had
@@ -92,7 +96,7 @@ func (d *decoding) open(storedKey, stored []byte) ([]byte, error) {
 		return nil, ErrNotEncrypted
 	}
 	value, err := d.unseal(suite, storedKey, stored)
-	if c.provider == nil || !errors.Is(err, ErrUnknownKey) {
+	if c.provider == nil && c.keyring.source == nil || !errors.Is(err, ErrUnknownKey) {
 		return value, err
 	}
 	id, _ := envelope.KeyIDOf(stored) // an unknown key has an ID, and leaves stored as it was
@@ -134,11 +138,31 @@ func (d *decoding) find(id KeyID) error {
 		return err
 	}
 	began := time.Now()
-	err := d.codec.provider.find(d.within(), id)[id]
+	err := d.look(id)
+	if err != nil && d.codec.provider != nil {
+		err = d.codec.provider.find(d.within(), id)[id]
+	}
 	if err != nil {
 		d.fail(id, err, time.Since(began))
 	}
 	return err
+}
+
+// look looks for a key in the stored ring, if there is one. One look is enough for all
+// values: it comes after they were read.
+func (d *decoding) look(id KeyID) error {
+	stored := d.codec.keyring.source
+	if stored == nil {
+		return ErrUnknownKey
+	}
+	if !d.looked {
+		if d.patience.isExhausted() {
+			return unavailableKey(id, errImpatient)
+		}
+		d.lookErr = stored.look(d.within())
+		d.looked = true
+	}
+	return stored.lacks(id, d.lookErr)
 }
 
 // fail notes that a key can't be had, after so long.
@@ -169,6 +193,9 @@ func (d *decoding) prepare(kvs []*mvccpb.KeyValue) {
 		return
 	}
 	began := time.Now()
+	if c.keyring.source != nil {
+		missing = slices.DeleteFunc(missing, func(id KeyID) bool { return d.look(id) == nil })
+	}
 	for id, err := range c.provider.find(d.within(), missing...) {
 		d.fail(id, err, 0)
 	}

@@ -34,6 +34,11 @@ type EncryptionStatus struct {
 // counts them by their encryption. The empty prefix means all keys. It takes one
 // round trip for about every 4 MiB of values, and keeps no more in memory.
 //
+// It proves what is stored at that revision, and no more: an instance that still has an
+// older primary key, a request that was under way when it got the new one, an import of
+// values as stored and [Client.Raw] can store a value of an older key later. After all of
+// these have ended, it holds for every later revision too.
+//
 // Of an encrypted value it reads the header, which tells the key but is only
 // proven by reading the value. Only what is not of this format is decrypted, with
 // [Config.LegacyKey] where that is set. A compaction past the revision on the way

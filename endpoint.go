@@ -93,6 +93,8 @@ func (e *endpoint) parseURL() error {
 		return err
 	}
 	switch {
+	case u.Scheme == "unix" || u.Scheme == "unixs":
+		return fmt.Errorf("scheme %s is written in lower case", u.Scheme)
 	case u.Scheme != "http" && u.Scheme != "https":
 		return fmt.Errorf("scheme %q is none of http, https, unix and unixs", u.Scheme)
 	case u.Path != "" && u.Path != "/", u.RawQuery != "", u.Fragment != "":

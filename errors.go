@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/blueprint-go/etcd/internal/envelope"
@@ -98,6 +99,13 @@ var (
 	// one the server has.
 	ErrFutureRevision = errors.New("revision is in the future")
 
+	// ErrRevisionRegressed is returned when the cluster's history is not the one
+	// that was seen before: it was restored to an older revision, or another
+	// cluster answers. A watch ends with it: read what is there and begin again.
+	// [StoredKeyring.Err] reports it beside [ErrKeyringReplaced] where the ring went
+	// back as well. [Client.Settle] fails with it.
+	ErrRevisionRegressed = errors.New("history of the cluster went back")
+
 	// ErrLeaseNotFound is returned when a lease does not exist or no longer
 	// exists: it expired or was revoked.
 	ErrLeaseNotFound = errors.New("lease not found")
@@ -123,6 +131,21 @@ var (
 	// ErrNoPrimaryKey is returned by writes of a client whose [Keyring] has no
 	// primary key: it can only read. Nothing was sent.
 	ErrNoPrimaryKey = errors.New("keyring has no primary key")
+
+	// ErrKeyringReplaced is reported by [StoredKeyring.Err], and returned by every change
+	// of the ring, when what is stored can't follow the ring that this process has:
+	// another ring, an older one, or one without the primary key. The keys that the
+	// process has stay in use. See [StoredKeyring.Restore] and [StoredKeyring.Adopt].
+	ErrKeyringReplaced = errors.New("stored keyring was replaced")
+
+	// ErrKeyringStale is returned by writes when a [StoredKeyring] could not be read for
+	// longer than [WithKeyringFreshness] allows: another process may have retired its
+	// primary key. Nothing was sent. Its chain says why the ring could not be read.
+	ErrKeyringStale = errors.New("stored keyring is not known to be current")
+
+	// ErrKeyInUse is returned by [StoredKeyring.RetireKey] and [StoredKeyring.DeleteKey]
+	// for a key that values are stored with, or that a process may still write with.
+	ErrKeyInUse = errors.New("key is in use")
 
 	// ErrNotEncrypted means that a client which requires encryption met a
 	// value without it. The value is not returned.
@@ -170,6 +193,11 @@ var (
 	// ErrAuthFailed is returned when the server refused the user name or the
 	// password. The server does not tell which of the two was wrong.
 	ErrAuthFailed = errors.New("authentication failed")
+
+	// ErrCredentials is returned when [Config.Credentials] or [Config.TokenSource]
+	// failed, panicked or returned nothing. The request was not sent. Not to be
+	// confused with [ErrAuthFailed], which is the server's own word.
+	ErrCredentials = errors.New("no credentials")
 
 	// ErrUnauthenticated is returned when the server wants credentials and
 	// got none, or a token that it does not accept.
@@ -367,13 +395,29 @@ func (e *EndpointError) Error() string { return e.Endpoint + ": " + e.Err.Error(
 func (e *EndpointError) Unwrap() error { return e.Err }
 
 // MaybeApplied reports whether the write that returned err may have taken
-// effect. It is false for nil, for errors of reads, for requests that were never
+// effect: whether any [*Error] in the tree of err says so. It is false for nil, for errors of reads, for requests that were never
 // sent, and for those that the server refused. When it is true, only reading the
 // key can tell, see [Client.Settle]: a write is never sent twice behind the caller's
 // back.
 func MaybeApplied(err error) bool {
-	var e *Error
-	return errors.As(err, &e) && e.MaybeApplied
+	return slices.ContainsFunc(requestErrors(err), func(e *Error) bool { return e.MaybeApplied })
+}
+
+// requestErrors returns every [*Error] in the tree of err.
+func requestErrors(err error) []*Error {
+	var out []*Error
+	if e, ok := err.(*Error); ok { //nolint:errorlint // the tree is walked here
+		out = append(out, e)
+	}
+	switch e := err.(type) { //nolint:errorlint // likewise
+	case interface{ Unwrap() error }:
+		out = append(out, requestErrors(e.Unwrap())...)
+	case interface{ Unwrap() []error }:
+		for _, one := range e.Unwrap() {
+			out = append(out, requestErrors(one)...)
+		}
+	}
+	return out
 }
 
 // IsRetryable reports whether the same call may succeed when it is made again:
@@ -386,7 +430,7 @@ func IsRetryable(err error) bool {
 	case err == nil, errors.Is(err, ErrClosed), errors.Is(err, context.Canceled):
 		return false
 	}
-	for _, s := range []error{ErrUnavailable, ErrNoLeader, ErrTimeout, ErrTooManyRequests, ErrKeyUnavailable} {
+	for _, s := range []error{ErrUnavailable, ErrNoLeader, ErrTimeout, ErrTooManyRequests, ErrKeyUnavailable, ErrKeyringStale} {
 		if errors.Is(err, s) {
 			return true
 		}

@@ -52,6 +52,7 @@ func (h *handshaker) ClientHandshake(ctx context.Context, authority string, conn
 	secure, info, err := h.secure(ctx, authority, conn, &u.certificateAsked)
 	if err != nil {
 		err = h.cause(ctx, t, err, u.certificateAsked.Load())
+		h.log.addresses.distrust(conn.RemoteAddr())
 		h.log.fail(ctx, t, err)
 		return nil, nil, err
 	}

@@ -1,6 +1,7 @@
 package etcd
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"log/slog"
@@ -24,6 +25,9 @@ import (
 type Keyring struct {
 	mu   sync.Mutex // serializes changes
 	keys atomic.Pointer[keys]
+	// source has what the ring lacks, and knows whether it is still the right one; nil
+	// for a ring that is the caller's alone.
+	source *StoredKeyring
 }
 
 // keys are the keys of a ring at one moment.
@@ -102,6 +106,33 @@ func (k *Keyring) current() *keys {
 		return now
 	}
 	return noKeys
+}
+
+// encrypting returns the key that encrypts, or why there is none.
+func (k *Keyring) encrypting(ctx context.Context) (*envelope.Key, error) {
+	if err := k.fresh(ctx); err != nil {
+		return nil, err
+	}
+	if primary := k.current().primary; primary != nil {
+		return primary, nil
+	}
+	return nil, ErrNoPrimaryKey
+}
+
+// storedSource returns the stored ring that the keys are from; nil if there is none.
+func (k *Keyring) storedSource() *StoredKeyring {
+	if k == nil {
+		return nil
+	}
+	return k.source
+}
+
+// fresh reports why the key that encrypts must not be used any more.
+func (k *Keyring) fresh(ctx context.Context) error {
+	if k.source == nil {
+		return nil
+	}
+	return k.source.fresh(ctx)
 }
 
 // has reports whether the ring decrypts with the key of that ID.

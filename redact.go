@@ -80,6 +80,9 @@ func (c Config) attrs() []slog.Attr {
 		attr slog.Attr
 	}{
 		{c.Endpoints != nil, slog.Any("Endpoints", names)},
+		{c.DiscoverySRV != "", slog.String("DiscoverySRV", c.DiscoverySRV)},
+		{c.DiscoverySRVName != "", slog.String("DiscoverySRVName", c.DiscoverySRVName)},
+		{c.Resolver != nil, slog.Bool("Resolver", true)},
 		{c.DialTimeout != 0, slog.Duration("DialTimeout", c.DialTimeout)},
 		{c.RequestTimeout != 0, slog.Duration("RequestTimeout", c.RequestTimeout)},
 		{c.KeepAliveInterval != 0, slog.Duration("KeepAliveInterval", c.KeepAliveInterval)},
@@ -88,6 +91,8 @@ func (c Config) attrs() []slog.Attr {
 		{c.Username != "", slog.String("Username", c.Username)},
 		{c.Password != "", slog.String("Password", redacted)},
 		{c.Token != "", slog.String("Token", redacted)},
+		{c.Credentials != nil, slog.Bool("Credentials", true)},
+		{c.TokenSource != nil, slog.Bool("TokenSource", true)},
 		{c.CertFile != "", slog.String("CertFile", c.CertFile)},
 		{c.KeyFile != "", slog.String("KeyFile", c.KeyFile)},
 		{c.CAFile != "", slog.String("CAFile", c.CAFile)},

@@ -124,9 +124,15 @@ func WithDryRun() PassOption { return dryRunOption{} }
 // any time. Values that can't be decoded are reported and left as they are.
 //
 // It works in batches of up to 127 keys in one transaction, each of which watchers
-// see as one revision. A pass that began after every instance had the new primary,
-// and that reports no stale value and no conflict, proves that no value of an
-// older key is left; see [Client.EncryptionStatus].
+// see as one revision. A pass that reports no stale value and no conflict proves that no
+// value of an older key is left, and that none will be stored, if it began after every
+// instance had the new primary and the requests that were under way at that moment had
+// ended: what is sent later is encrypted with the new one, whenever its call began. For
+// what else could store one see [Client.EncryptionStatus].
+//
+// With a [StoredKeyring] it reads the stored ring first, so that the pass begins with the
+// newest primary key, and fails while that is not the ring of this process, see
+// [StoredKeyring.Err].
 //
 // When it fails, the report says what was done before. A client without
 // encryption is [ErrInvalidArgument], one without a primary key
@@ -137,6 +143,9 @@ func (c *Client) Reencrypt(ctx context.Context, prefix string, opts ...Reencrypt
 	err := optionsOf(opts, r, ReencryptOption.applyReencrypt)
 	if err == nil {
 		keys, err = r.check(ctx, prefix)
+	}
+	if stored := c.codec.keyring.storedSource(); err == nil && stored != nil {
+		err = stored.upToDate(ctx)
 	}
 	if err != nil {
 		return ReencryptReport{}, fail(opReencrypt, prefix, err)

@@ -54,6 +54,9 @@ func (s *sealedPut) isCurrent(now *keys) bool {
 // and reports whether there were any. lost tells that an attempt may have been
 // applied with what they were.
 func (c *codec) renew(ctx context.Context, list *sealedPut, lost bool) (bool, error) {
+	if err := c.keyring.fresh(ctx); err != nil {
+		return false, err
+	}
 	renewed := false
 	for s := list; s != nil; s = s.next {
 		if s.isCurrent(c.keyring.current()) {
@@ -143,7 +146,7 @@ func (e *unsealedError) Unwrap() error { return e.err }
 func (t *trace) unsealed(err *unsealedError, in any) error {
 	e := &Error{Op: t.request.op, Key: t.request.key, Sent: t.sent, MaybeApplied: t.maybeApplied, Err: err.err}
 	if t.maybeApplied {
-		e.lost = &lostWrite{in, t.request.seals}
+		e.lost = t.client.lose(in, t.request.seals)
 	}
 	return e
 }

@@ -1,31 +1,56 @@
 package etcd
 
 import (
+	"bytes"
 	"context"
+	"crypto/rand"
+	"encoding/hex"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"slices"
 	"time"
 
 	"github.com/blueprint-go/etcd/internal/envelope"
 )
 
-// storedRing is what a [StoredKeyring] seals.
+// storedRing is the record that a [StoredKeyring] seals.
 type storedRing struct {
-	Version int         `json:"version"`
-	Primary string      `json:"primary"`
-	Keys    []storedKey `json:"keys"`
+	Version int `json:"version"`
+	// Identity is made once and never changes: it tells this ring from every other
+	// one that the same outer key has sealed for the same place.
+	Identity []byte `json:"identity"`
+	// Generation goes up by one with each change.
+	Generation int64       `json:"generation"`
+	Primary    string      `json:"primary"`
+	Keys       []storedKey `json:"keys"`
 }
 
 type storedKey struct {
+	ID      string    `json:"id"`
 	Secret  []byte    `json:"secret"`
 	Created time.Time `json:"created"`
+	// Promoted is when the key last became the primary; zero for never.
+	Promoted time.Time `json:"promoted,omitzero"`
+	// Retired is when the key was retired; zero while it is in use.
+	Retired time.Time `json:"retired,omitzero"`
 }
 
-const storedRingVersion = 1
+const (
+	storedRingVersion = 1
+	identitySize      = 16
+)
 
-// outerKeyID is the key ID in the frame of a stored ring: "etcd-keyring/v1" and a
-// zero byte. Which outer key opens it is known to whoever opens it.
-var outerKeyID = envelope.KeyID([]byte("etcd-keyring/v1\x00"))
+// newStoredRing returns a ring of one new key.
+func newStoredRing() (*storedRing, error) {
+	r := &storedRing{Version: storedRingVersion, Identity: make([]byte, identitySize), Generation: 1}
+	_, _ = rand.Read(r.Identity) // never fails: it ends the program instead
+	id, err := r.add(GenerateKey())
+	if err != nil {
+		return nil, err
+	}
+	return r, r.promote(id)
+}
 
 // add puts a key into the ring.
 func (r *storedRing) add(secret []byte) (KeyID, error) {
@@ -33,28 +58,51 @@ func (r *storedRing) add(secret []byte) (KeyID, error) {
 	if err != nil {
 		return KeyID{}, err
 	}
-	r.Keys = append(r.Keys, storedKey{Secret: secret, Created: time.Now().UTC()})
+	r.Keys = append(r.Keys, storedKey{ID: key.ID().Hex(), Secret: secret, Created: time.Now().UTC()})
 	return key.ID(), nil
 }
 
-// index returns where a key is in the ring, -1 for nowhere.
-func (r *storedRing) index(id KeyID) int {
-	return slices.IndexFunc(r.Keys, func(k storedKey) bool {
-		key, err := NewEncryptionKey(k.Secret)
-		return err == nil && key.ID() == id
-	})
+// promote makes a key the primary.
+func (r *storedRing) promote(id KeyID) error {
+	k, err := r.find(id)
+	if err != nil {
+		return err
+	}
+	if !k.Retired.IsZero() {
+		return fmt.Errorf("%w: %s is retired", ErrInvalidArgument, id)
+	}
+	if r.Primary == k.ID {
+		return errUnchanged
+	}
+	r.Primary, k.Promoted = k.ID, time.Now().UTC()
+	return nil
 }
 
-// keys returns the ring's keys.
-func (r *storedRing) keys() (primary *EncryptionKey, others []*EncryptionKey, err error) {
+// find returns a key of the ring.
+func (r *storedRing) find(id KeyID) (*storedKey, error) {
+	hex := id.Hex()
+	for i := range r.Keys {
+		if r.Keys[i].ID == hex {
+			return &r.Keys[i], nil
+		}
+	}
+	return nil, fmt.Errorf("%w: %s", ErrUnknownKey, id)
+}
+
+func (r *storedRing) has(hex string) bool {
+	return slices.ContainsFunc(r.Keys, func(k storedKey) bool { return k.ID == hex })
+}
+
+// keys returns the keys that a process gets: the retired ones only if it wants them.
+func (r *storedRing) keys(retired bool) (primary *EncryptionKey, others []*EncryptionKey, err error) {
 	for _, k := range r.Keys {
 		key, err := NewEncryptionKey(k.Secret)
-		if err != nil {
-			return nil, nil, err
-		}
-		if key.ID().Hex() == r.Primary {
+		switch {
+		case err != nil || key.ID().Hex() != k.ID:
+			return nil, nil, ErrCorrupt
+		case k.ID == r.Primary:
 			primary = key
-		} else {
+		case retired || k.Retired.IsZero():
 			others = append(others, key)
 		}
 	}
@@ -64,52 +112,99 @@ func (r *storedRing) keys() (primary *EncryptionKey, others []*EncryptionKey, er
 	return primary, others, nil
 }
 
-// first returns a ring of one new key, sealed, and opened again for a proof that
-// it can be.
-func (s *StoredKeyring) first(ctx context.Context) (r *storedRing, sealed []byte, err error) {
-	r = &storedRing{}
-	id, err := r.add(GenerateKey())
-	if err != nil {
-		return nil, nil, err
+// absorb adds the keys of another ring that this one lacks.
+func (r *storedRing) absorb(other *storedRing) {
+	for _, k := range other.Keys {
+		if !r.has(k.ID) {
+			r.Keys = append(r.Keys, k)
+		}
 	}
-	r.Primary = id.Hex()
-	if sealed, err = s.seal(ctx, r); err != nil {
-		return nil, nil, err
-	}
-	_, err = s.unseal(ctx, slices.Clone(sealed))
-	return r, sealed, err
 }
 
+// errUnchanged says that a change would leave a record as it is.
+var errUnchanged = errors.New("unchanged")
+
+// info returns what may be told of a record.
+func (r *storedRing) info() KeyringInfo {
+	out := KeyringInfo{Identity: hex.EncodeToString(r.Identity), Generation: r.Generation}
+	for _, k := range r.Keys {
+		info := KeyInfo{Primary: k.ID == r.Primary, Created: k.Created, Promoted: k.Promoted, Retired: k.Retired}
+		_ = info.ID.UnmarshalText([]byte(k.ID)) // it was read or made here
+		out.Keys = append(out.Keys, info)
+	}
+	return out
+}
+
+func (r *storedRing) clone() *storedRing {
+	c := *r
+	c.Keys = slices.Clone(r.Keys)
+	return &c
+}
+
+// equal reports whether two records are the same ring after the same changes.
+func (r *storedRing) equal(other *storedRing) bool {
+	a, err := json.Marshal(r)
+	if err != nil {
+		return false
+	}
+	b, err := json.Marshal(other)
+	return err == nil && bytes.Equal(a, b)
+}
+
+// refuses returns why a process that has r must not take next over by itself: it
+// would lose keys that may be the last copies, or go back to keys that were retired.
+func (r *storedRing) refuses(next *storedRing) error {
+	var reason string
+	switch {
+	case !bytes.Equal(r.Identity, next.Identity):
+		reason = "it is another ring"
+	case next.Generation < r.Generation:
+		reason = fmt.Sprintf("it is of generation %d, after %d", next.Generation, r.Generation)
+	case next.Generation == r.Generation && !r.equal(next):
+		reason = fmt.Sprintf("it is of generation %d too, with other keys", next.Generation)
+	case !next.has(r.Primary):
+		reason = "it lacks the primary key " + r.Primary[:8]
+	default:
+		return nil
+	}
+	return fmt.Errorf("%w: %s", ErrKeyringReplaced, reason)
+}
+
+// seal returns a record as it is stored.
 func (s *StoredKeyring) seal(ctx context.Context, r *storedRing) ([]byte, error) {
-	r.Version = storedRingVersion
 	plain, err := json.Marshal(r)
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := s.client.codec.bounded(ctx, s.client.cfg.RequestTimeout)
 	defer cancel()
-	return s.codec.Seal(ctx, s.outer, s.place, plain)
+	return envelope.SealKeyring(ctx, s.outer, s.place, s.options.environment, plain)
 }
 
-// unseal works in place.
+// unseal returns a record that was stored. It leaves sealed as it is.
 func (s *StoredKeyring) unseal(ctx context.Context, sealed []byte) (*storedRing, error) {
-	// Open takes values that nothing protects as well: whoever can write to etcd
-	// could plant keys of his own.
-	if suite, err := envelope.SuiteOf(sealed); err == nil && suite == envelope.NoSuite {
-		return nil, &DecodeError{Key: s.key, Err: ErrNotEncrypted}
-	}
 	ctx, cancel := s.client.codec.bounded(ctx, s.client.cfg.RequestTimeout)
 	defer cancel()
-	plain, err := s.codec.Open(ctx, s.opens, s.place, sealed, nil)
+	plain, err := envelope.OpenKeyring(ctx, s.outer, s.place, s.options.environment, sealed)
 	if err != nil {
 		return nil, undecoded(s.key, err)
 	}
 	r := &storedRing{}
-	if err := json.Unmarshal(plain, r); err != nil {
+	err = json.Unmarshal(plain, r)
+	switch {
+	case err == nil && r.Version != storedRingVersion:
+		return nil, &DecodeError{Key: s.key, Err: ErrUnsupportedFormat}
+	case err != nil, len(r.Identity) != identitySize, r.Generation < 1:
 		return nil, &DecodeError{Key: s.key, Err: ErrCorrupt} // the cause may quote a secret
 	}
-	if r.Version != storedRingVersion {
-		return nil, &DecodeError{Key: s.key, Err: ErrUnsupportedFormat}
+	if _, _, err := r.keys(true); err != nil {
+		return nil, &DecodeError{Key: s.key, Err: err}
 	}
 	return r, nil
+}
+
+// isUnopened reports whether err says that a record could not be opened.
+func isUnopened(err error) bool {
+	_, ok := errors.AsType[*DecodeError](err)
+	return ok || errors.Is(err, ErrKeyUnavailable)
 }

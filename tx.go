@@ -88,7 +88,7 @@ func (tx *Tx) Get(key string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	i, found := slices.BinarySearchFunc(kvs, key, func(kv KeyValue, key string) int { return strings.Compare(kv.Key, key) })
+	i, found := indexOf(kvs, key)
 	if !found {
 		return nil, answered(opTransact, key, ErrKeyNotFound)
 	}
@@ -124,6 +124,11 @@ func (tx *Tx) GetPrefix(prefix string) ([]KeyValue, error) {
 	return out, nil
 }
 
+// indexOf returns where a key is among key-values in the order of the keys.
+func indexOf(kvs []KeyValue, key string) (int, bool) {
+	return slices.BinarySearchFunc(kvs, key, func(kv KeyValue, key string) int { return strings.Compare(kv.Key, key) })
+}
+
 // bytesOf returns a copy that is not nil.
 func bytesOf(b []byte) []byte { return append([]byte{}, b...) }
 
@@ -156,7 +161,7 @@ func (tx *Tx) read(key string, keys keyRange) ([]KeyValue, error) {
 	if keys.end != nil {
 		found = withoutClaims(found)
 	}
-	kvs, err := tx.client.keyValues(tx.ctx, found, false)
+	kvs, err := tx.client.keyValues(tx.ctx, found)
 	if err != nil {
 		return nil, tx.fail(answered(opTransact, key, err))
 	}

@@ -3,7 +3,6 @@ package etcd
 import (
 	"context"
 	"fmt"
-	"time"
 )
 
 // WatchChan delivers the responses of a watch. It is closed when the watch ends.
@@ -20,33 +19,55 @@ type WatchResponse struct {
 	// CompactRevision is set when Err is [ErrCompacted]: the oldest revision
 	// that a new watch can start from.
 	CompactRevision int64
+	// State is [WatchEvents] unless [WithWatchStatus] was given.
+	State WatchState
+	// Cause is why the watch is interrupted, with [WatchInterrupted] only.
+	Cause error
 
 	err error
 }
 
 // Err returns why the watch ended; nil for a batch of events. A response with an
-// error is the last one. The reasons are [ErrCompacted], [ErrPermissionDenied],
-// [ErrUnauthenticated], [ErrAuthFailed], [ErrClosed] and [ErrServer]; whatever
-// heals by itself (a lost connection, a lost leader, an expired token) does not end
-// a watch.
+// error is the last one. The reasons are [ErrCompacted], [ErrRevisionRegressed],
+// [ErrPermissionDenied], [ErrUnauthenticated], [ErrAuthFailed], [ErrClosed] and
+// [ErrServer]; whatever heals by itself (a lost connection, a lost leader, an
+// expired token) does not end a watch.
 func (r WatchResponse) Err() error { return r.err }
 
 // Watch delivers the changes of key, from now on or with [WithRevision] from a
 // revision on, until ctx ends, the client is closed or the watch fails. Every
 // change is delivered exactly once and in order, across reconnects too.
 //
-// It returns when the server has registered the watch, so that no change made
-// afterwards is missed; if no server can be reached within
-// [Config.RequestTimeout] it returns and goes on trying.
+// No change made after Watch has returned is missed. It returns when the server has
+// registered the watch, which takes a round trip. Where that takes more than half of
+// [Config.RequestTimeout], a linearizable read fixes the revision that the watch
+// begins after, and Watch returns with that promise; with [WithRevision] it is fixed
+// already. Only if no server can be read from either within RequestTimeout does it
+// return without one: the watch then begins when a server registers it, which
+// [WithWatchStatus] tells, and what happened before is not delivered.
 //
 // The last response holds the error when the watch fails; when ctx ends, the
 // channel is closed without one; when the client is closed, [ErrClosed] takes the
-// place of what was not read yet. A consumer that reads slowly slows down its own
-// watch only: what it has not read waits on the server. The watch holds its
-// resources until it ends: cancel ctx when it is no longer needed.
+// place of what was not read yet. The watch holds its resources until it ends:
+// cancel ctx when it is no longer needed.
+//
+// A consumer that reads slowly slows down its own watch only. About 1 MiB waits for
+// it in the process, the rest on the server. The watches of a client share up to 4
+// HTTP/2 streams, and up to 16 whose consumers are behind have one each; gRPC
+// metadata in ctx is not sent. A response of the server holds up to 1000 revisions
+// and is read at once, up to 32 MiB of it if the values are large.
+//
+// While nothing happens a watch knows from the server how far it has seen, at least
+// every ten minutes and on etcd 3.4.31, 3.5.13 and later about every second, so that
+// a compaction does not end it when it reconnects. A watch of a single key that has
+// not changed since goes on behind any compaction.
+//
+// Where the cluster was restored to an older revision, or is another one, the watch
+// ends with [ErrRevisionRegressed] when it reconnects, unless as many changes were
+// made by then as had been lost: a revision tells no more.
 //
 // A watch goes on delivering after the permission to read the key was taken
-// away; the server checks it once.
+// away; the server checks it when the watch is registered.
 func (c *Client) Watch(ctx context.Context, key string, opts ...WatchOption) WatchChan {
 	return c.watch(ctx, key, false, opts)
 }
@@ -63,23 +84,16 @@ func (c *Client) watch(ctx context.Context, key string, prefix bool, opts []Watc
 	out := make(chan WatchResponse, 1)
 	w, err := c.newWatcher(ctx, key, prefix, opts)
 	if err == nil {
-		registered := make(chan struct{})
-		w.registered = func() { close(registered) }
+		w.told = c.newWatchStatus(prefix)
+		waiting, registered := context.WithCancel(ctx)
+		defer registered()
+		w.registered = registered
 		err = c.start(func() {
 			defer close(out)
-			err := w.run(ctx, func(r WatchResponse) bool {
-				select {
-				case out <- r:
-					return true
-				case <-ctx.Done():
-				case <-c.closing:
-				}
-				return false
-			})
-			w.end(ctx, out, err)
+			w.end(ctx, out, w.run(ctx, w.deliverTo(ctx, out)))
 		})
 		if err == nil {
-			w.await(ctx, registered)
+			w.await(waiting)
 			return out
 		}
 	}
@@ -88,14 +102,35 @@ func (c *Client) watch(ctx context.Context, key string, prefix bool, opts []Watc
 	return out
 }
 
-// await waits until the watch is registered, has failed, or RequestTimeout has
-// passed.
-func (w *watcher) await(ctx context.Context, registered <-chan struct{}) {
-	timer := time.NewTimer(w.client.cfg.RequestTimeout)
-	defer timer.Stop()
+// deliverTo returns a function that sends to out. It reports whether the watch is
+// to go on.
+func (w *watcher) deliverTo(ctx context.Context, out chan<- WatchResponse) func(WatchResponse) bool {
+	return func(r WatchResponse) bool {
+		select {
+		case out <- r:
+			return true
+		case <-ctx.Done():
+		case <-w.client.closing:
+		}
+		return false
+	}
+}
+
+// await waits until the watch is registered or has failed, which ends ctx, or has
+// made a promise, or RequestTimeout has passed.
+func (w *watcher) await(ctx context.Context) {
+	limit := w.client.cfg.RequestTimeout
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	if w.opts.revision == 0 {
+		if !pause(ctx, w.client.closing, limit/2) {
+			return
+		}
+		if w.promise(ctx) {
+			return
+		}
+	}
 	select {
-	case <-registered:
-	case <-timer.C:
 	case <-ctx.Done():
 	case <-w.client.closing:
 	}
@@ -103,13 +138,15 @@ func (w *watcher) await(ctx context.Context, registered <-chan struct{}) {
 
 // end delivers the last response.
 func (w *watcher) end(ctx context.Context, out chan WatchResponse, err error) {
+	err = &Error{Op: "watch", Key: w.key, Sent: true, Err: err}
+	w.ended(ctx, err)
 	if ctx.Err() != nil {
 		return
 	}
 	last := WatchResponse{
 		Revision:        max(w.next-1, 0),
 		CompactRevision: w.compacted,
-		err:             &Error{Op: "watch", Key: w.key, Sent: true, Err: err},
+		err:             err,
 	}
 	select {
 	case out <- last:

@@ -3,41 +3,79 @@ package etcd
 import (
 	"context"
 	"errors"
-	"io"
+	"log/slog"
+	"sync/atomic"
+	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
-	clientv3 "go.etcd.io/etcd/client/v3"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 )
 
-// watcher is one watch. It has a stream of its own, so that its pace is its own:
-// a response that the consumer has not taken keeps the stream from being read,
-// and the server from sending more than the stream's window. One goroutine runs
-// it.
+// watcher is one watch. One goroutine runs it: it decodes and delivers what comes
+// for it on a stream, and looks for another place when it loses the one it has.
 type watcher struct {
 	client *Client
 	key    string
 	keys   keyRange
 	opts   watchOptions
+	told   *watchStatus // nil where nobody wants to know
+
 	// next is the first revision that has not been delivered; 0 means now.
 	next       int64
 	compacted  int64
-	patience   *patience // with keys that can't be had
-	registered func()    // called once, when the first stream is registered or run ends
+	patience   *patience    // with keys that can't be had
+	registered func()       // called once, when the watch is registered or run ends
+	anchor     atomic.Int64 // what next becomes where Watch has promised it
+	history    history
+
+	deliver func(WatchResponse) bool
+	wake    chan struct{} // holds one value when something has come
+
+	own          bool          // it wants a stream of its own
+	avoid        *watchStream  // one that gave no answer
+	answerWithin time.Duration // before it is tried elsewhere
+	since        time.Time     // when it was registered; zero while it is not
+	proved       bool          // something came since
+	last         *watchStream  // the one that it lost
+	size         eventSizes
+
+	// What is tried again and again in vain; reset by what proves that it works.
+	failures  int
+	refreshes int
+	elsewhere int
 }
 
-// errStopped says that the consumer of a watch wants no more.
-var errStopped = errors.New("watch stopped by its consumer")
+var (
+	// errStopped says that the consumer of a watch wants no more.
+	errStopped = errors.New("watch stopped by its consumer")
+	// errLagging ends a registration whose consumer is too far behind.
+	errLagging = errors.New("watch is behind")
+	// errCalm ends one on a stream of its own that it doesn't need any more.
+	errCalm = errors.New("watch is no longer behind")
+	// errAnchored ends one that began later than the watch has promised.
+	errAnchored = errors.New("watch was registered too late")
+	// errSilent ends one that was not answered.
+	errSilent = errors.New("no answer to a watch")
+	// errWatchTooLarge ends one that may have got what was too large.
+	errWatchTooLarge = errors.New("response of a watch is too large")
+)
+
+// Times of a watch.
+const (
+	// calmAfter is how long a watch on a stream of its own must be quiet.
+	calmAfter = 5 * time.Second
+	// livedAfter is how long a registration must last to prove that the next one
+	// can be made at once.
+	livedAfter = 10 * time.Second
+)
 
 // run delivers responses until ctx ends, deliver returns false, the client is
 // closed or the watch fails, and returns why.
 func (w *watcher) run(ctx context.Context, deliver func(WatchResponse) bool) error {
 	defer w.nowRegistered()
-	for failures, refreshes := 1, 0; ; failures++ {
-		token := w.client.auth.current()
-		registered, err := w.stream(ctx, deliver)
+	w.deliver, w.wake, w.answerWithin = deliver, make(chan struct{}, 1), w.client.cfg.RequestTimeout/8
+	for {
+		err := w.follow(ctx)
 		switch {
 		case w.client.isClosed():
 			return ErrClosed
@@ -45,29 +83,169 @@ func (w *watcher) run(ctx context.Context, deliver func(WatchResponse) bool) err
 			return context.Cause(ctx)
 		case errors.Is(err, errStopped):
 			return err
+		case w.changesPlace(ctx, err):
+			continue
 		}
-		if registered {
-			failures, refreshes = 1, 0 // connection and token were good
-		}
-		a, err := watchFailure(err)
-		if errors.Is(a.kind, ErrPermissionDenied) && token != nil && w.client.auth.canRefresh() {
-			// A server before 3.5 answers so about a token that it doesn't know
-			// (any more), too. One that was got for this stream is beyond doubt.
-			a.remedy = refreshToken
-		}
-		switch a.remedy {
-		case refreshToken:
-			if refreshes++; !w.client.auth.canRefresh() || refreshes > maxRefreshes {
-				return err
-			}
-			w.client.auth.invalidate(token)
-		case retryRead, retryAny, retryElsewhere:
-			// Another stream, on another endpoint if there is one.
-		default:
+		if err := w.judge(ctx, err); err != nil {
 			return err
 		}
-		pause(ctx, w.client.closing, backoff(failures)) // an end is noticed above
+		pause(ctx, w.client.closing, backoff(w.failures)) // an end is noticed above
 	}
+}
+
+// follow registers the watch on a stream and delivers what comes. It returns why
+// it ended.
+func (w *watcher) follow(ctx context.Context) error {
+	if w.next == 0 {
+		w.next = w.anchor.Load()
+	}
+	w.since, w.proved = time.Time{}, false
+	r, err := w.client.watches.join(w, w.own, w.avoid)
+	if err != nil {
+		return err
+	}
+	err = w.read(ctx, r)
+	upTo := r.leave()
+	if !w.since.IsZero() && upTo >= w.next { // else it began later than it should
+		w.next, w.proved = upTo+1, true
+		w.history.saw(upTo)
+	}
+	if w.proved || !w.since.IsZero() && time.Since(w.since) >= livedAfter {
+		w.failures, w.refreshes, w.elsewhere = 0, 0, 0
+	}
+	w.last = r.stream
+	return err
+}
+
+// read delivers what comes for a registration until it ends.
+func (w *watcher) read(ctx context.Context, r *registration) error {
+	var batch []*mvccpb.Event
+	for {
+		resp, err := r.next()
+		switch {
+		case err != nil:
+			return err
+		case resp == nil:
+			if err := w.wait(ctx, r); err != nil {
+				return err
+			}
+			continue
+		case resp.Canceled:
+			return w.canceled(resp)
+		case resp.Created:
+			if err := w.created(ctx, r, resp); err != nil {
+				return err
+			}
+			continue
+		}
+		batch = append(batch, resp.Events...)
+		n := wholeRevisions(batch, resp.Fragment)
+		if !w.pass(ctx, resp, batch[:n]) {
+			return errStopped
+		}
+		batch = append([]*mvccpb.Event(nil), batch[n:]...) // lets go of the others
+	}
+}
+
+// wait returns nil when something has come.
+func (w *watcher) wait(ctx context.Context, r *registration) error {
+	var late <-chan time.Time
+	if d := w.timeout(r); d > 0 {
+		timer := time.NewTimer(d)
+		defer timer.Stop()
+		late = timer.C
+	}
+	select {
+	case <-w.wake:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-w.client.closing:
+		return ErrClosed
+	case <-late:
+		return w.overdue(ctx, r)
+	}
+}
+
+// timeout returns how long to wait for the next response; 0 means for ever.
+func (w *watcher) timeout(r *registration) time.Duration {
+	switch {
+	case w.since.IsZero():
+		return w.answerWithin
+	case r.stream.own:
+		return calmAfter
+	}
+	return 0
+}
+
+// overdue is called when nothing has come within the timeout. A registration that
+// gets no answer is tried elsewhere, with more and more patience: a connection that
+// went silent is known as such only after some seconds.
+func (w *watcher) overdue(ctx context.Context, r *registration) error {
+	if !w.since.IsZero() {
+		return errCalm
+	}
+	limit := w.client.cfg.RequestTimeout
+	if w.answerWithin *= 2; w.answerWithin >= limit {
+		w.answerWithin = limit
+		if !w.interrupted(ctx, withDetail(ErrUnavailable, w.client.dials.err())) {
+			return errStopped
+		}
+	}
+	if w.client.severalEndpoints() && r.unanswered() {
+		w.avoid = r.stream
+		return errSilent
+	}
+	return nil
+}
+
+// changesPlace reports whether err only means that the watch goes on elsewhere.
+func (w *watcher) changesPlace(ctx context.Context, err error) bool {
+	switch {
+	case errors.Is(err, errLagging):
+		w.own = true
+	case errors.Is(err, errCalm):
+		w.own = false
+	case errors.Is(err, errWatchTooLarge):
+		w.tooLarge(ctx)
+	case errors.Is(err, errAnchored), errors.Is(err, errSilent), errors.Is(err, errMoved), errors.Is(err, errNoWatches):
+	default:
+		return false
+	}
+	w.client.cfg.Logger.Debug("etcd: watch changes its stream", slog.String("key", w.key), slog.Any("reason", err))
+	return true
+}
+
+// judge returns the error that ends the watch, or nil when it should be tried
+// again.
+func (w *watcher) judge(ctx context.Context, err error) error {
+	w.failures++
+	a, err := watchFailure(err)
+	a = w.afterDenial(ctx, a)
+	switch a.remedy {
+	case refreshToken:
+		if !w.refresh() {
+			return err
+		}
+	case retryRead, retryAny:
+		// Another stream, on another endpoint if there is one.
+	case retryElsewhere:
+		if w.elsewhere++; w.elsewhere >= a.rounds()*w.client.endpointCount() {
+			return err
+		}
+	default:
+		if !errors.Is(a.kind, ErrCompacted) || !w.missedNothing(ctx) {
+			return err
+		}
+		return nil
+	}
+	if errors.Is(a.kind, ErrUnavailable) {
+		err = withDetail(err, w.client.dials.err())
+	}
+	if !w.interrupted(ctx, err) {
+		return errStopped
+	}
+	return nil
 }
 
 // watchEnded is the end of a watch in the server's words.
@@ -89,76 +267,27 @@ func watchFailure(err error) (answer, error) {
 	return a, describe(a.kind, err)
 }
 
-// stream registers the watch on one stream and delivers what comes. It reports
-// whether the server has registered it, and why it ended.
-func (w *watcher) stream(ctx context.Context, deliver func(WatchResponse) bool) (registered bool, err error) {
-	if err := w.client.auth.ensure(ctx); err != nil {
-		return false, err
-	}
-	// With a leader required, a member that lost the quorum ends the stream
-	// instead of staying silent.
-	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
-	defer cancel()
-	stream, err := w.client.rpc.watch.Watch(ctx)
-	if err != nil {
-		return false, err
-	}
-	create := &pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: w.createRequest()}}
-	_ = stream.Send(create) // a failed send shows its reason in the receive
-	var batch []*mvccpb.Event
-	for {
-		resp, err := stream.Recv()
-		switch {
-		case errors.Is(err, io.EOF):
-			// No server says so by itself; a proxy that is shut down does.
-			return registered, status.Error(codes.Unavailable, "watch stream ended")
-		case err != nil:
-			return registered, err
-		case resp.Canceled:
-			return registered, w.canceled(resp)
-		case resp.Created:
-			registered = true
-			w.created(resp)
-			continue
+// created takes in that the server has registered the watch.
+func (w *watcher) created(ctx context.Context, r *registration, resp *pb.WatchResponse) error {
+	head := resp.Header.GetRevision()
+	if r.start == 0 {
+		if w.next = head + 1; !w.anchor.CompareAndSwap(0, w.next) {
+			if w.next = w.anchor.Load(); w.next <= head {
+				return errAnchored
+			}
 		}
-		if err := checkEvents(resp); err != nil {
-			return registered, err
-		}
-		batch = append(batch, resp.Events...)
-		n := wholeRevisions(batch, resp.Fragment)
-		if !w.pass(ctx, resp, batch[:n], deliver) {
-			return registered, errStopped
-		}
-		batch = append([]*mvccpb.Event(nil), batch[n:]...) // lets go of the others
 	}
-}
-
-func (w *watcher) createRequest() *pb.WatchCreateRequest {
-	req := &pb.WatchCreateRequest{
-		Key:           w.keys.start,
-		RangeEnd:      w.keys.end,
-		StartRevision: w.next,
-		PrevKv:        w.opts.prevKV,
-		// Also where the consumer doesn't want to know: next moves on, and a
-		// watch that had no event for long can be resumed after a compaction.
-		ProgressNotify: true,
-		Fragment:       true,
+	if err := w.checkHistory(ctx, resp.Header); err != nil {
+		return err
 	}
-	if w.opts.noPut {
-		req.Filters = append(req.Filters, pb.WatchCreateRequest_NOPUT)
-	}
-	if w.opts.noDelete {
-		req.Filters = append(req.Filters, pb.WatchCreateRequest_NODELETE)
-	}
-	return req
-}
-
-// created notes that the server has registered the watch.
-func (w *watcher) created(resp *pb.WatchResponse) {
-	if w.next == 0 {
-		w.next = resp.Header.GetRevision() + 1
-	}
+	w.since, w.avoid, w.last = time.Now(), nil, nil
+	w.answerWithin = w.client.cfg.RequestTimeout / 8
 	w.nowRegistered()
+	w.client.watches.works()
+	if !w.isRegistered(ctx) {
+		return errStopped
+	}
+	return nil
 }
 
 // nowRegistered tells the caller of Watch once that it may go on.
@@ -193,25 +322,57 @@ func wholeRevisions(batch []*mvccpb.Event, more bool) int {
 
 // pass delivers events, or the news that there are none, and moves next behind
 // them. It reports whether the consumer wants more.
-func (w *watcher) pass(ctx context.Context, resp *pb.WatchResponse, batch []*mvccpb.Event, deliver func(WatchResponse) bool) bool {
-	out := WatchResponse{Revision: w.next - 1}
-	progress := len(resp.Events) == 0
-	if progress {
-		out.Revision = max(out.Revision, resp.Header.GetRevision())
+func (w *watcher) pass(ctx context.Context, resp *pb.WatchResponse, events []*mvccpb.Event) bool {
+	w.proved = true
+	if len(resp.Events) == 0 {
+		w.next = max(w.next, resp.Header.GetRevision()+1)
+		w.history.saw(w.next - 1)
+		return !w.opts.progress || w.deliver(WatchResponse{Revision: w.next - 1})
 	}
+	for len(events) > 0 {
+		n := portion(events)
+		w.size.add(events[:n])
+		out := w.decode(ctx, events[:n])
+		if len(out.Events) > 0 {
+			if !w.deliver(out) {
+				return false
+			}
+			w.next = out.Revision + 1
+			w.history.saw(out.Revision)
+		}
+		events = events[n:]
+	}
+	return true
+}
+
+// decode returns those events that were not delivered on an earlier stream.
+func (w *watcher) decode(ctx context.Context, events []*mvccpb.Event) WatchResponse {
 	d := w.client.codec.decoding(ctx)
 	d.patience = w.patience
 	defer d.end()
-	d.prepareEvents(batch)
-	for _, ev := range batch {
-		if ev.Kv.ModRevision >= w.next { // else it was delivered on an earlier stream
+	d.prepareEvents(events)
+	out := WatchResponse{Events: make([]*Event, 0, len(events))}
+	for _, ev := range events {
+		if ev.Kv.ModRevision >= w.next {
 			out.Events = append(out.Events, d.event(w.client, ev))
 			out.Revision = ev.Kv.ModRevision
 		}
 	}
-	if (len(out.Events) > 0 || progress && w.opts.progress) && !deliver(out) {
-		return false
+	return out
+}
+
+// portionBytes is about how much a watch decodes and delivers at once. A revision
+// is never divided.
+const portionBytes = 1 << 20
+
+// portion returns how many of the first events are delivered together.
+func portion(events []*mvccpb.Event) int {
+	bytes := 0
+	for i, ev := range events {
+		if bytes >= portionBytes && ev.Kv.ModRevision != events[i-1].Kv.ModRevision {
+			return i
+		}
+		bytes += eventSize(ev)
 	}
-	w.next = out.Revision + 1
-	return true
+	return len(events)
 }

@@ -1,0 +1,491 @@
+package integration
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"os"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/grpc"
+
+	"github.com/blueprint-go/etcd"
+	"github.com/blueprint-go/etcd/etcdtest"
+)
+
+// values returns a client of the process that encrypts with its ring.
+func (p *process) values(t *testing.T, opts ...func(*etcd.Config)) *etcd.Client {
+	t.Helper()
+	cfg := etcd.DefaultConfig().WithEndpoints(p.client.Endpoints()...).WithTimeout(busyTimeout).
+		WithKeyring(p.Keyring()).WithUnencryptedPrefixes(ringKey)
+	for _, o := range opts {
+		o(cfg)
+	}
+	return client(t, cfg)
+}
+
+// rotated adds a key to the ring and promotes it.
+func (p *process) rotated(t *testing.T) etcd.KeyID {
+	t.Helper()
+	id, err := p.AddKey(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, p.Promote(t.Context(), id))
+	return id
+}
+
+func requireValue(t *testing.T, c *etcd.Client, key, want string) {
+	t.Helper()
+	value, err := c.Get(t.Context(), key)
+	require.NoError(t, err)
+	require.Equal(t, want, string(value))
+}
+
+// A ring that was deleted by accident is made anew by a process that starts.
+func TestRingMadeAnewDropsNoKeys(t *testing.T) {
+	t.Parallel()
+	srv := server(t)
+	ctx := t.Context()
+	first := created(t, srv)
+	require.NoError(t, first.values(t).Put(ctx, "/old", []byte("old")))
+	before, good := first.Keyring().String(), storedBytes(t, first.client, ringKey)
+	_, err := first.client.Delete(ctx, ringKey)
+	require.NoError(t, err)
+	second := created(t, srv)
+	require.NoError(t, second.values(t).Put(ctx, "/new", []byte("new")))
+
+	first.fails(t, etcd.ErrKeyringReplaced)
+	require.Equal(t, before, first.Keyring().String())
+	requireValue(t, first.values(t), "/old", "old")
+	require.NotEqual(t, first.Info().Identity, second.Info().Identity)
+	_, err = first.AddKey(ctx)
+	require.ErrorIs(t, err, etcd.ErrKeyringReplaced)
+	require.ErrorIs(t, first.Promote(ctx, first.primary(t)), etcd.ErrKeyringReplaced)
+	require.ErrorIs(t, first.RetireKey(ctx, first.primary(t), etcd.WithRetireAge(0), etcd.WithoutProof()), etcd.ErrKeyringReplaced)
+	require.ErrorIs(t, first.Restore(ctx), etcd.ErrKeyringReplaced)
+	require.Equal(t, second.Keyring().String(), opened(t, srv.Endpoint()).Keyring().String(), "nothing was changed")
+
+	// The ring with the older values comes back, and reads the newer ones as well.
+	require.NoError(t, first.Restore(ctx, etcd.WithReplacement()))
+	require.NoError(t, first.Err())
+	require.Equal(t, int64(2), first.Info().Generation)
+	requireValue(t, first.values(t), "/old", "old")
+	requireValue(t, first.values(t), "/new", "new")
+	second.fails(t, etcd.ErrKeyringReplaced)
+	require.NoError(t, second.Adopt(ctx))
+	require.NoError(t, second.Err())
+	require.Equal(t, first.Info(), second.Info())
+	requireValue(t, second.values(t), "/old", "old")
+	require.NotEqual(t, good, storedBytes(t, first.client, ringKey))
+}
+
+// Who adopts another ring keeps what it had, to read.
+func TestAdoptedRingKeepsTheKeysFromBefore(t *testing.T) {
+	t.Parallel()
+	srv := server(t)
+	ctx := t.Context()
+	first := created(t, srv)
+	c := first.values(t)
+	require.NoError(t, c.Put(ctx, "/old", []byte("old")))
+	_, err := first.client.Delete(ctx, ringKey)
+	require.NoError(t, err)
+	first.fails(t, etcd.ErrKeyNotFound)
+	require.ErrorIs(t, first.Adopt(ctx), etcd.ErrKeyNotFound)
+	second := created(t, srv)
+	require.NoError(t, first.Adopt(ctx))
+	require.Equal(t, second.primary(t), first.primary(t))
+	require.Equal(t, second.Info(), first.Info())
+	requireValue(t, c, "/old", "old")
+
+	// So it can bring everything under the new ring.
+	second.rotated(t)
+	first.comes(t, fmt.Sprintf("etcd.Keyring(primary %s, reads %v)", second.primary(t), first.Keyring().IDs()))
+	report, err := c.Reencrypt(ctx, "/old")
+	require.NoError(t, err)
+	require.Equal(t, int64(1), report.Rewritten)
+	requireValue(t, second.values(t), "/old", "old")
+}
+
+// Whoever can write to etcd puts an older ring back, or one without the primary key.
+func TestOlderRingIsNotTaken(t *testing.T) {
+	t.Parallel()
+	srv := server(t)
+	p := created(t, srv)
+	old, first := storedBytes(t, p.client, ringKey), p.primary(t)
+	p.rotated(t)
+	require.NoError(t, p.RetireKey(t.Context(), first, etcd.WithRetireAge(0)))
+	before, good := p.Keyring().String(), storedBytes(t, p.client, ringKey)
+	follower := opened(t, srv.Endpoint())
+	plant(t, p.client, ringKey, old)
+	for _, p := range []*process{p, follower} {
+		p.fails(t, etcd.ErrKeyringReplaced)
+		require.NotErrorIs(t, p.Err(), etcd.ErrRevisionRegressed)
+		require.Equal(t, before, p.Keyring().String())
+		require.Positive(t, p.logged.n.Load())
+	}
+	// A change would make the older ring the newer one.
+	_, err := p.AddKey(t.Context())
+	require.ErrorIs(t, err, etcd.ErrKeyringReplaced)
+	require.Equal(t, old, storedBytes(t, p.client, ringKey))
+
+	plant(t, p.client, ringKey, good)
+	require.Eventually(t, func() bool { return follower.Err() == nil }, patience, time.Millisecond)
+	plant(t, p.client, ringKey, old)
+	p.fails(t, etcd.ErrKeyringReplaced)
+	require.NoError(t, p.Restore(t.Context()))
+	require.NoError(t, p.Err())
+	follower.comes(t, p.Keyring().String())
+	require.Eventually(t, func() bool { return follower.Err() == nil }, patience, time.Millisecond)
+	require.Equal(t, before, follower.Keyring().String())
+	require.NoError(t, p.Restore(t.Context()), "there is nothing to restore")
+}
+
+// notes what an outer key is asked for.
+type notes struct {
+	*testAEAD
+	mu   sync.Mutex
+	data [][]byte
+}
+
+func (n *notes) Encrypt(plaintext, associatedData []byte) ([]byte, error) {
+	n.mu.Lock()
+	n.data = append(n.data, append([]byte(nil), associatedData...))
+	n.mu.Unlock()
+	return n.testAEAD.Encrypt(plaintext, associatedData)
+}
+
+func TestRingIsSealedForItsPlaceAndContext(t *testing.T) {
+	t.Parallel()
+	srv := server(t)
+	ctx, outer := t.Context(), &notes{testAEAD: newTestAEAD("outer")}
+	c := client(t, config(srv).WithNamespace("/space"))
+	prod := etcd.WithKeyringContext([]byte("prod"))
+	s, err := etcd.CreateKeyring(ctx, c, "/ring", outer, prod)
+	require.NoError(t, err)
+	require.NoError(t, s.Close())
+	length := func(n int) string { return string(binary.BigEndian.AppendUint32(nil, uint32(n))) }
+	want := "etcd key ring 1" + length(11) + "/space/ring" + length(4) + "prod"
+	outer.mu.Lock()
+	require.Equal(t, [][]byte{[]byte(want)}, outer.data)
+	outer.mu.Unlock()
+
+	for name, opts := range map[string][]etcd.KeyringOption{
+		"none":    nil,
+		"another": {etcd.WithKeyringContext([]byte("staging"))},
+	} {
+		s, err := etcd.OpenKeyring(ctx, c, "/ring", outer, opts...)
+		require.Nil(t, s, name)
+		requireUndecodable(t, err, "/ring", etcd.ErrDecrypt, name)
+	}
+	s, err = etcd.OpenKeyring(ctx, c, "/ring", outer, prod)
+	require.NoError(t, err)
+	require.NoError(t, s.Close())
+	for _, opt := range []etcd.KeyringOption{nil, etcd.WithKeyringFreshness(time.Millisecond)} {
+		_, err = etcd.OpenKeyring(ctx, c, "/ring", outer, opt)
+		require.ErrorIs(t, err, etcd.ErrInvalidArgument)
+	}
+}
+
+// copied returns a copy of a server's data, taken while it is stopped.
+func copied(t *testing.T, srv *etcdtest.Server, dir string) string {
+	t.Helper()
+	backup := t.TempDir() + "/backup"
+	srv.Stop()
+	require.NoError(t, os.CopyFS(backup, os.DirFS(dir)))
+	require.NoError(t, srv.Restart())
+	return backup
+}
+
+// putBack restores a server's data from a copy.
+func putBack(t *testing.T, srv *etcdtest.Server, dir, backup string) {
+	t.Helper()
+	srv.Stop()
+	require.NoError(t, os.RemoveAll(dir))
+	require.NoError(t, os.CopyFS(dir, os.DirFS(backup)))
+	require.NoError(t, srv.Restart())
+}
+
+// A cluster is restored from an older copy while processes run.
+func TestRingSurvivesARestoreOfTheCluster(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir() + "/data"
+	srv := server(t, etcdtest.WithDir(dir), etcdtest.WithFsync())
+	ctx := t.Context()
+	p, follower := created(t, srv), opened(t, srv.Endpoint())
+	backup := copied(t, srv, dir)
+	writer := p.values(t)
+	for i := range 50 {
+		require.NoError(t, writer.Put(ctx, "/k", fmt.Append(nil, i)))
+	}
+	added := p.rotated(t)
+	require.NoError(t, writer.Put(ctx, "/k", []byte("under the new key")))
+	follower.comes(t, p.Keyring().String())
+	before := p.Keyring().String()
+	putBack(t, srv, dir, backup)
+
+	_, err := p.AddKey(within(t, busyTimeout))
+	require.ErrorIs(t, err, etcd.ErrKeyringReplaced)
+	require.ErrorIs(t, err, etcd.ErrRevisionRegressed)
+	require.ErrorIs(t, p.Err(), etcd.ErrRevisionRegressed)
+	require.ErrorIs(t, p.RetireKey(ctx, added), etcd.ErrKeyringReplaced)
+	require.Equal(t, before, p.Keyring().String())
+	fresh := opened(t, srv.Endpoint())
+	require.NotEqual(t, before, fresh.Keyring().String(), "a process that starts now has the restored ring")
+
+	require.NoError(t, p.Restore(ctx))
+	require.NoError(t, p.Err())
+	fresh.comes(t, before)
+	require.Equal(t, added, fresh.primary(t))
+	id, err := p.AddKey(ctx)
+	require.NoError(t, err)
+	require.Contains(t, p.Keyring().IDs(), id)
+	require.ErrorIs(t, follower.Promote(within(t, busyTimeout), etcd.KeyID{1}), etcd.ErrUnknownKey)
+	require.Contains(t, follower.Keyring().IDs(), id)
+}
+
+// A restore that does not change the ring is no trouble, and what comes after it is
+// followed though the revisions are lower than before.
+func TestRingIsFollowedAfterARestore(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir() + "/data"
+	srv := server(t, etcdtest.WithDir(dir), etcdtest.WithFsync())
+	p := newProcess(t, srv.Endpoint())
+	var err error
+	p.StoredKeyring, err = etcd.CreateKeyring(t.Context(), p.client, ringKey, p.outer, etcd.WithKeyringFreshness(time.Second))
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, p.Close()) })
+	backup := copied(t, srv, dir)
+	for range 50 {
+		require.NoError(t, p.client.Put(t.Context(), "/k", nil))
+	}
+	require.NoError(t, p.Restore(t.Context()), "it reads the ring and finds nothing to do")
+	putBack(t, srv, dir, backup)
+	leader := opened(t, srv.Endpoint())
+	leader.rotated(t)
+	p.comes(t, leader.Keyring().String())
+	require.Eventually(t, func() bool { return p.Err() == nil }, patience, time.Millisecond)
+}
+
+// mutedServer returns a server whose watches say nothing while they are muted, and a
+// counter of the reads of the ring.
+func mutedServer(t *testing.T) (srv *etcdtest.Server, muted *atomic.Bool, reads *atomic.Int64) {
+	t.Helper()
+	muted, reads = &atomic.Bool{}, &atomic.Int64{}
+	return server(t, etcdtest.WithGRPCServerOptions(
+		grpc.ChainStreamInterceptor(func(server any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+			return handler(server, mutedStream{stream, muted})
+		}),
+		grpc.ChainUnaryInterceptor(func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+			if txn, ok := req.(*pb.TxnRequest); ok && len(txn.Success) == 1 && string(txn.Success[0].GetRequestRange().GetKey()) == ringKey {
+				reads.Add(1)
+			}
+			return handler(ctx, req)
+		}),
+	)), muted, reads
+}
+
+type mutedStream struct {
+	grpc.ServerStream
+	muted *atomic.Bool
+}
+
+func (s mutedStream) SendMsg(m any) error {
+	if resp, ok := m.(*pb.WatchResponse); ok && s.muted.Load() && len(resp.Events) > 0 {
+		return nil
+	}
+	return s.ServerStream.SendMsg(m)
+}
+
+// The watch is cut off: a value under a key that the process lacks has it look.
+func TestUnknownKeyIsWorthALookAtTheStoredRing(t *testing.T) {
+	t.Parallel()
+	srv, muted, reads := mutedServer(t)
+	ctx := t.Context()
+	leader, lagging := created(t, srv), opened(t, srv.Endpoint())
+	reader := lagging.values(t)
+	muted.Store(true)
+	added := leader.rotated(t)
+	require.NoError(t, leader.values(t).Put(ctx, "/k", []byte("value")))
+	require.NotContains(t, lagging.Keyring().IDs(), added)
+	before := reads.Load()
+	var reading sync.WaitGroup
+	for range 20 {
+		reading.Go(func() {
+			value, err := reader.Get(ctx, "/k")
+			assert.NoError(t, err)
+			assert.Equal(t, "value", string(value))
+		})
+	}
+	reading.Wait()
+	require.LessOrEqual(t, reads.Load()-before, int64(3), "they share a look")
+	require.Equal(t, added, lagging.primary(t))
+	require.NoError(t, lagging.Err())
+}
+
+// Whoever can write values can invent the IDs of keys.
+func TestPlantedKeyIDsDoNotHammerTheStoredRing(t *testing.T) {
+	t.Parallel()
+	srv, _, reads := mutedServer(t)
+	p := created(t, srv)
+	c := p.values(t)
+	require.NoError(t, c.Put(t.Context(), "/k/genuine", []byte("value")))
+	stored := storedBytes(t, p.client, "/k/genuine")
+	const n = 1000
+	kvs := map[string][]byte{}
+	for i := range n {
+		kvs[fmt.Sprintf("/k/%04d", i)] = fmt.Appendf(nil, "%s%016d%s", stored[:8], i, stored[24:])
+	}
+	require.NoError(t, p.client.BulkPut(t.Context(), kvs))
+	before, began := reads.Load(), time.Now()
+	got, err := c.ListWithValues(t.Context(), "/k/")
+	spent := time.Since(began)
+	require.ErrorIs(t, err, etcd.ErrUnknownKey)
+	require.Len(t, got, 1)
+	// One for each tenth of a second at most, which a busy machine may stretch.
+	require.LessOrEqual(t, reads.Load()-before, 2+int64(spent/(100*time.Millisecond)))
+	require.Less(t, reads.Load()-before, int64(n/10))
+}
+
+// The ring is out of reach for a process that still reaches the values.
+func TestProcessThatCannotReadTheRingStopsWriting(t *testing.T) {
+	t.Parallel()
+	srv := server(t)
+	proxy := etcdtest.NewProxy(t, srv.Endpoint())
+	ctx := t.Context()
+	leader, p := created(t, srv), newProcess(t, proxy.Endpoint())
+	var err error
+	p.StoredKeyring, err = etcd.OpenKeyring(ctx, p.client, ringKey, p.outer, etcd.WithKeyringFreshness(time.Second))
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, p.Close()) })
+	old := p.primary(t)
+	c := p.values(t, func(cfg *etcd.Config) { cfg.WithEndpoints(srv.Endpoint()) })
+	require.NoError(t, c.Put(ctx, "/k", []byte("before")))
+	proxy.Refuse()
+	proxy.Cut()
+	added := leader.rotated(t)
+	// Until it stops it may write with the old key, and not after that.
+	require.Eventually(t, func() bool {
+		ctx, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
+		defer cancel()
+		err = c.Put(ctx, "/k", []byte("lagging"))
+		return err != nil
+	}, patience, 10*time.Millisecond)
+	require.ErrorIs(t, err, etcd.ErrKeyringStale)
+	require.False(t, etcd.MaybeApplied(err))
+	require.True(t, etcd.IsRetryable(err))
+	require.Equal(t, old, p.primary(t))
+	requireValue(t, c, "/k", "lagging") // it still reads
+
+	proxy.Heal()
+	require.Eventually(t, func() bool { return c.Put(ctx, "/k", []byte("healed")) == nil }, patience, 10*time.Millisecond)
+	require.Equal(t, added, p.primary(t))
+	requireValue(t, leader.values(t), "/k", "healed")
+	status, err := c.EncryptionStatus(ctx, "/k")
+	require.NoError(t, err)
+	require.Equal(t, int64(1), status.ByKey[added])
+}
+
+// The process that rewrites lags behind, and has the new key to decrypt only.
+func TestReencryptBeginsWithTheNewestPrimaryKey(t *testing.T) {
+	t.Parallel()
+	srv, muted, _ := mutedServer(t)
+	ctx := t.Context()
+	leader, lagging := created(t, srv), opened(t, srv.Endpoint())
+	c := lagging.values(t)
+	require.NoError(t, c.Put(ctx, "/old", []byte("old")))
+	added, err := leader.AddKey(ctx)
+	require.NoError(t, err)
+	lagging.comes(t, leader.Keyring().String())
+	muted.Store(true)
+	require.NoError(t, leader.Promote(ctx, added))
+	require.NoError(t, leader.values(t).Put(ctx, "/new", []byte("new")))
+	report, err := c.Reencrypt(ctx, "")
+	require.NoError(t, err)
+	require.Equal(t, int64(1), report.Rewritten)
+	status, err := c.EncryptionStatus(ctx, "")
+	require.NoError(t, err)
+	require.Equal(t, map[etcd.KeyID]int64{added: 2}, status.ByKey)
+
+	// With a ring that is not the stored one nothing is rewritten.
+	_, err = leader.client.Delete(ctx, ringKey)
+	require.NoError(t, err)
+	_, err = c.Reencrypt(ctx, "")
+	require.ErrorIs(t, err, etcd.ErrKeyNotFound)
+	require.NoError(t, lagging.Close())
+	_, err = c.Reencrypt(ctx, "")
+	require.NoError(t, err)
+}
+
+// hung is an AEAD that hangs and heeds no context.
+type hung struct {
+	*testAEAD
+	hangs atomic.Bool
+	free  chan struct{}
+}
+
+func (h *hung) wait() {
+	if h.hangs.Load() {
+		<-h.free
+	}
+}
+
+func (h *hung) Encrypt(plaintext, associatedData []byte) ([]byte, error) {
+	h.wait()
+	return h.testAEAD.Encrypt(plaintext, associatedData)
+}
+
+func (h *hung) Decrypt(ciphertext, associatedData []byte) ([]byte, error) {
+	h.wait()
+	return h.testAEAD.Decrypt(ciphertext, associatedData)
+}
+
+func TestRingReturnsThoughTheOuterKeyHangs(t *testing.T) {
+	t.Parallel()
+	srv := server(t)
+	leader := created(t, srv)
+	outer := &hung{testAEAD: newTestAEAD("outer"), free: make(chan struct{})}
+	t.Cleanup(func() { close(outer.free) })
+	var rings []*etcd.StoredKeyring
+	var clients []*etcd.Client
+	for range 2 {
+		c := client(t, config(srv).WithTimeout(busyTimeout))
+		s, err := etcd.OpenKeyring(t.Context(), c, ringKey, outer)
+		require.NoError(t, err)
+		rings, clients = append(rings, s), append(clients, c)
+	}
+	outer.hangs.Store(true)
+	short := func() context.Context { return within(t, 200*time.Millisecond) }
+	for name, call := range map[string]func() error{
+		"add":    func() error { return second(rings[0].AddKey(short())) },
+		"retire": func() error { return rings[0].RetireKey(short(), etcd.KeyID{1}) },
+		"create": func() error { return second(etcd.CreateKeyring(short(), clients[0], "/another", outer)) },
+		"open":   func() error { return second(etcd.OpenKeyring(short(), clients[0], ringKey, outer)) },
+	} {
+		require.Error(t, call(), name)
+	}
+	_, err := leader.AddKey(t.Context()) // the followers hang with it
+	require.NoError(t, err)
+	require.NoError(t, rings[0].Close())
+	require.NoError(t, clients[1].Close())
+	require.NoError(t, rings[1].Close())
+}
+
+// A process whose watch says nothing learns of a promotion by its own reads.
+func TestProcessWhoseWatchIsSilentFollowsByReads(t *testing.T) {
+	t.Parallel()
+	srv, muted, _ := mutedServer(t)
+	leader, p := created(t, srv), newProcess(t, srv.Endpoint())
+	var err error
+	p.StoredKeyring, err = etcd.OpenKeyring(t.Context(), p.client, ringKey, p.outer, etcd.WithKeyringFreshness(time.Second))
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, p.Close()) })
+	muted.Store(true)
+	leader.rotated(t)
+	p.comes(t, leader.Keyring().String())
+	require.NoError(t, p.Err())
+}
