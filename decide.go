@@ -217,7 +217,11 @@ func (d *decision) witness(kv KeyValue) {
 // read returns what a read found.
 func (d *decision) read(ctx context.Context, n int) ([]KeyValue, error) {
 	if d.values[n] == nil {
-		kvs, err := d.wire.client.keyValues(ctx, d.found.Responses[n].GetResponseRange().GetKvs(), false)
+		found := d.found.Responses[n].GetResponseRange().GetKvs()
+		if d.wire.reads[n].GetRequestRange().RangeEnd != nil {
+			found = withoutClaims(found) // their values are nobody's to compare
+		}
+		kvs, err := d.wire.client.keyValues(ctx, found, false)
 		if err != nil {
 			return nil, err
 		}

@@ -65,7 +65,7 @@ func (c *Client) deleteInChunks(ctx context.Context, prefix string, keys keyRang
 	})
 	// Not at one revision: what was listed is deleted whatever becomes of it, and a
 	// compaction on the way does no harm.
-	pages := c.newPager(request{op: opDeletePrefix, key: prefix}, keys, pagerOptions{keysOnly: true})
+	pages := c.newPager(request{op: opDeletePrefix, key: prefix}, keys, pagerOptions{keysOnly: true, claims: true})
 	err := chunks.run(ctx, c.deletions(ctx, pages, keys, o.chunks.most()))
 	switch {
 	case err != nil:

@@ -31,9 +31,13 @@ const DefaultLockTTL = 15 * time.Second
 // [Client.DeletePrefix] over it for example, lets the next one have the lock at once;
 // the holder is told by its Context within about two seconds, or an eighth of the
 // time to live if that is less, and its Held fails at once. So give locks a prefix of
-// their own, apart from data that is deleted or restored by prefix. Lists, typed
-// values, exports and the calls of encryption pass over the keys of locks; what counts
-// or deletes by prefix on the server ([Client.Count], DeletePrefix) doesn't.
+// their own, apart from data that is deleted or restored by prefix.
+//
+// Lists, scans, typed values, exports and the calls of encryption pass over the claims
+// of locks: keys that end with a NUL byte and a lease in hexadecimal, that are attached
+// to that lease, and that have no value. What the server counts or deletes by prefix
+// ([Client.Count], DeletePrefix), a watch of a prefix, and a keys-only read in a
+// transaction know no difference.
 type Lock struct {
 	client *Client
 	name   string
@@ -91,7 +95,7 @@ func WithTryWait(d time.Duration) LockOption { return tryWaitOption(d) }
 // not be empty or hold a NUL byte.
 //
 // The keys of a lock are its name, a NUL byte and the lease of the one who waits
-// or holds.
+// or holds. They have no value, so that a client without a primary key can lock, too.
 func (c *Client) NewLock(name string, opts ...LockOption) (*Lock, error) {
 	return c.newLock(context.Background(), name, opts)
 }

@@ -15,6 +15,8 @@ type pagerOptions struct {
 	keysOnly bool
 	// pinned reads all pages at the revision of the first.
 	pinned bool
+	// claims lets the claims of locks through.
+	claims bool
 	// bytes is about how much one page may hold; 0 means pageKeys keys a page,
 	// whatever their size.
 	bytes int
@@ -34,7 +36,8 @@ type pager struct {
 	options  pagerOptions
 	next     *pb.RangeRequest // nil at the end
 	revision int64            // asked for, or else of the first page
-	count    int64            // keys read
+	count    int64            // keys read, without those passed over
+	passed   int64            // claims of locks passed over since a stream began
 	most     int64            // keys of a page
 }
 
@@ -127,11 +130,39 @@ func (p *pager) read(ctx context.Context) ([]*mvccpb.KeyValue, error) {
 	if err := p.learn(resp, resp.More); err != nil {
 		return nil, err
 	}
-	p.skip(resp.Kvs)
+	kvs, err := p.take(ctx, resp.Kvs)
 	if !resp.More {
 		p.end()
 	}
-	return resp.Kvs, nil
+	return kvs, err
+}
+
+// take moves behind key-values that were read and returns those to be shown: all but
+// the claims of locks.
+func (p *pager) take(ctx context.Context, read []*mvccpb.KeyValue) ([]*mvccpb.KeyValue, error) {
+	kvs, err := read, error(nil)
+	switch {
+	case p.options.claims:
+	case p.options.keysOnly:
+		o := getOptions{revision: p.revision, serializable: p.options.serializable}
+		kvs, err = p.client.keysWithoutClaims(ctx, p.request, o, read)
+	default:
+		kvs = withoutClaims(read)
+	}
+	p.passed += int64(len(read) - len(kvs))
+	p.count += int64(len(kvs))
+	p.skip(read)
+	return kvs, err
+}
+
+// streamEnded notes that a stream has delivered all that it was asked for. Where it
+// had a limit, keys that were passed over were part of that, so that another has to
+// bring the rest.
+func (p *pager) streamEnded() {
+	if p.options.limit == 0 || p.passed == 0 {
+		p.end()
+	}
+	p.passed = 0
 }
 
 // rest returns the request for all that is left.
@@ -147,7 +178,6 @@ func (p *pager) rest() *pb.RangeRequest {
 // skip moves behind key-values that were read. Without any left to ask for, by
 // the limit, it is the end.
 func (p *pager) skip(kvs []*mvccpb.KeyValue) {
-	p.count += int64(len(kvs))
 	if len(kvs) == 0 {
 		return
 	}

@@ -41,8 +41,7 @@ func (s *rangeStream) read(ctx context.Context) ([]*mvccpb.KeyValue, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.skip(resp.Kvs)
-	return resp.Kvs, nil
+	return p.take(ctx, resp.Kvs)
 }
 
 // receive is one attempt to get a chunk, in the shape of a unary RPC.
@@ -80,7 +79,7 @@ func (s *rangeStream) receive(ctx context.Context, rest *pb.RangeRequest, opts .
 	case ctx.Err() != nil: // gRPC only saw that the stream was cancelled
 		return nil, status.FromContextError(ctx.Err()).Err()
 	case errors.Is(err, io.EOF):
-		s.pages.end()
+		s.pages.streamEnded()
 	case refusesStreams(err):
 		s.pages.client.streams.missing()
 	case s.inVain(err):

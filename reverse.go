@@ -90,7 +90,14 @@ func (r *reversal) get(ctx context.Context, keys keyRange, keysOnly bool) ([]*mv
 	req := r.options.rangeRequest(keys)
 	req.KeysOnly = keysOnly
 	resp, err := do(ctx, r.client, r.request, r.client.rpc.get, req)
-	return resp.GetKvs(), err
+	switch {
+	case err != nil:
+		return nil, err
+	case keysOnly:
+		return r.client.keysWithoutClaims(ctx, r.request, r.options, resp.Kvs)
+	default:
+		return withoutClaims(resp.Kvs), nil
+	}
 }
 
 // lastOf returns the last n of kvs, or all if they are fewer.

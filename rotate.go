@@ -206,7 +206,7 @@ func (r *reencryption) run(ctx context.Context, prefix string, keys keyRange) er
 		}
 		next := ""
 		if pages.more() {
-			next = r.client.visible(page[len(page)-1].Key) + "\x00"
+			next = r.client.visible(pages.next.Key)
 		}
 		if err := r.flush(ctx, next); err != nil {
 			return err

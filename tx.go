@@ -153,6 +153,9 @@ func (tx *Tx) read(key string, keys keyRange) ([]KeyValue, error) {
 			return nil, tx.fail(err)
 		}
 	}
+	if keys.end != nil {
+		found = withoutClaims(found)
+	}
 	kvs, err := tx.client.keyValues(tx.ctx, found, false)
 	if err != nil {
 		return nil, tx.fail(answered(opTransact, key, err))

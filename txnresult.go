@@ -92,7 +92,11 @@ func (d *decoding) txnResult(c *Client, resp *pb.TxnResponse, revision int64, t 
 		res.Key = op.key
 		switch r := resp.Responses[i].Response.(type) {
 		case *pb.ResponseOp_ResponseRange:
-			res.KVs, res.Err = d.keyValues(c, r.ResponseRange.Kvs, op.keysOnly)
+			found := r.ResponseRange.Kvs
+			if op.reach != oneKey && !op.keysOnly {
+				found = withoutClaims(found)
+			}
+			res.KVs, res.Err = d.keyValues(c, found, op.keysOnly)
 			res.Count = r.ResponseRange.Count
 		case *pb.ResponseOp_ResponseDeleteRange:
 			res.Deleted = r.ResponseDeleteRange.Deleted

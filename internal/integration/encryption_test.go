@@ -116,20 +116,6 @@ var writePaths = map[string]func(ctx context.Context, c *etcd.Client, p string) 
 	"Guarded import": func(ctx context.Context, c *etcd.Client, p string) error {
 		return importUnder(ctx, c, p, p+"imported", etcd.WithOnlyMissing())
 	},
-	"Lock": func(ctx context.Context, c *etcd.Client, p string) error {
-		l, err := c.NewLock(p)
-		if err != nil {
-			return err
-		}
-		return l.Lock(ctx)
-	},
-	"TryLock": func(ctx context.Context, c *etcd.Client, p string) error {
-		l, err := c.NewLock(p)
-		if err != nil {
-			return err
-		}
-		return done(l.TryLock(ctx))
-	},
 }
 
 // done makes an error of a no.

@@ -392,7 +392,7 @@ func TestScanThatCannotBeMadeSendsNothing(t *testing.T) {
 		"negative limit":    {t.Context(), "p", []etcd.ScanOption{etcd.WithLimit(-1)}, etcd.ErrInvalidArgument},
 		"negative revision": {t.Context(), "p", []etcd.ScanOption{etcd.WithRevision(-1)}, etcd.ErrInvalidArgument},
 		"long prefix":       {t.Context(), strings.Repeat("p", 1<<20), nil, etcd.ErrTooLarge},
-		"long key":          {t.Context(), "p", []etcd.ScanOption{etcd.WithFromKey(strings.Repeat("p", 1<<20))}, etcd.ErrTooLarge},
+		"long key":          {t.Context(), "p", []etcd.ScanOption{etcd.WithFromKey(strings.Repeat("p", 2<<20))}, etcd.ErrTooLarge},
 	} {
 		require.Empty(t, o.during(func() {
 			kvs, err := collect(t, c.Scan(test.ctx, test.prefix, test.opts...))
