@@ -24,6 +24,7 @@ type Client struct {
 	cfg   *Config
 	raw   *clientv3.Client
 	rpc   rpcs
+	seen  seen
 	auth  *authenticator
 	dials *dialLog
 	codec *codec

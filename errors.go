@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/blueprint-go/etcd/internal/envelope"
@@ -102,7 +103,7 @@ var (
 	// that was seen before: it was restored to an older revision, or another
 	// cluster answers. A watch ends with it: read what is there and begin again.
 	// [StoredKeyring.Err] reports it beside [ErrKeyringReplaced] where the ring went
-	// back as well.
+	// back as well. [Client.Settle] fails with it.
 	ErrRevisionRegressed = errors.New("history of the cluster went back")
 
 	// ErrLeaseNotFound is returned when a lease does not exist or no longer
@@ -394,13 +395,29 @@ func (e *EndpointError) Error() string { return e.Endpoint + ": " + e.Err.Error(
 func (e *EndpointError) Unwrap() error { return e.Err }
 
 // MaybeApplied reports whether the write that returned err may have taken
-// effect. It is false for nil, for errors of reads, for requests that were never
+// effect: whether any [*Error] in the tree of err says so. It is false for nil, for errors of reads, for requests that were never
 // sent, and for those that the server refused. When it is true, only reading the
 // key can tell, see [Client.Settle]: a write is never sent twice behind the caller's
 // back.
 func MaybeApplied(err error) bool {
-	var e *Error
-	return errors.As(err, &e) && e.MaybeApplied
+	return slices.ContainsFunc(requestErrors(err), func(e *Error) bool { return e.MaybeApplied })
+}
+
+// requestErrors returns every [*Error] in the tree of err.
+func requestErrors(err error) []*Error {
+	var out []*Error
+	if e, ok := err.(*Error); ok { //nolint:errorlint // the tree is walked here
+		out = append(out, e)
+	}
+	switch e := err.(type) { //nolint:errorlint // likewise
+	case interface{ Unwrap() error }:
+		out = append(out, requestErrors(e.Unwrap())...)
+	case interface{ Unwrap() []error }:
+		for _, one := range e.Unwrap() {
+			out = append(out, requestErrors(one)...)
+		}
+	}
+	return out
 }
 
 // IsRetryable reports whether the same call may succeed when it is made again:

@@ -32,13 +32,13 @@ func (c *Client) putGuarded(ctx context.Context, key string, value []byte, o put
 		if err != nil {
 			return false, err
 		}
-		revision := modRevisionOf(found.Kvs)
+		kvs := found.Kvs
 		for range triesPerRound {
-			stored, now, err := p.try(ctx, revision)
+			stored, now, err := p.try(ctx, kvs)
 			if stored || err != nil {
 				return stored, err
 			}
-			revision = now
+			kvs = now
 		}
 		return false, nil
 	})
@@ -63,42 +63,53 @@ func (p *guardedPut) boundTo(revision int64) *pb.TxnRequest {
 	}
 }
 
-// try puts the value if the key still has a mod revision, and reports whether it is
-// stored. If it is not, it returns the mod revision that the key has now.
-func (p *guardedPut) try(ctx context.Context, revision int64) (stored bool, now int64, err error) {
+// try puts the value if the key still is as it was found, and reports whether it is
+// stored. If it is not, it returns how the key is now.
+func (p *guardedPut) try(ctx context.Context, found []*mvccpb.KeyValue) (stored bool, now []*mvccpb.KeyValue, err error) {
 	var lost bool
+	revision := modRevisionOf(found)
+	from := p.client.seen.mark()
 	// A mod revision never comes back. That a key is missing does.
 	r := request{op: "put", key: p.key, write: true, repeatable: revision > 0, lost: &lost, seals: p.sealed}
+	if revision > 0 {
+		r.versions = func([]byte) int64 { return found[0].Version }
+	}
 	resp, err := p.client.sendTxn(ctx, r, p.boundTo(revision))
 	switch {
 	case MaybeApplied(err) && revision == 0:
-		found, _ := p.client.testify(ctx, p.key, p.witness(witness{creates: true}))
-		if found.applied || found.same {
+		// What somebody else has created just so may be deleted again, and this
+		// request still be under way: only what is certainly its own counts.
+		found, _ := p.client.testify(ctx, p.key, p.witness(witness{creates: true}), from)
+		if found.applied {
 			p.write.tellRevision(found.revision)
-			return true, 0, nil
+			return true, nil, nil
 		}
-		return false, 0, err
+		return false, nil, err
 	case err != nil:
-		return false, 0, err
+		return false, nil, err
 	case resp.Succeeded:
 		p.write.tell(ctx, p.client, resp.Header, resp.Responses[0].GetResponsePut().GetPrevKv())
-		return true, 0, nil
+		return true, nil, nil
 	case lost:
-		stored, err = p.isStored(ctx, revision)
+		stored, err = p.isStored(ctx, revision, from)
+	case revision > 0 && !p.client.codec.unique(p.put.Key, p.put.Value):
+		// A proxy may have sent it twice. Of an encrypted one it would be known.
+		stored, err = p.isFirst(ctx, revision, from)
 	}
-	return stored, modRevisionOf(resp.Responses[0].GetResponseRange().GetKvs()), err
+	return stored, resp.Responses[0].GetResponseRange().GetKvs(), err
 }
 
 // witness completes the witness of what was sent.
 func (p *guardedPut) witness(w witness) witness {
-	w.key, w.stored, w.earlier = p.put.Key, p.put.Value, p.sealed.earlierOf(p.put)
-	return w
+	sent := putWitness(p.put, p.sealed)
+	sent.since, sent.creates = w.since, w.creates
+	return sent
 }
 
 // isStored reports whether an attempt without an answer was applied, when the key
 // has changed since a revision.
-func (p *guardedPut) isStored(ctx context.Context, revision int64) (bool, error) {
-	found, err := p.client.testify(ctx, p.key, p.witness(witness{since: revision}))
+func (p *guardedPut) isStored(ctx context.Context, revision int64, from mark) (bool, error) {
+	found, err := p.client.testify(ctx, p.key, p.witness(witness{since: revision}), from)
 	switch {
 	case found.applied, found.same:
 		// Another client may have written just the same: then either is the same.
@@ -110,6 +121,17 @@ func (p *guardedPut) isStored(ctx context.Context, revision int64) (bool, error)
 		err = fmt.Errorf("%w: the key was deleted, or its history is compacted", ErrConflict)
 	}
 	return false, &Error{Op: "put", Key: p.key, Sent: true, MaybeApplied: true, Err: err}
+}
+
+// isFirst reports whether the first change of the key since a revision is just what the
+// put would have made: whoever made it, it need not be made again.
+func (p *guardedPut) isFirst(ctx context.Context, revision int64, from mark) (bool, error) {
+	found, err := p.client.testify(ctx, p.key, p.witness(witness{since: revision}), from)
+	if err != nil || !found.same {
+		return false, nil //nolint:nilerr // the put is bound anew then, which fails as well if it has to
+	}
+	p.tellFound(ctx, found.revision)
+	return true, nil
 }
 
 // tellFound tells about a put whose answer was lost, and which was found in the history

@@ -124,6 +124,18 @@ func (s *StoredKeyring) fresh(ctx context.Context) error {
 	return withKind(ErrKeyringStale, err)
 }
 
+// upToDate reads the stored ring and reports why the ring in use is not that one. Of a
+// closed ring nobody asks that.
+func (s *StoredKeyring) upToDate(ctx context.Context) error {
+	if s.life.Err() != nil {
+		return nil
+	}
+	if err := s.refresh(ctx); err != nil {
+		return err
+	}
+	return s.Err()
+}
+
 // isFresh reports whether the keys in use were the right ones not too long ago.
 func (s *StoredKeyring) isFresh() bool {
 	return time.Since(s.began)-time.Duration(s.confirmed.Load()) < s.options.freshness

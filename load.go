@@ -120,9 +120,11 @@ func (p loadPut) wire() *pb.RequestOp {
 	if p.guard == nil {
 		return put
 	}
-	return &pb.RequestOp{Request: &pb.RequestOp_RequestTxn{RequestTxn: &pb.TxnRequest{
-		Compare: []*pb.Compare{p.guard}, Success: []*pb.RequestOp{put},
-	}}}
+	txn := &pb.TxnRequest{Compare: []*pb.Compare{p.guard}, Success: []*pb.RequestOp{put}}
+	if p.sealed != nil && len(p.put.Value) < chunkBytes { // to tell one that is sent twice
+		txn.Failure = []*pb.RequestOp{rangeOp(&pb.RangeRequest{Key: p.put.Key, KeysOnly: true})}
+	}
+	return txnOp(txn)
 }
 
 // loader reports on a load.

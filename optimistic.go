@@ -18,6 +18,13 @@ func (c *Client) optimistic(ctx context.Context, op, key string, w writeOptions,
 				w.tellRevision(found.Revision)
 				return true, nil
 			}
+			if c.codec.encrypts() {
+				read := found
+				txn.versions = func(stored []byte) int64 {
+					kv, _ := read.KV(c.visible(stored))
+					return kv.Version
+				}
+			}
 			if found, err = c.commit(ctx, op, key, txn.Else(reads...)); err == nil && found.Succeeded {
 				w.tellTxn(found)
 				return true, nil

@@ -160,7 +160,8 @@ func (guardOption) applyPut(o *putOptions) { o.guarded = true }
 //
 // The absence of a key can't be told from its absence after a deletion, so that the
 // creation of a key is sent once. If its answer is lost it is looked for, as
-// [Client.Settle] does.
+// [Client.Settle] does; without encryption what is found may be somebody else's, so
+// that the put fails and [MaybeApplied] is true.
 //
 // [Client.Put], [Client.PutWithLease] and [Typed.Put] take it. Other calls refuse it
 // with [ErrInvalidArgument]: a comparison is guarded already, see [Client.Settle].

@@ -53,27 +53,48 @@ func (o Outcome) String() string {
 // already (see [MaybeApplied]). It takes a round trip for the key, and one for each
 // later change of it; after a hundred it gives up.
 //
+// An err that joins those of several requests has the outcome that all of them have.
+//
 // The error is nil unless the outcome could not be looked for: of an err that is not
-// from this package it is [ErrInvalidArgument].
+// from this package it is [ErrInvalidArgument]. It is [ErrRevisionRegressed] when the
+// cluster was restored from a backup since, as far as that shows: it is at an older
+// revision or term than this client has seen. A restore that doesn't show may mislead,
+// since revisions come back: restore with etcdutl's --bump-revision.
 func (c *Client) Settle(ctx context.Context, err error) (Outcome, error) {
 	if bad := c.admit(ctx); bad != nil {
 		return OutcomeUnknown, fail(opSettle, "", bad)
 	}
-	var e *Error
-	switch {
-	case err == nil:
+	if err == nil {
 		return OutcomeApplied, nil
-	case !errors.As(err, &e):
+	}
+	all := requestErrors(err)
+	if len(all) == 0 {
 		return OutcomeUnknown, fail(opSettle, "", fmt.Errorf("%w: not an error of a request", ErrInvalidArgument))
+	}
+	outcome := OutcomeUnknown
+	for i, e := range all {
+		one, err := c.settle(ctx, e)
+		if i == 0 {
+			outcome = one
+		}
+		if one != outcome || err != nil {
+			return OutcomeUnknown, err
+		}
+	}
+	return outcome, nil
+}
+
+// settle is Settle for the error of one request.
+func (c *Client) settle(ctx context.Context, e *Error) (outcome Outcome, err error) {
+	switch {
 	case !e.MaybeApplied:
 		return OutcomeNotApplied, nil
 	case e.lost == nil:
 		return OutcomeUnknown, nil
 	}
-	outcome := OutcomeUnknown
 	err = c.withDeadline(ctx, opSettle, e.Key, func(ctx context.Context) error {
-		for _, w := range e.lost.witnesses() {
-			found, err := c.testify(ctx, e.Key, w)
+		for _, w := range e.lost.witnesses {
+			found, err := c.testify(ctx, e.Key, w, e.lost.mark)
 			if outcome = found.outcome(); outcome != OutcomeUnknown || err != nil {
 				return err
 			}
@@ -85,10 +106,20 @@ func (c *Client) Settle(ctx context.Context, err error) (Outcome, error) {
 
 const opSettle = "settle"
 
-// lostWrite is the request of a write without an answer. It is never printed.
+// lostWrite is what is kept of a write without an answer. It is never printed.
 type lostWrite struct {
-	request any
-	seals   *sealedPut // of the request
+	witnesses []witness
+	mark      mark // of the history that it was made in
+}
+
+// lose returns what is kept of a request whose answer was lost. The values are copied:
+// the caller's buffers are the caller's again.
+func (c *Client) lose(in any, seals *sealedPut) *lostWrite {
+	out := &lostWrite{witnesses: witnesses(in, seals), mark: c.seen.mark()}
+	for i := range out.witnesses {
+		out.witnesses[i].stored = bytes.Clone(out.witnesses[i].stored)
+	}
+	return out
 }
 
 // witness is a key by which a lost write can be told, and how the write would have
@@ -100,6 +131,10 @@ type witness struct {
 	// earlier is what else attempts may have stored: the same value, sealed with an
 	// older key.
 	earlier [][]byte
+	// lease is that of the put; keepsLease says that it leaves the lease that the key
+	// has.
+	lease      int64
+	keepsLease bool
 	// since is the mod revision of the key that the whole write was bound to; 0 if
 	// it was bound to none.
 	since int64
@@ -111,19 +146,26 @@ type witness struct {
 // applied as a whole, so that one key speaks for it.
 const maxWitnesses = 8
 
-func (l *lostWrite) witnesses() []witness {
-	switch req := l.request.(type) {
+func witnesses(request any, seals *sealedPut) []witness {
+	switch req := request.(type) {
 	case *pb.PutRequest:
-		return []witness{{key: req.Key, stored: req.Value, earlier: l.seals.earlierOf(req)}}
+		return []witness{putWitness(req, seals)}
 	case *pb.TxnRequest:
 		var since map[string]int64
 		if !changes(req.Failure) {
 			since = boundTo(req.Compare)
 		}
-		all := l.branch(l.branch(nil, req.Success, since), req.Failure, nil)
+		all := branch(branch(nil, req.Success, since, seals), req.Failure, nil, seals)
 		return all[:min(len(all), maxWitnesses)]
 	}
 	return nil
+}
+
+func putWitness(put *pb.PutRequest, seals *sealedPut) witness {
+	return witness{
+		key: put.Key, stored: put.Value, earlier: seals.earlierOf(put),
+		lease: put.Lease, keepsLease: put.IgnoreLease,
+	}
 }
 
 // changes reports whether any of the operations is more than a read.
@@ -151,18 +193,18 @@ func boundTo(compares []*pb.Compare) map[string]int64 {
 // branch appends the witnesses of a branch of a transaction: its first put, which can
 // prove that it was applied, its first bound change, which can prove that it was not,
 // and those of the transactions in it.
-func (l *lostWrite) branch(out []witness, ops []*pb.RequestOp, since map[string]int64) []witness {
+func branch(out []witness, ops []*pb.RequestOp, since map[string]int64, seals *sealedPut) []witness {
 	var put, bound *witness
 	for _, op := range ops {
 		var w witness
 		switch r := op.Request.(type) {
 		case *pb.RequestOp_RequestPut:
-			w = witness{key: r.RequestPut.Key, stored: r.RequestPut.Value, earlier: l.seals.earlierOf(r.RequestPut)}
+			w = putWitness(r.RequestPut, seals)
 		case *pb.RequestOp_RequestDeleteRange:
 			w = witness{key: r.RequestDeleteRange.Key, deletes: true}
 		case *pb.RequestOp_RequestTxn:
 			if len(out) < maxWitnesses {
-				out = l.branch(l.branch(out, r.RequestTxn.Success, nil), r.RequestTxn.Failure, nil)
+				out = branch(branch(out, r.RequestTxn.Success, nil, seals), r.RequestTxn.Failure, nil, seals)
 			}
 			continue
 		default:
@@ -183,6 +225,16 @@ func (l *lostWrite) branch(out []witness, ops []*pb.RequestOp, since map[string]
 		out = append(out, *bound)
 	}
 	return out
+}
+
+// made reports whether the write makes kv what it is. before is the version before it,
+// nil for none.
+func (w *witness) made(kv, before *mvccpb.KeyValue) bool {
+	lease := w.lease
+	if w.keepsLease {
+		lease = before.GetLease()
+	}
+	return kv.Lease == lease && w.wrote(kv.Value)
 }
 
 // wrote reports whether the write makes a stored value what it is.
@@ -214,14 +266,15 @@ func (t testimony) outcome() Outcome {
 	}
 }
 
-// testify looks through the history of a witness.
-func (c *Client) testify(ctx context.Context, key string, w witness) (testimony, error) {
+// testify looks through the history of a witness, which goes on from a mark. If it does
+// not, it is another one: nothing can be told from revisions.
+func (c *Client) testify(ctx context.Context, key string, w witness, from mark) (testimony, error) {
 	unique := !w.deletes && c.codec.unique(w.key, w.stored)
 	if !unique && w.since == 0 && !w.creates {
 		return testimony{}, nil // no history could tell
 	}
 	var next *mvccpb.KeyValue // the change after the one that is looked at
-	for kv, err := range c.history(ctx, key, w.key) {
+	for kv, err := range c.history(ctx, key, w.key, from) {
 		switch {
 		case err != nil:
 			return testimony{}, err
@@ -229,11 +282,11 @@ func (c *Client) testify(ctx context.Context, key string, w witness) (testimony,
 			if next == nil {
 				return testimony{}, nil
 			}
-			return testimony{changed: true, same: w.wrote(next.Value), revision: next.ModRevision}, nil
+			return testimony{changed: true, same: w.made(next, kv), revision: next.ModRevision}, nil
 		case unique && w.wrote(kv.Value):
 			return testimony{applied: true, revision: kv.ModRevision}, nil
 		case w.creates && kv.Version == 1:
-			return testimony{same: w.wrote(kv.Value), revision: kv.ModRevision}, nil
+			return testimony{same: w.made(kv, nil), revision: kv.ModRevision}, nil
 		}
 		next = kv
 	}
@@ -245,7 +298,7 @@ const maxHistory = 100
 
 // history yields the versions of a key, the newest first, back to its creation, its
 // compaction or maxHistory.
-func (c *Client) history(ctx context.Context, key string, stored []byte) iter.Seq2[*mvccpb.KeyValue, error] {
+func (c *Client) history(ctx context.Context, key string, stored []byte, from mark) iter.Seq2[*mvccpb.KeyValue, error] {
 	return func(yield func(*mvccpb.KeyValue, error) bool) {
 		req := &pb.RangeRequest{Key: stored}
 		for range maxHistory {
@@ -255,6 +308,9 @@ func (c *Client) history(ctx context.Context, key string, stored []byte) iter.Se
 				return
 			case err != nil:
 				yield(nil, err)
+				return
+			case !from.precedes(resp.Header):
+				yield(nil, answered(opSettle, key, ErrRevisionRegressed))
 				return
 			case len(resp.Kvs) == 0:
 				return

@@ -37,7 +37,9 @@ type rangeStream struct {
 // streams; the pager knows what is left then.
 func (s *rangeStream) read(ctx context.Context) ([]*mvccpb.KeyValue, error) {
 	p := s.pages
-	resp, err := do(ctx, p.client, p.request, s.receive, p.rest())
+	r := p.request
+	r.single = true // there is one stream
+	resp, err := do(ctx, p.client, r, s.receive, p.rest())
 	if err != nil {
 		return nil, err
 	}

@@ -37,6 +37,13 @@ type request struct {
 	// impatient tells that the request ends before its deadline where only proxies
 	// answer.
 	impatient bool
+	// versions returns the version of a key as stored that a transaction is bound to;
+	// 0 if it is not known. Nil knows none.
+	versions func(stored []byte) int64
+	// beside is how many attempts at the same read are under way.
+	beside int
+	// single says that a read must not be made twice at a time.
+	single bool
 	// pinned tells that a member named the revision that is read. One that doesn't
 	// have it yet lags behind.
 	pinned bool
@@ -95,17 +102,27 @@ func attempts[In, Out any](ctx context.Context, c *Client, r request, rpc unary[
 		none  Out
 		trace = trace{client: c, request: r}
 	)
-	if c.severalEndpoints() {
+	if c.severalEndpoints() && ctx.Value(routeKey{}) == nil { // a hedge has one already
 		ctx = withRoute(ctx)
 	}
 	for n := 1; ; n++ {
-		out, sent, err := attempt(ctx, &trace, rpc, in)
+		trace.n = n
+		out, sent, other, err := hedged(ctx, &trace, rpc, in)
+		if other != nil {
+			return other.out, n + other.n, other.err
+		}
 		if err == nil {
 			err = checkShape(in, out)
 		}
 		if err == nil {
+			c.seen.note(out)
 			if r.lost != nil {
 				*r.lost = trace.maybeApplied
+			}
+			if r.seals != nil {
+				if err := c.overtake(ctx, r, out); err != nil {
+					return none, n, err
+				}
 			}
 			return out, n, nil
 		}
@@ -119,10 +136,10 @@ func attempts[In, Out any](ctx context.Context, c *Client, r request, rpc unary[
 			c.auth.invalidate(trace.token)
 			continue
 		}
-		if trace.avoid {
+		if trace.trouble.avoid {
 			avoid(ctx)
 		}
-		if trace.remedy == retryElsewhere && len(trace.asked) == n && n < c.endpointCount() {
+		if trace.remedy == retryElsewhere && len(trace.trouble.asked) == n && n < c.endpointCount() {
 			continue
 		}
 		if !pause(ctx, c.closing, backoff(n)) {
@@ -147,12 +164,12 @@ type call struct {
 var noReplay = grpc.MaxRetryRPCBufferSize(0)
 
 // attempt makes one RPC and reports whether it left the process. With several
-// endpoints a request that may be repeated gets only half of the time that is left,
-// so that a member which swallows requests can't take it all and another one can
-// still answer.
+// endpoints a request that may be repeated, and is not hedged, gets only half of the
+// time that is left, so that a member which swallows requests can't take it all and
+// another one can still answer.
 func attempt[In, Out any](ctx context.Context, t *trace, rpc unary[In, Out], in In) (Out, bool, error) {
 	c := t.client
-	if left, ok := timeLeft(ctx); ok && t.request.again() && c.severalEndpoints() && left > minSplit {
+	if left, ok := timeLeft(ctx); ok && t.splits() && left > minSplit {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, left/2)
 		defer cancel()
@@ -163,7 +180,7 @@ func attempt[In, Out any](ctx context.Context, t *trace, rpc unary[In, Out], in 
 		return none, false, err
 	}
 	t.token = c.auth.current()
-	t.began = time.Now()
+	t.began = time.Since(epoch)
 	if t.request.seals != nil {
 		return sealing(ctx, t, rpc, in)
 	}
@@ -172,6 +189,13 @@ func attempt[In, Out any](ctx context.Context, t *trace, rpc unary[In, Out], in 
 	out, err := rpc(ctx, in, call.opts[:]...)
 	t.to = call.peer.Addr
 	return out, call.peer.Addr != nil, err
+}
+
+// splits reports whether an attempt gets but a part of the time. Of the last read
+// beside others the first one doesn't.
+func (t *trace) splits() bool {
+	r := &t.request
+	return r.again() && !t.hedges() && (r.write || r.single || t.n > 1) && t.client.severalEndpoints()
 }
 
 // minSplit is the time under which a read's remaining time is not divided any
@@ -197,6 +221,8 @@ func timeLeft(ctx context.Context) (time.Duration, bool) {
 type trace struct {
 	client  *Client
 	request request
+	// n is the number of the attempt.
+	n int
 	// sent tells that any attempt left the process.
 	sent bool
 	// maybeApplied tells that an attempt was sent and not refused.
@@ -213,24 +239,34 @@ type trace struct {
 	unsent bool
 	// reason is the last answer that says more than that time was up.
 	reason error
+	// closed tells that the connection was closed from this side.
+	closed bool
+	// to is where the last attempt was sent; nil if it was not.
+	to net.Addr
+	// began is when the last attempt did, since epoch.
+	began time.Duration
+	// trouble is what is noted of failed attempts; nil before the first.
+	trouble *trouble
+}
+
+// trouble is what a trace notes of failed attempts. It is apart from it for the
+// requests that have none.
+type trouble struct {
 	// last is the error of the last attempt, in the words of this package.
 	last error
 	// silent names the endpoint that did not answer the last attempt in its time.
 	silent error
-	// began is when the last attempt did.
-	began time.Time
-	// closed tells that the connection was closed from this side.
-	closed bool
 	// avoid tells that the endpoint of the last attempt can't serve requests now.
 	avoid bool
 	// asked are the endpoints that could not serve the request.
 	asked []string
-	// to is where the last attempt was sent; nil if it was not.
-	to net.Addr
 	// web is when the first of the last answers in a row came that were all of
 	// the web, and not of etcd.
 	web time.Time
 }
+
+// epoch is a moment before all attempts.
+var epoch = time.Now()
 
 // judge takes in the outcome of attempt n and reports whether there should be
 // another one.
@@ -239,20 +275,23 @@ func (t *trace) judge(ctx context.Context, err error, sent bool, n int) bool {
 	if t.request.pinned && errors.Is(a.kind, ErrFutureRevision) {
 		a.remedy = retryAny
 	}
-	t.kind, t.remedy, t.unsent, t.avoid = a.kind, a.remedy, !sent, sent && a.elsewhere()
+	if t.trouble == nil {
+		t.trouble = &trouble{}
+	}
+	t.kind, t.remedy, t.unsent, t.trouble.avoid = a.kind, a.remedy, !sent, sent && a.elsewhere()
 	t.sent = t.sent || sent
 	if t.request.write && sent && !a.refused {
 		t.maybeApplied = true
 	}
-	t.last = describe(a.kind, err)
+	t.trouble.last = describe(a.kind, err)
 	if !a.own {
-		t.last = at(t.to, t.last)
+		t.trouble.last = at(t.to, t.trouble.last)
 	}
 	switch {
 	case !isContextStatus(err):
-		t.reason = t.last
+		t.reason = t.trouble.last
 	case sent:
-		t.silent = at(t.to, noneFor("answer", time.Since(t.began)))
+		t.trouble.silent = at(t.to, noneFor("answer", time.Since(epoch)-t.began))
 	}
 	// A proxy may say of its own connections that it closes them.
 	t.closed = t.client.isClosed() || !sent && isClosing(err)
@@ -284,7 +323,7 @@ const maxRefreshes = 3
 func (t *trace) fail(ctx context.Context, in any) error {
 	e := &Error{Op: t.request.op, Key: t.request.key, Sent: t.sent, MaybeApplied: t.maybeApplied}
 	if t.maybeApplied {
-		e.lost = &lostWrite{in, t.request.seals}
+		e.lost = t.client.lose(in, t.request.seals)
 	}
 	switch {
 	case t.closed || t.client.isClosed():
@@ -292,7 +331,7 @@ func (t *trace) fail(ctx context.Context, in any) error {
 	case timeIsUp(ctx):
 		e.Err = t.ended(ctx)
 	default:
-		e.Err = t.last
+		e.Err = t.trouble.last
 		if errors.Is(t.kind, ErrUnavailable) {
 			e.Err = withDetail(e.Err, t.client.dials.err())
 		}
@@ -305,7 +344,7 @@ func (t *trace) fail(ctx context.Context, in any) error {
 func (t *trace) ended(ctx context.Context) error {
 	ended := withDetail(contextError(ctx), t.reason)
 	if t.reason == nil && !t.unsent {
-		ended = withDetail(ended, t.silent)
+		ended = withDetail(ended, t.trouble.silent)
 	}
 	// A request whose connection broke before it was written waits inside gRPC
 	// for another one, and counts as sent.

@@ -130,6 +130,10 @@ func WithDryRun() PassOption { return dryRunOption{} }
 // ended: what is sent later is encrypted with the new one, whenever its call began. For
 // what else could store one see [Client.EncryptionStatus].
 //
+// With a [StoredKeyring] it reads the stored ring first, so that the pass begins with the
+// newest primary key, and fails while that is not the ring of this process, see
+// [StoredKeyring.Err].
+//
 // When it fails, the report says what was done before. A client without
 // encryption is [ErrInvalidArgument], one without a primary key
 // [ErrNoPrimaryKey].
@@ -139,6 +143,9 @@ func (c *Client) Reencrypt(ctx context.Context, prefix string, opts ...Reencrypt
 	err := optionsOf(opts, r, ReencryptOption.applyReencrypt)
 	if err == nil {
 		keys, err = r.check(ctx, prefix)
+	}
+	if stored := c.codec.keyring.storedSource(); err == nil && stored != nil {
+		err = stored.upToDate(ctx)
 	}
 	if err != nil {
 		return ReencryptReport{}, fail(opReencrypt, prefix, err)

@@ -146,7 +146,7 @@ func (e *unsealedError) Unwrap() error { return e.err }
 func (t *trace) unsealed(err *unsealedError, in any) error {
 	e := &Error{Op: t.request.op, Key: t.request.key, Sent: t.sent, MaybeApplied: t.maybeApplied, Err: err.err}
 	if t.maybeApplied {
-		e.lost = &lostWrite{in, t.request.seals}
+		e.lost = t.client.lose(in, t.request.seals)
 	}
 	return e
 }

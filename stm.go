@@ -130,7 +130,7 @@ func (tx *Tx) commit() (bool, error) {
 	if err != nil {
 		return false, fail(opTransact, key, err)
 	}
-	resp, err := c.sendTxn(tx.ctx, request{op: opTransact, key: key, write: true, seals: wire.seals},
+	resp, err := c.sendTxn(tx.ctx, request{op: opTransact, key: key, write: true, seals: wire.seals, versions: tx.versionOf},
 		&pb.TxnRequest{Compare: guards, Success: wire.request.Success, Failure: again})
 	if err != nil {
 		return false, err
@@ -141,6 +141,16 @@ func (tx *Tx) commit() (bool, error) {
 	}
 	tx.keep(resp, again)
 	return false, nil
+}
+
+// versionOf returns the version of a key as stored that this run has read, or 0.
+func (tx *Tx) versionOf(stored []byte) int64 {
+	key := tx.client.visible(stored)
+	kvs := tx.reads[spanOf(tx.covering(stored))]
+	if i, found := indexOf(kvs, key); found {
+		return kvs[i].Version
+	}
+	return 0
 }
 
 // guards returns the conditions under which everything that was read is still so,

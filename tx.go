@@ -88,7 +88,7 @@ func (tx *Tx) Get(key string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	i, found := slices.BinarySearchFunc(kvs, key, func(kv KeyValue, key string) int { return strings.Compare(kv.Key, key) })
+	i, found := indexOf(kvs, key)
 	if !found {
 		return nil, answered(opTransact, key, ErrKeyNotFound)
 	}
@@ -122,6 +122,11 @@ func (tx *Tx) GetPrefix(prefix string) ([]KeyValue, error) {
 	}
 	slices.SortFunc(out, func(a, b KeyValue) int { return strings.Compare(a.Key, b.Key) })
 	return out, nil
+}
+
+// indexOf returns where a key is among key-values in the order of the keys.
+func indexOf(kvs []KeyValue, key string) (int, bool) {
+	return slices.BinarySearchFunc(kvs, key, func(kv KeyValue, key string) int { return strings.Compare(kv.Key, key) })
 }
 
 // bytesOf returns a copy that is not nil.

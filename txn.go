@@ -17,6 +17,7 @@ type Txn struct {
 	client     *Client
 	conditions []Condition
 	then, els  []Op
+	versions   func(stored []byte) int64 // see request
 }
 
 // Txn returns an empty transaction.
@@ -82,7 +83,7 @@ func (c *Client) commit(ctx context.Context, op, key string, t *Txn) (*TxnResult
 	if err != nil {
 		return nil, fail(op, key, err)
 	}
-	r := request{op: op, key: key, write: wire.writes, seals: wire.seals}
+	r := request{op: op, key: key, write: wire.writes, seals: wire.seals, versions: t.versions}
 	if len(wire.values) > 0 {
 		if err := wire.checkGuarded(); err != nil {
 			return nil, fail(op, key, err)
@@ -90,6 +91,7 @@ func (c *Client) commit(ctx context.Context, op, key string, t *Txn) (*TxnResult
 		return c.commitGuarded(ctx, r, wire)
 	}
 	readLinearizably(wire.request)
+	c.tellNewest(wire)
 	resp, err := c.sendTxn(ctx, r, wire.request)
 	if err != nil {
 		return nil, err
@@ -102,7 +104,12 @@ func (c *Client) sendTxn(ctx context.Context, r request, req *pb.TxnRequest) (*p
 	if err := c.checkSize(req); err != nil {
 		return nil, fail(r.op, r.key, err)
 	}
-	return do(ctx, c, r, c.rpc.txn, req)
+	from := c.seen.mark()
+	resp, err := do(ctx, c, r, c.rpc.txn, req)
+	if err == nil && r.write && c.codec.encrypts() {
+		return c.unreplayed(ctx, r, req, resp, from)
+	}
+	return resp, err
 }
 
 // withDeadline runs an operation of several requests under one deadline: the

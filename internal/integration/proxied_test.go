@@ -80,7 +80,7 @@ func TestTrafficThroughReloadsIsExecutedAsTold(t *testing.T) {
 						former := p.box.count(kind.former)
 						p.box.reload()
 						if name == "hard" {
-							require.True(t, p.box.await(kind.former, former+1), "the former worker stays")
+							require.True(t, p.box.await(kind.former, former+1, patience), "the former worker stays")
 						}
 					}
 					tr.more(1000)

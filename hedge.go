@@ -1,0 +1,61 @@
+package etcd
+
+import (
+	"context"
+	"time"
+)
+
+// hedge is a second read beside one that has taken half of its time: the member may be
+// silent, or just need that long. Whichever ends first counts, so that a slow answer is
+// not given up for one that would be as slow.
+type hedge[Out any] struct {
+	done chan struct{} // closed when the rest is set
+	out  Out
+	n    int // attempts
+	err  error
+}
+
+// hedged makes an attempt at a request. With several endpoints a read that takes more
+// than half of the time that is left is made a second time beside it, on a connection
+// that was not tried yet and with attempts of its own. If it is that one which counts
+// it is returned.
+func hedged[In, Out any](ctx context.Context, t *trace, rpc unary[In, Out], in In) (out Out, sent bool, other *hedge[Out], err error) {
+	left, ok := timeLeft(ctx)
+	if !ok || left <= minSplit || !t.hedges() {
+		out, sent, err = attempt(ctx, t, rpc, in)
+		return out, sent, nil, err
+	}
+	whole := ctx
+	ctx, cancel := context.WithCancel(whole)
+	defer cancel()
+	h := &hedge[Out]{done: make(chan struct{})}
+	c, r := t.client, t.request
+	r.beside++
+	// Owned by this call, which waits for it: it ends with ctx.
+	timer := time.AfterFunc(left/2, func() {
+		defer close(h.done)
+		h.out, h.n, h.err = attempts(ctx, c, r, rpc, in)
+		cancel()
+	})
+	out, sent, err = attempt(ctx, t, rpc, in)
+	if timer.Stop() {
+		return out, sent, nil, err
+	}
+	if err == nil || whole.Err() == nil && !isContextStatus(err) && interpret(err).remedy == giveUp {
+		cancel() // the answer is there
+		<-h.done
+		return out, sent, nil, err
+	}
+	<-h.done
+	if timeIsUp(whole) && h.err != nil {
+		return out, sent, nil, err
+	}
+	return out, sent, h, nil
+}
+
+// hedges reports whether the request is a read that may be made once more at a time:
+// no endpoint has to carry out two of them.
+func (t *trace) hedges() bool {
+	r := &t.request
+	return !r.write && !r.single && r.beside+1 < t.client.endpointCount()
+}

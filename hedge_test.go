@@ -1,0 +1,143 @@
+package etcd_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/status"
+	"google.golang.org/grpc/test/bufconn"
+
+	"github.com/blueprint-go/etcd"
+)
+
+// slowMember answers reads after a time, or with an error at once.
+type slowMember struct {
+	takes time.Duration
+	fails error
+
+	begun, ended atomic.Int64
+}
+
+func (m *slowMember) stub() *stub {
+	return &stub{get: func(ctx context.Context, _ *pb.RangeRequest) (*pb.RangeResponse, error) {
+		m.begun.Add(1)
+		if m.fails != nil {
+			return nil, m.fails
+		}
+		select {
+		case <-time.After(m.takes):
+			m.ended.Add(1)
+			return &pb.RangeResponse{Header: &pb.ResponseHeader{Revision: 1}, Count: 1}, nil
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}}
+}
+
+// clientOf returns a client whose endpoints are members.
+func clientOf(t *testing.T, members ...*slowMember) *etcd.Client {
+	t.Helper()
+	listeners, endpoints := map[string]*bufconn.Listener{}, []string{}
+	for i, m := range members {
+		at := net.JoinHostPort("127.0.0.1", string(rune('1'+i)))
+		listeners[at], endpoints = bufconn.Listen(1<<20), append(endpoints, at)
+		srv := grpc.NewServer(grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second}))
+		pb.RegisterKVServer(srv, m.stub())
+		served := make(chan error, 1)
+		go func() { served <- srv.Serve(listeners[at]) }()
+		t.Cleanup(func() {
+			srv.Stop()
+			if err := <-served; !errors.Is(err, grpc.ErrServerStopped) {
+				require.NoError(t, err)
+			}
+		})
+	}
+	c, err := etcd.NewClient(etcd.DefaultConfig().WithEndpoints(endpoints...).WithLazyConnect().
+		WithDialer(func(ctx context.Context, _, addr string) (net.Conn, error) { return listeners[addr].DialContext(ctx) }))
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, c.Close()) })
+	return c
+}
+
+func TestReadThatNeedsMostOfItsTimeSucceeds(t *testing.T) {
+	t.Parallel()
+	for _, takes := range []time.Duration{2 * time.Second, 3 * time.Second, 4900 * time.Millisecond} {
+		synctest.Test(t, func(t *testing.T) {
+			a, b := &slowMember{takes: takes}, &slowMember{takes: takes}
+			c := clientOf(t, a, b)
+			for range 4 {
+				before := a.begun.Load() + b.begun.Load()
+				began := time.Now()
+				exists, err := c.Exists(t.Context(), "key")
+				require.NoError(t, err)
+				require.True(t, exists)
+				require.Equal(t, takes, time.Since(began))
+				executed := a.begun.Load() + b.begun.Load() - before
+				require.LessOrEqual(t, executed, int64(2), "once by each")
+				if takes < etcd.DefaultRequestTimeout/2 {
+					require.Equal(t, int64(1), executed)
+				}
+			}
+		})
+	}
+}
+
+func TestReadLeavesASilentMemberInTime(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		silent, other := &slowMember{takes: time.Hour}, &slowMember{takes: time.Second}
+		c := clientOf(t, silent, other)
+		for range 4 {
+			began := time.Now()
+			_, err := c.Exists(t.Context(), "key")
+			require.NoError(t, err)
+			require.LessOrEqual(t, time.Since(began), 3500*time.Millisecond)
+		}
+		require.Positive(t, silent.begun.Load())
+	})
+}
+
+// Two of three swallow requests, and one of those left fails for a while.
+func TestHedgedReadIsTriedAgainToo(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		silent := []*slowMember{{takes: time.Hour}, {takes: time.Hour}}
+		good := &slowMember{takes: time.Millisecond}
+		c := clientOf(t, silent[0], silent[1], good)
+		for range 6 {
+			_, err := c.Exists(t.Context(), "key")
+			require.NoError(t, err)
+		}
+		require.Positive(t, silent[0].begun.Load()+silent[1].begun.Load())
+	})
+}
+
+func TestRefusalOfEitherReadCounts(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		refusing := &slowMember{fails: status.Error(codes.OutOfRange, "etcdserver: mvcc: required revision has been compacted")}
+		silent := &slowMember{takes: time.Hour}
+		c := clientOf(t, silent, refusing)
+		for range 4 {
+			began := time.Now()
+			_, err := c.Exists(t.Context(), "key")
+			require.ErrorIs(t, err, etcd.ErrCompacted)
+			require.LessOrEqual(t, time.Since(began), 2600*time.Millisecond)
+		}
+		silentOnly := clientOf(t, &slowMember{takes: time.Hour}, &slowMember{takes: time.Hour})
+		began := time.Now()
+		_, err := silentOnly.Exists(t.Context(), "key")
+		require.ErrorIs(t, err, etcd.ErrTimeout)
+		require.Equal(t, etcd.DefaultRequestTimeout, time.Since(began))
+	})
+}
