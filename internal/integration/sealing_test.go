@@ -268,7 +268,7 @@ func TestGuardedPutKnowsWhatItSentUnderTheOlderKey(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, int64(2), kv.Version, "executed once")
 	require.Equal(t, "new", string(kv.Value))
-	require.True(t, strings.Contains(storedBytes(t, client(t, config(srv)), "/k"), string(idOf(a))), "it was under way at the promotion")
+	require.Contains(t, storedBytes(t, client(t, config(srv)), "/k"), string(idOf(a)), "it was under way at the promotion")
 }
 
 func idOf(key *etcd.EncryptionKey) []byte {
