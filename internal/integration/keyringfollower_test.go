@@ -390,6 +390,36 @@ func TestProcessThatCannotReadTheRingStopsWriting(t *testing.T) {
 	require.Equal(t, int64(1), status.ByKey[added])
 }
 
+// The outer key is needed for changes of the ring only. A change that it can't open in
+// time stops the process from writing.
+func TestProcessThatCannotOpenAChangeStopsWriting(t *testing.T) {
+	t.Parallel()
+	srv := server(t)
+	ctx := t.Context()
+	leader, p := created(t, srv), newProcess(t, srv.Endpoint())
+	var err error
+	p.StoredKeyring, err = etcd.OpenKeyring(ctx, p.client, ringKey, p.outer, etcd.WithKeyringFreshness(time.Second))
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, p.Close()) })
+	c := p.values(t)
+	p.outer.down.Store(true)
+	for began := time.Now(); time.Since(began) < 2*time.Second; {
+		require.NoError(t, c.Put(ctx, "/k", []byte("unchanged")))
+	}
+	require.NoError(t, p.Err())
+
+	added := leader.rotated(t)
+	require.Eventually(t, func() bool {
+		err = c.Put(ctx, "/k", []byte("lagging"))
+		return err != nil
+	}, patience, 10*time.Millisecond)
+	require.ErrorIs(t, err, etcd.ErrKeyringStale)
+	require.ErrorIs(t, err, errAEADDown)
+	p.outer.down.Store(false)
+	require.Eventually(t, func() bool { return c.Put(ctx, "/k", []byte("new")) == nil }, patience, 10*time.Millisecond)
+	require.Equal(t, added, p.primary(t))
+}
+
 // The process that rewrites lags behind, and has the new key to decrypt only.
 func TestReencryptBeginsWithTheNewestPrimaryKey(t *testing.T) {
 	t.Parallel()
