@@ -155,7 +155,7 @@ var otherVariables = map[string]string{
 // strangers refuses the variables that this package doesn't follow.
 func (e *environment) strangers() {
 	for _, variable := range slices.Sorted(maps.Keys(otherVariables)) {
-		if v := os.Getenv(variable); v != "" && !(variable == "ETCDCTL_MAX_RECV_BYTES" && v == "0") {
+		if v := os.Getenv(variable); v != "" && (variable != "ETCDCTL_MAX_RECV_BYTES" || v != "0") {
 			e.refuse(variable, errors.New(otherVariables[variable]))
 		}
 	}

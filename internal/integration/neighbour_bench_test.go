@@ -71,8 +71,15 @@ func BenchmarkBeside(b *testing.B) {
 		require.NoError(b, err)
 	}
 	for _, set := range []struct{ size, parallel, keys, rate int }{
-		{100, 4, 500, 0}, {100, 4, 128, 0}, {100, 2, 250, 0}, {100, 2, 128, 0}, {100, 4, 128, 10_000},
-		{1000, 4, 256, 0}, {1000, 4, 128, 0}, {1000, 4, 64, 0}, {1000, 2, 128, 0},
+		{100, 4, 500, 0},
+		{100, 4, 128, 0},
+		{100, 2, 250, 0},
+		{100, 2, 128, 0},
+		{100, 4, 128, 10_000},
+		{1000, 4, 256, 0},
+		{1000, 4, 128, 0},
+		{1000, 4, 64, 0},
+		{1000, 2, 128, 0},
 	} {
 		b.Run(fmt.Sprintf("%dB-%dx%d-rate%d", set.size, set.parallel, set.keys, set.rate), func(b *testing.B) {
 			endpoints := serverProcess(b, withFsync)
