@@ -47,7 +47,7 @@ func (c *Client) overtake(ctx context.Context, r request, revision int64) error 
 func (c *Client) encryptAgain(ctx context.Context, r request, late []*sealedPut, revision int64) error {
 	err := c.reseal(ctx, r, late, revision)
 	if err == nil || !c.codec.lost(late) {
-		return nil //nolint:nilerr // as said above
+		return nil
 	}
 	return &Error{Op: r.op, Key: r.key, Sent: true, MaybeApplied: true, Err: withKind(ErrUnknownKey, err)}
 }
