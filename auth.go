@@ -18,23 +18,28 @@ import (
 // when the server no longer accepts it. It is clientv3's own that is replaced
 // here: that one blocks in its constructor while no server answers.
 type authenticator struct {
-	username string
-	// A function and not a string: what prints a struct by reflection can't look
-	// into it.
-	password func() string
-	timeout  time.Duration
-	token    atomic.Pointer[string]
-	rpc      unary[*pb.AuthenticateRequest, *pb.AuthenticateResponse]
+	username string // empty if it is not known before it is used
+	// Functions and not strings: what prints a struct by reflection can't look
+	// into them. At most one is set.
+	credentials func(context.Context) (user, password string, err error)
+	source      func(context.Context) (token string, err error)
+
+	timeout time.Duration
+	token   atomic.Pointer[string]
+	rpc     unary[*pb.AuthenticateRequest, *pb.AuthenticateResponse]
 	// turn holds one value; whoever takes it asks for a token. It is a channel
 	// and not a mutex because those who wait must be able to stop waiting.
 	turn chan struct{}
 }
 
 func newAuthenticator(cfg *Config) *authenticator {
-	password, token := cfg.Password, cfg.Token
+	user, password, token := cfg.Username, cfg.Password, cfg.Token
 	a := &authenticator{
-		username: cfg.Username, password: func() string { return password },
+		username: user, credentials: cfg.Credentials, source: cfg.TokenSource,
 		timeout: cfg.DialTimeout, turn: make(chan struct{}, 1),
+	}
+	if user != "" {
+		a.credentials = func(context.Context) (string, string, error) { return user, password, nil }
 	}
 	if token != "" {
 		a.token.Store(&token)
@@ -44,7 +49,7 @@ func newAuthenticator(cfg *Config) *authenticator {
 
 // canRefresh reports whether a new token can be had: a token given by the user
 // can't be replaced.
-func (a *authenticator) canRefresh() bool { return a.username != "" }
+func (a *authenticator) canRefresh() bool { return a.credentials != nil || a.source != nil }
 
 // current returns the token in use; nil before the first.
 func (a *authenticator) current() *string { return a.token.Load() }
@@ -81,24 +86,37 @@ func (a *authenticator) refresh(ctx context.Context, old *string) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, a.timeout)
 	defer cancel()
+	token, err := a.ask(ctx)
+	if err == nil {
+		a.token.Store(&token)
+	}
+	return err
+}
+
+// ask gets a token from the user's function, or from the server.
+func (a *authenticator) ask(ctx context.Context) (string, error) {
+	if a.source != nil {
+		return askToken(ctx, a.source)
+	}
+	user, password, err := askCredentials(ctx, a.credentials)
+	if err != nil {
+		return "", err
+	}
 	var to peer.Peer
 	began := time.Now()
-	resp, err := a.rpc(ctx, &pb.AuthenticateRequest{Name: a.username, Password: a.password()}, grpc.Peer(&to))
+	resp, err := a.rpc(ctx, &pb.AuthenticateRequest{Name: user, Password: password}, grpc.Peer(&to))
 	switch {
-	case err != nil && timeIsUp(ctx) && to.Addr != nil:
-		// The request that needs the token was not sent, and has nothing to say.
-		return status.Error(codes.Unavailable, at(to.Addr, noneFor("answer to the authentication", time.Since(began))).Error())
 	case err == nil:
-		a.token.Store(&resp.Token)
-		return nil
+		return resp.GetToken(), nil
+	case timeIsUp(ctx) && to.Addr != nil:
+		// The request that needs the token was not sent, and has nothing to say.
+		return "", status.Error(codes.Unavailable, at(to.Addr, noneFor("answer to the authentication", time.Since(began))).Error())
 	case errors.Is(rpctypes.Error(err), rpctypes.ErrAuthNotEnabled):
 		// Credentials are given ahead of the day when authentication is
 		// switched on; until then no token is needed.
-		a.token.Store(new(string))
-		return nil
-	default:
-		return err
+		return "", nil
 	}
+	return "", err
 }
 
 // GetRequestMetadata implements credentials.PerRPCCredentials.
@@ -116,7 +134,7 @@ func (a *authenticator) RequireTransportSecurity() bool { return false }
 
 // dialOptions attaches the token to every request.
 func (a *authenticator) dialOptions() []grpc.DialOption {
-	if a.username == "" && a.token.Load() == nil {
+	if !a.canRefresh() && a.token.Load() == nil {
 		return nil
 	}
 	return []grpc.DialOption{grpc.WithPerRPCCredentials(a)}

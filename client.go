@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"math"
 	"slices"
 	"sync"
@@ -83,25 +82,27 @@ func NewClient(cfg *Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := cfg.discovered(); err != nil {
+		return nil, err
+	}
 	codec, err := newCodec(cfg)
 	if err != nil {
 		return nil, err
 	}
+	auth := newAuthenticator(cfg)
 	c := &Client{
 		cfg:     cfg,
 		codec:   codec,
-		auth:    newAuthenticator(cfg),
+		auth:    auth,
 		dials:   newDialLog(cfg),
-		largest: largestMessage(cfg.MaxRequestBytes, requestHeader(cfg.Username)),
+		largest: largestMessage(cfg.MaxRequestBytes, requestHeader(auth.username)),
 		closing: make(chan struct{}),
 
 		revoking: make(chan struct{}, maxRevocations),
 	}
 	c.renewals, c.held = newRenewals(c), newHeldKeys(c)
 	c.watches = newWatchHub(c)
-	for _, endpoint := range cfg.plaintextCredentials() {
-		cfg.Logger.Warn("etcd: credentials are sent in plaintext; use TLS", slog.String("endpoint", endpoint))
-	}
+	cfg.warnOfCredentials()
 	cfg.forgetSecrets() // codec and authenticator have made of them what they need
 	if err := c.open(); err != nil {
 		return nil, err

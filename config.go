@@ -28,8 +28,13 @@ const (
 // afterwards. It is not safe for concurrent modification.
 //
 // Printing, logging and marshalling a Config or a *Config shows every secret as
-// REDACTED. A Config held by value in an unexported field of another struct is
-// the exception: package fmt calls no methods there, so hold a *Config instead.
+// REDACTED. The setters of secrets ([Config.WithAuth], [Config.WithToken],
+// [Config.WithEncryption], [Config.WithLegacyKey]) leave the fields empty and keep
+// what they are given where no printer finds it, however the Config is held. What
+// stands in a field is in plain memory, and shows where methods are not called: by
+// package fmt in an unexported field of another struct, and by printers that look
+// past methods. Use the setters therefore. A field that is set counts before what its
+// setter was given; [ConfigFromEnv] fills the fields.
 type Config struct {
 	// Endpoints are the addresses of the cluster's members, in one of the forms
 	//
@@ -44,6 +49,26 @@ type Config struct {
 	// empty list that is not nil is refused, because it is most often a lookup
 	// that found nothing.
 	Endpoints []string
+
+	// DiscoverySRV is a domain whose SRV records name the endpoints, instead of
+	// Endpoints, as by etcdctl's --discovery-srv: _etcd-client-ssl._tcp for TLS and
+	// _etcd-client._tcp for plaintext, which counts only where the former doesn't
+	// exist. DiscoverySRVName, if it is set, is appended to both services after a
+	// hyphen. [NewClient] looks them up once, within DialTimeout, even with
+	// LazyConnect; a look-up that fails or finds nothing is its error.
+	//
+	// The names of the servers come from DNS: whoever controls that can name a
+	// server with a certificate of its own. Set ServerName to what all servers'
+	// certificates hold, such as the domain, where that matters. Empty means that
+	// Endpoints are used.
+	DiscoverySRV     string
+	DiscoverySRVName string
+
+	// Resolver looks up the records of DiscoverySRV, and the addresses of host
+	// names; with a Dialer that is left to the Dialer. Several addresses of a name
+	// are tried in turn, a quarter of a second apart, without waiting for one
+	// another; the first that answers is used. Nil means [net.DefaultResolver].
+	Resolver *net.Resolver
 
 	// DialTimeout is how long [NewClient] waits for the cluster's first answer,
 	// authentication included. One attempt to connect to one endpoint is given
@@ -70,7 +95,9 @@ type Config struct {
 
 	// AutoSyncInterval is how often Endpoints is replaced by what the cluster
 	// says its members' addresses are. They must be reachable from here under
-	// the names the members advertise. Zero means never.
+	// the names the members advertise. A client of TLS speaks TLS with them, whatever
+	// they advertise; credentials that go to one in plaintext are warned of like
+	// those to a configured endpoint. Zero means never.
 	AutoSyncInterval time.Duration
 
 	// Username and Password authenticate by password; both or neither are set.
@@ -83,6 +110,19 @@ type Config struct {
 	// not renewed: when it expires, requests fail with [ErrUnauthenticated].
 	// Not together with Username.
 	Token string
+
+	// Credentials returns the user name and the password, instead of Username and
+	// Password, where they change while the client is in use. It is called whenever
+	// a token is asked for: with the first request, and when the server no longer
+	// accepts the last one, as it does after a password was changed. TokenSource
+	// returns the token itself, instead of Token, and is called at the same times.
+	//
+	// Both must honour ctx; one call is made at a time. Their errors are
+	// [ErrCredentials], with which the request fails at once, unsent; their texts
+	// stand in errors, and must hold no secret. At most one of Username, Token,
+	// Credentials and TokenSource is set. Nil means none.
+	Credentials func(ctx context.Context) (user, password string, err error)
+	TokenSource func(ctx context.Context) (token string, err error)
 
 	// CertFile and KeyFile are paths of the client's certificate and its
 	// private key in PEM; both or neither are set. CAFile is the path of the
@@ -97,12 +137,14 @@ type Config struct {
 	CAFile   string
 
 	// ServerName is the name that the servers' certificates must be valid for.
-	// Empty means TLSConfig's, and failing that the host of each endpoint.
-	// Setting it turns TLS on for endpoints without a scheme.
+	// Empty means TLSConfig's, and failing that the host of each endpoint: of a
+	// Unix socket the last part of its path, as for clientv3. Setting it turns TLS
+	// on for endpoints without a scheme.
 	ServerName string
 
 	// InsecureSkipVerify accepts any certificate, and with it anybody who can
-	// stand in the way. Setting it turns TLS on for endpoints without a scheme.
+	// stand in the way. With a password or a token [NewClient] logs a warning, and
+	// RequireTLS refuses. Setting it turns TLS on for endpoints without a scheme.
 	InsecureSkipVerify bool
 
 	// TLSConfig replaces CertFile, KeyFile and CAFile for whatever they can't
@@ -110,8 +152,9 @@ type Config struct {
 	// top when set; the protocol version is at least TLS 1.2. Nil means none.
 	TLSConfig *tls.Config
 
-	// RequireTLS refuses any endpoint that would be spoken to in plaintext. It
-	// only refuses: TLS is turned on by https:// or one of the TLS fields.
+	// RequireTLS refuses any endpoint that would be spoken to in plaintext, and
+	// credentials for a server whose certificate isn't verified. It only refuses:
+	// TLS is turned on by https:// or one of the TLS fields.
 	RequireTLS bool
 
 	// EncryptionKey encrypts every value on its way into the cluster and
@@ -153,10 +196,19 @@ type Config struct {
 	UnencryptedPrefixes []string
 
 	// LegacyKey is the key of values that the Blueprint provider encrypted. They
-	// are read; nothing is written that way. Such a value bears no mark: one that
-	// is damaged is [ErrDecrypt], but under PlaintextReads it passes for plaintext.
-	// Nil means none; an empty key is refused with [ErrInvalidKey].
+	// are read under LegacyPrefixes; nothing is written that way. Such a value bears
+	// no mark: one that is damaged is [ErrDecrypt], but under PlaintextReads it
+	// passes for plaintext. Nil means none; an empty key is refused with
+	// [ErrInvalidKey].
 	LegacyKey []byte
+
+	// LegacyPrefixes are prefixes of keys under which LegacyKey reads; everywhere
+	// else such a value is [ErrNotEncrypted]. It is for the time of a migration:
+	// such a value is bound to no key, so that whoever can write to etcd can copy
+	// it to any other under these prefixes, and where the provider has repeated a
+	// nonce, can make up values of his own. LegacyKey needs at least one; "" means
+	// every key.
+	LegacyPrefixes []string
 
 	// CompressionMinSize is the size in bytes from which values are compressed
 	// before they are stored, at least 1024. Zero means no compression. Values
@@ -210,6 +262,8 @@ type Config struct {
 	// order after it. None may be nil.
 	Hooks []Hook
 
+	secrets func() secrets // of the setters; nil for none
+
 	encrypt  bool // WithEncryption was called: no key is then an error
 	ring     bool // WithKeyring or WithAEAD was called: no ring is then an error
 	compress bool // WithCompression was called: 0 is then an error
@@ -228,7 +282,8 @@ func (c *Config) WithEndpoints(endpoints ...string) *Config {
 	return c
 }
 
-// WithTimeout sets RequestTimeout, the time that one request may take.
+// WithTimeout sets RequestTimeout, the time that one request may take. Below a
+// millisecond it is refused by [NewClient]: WithTimeout(5) means 5 nanoseconds.
 func (c *Config) WithTimeout(d time.Duration) *Config {
 	c.RequestTimeout = d
 	return c
@@ -252,15 +307,18 @@ func (c *Config) WithAutoSync(interval time.Duration) *Config {
 	return c
 }
 
-// WithAuth sets Username and Password.
+// WithAuth sets Username and, out of sight, the password; the field Password is empty
+// then.
 func (c *Config) WithAuth(user, password string) *Config {
-	c.Username, c.Password = user, password
+	c.Username, c.Password = user, ""
+	c.conceal(func(s *secrets) { s.password = password })
 	return c
 }
 
-// WithToken sets Token.
+// WithToken sets the token, out of sight; the field Token is empty then.
 func (c *Config) WithToken(token string) *Config {
-	c.Token = token
+	c.Token = ""
+	c.conceal(func(s *secrets) { s.token = token })
 	return c
 }
 
@@ -293,11 +351,13 @@ func (c *Config) WithRequireTLS() *Config {
 	return c
 }
 
-// WithEncryption sets EncryptionKey to a copy of key. A nil or empty key is
-// refused by [NewClient] with [ErrInvalidKey] and never means plaintext: it is
-// most often an environment variable that is not set.
+// WithEncryption sets the encryption key to a copy of key, out of sight; the field
+// EncryptionKey is nil then. A nil or empty key is refused by [NewClient] with
+// [ErrInvalidKey] and never means plaintext: it is most often an environment
+// variable that is not set.
 func (c *Config) WithEncryption(key []byte) *Config {
-	c.EncryptionKey = slices.Clone(key)
+	key, c.EncryptionKey = slices.Clone(key), nil
+	c.conceal(func(s *secrets) { s.encryptionKey = key })
 	c.encrypt = true
 	return c
 }
@@ -384,26 +444,11 @@ func (c *Config) hasTLSFile() bool {
 	return c.CertFile != "" || c.KeyFile != "" || c.CAFile != ""
 }
 
-// plaintextCredentials names the endpoints to which a password or a token would
-// be sent in plaintext over a network.
-func (c *Config) plaintextCredentials() []string {
-	if c.Username == "" && c.Token == "" {
-		return nil
-	}
-	var names []string
-	for _, e := range c.endpoints() {
-		if !e.tls(c.usesTLS()) && !e.local() {
-			names = append(names, e.name())
-		}
-	}
-	return names
-}
-
 // endpoints returns those of c.Endpoints that are well-formed; after Validate
 // that is all of them.
 func (c *Config) endpoints() []endpoint {
 	raws := c.Endpoints
-	if raws == nil {
+	if raws == nil && c.DiscoverySRV == "" {
 		raws = []string{DefaultEndpoint}
 	}
 	var all []endpoint
@@ -416,22 +461,23 @@ func (c *Config) endpoints() []endpoint {
 }
 
 func (c *Config) clone() *Config {
-	r := *c
+	r := c.revealed()
 	r.Endpoints = slices.Clone(c.Endpoints)
-	r.EncryptionKey = slices.Clone(c.EncryptionKey)
-	r.LegacyKey = slices.Clone(c.LegacyKey)
+	r.EncryptionKey = slices.Clone(r.EncryptionKey)
+	r.LegacyKey = slices.Clone(r.LegacyKey)
 	r.AssociatedContext = slices.Clone(c.AssociatedContext)
 	r.PlaintextReads = slices.Clone(c.PlaintextReads)
 	r.PlaintextWrites = slices.Clone(c.PlaintextWrites)
+	r.LegacyPrefixes = slices.Clone(c.LegacyPrefixes)
 	r.UnencryptedPrefixes = slices.Clone(c.UnencryptedPrefixes)
 	r.Hooks = slices.Clone(c.Hooks)
 	r.TLSConfig = c.TLSConfig.Clone()
-	return &r
+	return r
 }
 
 // withDefaults fills in each field of c whose zero value stands for a default.
 func (c *Config) withDefaults() *Config {
-	if c.Endpoints == nil {
+	if c.Endpoints == nil && c.DiscoverySRV == "" {
 		c.Endpoints = []string{DefaultEndpoint}
 	}
 	setDefault(&c.DialTimeout, DefaultDialTimeout)

@@ -39,10 +39,15 @@ type dialLog struct {
 	endpoints []endpoint
 	tls       *tlsSource // nil for plaintext
 	timeout   time.Duration
+	addresses *addresses // nil with a Dialer of the user's
+	// exposed is called with an endpoint that credentials go to in plaintext; nil
+	// where there are none.
+	exposed func(endpoint string)
 
 	mu       sync.Mutex
 	failed   map[target]failure
 	underway map[target]underway
+	warned   map[target]bool // of credentials in plaintext
 	// Where each TCP connection between dial and handshake leads. gRPC sets
 	// TCP_USER_TIMEOUT on a *net.TCPConn alone, so that one can't be wrapped.
 	opened map[*net.TCPConn]target
@@ -62,14 +67,20 @@ func newDialLog(c *Config) *dialLog {
 	l := &dialLog{
 		open:      c.Dialer,
 		endpoints: c.endpoints(),
-		timeout:   min(c.DialTimeout*4/5, maxConnectTimeout),
+		timeout:   min(c.DialTimeout/5*4, maxConnectTimeout),
 		failed:    make(map[target]failure),
 		underway:  make(map[target]underway),
+		warned:    make(map[target]bool),
 		opened:    make(map[*net.TCPConn]target),
 		change:    make(chan struct{}),
 	}
 	if l.open == nil {
-		l.open = new(net.Dialer).DialContext
+		l.addresses = newAddresses(c.resolver())
+		l.open = l.addresses.open
+	}
+	if c.hasCredentials() {
+		logger := c.Logger
+		l.exposed = func(endpoint string) { warnOfPlaintext(logger, endpoint) }
 	}
 	if secure, _ := c.byTransport(); len(secure) > 0 {
 		l.tls = newTLSSource(c)
@@ -100,6 +111,7 @@ func (l *dialLog) dialOptions() []grpc.DialOption {
 func (l *dialLog) dial(ctx context.Context, address string) (net.Conn, error) {
 	t := parseTarget(address)
 	l.begin(ctx, t)
+	l.warnOfCredentials(t)
 	conn, err := l.open(ctx, t.network, t.address)
 	if err == nil && conn == nil {
 		err = errors.New("the dialer returned neither a connection nor an error")
@@ -110,6 +122,29 @@ func (l *dialLog) dial(ctx context.Context, address string) (net.Conn, error) {
 		return nil, err
 	}
 	return l.tag(ctx, conn, t), nil
+}
+
+// warnOfCredentials warns once of a target that the cluster has advertised, and to
+// which credentials go in plaintext. The configured ones were warned of before.
+func (l *dialLog) warnOfCredentials(t target) {
+	if l.exposed == nil || l.tls != nil {
+		return
+	}
+	for _, e := range l.endpoints {
+		if e.network == t.network && e.address == t.address {
+			return
+		}
+	}
+	if e, err := parseEndpoint(t.address); t.network == "unix" || err == nil && e.local() {
+		return
+	}
+	l.mu.Lock()
+	first := !l.warned[t]
+	l.warned[t] = true
+	l.mu.Unlock()
+	if first {
+		l.exposed(t.address)
+	}
 }
 
 // parseTarget takes host:port, unix:path and unix://path.

@@ -2,8 +2,10 @@ package etcd
 
 import (
 	"errors"
-	"fmt"
+	"maps"
+	"net"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -16,6 +18,7 @@ import (
 //	ETCDCTL_ENDPOINTS                 Endpoints, separated by commas
 //	ETCDCTL_USER                      Username, or Username:Password
 //	ETCDCTL_PASSWORD                  Password; the user is then taken whole
+//	ETCDCTL_AUTH_JWT_TOKEN            Token
 //	ETCDCTL_CERT, ETCDCTL_KEY         CertFile, KeyFile
 //	ETCDCTL_CACERT                    CAFile
 //	ETCDCTL_INSECURE_SKIP_TLS_VERIFY  InsecureSkipVerify
@@ -25,8 +28,20 @@ import (
 //	ETCDCTL_KEEPALIVE_TIME            KeepAliveInterval; raised to 10 seconds as
 //	                                  gRPC does for etcdctl
 //	ETCDCTL_KEEPALIVE_TIMEOUT         KeepAliveTimeout
+//	ETCDCTL_MAX_REQUEST_BYTES         MaxRequestBytes
+//	ETCDCTL_DISCOVERY_SRV             Endpoints, looked up at once as DiscoverySRV
+//	                                  is; wins over ETCDCTL_ENDPOINTS
+//	ETCDCTL_DISCOVERY_SRV_NAME        as DiscoverySRVName
+//	ETCDCTL_INSECURE_DISCOVERY        false: RequireTLS, and the domain as ServerName
 //
-// ETCD_ENDPOINTS has the same form as ETCDCTL_ENDPOINTS and wins over it. A
+// What etcdctl prints, and how, is nothing to a client: ETCDCTL_WRITE_OUT,
+// ETCDCTL_HEX, ETCDCTL_DEBUG, ETCDCTL_WATCH_KEY, ETCDCTL_WATCH_RANGE_END and an
+// ETCDCTL_API of 3 are passed over. Those of its variables that a client would
+// have to follow and this one can't are refused by name: ETCDCTL_MAX_RECV_BYTES,
+// and all of API version 2, such as ETCDCTL_CA_FILE.
+//
+// ETCD_ENDPOINTS has the same form as ETCDCTL_ENDPOINTS and wins over it, but not
+// over ETCDCTL_DISCOVERY_SRV, which is refused beside it. A
 // variable of etcdctl that is set but empty counts as not set; an empty
 // ETCD_ENDPOINTS is refused, so that a failed look-up does not end at another
 // cluster. Blanks around endpoints are dropped.
@@ -34,11 +49,15 @@ import (
 // A value that can't be understood is an [ErrInvalidConfig] that names the
 // variable, and all of them are named at once. Whether the values fit together
 // is left to [Config.Validate].
-func ConfigFromEnv() (*Config, error) {
-	e := environment{config: DefaultConfig()}
+func ConfigFromEnv() (*Config, error) { return configFromEnv(nil) }
+
+// configFromEnv takes the resolver for SRV records; nil means the default.
+func configFromEnv(r *net.Resolver) (*Config, error) {
+	e := environment{config: DefaultConfig(), resolver: r}
 	c := e.config
 	e.endpoints()
 	e.user()
+	e.text("ETCDCTL_AUTH_JWT_TOKEN", &c.Token)
 	e.text("ETCDCTL_CERT", &c.CertFile)
 	e.text("ETCDCTL_KEY", &c.KeyFile)
 	e.text("ETCDCTL_CACERT", &c.CAFile)
@@ -51,6 +70,9 @@ func ConfigFromEnv() (*Config, error) {
 	e.duration("ETCDCTL_KEEPALIVE_TIME", &c.KeepAliveInterval)
 	c.KeepAliveInterval = max(c.KeepAliveInterval, minKeepAliveInterval)
 	e.duration("ETCDCTL_KEEPALIVE_TIMEOUT", &c.KeepAliveTimeout)
+	e.number("ETCDCTL_MAX_REQUEST_BYTES", &c.MaxRequestBytes)
+	e.discovery()
+	e.strangers()
 	if e.problems != nil {
 		return nil, &invalidConfig{e.problems}
 	}
@@ -60,6 +82,7 @@ func ConfigFromEnv() (*Config, error) {
 // environment is a Config on its way out of the environment.
 type environment struct {
 	config   *Config
+	resolver *net.Resolver
 	problems []error
 }
 
@@ -99,6 +122,76 @@ func (e *environment) user() {
 	}
 }
 
+// discovery reads the variables of SRV records as etcdctl does: they win over
+// endpoints, and only if insecure ones are refused do they say what the servers'
+// certificates must hold.
+func (e *environment) discovery() {
+	const variable = "ETCDCTL_DISCOVERY_SRV"
+	c := e.config
+	domain, insecure := os.Getenv(variable), true
+	e.flag("ETCDCTL_INSECURE_DISCOVERY", &insecure)
+	if domain == "" {
+		return
+	}
+	if _, set := os.LookupEnv("ETCD_ENDPOINTS"); set {
+		e.refuse(variable, errors.New("is set together with ETCD_ENDPOINTS"))
+	}
+	c.WithDiscoverySRV(domain, os.Getenv("ETCDCTL_DISCOVERY_SRV_NAME"))
+	if !insecure {
+		c.RequireTLS, c.ServerName = true, domain
+	}
+	if e.problems != nil {
+		return
+	}
+	c.Resolver = e.resolver
+	if err := c.discover(); err != nil {
+		e.refuse(variable, err)
+	}
+	c.Resolver = nil
+}
+
+// otherVariables are those of etcdctl 3.4 to 3.7 that lead it somewhere else or
+// let it do something else, and that have no meaning here, with what to do.
+var otherVariables = map[string]string{
+	"ETCDCTL_MAX_RECV_BYTES": "this client has no limit for answers",
+
+	"ETCDCTL_PEERS":         "is of API version 2; set ETCDCTL_ENDPOINTS",
+	"ETCDCTL_ENDPOINT":      "is of API version 2; set ETCDCTL_ENDPOINTS",
+	"ETCDCTL_CERT_FILE":     "is of API version 2; set ETCDCTL_CERT",
+	"ETCDCTL_KEY_FILE":      "is of API version 2; set ETCDCTL_KEY",
+	"ETCDCTL_CA_FILE":       "is of API version 2; set ETCDCTL_CACERT",
+	"ETCDCTL_USERNAME":      "is of API version 2; set ETCDCTL_USER",
+	"ETCDCTL_TIMEOUT":       "is of API version 2; set ETCDCTL_DIAL_TIMEOUT",
+	"ETCDCTL_TOTAL_TIMEOUT": "is of API version 2; set ETCDCTL_COMMAND_TIMEOUT",
+}
+
+// strangers refuses the variables that this package doesn't follow.
+func (e *environment) strangers() {
+	for _, variable := range slices.Sorted(maps.Keys(otherVariables)) {
+		if v := os.Getenv(variable); v != "" && (variable != "ETCDCTL_MAX_RECV_BYTES" || v != "0") {
+			e.refuse(variable, errors.New(otherVariables[variable]))
+		}
+	}
+	if v := os.Getenv("ETCDCTL_API"); v != "" && v != "3" {
+		e.refuse("ETCDCTL_API", errors.New("only version 3 is spoken here"))
+	}
+}
+
+func (e *environment) number(variable string, field *int) {
+	text := os.Getenv(variable)
+	if text == "" {
+		return
+	}
+	v, err := strconv.Atoi(text)
+	if err != nil || v < 0 {
+		e.refuse(variable, errors.New("is not a number of bytes"))
+		return
+	}
+	if v > 0 { // 0 is etcdctl's default
+		*field = v
+	}
+}
+
 func (e *environment) text(variable string, field *string) { *field = os.Getenv(variable) }
 
 func (e *environment) flag(variable string, field *bool) {
@@ -108,7 +201,7 @@ func (e *environment) flag(variable string, field *bool) {
 	}
 	v, err := strconv.ParseBool(text)
 	if err != nil {
-		e.refuse(variable, fmt.Errorf("%q is neither true nor false", text))
+		e.refuse(variable, errors.New("neither true nor false"))
 		return
 	}
 	*field = v
@@ -121,7 +214,7 @@ func (e *environment) duration(variable string, field *time.Duration) {
 	}
 	v, err := time.ParseDuration(text)
 	if err != nil || v < 0 {
-		e.refuse(variable, fmt.Errorf("%q is not a duration such as 2s or 500ms", text))
+		e.refuse(variable, errors.New("not a duration such as 2s or 500ms"))
 		return
 	}
 	*field = v

@@ -194,6 +194,11 @@ var (
 	// password. The server does not tell which of the two was wrong.
 	ErrAuthFailed = errors.New("authentication failed")
 
+	// ErrCredentials is returned when [Config.Credentials] or [Config.TokenSource]
+	// failed, panicked or returned nothing. The request was not sent. Not to be
+	// confused with [ErrAuthFailed], which is the server's own word.
+	ErrCredentials = errors.New("no credentials")
+
 	// ErrUnauthenticated is returned when the server wants credentials and
 	// got none, or a token that it does not accept.
 	ErrUnauthenticated = errors.New("not authenticated")

@@ -234,7 +234,7 @@ func TestScanReadsPagesWhereStreamsAreRefused(t *testing.T) {
 		c := stubClient(t, streamRefuser(answer, &streams))
 		var keys []string
 		for kv, err := range c.Scan(t.Context(), "k") {
-			require.NoError(t, err, answer)
+			require.NoError(t, err, "%v", answer)
 			keys = append(keys, kv.Key)
 		}
 		assert.Equal(t, []string{"k1"}, keys, answer)

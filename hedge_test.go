@@ -54,7 +54,7 @@ func clientOf(t *testing.T, members ...*slowMember) *etcd.Client {
 		srv := grpc.NewServer(grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second}))
 		pb.RegisterKVServer(srv, m.stub())
 		served := make(chan error, 1)
-		go func() { served <- srv.Serve(listeners[at]) }()
+		go func(l net.Listener) { served <- srv.Serve(l) }(listeners[at])
 		t.Cleanup(func() {
 			srv.Stop()
 			if err := <-served; !errors.Is(err, grpc.ErrServerStopped) {

@@ -119,6 +119,14 @@ func (k *Keyring) encrypting(ctx context.Context) (*envelope.Key, error) {
 	return nil, ErrNoPrimaryKey
 }
 
+// storedSource returns the stored ring that the keys are from; nil if there is none.
+func (k *Keyring) storedSource() *StoredKeyring {
+	if k == nil {
+		return nil
+	}
+	return k.source
+}
+
 // fresh reports why the key that encrypts must not be used any more.
 func (k *Keyring) fresh(ctx context.Context) error {
 	if k.source == nil {

@@ -117,11 +117,22 @@ func (s *StoredKeyring) fresh(ctx context.Context) error {
 	if s.isFresh() {
 		return nil
 	}
-	err := s.look(ctx)
-	if s.isFresh() {
-		return nil
+	if err := s.look(ctx); !s.isFresh() { // another look may have been quicker
+		return withKind(ErrKeyringStale, err)
 	}
-	return withKind(ErrKeyringStale, err)
+	return nil
+}
+
+// upToDate reads the stored ring and reports why the ring in use is not that one. Of a
+// closed ring nobody asks that.
+func (s *StoredKeyring) upToDate(ctx context.Context) error {
+	if s.life.Err() != nil {
+		return nil //nolint:nilerr // that it was closed is no reason
+	}
+	if err := s.refresh(ctx); err != nil {
+		return err
+	}
+	return s.Err()
 }
 
 // isFresh reports whether the keys in use were the right ones not too long ago.

@@ -60,7 +60,7 @@ func (s *cutting) client(t *testing.T) *etcd.Client {
 				if err := to.Send(&pb.RangeStreamResponse{RangeResponse: chunk}); err != nil || !more {
 					return err
 				}
-				key = append(kvs[len(kvs)-1].Key, 0)
+				key = append(bytes.Clone(kvs[len(kvs)-1].Key), 0)
 			}
 			return nil // as if that had been all
 		},

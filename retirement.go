@@ -9,8 +9,8 @@ import (
 
 // DefaultRetireAge is how long the primary key must have been promoted before
 // [StoredKeyring.RetireKey] retires the ones before it, unless [WithRetireAge] says
-// otherwise. It is three times [DefaultKeyringFreshness]: by then a process that did not
-// learn of the promotion has stopped writing, and what it had under way has ended.
+// otherwise, or three times [WithKeyringFreshness] is more: by then a process that did
+// not learn of the promotion has stopped writing, and what it had under way has ended.
 const DefaultRetireAge = 15 * time.Minute
 
 // RetireOption changes [StoredKeyring.RetireKey] and [StoredKeyring.DeleteKey]:
@@ -124,7 +124,7 @@ func (s *StoredKeyring) ReinstateKey(ctx context.Context, id KeyID) error {
 
 // withdraw makes a change by which the values of a key may be lost.
 func (s *StoredKeyring) withdraw(ctx context.Context, op string, id KeyID, opts []RetireOption, f func(*storedRing) error) error {
-	o := retireOptions{age: DefaultRetireAge}
+	o := retireOptions{age: max(DefaultRetireAge, 3*s.options.freshness)}
 	err := optionsOf(opts, &o, RetireOption.applyRetire)
 	if err == nil {
 		err = o.check(s.client)

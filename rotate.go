@@ -31,8 +31,9 @@ const maxReported = 100
 type ReencryptReport struct {
 	// Scanned is how many keys were looked at.
 	Scanned int64
-	// Stale is how many of them were not encrypted with the primary key: with
-	// another one, by the Blueprint provider, or not at all. Each is counted in
+	// Stale is how many of them were not encrypted as the primary key does it: with
+	// another one, in another suite (see [EncryptionKey.WithPlainGCM]), by the
+	// Blueprint provider, or not at all. Each is counted in
 	// one of the next four as well, but for those of a batch that failed.
 	Stale int64
 	// Rewritten is how many stale values are now encrypted with the primary key;
@@ -114,7 +115,7 @@ func (dryRunOption) applyImport(o *importOptions)   { o.dryRun = true }
 func WithDryRun() PassOption { return dryRunOption{} }
 
 // Reencrypt encrypts every value under prefix anew that is not encrypted with the
-// keyring's primary key. The empty prefix means all keys. Values that are meant to
+// keyring's primary key and its suite. The empty prefix means all keys. Values that are meant to
 // be without encryption, by [Config.UnencryptedPrefixes] or
 // [Config.PlaintextWrites], are left alone.
 //
@@ -130,6 +131,10 @@ func WithDryRun() PassOption { return dryRunOption{} }
 // ended: what is sent later is encrypted with the new one, whenever its call began. For
 // what else could store one see [Client.EncryptionStatus].
 //
+// With a [StoredKeyring] it reads the stored ring first, so that the pass begins with the
+// newest primary key, and fails while that is not the ring of this process, see
+// [StoredKeyring.Err].
+//
 // When it fails, the report says what was done before. A client without
 // encryption is [ErrInvalidArgument], one without a primary key
 // [ErrNoPrimaryKey].
@@ -139,6 +144,9 @@ func (c *Client) Reencrypt(ctx context.Context, prefix string, opts ...Reencrypt
 	err := optionsOf(opts, r, ReencryptOption.applyReencrypt)
 	if err == nil {
 		keys, err = r.check(ctx, prefix)
+	}
+	if stored := c.codec.keyring.storedSource(); err == nil && stored != nil {
+		err = stored.upToDate(ctx)
 	}
 	if err != nil {
 		return ReencryptReport{}, fail(opReencrypt, prefix, err)
@@ -343,6 +351,7 @@ func (c *codec) stale(storedKey, stored []byte) bool {
 		return false
 	}
 	id, encrypted := envelope.KeyIDOf(stored)
+	suite, _ := envelope.SuiteOf(stored)
 	primary := c.keyring.current().primary
-	return !encrypted || primary == nil || id != primary.ID()
+	return !encrypted || primary == nil || id != primary.ID() || suite != primary.Suite()
 }

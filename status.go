@@ -171,6 +171,9 @@ func ownAnswer(msg string) (answer, bool) {
 
 // interpret returns what err, the error of an RPC, means.
 func interpret(err error) answer {
+	if _, ok := errors.AsType[*credentialsError](err); ok {
+		return answer{kind: ErrCredentials}
+	}
 	st, _ := status.FromError(err)
 	msg := st.Message()
 	if a, ok := ownAnswer(msg); ok {
@@ -216,6 +219,9 @@ func isClosing(err error) bool {
 // describe returns an error for a failed RPC with the server's words and
 // without gRPC's wrapping.
 func describe(kind, err error) error {
+	if own, ok := errors.AsType[*credentialsError](err); ok {
+		return own.err
+	}
 	st, ok := status.FromError(err)
 	if !ok {
 		return withKind(kind, err)

@@ -1,13 +1,10 @@
 package etcd
 
 import (
-	"bytes"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"sync"
 )
 
@@ -101,16 +98,22 @@ func (s *tlsSource) read() (*tls.Config, error) {
 // readKeyPair names the files in its errors, both when both can't be read.
 func readKeyPair(certFile, keyFile string) (tls.Certificate, error) {
 	var unreadable []error
-	cert, err := os.ReadFile(certFile)
+	cert, err := readNamed("CertFile", certFile)
 	if err != nil {
 		unreadable = append(unreadable, err)
 	}
-	key, err := os.ReadFile(keyFile)
+	key, err := readNamed("KeyFile", keyFile)
 	if err != nil {
 		unreadable = append(unreadable, err)
 	}
 	if err := oneLine(unreadable); err != nil {
 		return tls.Certificate{}, err
+	}
+	if err := checkChain(cert); err != nil {
+		return tls.Certificate{}, fmt.Errorf("%s: %w", certFile, err)
+	}
+	if isEncryptedKey(key) {
+		return tls.Certificate{}, fmt.Errorf("%s: %w", keyFile, errEncryptedKey)
 	}
 	pair, err := tls.X509KeyPair(cert, key)
 	if err != nil {
@@ -119,23 +122,16 @@ func readKeyPair(certFile, keyFile string) (tls.Certificate, error) {
 	return pair, nil
 }
 
-// readAuthorities names the file in its errors. A bundle that was cut in the
-// middle is refused: the authorities before the cut would pass for all.
+// readAuthorities names the file in its errors. A bundle is used whole or not at
+// all: a part of it would pass for all.
 func readAuthorities(file string) (*x509.CertPool, error) {
-	bundle, err := os.ReadFile(file)
+	bundle, err := readNamed("CAFile", file)
 	if err != nil {
 		return nil, err
 	}
-	begun := bytes.Count(bundle, []byte("-----BEGIN CERTIFICATE-----"))
-	ended := bytes.Count(bundle, []byte("-----END CERTIFICATE-----"))
-	if begun != ended {
-		return nil, fmt.Errorf("%s: a certificate is cut off", file)
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(bundle) {
-		return nil, fmt.Errorf("%s: %w", file, errNoCertificate)
+	pool, err := authorities(bundle)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
 	}
 	return pool, nil
 }
-
-var errNoCertificate = errors.New("no certificate in it")

@@ -1,7 +1,6 @@
 package etcd
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"net"
@@ -91,14 +90,18 @@ func (a endpointAddr) String() string {
 	return a.addr.String()
 }
 
+// nameOf returns the name of the endpoint that led to addr.
+func nameOf(addr net.Addr) string {
+	if a, ok := addr.(endpointAddr); ok && a.name != "" {
+		return a.name
+	}
+	return addr.String()
+}
+
 // at returns err as that of the endpoint which to leads to; a nil to is none.
 func at(to net.Addr, err error) error {
 	if to == nil || err == nil {
 		return err
 	}
-	name := to.String()
-	if a, ok := to.(endpointAddr); ok {
-		name = cmp.Or(a.name, name)
-	}
-	return &EndpointError{Endpoint: name, Err: err}
+	return &EndpointError{Endpoint: nameOf(to), Err: err}
 }

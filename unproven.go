@@ -42,6 +42,7 @@ func (c *unprovenConn) Read(b []byte) (int, error) {
 		err = c.strange(begun)
 	case c.got == frameHeaderSize:
 		c.decided.Store(true)
+		c.log.addresses.trust(c.Conn.RemoteAddr())
 		c.log.succeed(c.target)
 		return n, err
 	case err == nil:
@@ -50,6 +51,7 @@ func (c *unprovenConn) Read(b []byte) (int, error) {
 		err = c.cause(err)
 	}
 	c.decided.Store(true)
+	c.log.addresses.distrust(c.Conn.RemoteAddr())
 	c.log.fail(c.ctx, c.target, err)
 	return 0, err
 }

@@ -27,6 +27,7 @@ func (c *Config) Validate() error {
 	if c == nil {
 		return nil
 	}
+	c = c.revealed()
 	var problems []error
 	for _, r := range rules {
 		if err := r.check(c); err != nil {
@@ -53,16 +54,25 @@ var rules = []rule{
 	{"Endpoints", "plaintext was asked for and TLS as well", checkNoPlaintextWithTLS},
 	{"RequireTLS", "use https:// or set a TLS field", checkRequiredTLS},
 
-	{"DialTimeout", "", notNegative(func(c *Config) time.Duration { return c.DialTimeout })},
-	{"RequestTimeout", "", notNegative(func(c *Config) time.Duration { return c.RequestTimeout })},
+	{"RequireTLS", "anybody in between could take the credentials", checkVerifiedTLS},
+
+	{"DiscoverySRV", "one of them would be ignored", notBoth("DiscoverySRV", "Endpoints", func(c *Config) bool {
+		return c.DiscoverySRV != "" && c.Endpoints != nil
+	})},
+	{"DiscoverySRVName", "there is nothing to look up", checkDiscovery},
+
+	{"DialTimeout", "", checkDuration(func(c *Config) time.Duration { return c.DialTimeout })},
+	{"RequestTimeout", "", checkDuration(func(c *Config) time.Duration { return c.RequestTimeout })},
 	{"KeepAliveInterval", "gRPC pings no faster, and servers close connections that ping too often", checkKeepAlive},
-	{"KeepAliveTimeout", "", notNegative(func(c *Config) time.Duration { return c.KeepAliveTimeout })},
-	{"AutoSyncInterval", "", notNegative(func(c *Config) time.Duration { return c.AutoSyncInterval })},
+	{"KeepAliveTimeout", "", checkDuration(func(c *Config) time.Duration { return c.KeepAliveTimeout })},
+	{"AutoSyncInterval", "", checkDuration(func(c *Config) time.Duration { return c.AutoSyncInterval })},
 
 	{"Password", "the server would treat the client as nobody", both("Username", "Password", func(c *Config) (string, string) { return c.Username, c.Password })},
 	{"Token", "one of them would be ignored", notBoth("Token", "Username", func(c *Config) bool {
 		return c.Token != "" && (c.Username != "" || c.Password != "")
 	})},
+
+	{"Credentials", "one of them would be ignored", checkCredentialSources},
 
 	{"CertFile", "a certificate is of no use without its key", both("CertFile", "KeyFile", func(c *Config) (string, string) { return c.CertFile, c.KeyFile })},
 	{"TLSConfig", "one of them would be ignored", notBoth("TLSConfig", "CertFile, KeyFile or CAFile", func(c *Config) bool {
@@ -79,6 +89,7 @@ var rules = []rule{
 	})},
 	{"EncryptionKey", "without encryption nothing would come of it", checkEncryptionPolicy},
 	{"LegacyKey", "it is most often an unset variable", checkLegacyKey},
+	{"LegacyPrefixes", "values of the Blueprint provider are bound to no key", checkLegacyPrefixes},
 	{"UnencryptedPrefixes", "it would switch encryption off", checkUnencryptedPrefixes},
 	{"CompressionMinSize", "smaller values grow rather than shrink; 0 in the field means off", checkCompression},
 	{"MaxRequestBytes", "", notNegative(func(c *Config) int { return c.MaxRequestBytes })},
@@ -88,13 +99,31 @@ var rules = []rule{
 	{"Hooks", "", checkHooks},
 }
 
-func notNegative[T int | time.Duration](field func(*Config) T) func(*Config) error {
+func notNegative(field func(*Config) int) func(*Config) error {
 	return func(c *Config) error {
 		if v := field(c); v < 0 {
-			return fmt.Errorf("%v is below 0", v)
+			return fmt.Errorf("%d is below 0", v)
 		}
 		return nil
 	}
+}
+
+// minDuration is the shortest duration of a Config but 0. A shorter one is a bare
+// number that was meant in another unit: WithTimeout(5) compiles.
+const minDuration = time.Millisecond
+
+func checkDuration(field func(*Config) time.Duration) func(*Config) error {
+	return func(c *Config) error { return plausible(field(c)) }
+}
+
+func plausible(d time.Duration) error {
+	switch {
+	case d < 0:
+		return fmt.Errorf("%v is below 0", d)
+	case d > 0 && d < minDuration:
+		return fmt.Errorf("%v is below %v; a bare number counts nanoseconds, did you mean %d*time.Second?", d, minDuration, int64(d))
+	}
+	return nil
 }
 
 func both(first, second string, fields func(*Config) (string, string)) func(*Config) error {
@@ -159,6 +188,14 @@ func checkRequiredTLS(c *Config) error {
 	return nil
 }
 
+// checkVerifiedTLS: TLS with anybody is no better than plaintext, for a password.
+func checkVerifiedTLS(c *Config) error {
+	if c.RequireTLS && c.hasCredentials() && c.skipsVerification() {
+		return errors.New("TLS is required, and certificates are not verified")
+	}
+	return nil
+}
+
 // byTransport names the well-formed endpoints that are TLS and those that
 // aren't.
 func (c *Config) byTransport() (secure, plain []string) {
@@ -173,7 +210,11 @@ func (c *Config) byTransport() (secure, plain []string) {
 }
 
 func checkKeepAlive(c *Config) error {
-	if d := c.KeepAliveInterval; d != 0 && d < minKeepAliveInterval {
+	d := c.KeepAliveInterval
+	if err := plausible(d); err != nil {
+		return err
+	}
+	if d != 0 && d < minKeepAliveInterval {
 		return fmt.Errorf("%v is below %v", d, minKeepAliveInterval)
 	}
 	return nil

@@ -67,7 +67,7 @@ func TestValidateRefusesEachRow(t *testing.T) {
 		"RequireTLS with credentials":         {with("a:1").WithAuth("u", "p").WithRequireTLS(), nil, "a:1 would be plaintext"},
 		"DialTimeout below 0":                 {new(Config).WithDialTimeout(-1), nil, "DialTimeout: -1ns is below 0"},
 		"RequestTimeout below 0":              {new(Config).WithTimeout(-time.Second), nil, "RequestTimeout: -1s is below 0"},
-		"KeepAliveInterval below 0":           {new(Config).WithKeepAlive(-1, 0), nil, "KeepAliveInterval: -1ns is below 10s"},
+		"KeepAliveInterval below 0":           {new(Config).WithKeepAlive(-1, 0), nil, "KeepAliveInterval: -1ns is below 0"},
 		"KeepAliveInterval below 10 s":        {new(Config).WithKeepAlive(10*time.Second-1, 0), nil, "is below 10s"},
 		"KeepAliveTimeout below 0":            {new(Config).WithKeepAlive(0, -1), nil, "KeepAliveTimeout: -1ns is below 0"},
 		"AutoSyncInterval below 0":            {new(Config).WithAutoSync(-1), nil, "AutoSyncInterval: -1ns is below 0"},
@@ -85,8 +85,8 @@ func TestValidateRefusesEachRow(t *testing.T) {
 		"garbage key":                         {new(Config).WithTLS(f.cert, f.garbage, "", false), nil, f.garbage},
 		"garbage CA":                          {new(Config).WithTLS("", "", f.garbage, false), errNoCertificate, f.garbage},
 		"empty CA":                            {new(Config).WithTLS("", "", f.empty, false), errNoCertificate, f.empty},
-		"CA that is a key":                    {new(Config).WithTLS("", "", f.key, false), errNoCertificate, f.key},
-		"CA that is cut off":                  {new(Config).WithTLS("", "", f.cut, false), nil, f.cut + ": a certificate is cut off"},
+		"CA that is a key":                    {new(Config).WithTLS("", "", f.key, false), nil, f.key + `: block 1, at line 1: it is "PRIVATE KEY" and not a certificate`},
+		"CA that is cut off":                  {new(Config).WithTLS("", "", f.cut, false), nil, f.cut + ": block 2, at line "},
 		"key of another certificate":          {new(Config).WithTLS(f.cert, f.otherKey, "", false), nil, "private key does not match public key"},
 		"TLSConfig with files":                {new(Config).WithTLS(f.cert, f.key, "", false).WithTLSConfig(&tls.Config{}), nil, "TLSConfig is set together with CertFile, KeyFile or CAFile"},
 		"TLSConfig with a CA file":            {new(Config).WithTLS("", "", f.ca, false).WithTLSConfig(&tls.Config{}), nil, "TLSConfig is set together with"},
@@ -112,10 +112,12 @@ func TestValidateRefusesEachRow(t *testing.T) {
 		"plaintext reads without a key":       {new(Config).WithPlaintextReads(""), nil, "PlaintextReads is set without a key"},
 		"plaintext writes without a key":      {new(Config).WithPlaintextWrites("a"), nil, "PlaintextWrites is set without a key"},
 		"unencrypted prefixes without a key":  {new(Config).WithUnencryptedPrefixes("a"), nil, "UnencryptedPrefixes is set without a key"},
-		"legacy key without a key":            {new(Config).WithLegacyKey([]byte("k")), nil, "LegacyKey is set without a key"},
+		"legacy key without a key":            {new(Config).WithLegacyKey([]byte("k"), ""), nil, "LegacyKey is set without a key"},
 		"two policies without a key":          {new(Config).WithPlaintextReads("").WithUnencryptedPrefixes("a"), nil, "PlaintextReads is set without a key; UnencryptedPrefixes is set"},
-		"nil legacy key":                      {encrypted().WithLegacyKey(nil), ErrInvalidKey, "LegacyKey: "},
+		"nil legacy key":                      {encrypted().WithLegacyKey(nil, ""), ErrInvalidKey, "LegacyKey: "},
 		"empty legacy key in the field":       {&Config{EncryptionKey: []byte("0123456789abcdef"), LegacyKey: []byte{}}, ErrInvalidKey, "LegacyKey: "},
+		"legacy key for no prefix":            {encrypted().WithLegacyKey([]byte("k")), nil, "LegacyPrefixes: LegacyKey is set without one"},
+		"legacy prefix without its key":       {&Config{EncryptionKey: []byte("0123456789abcdef"), LegacyPrefixes: []string{"a"}}, nil, "LegacyPrefixes: set without LegacyKey"},
 		"empty unencrypted prefix":            {encrypted().WithUnencryptedPrefixes("a", ""), nil, "UnencryptedPrefixes: one is empty"},
 		"WithCompression of 0":                {new(Config).WithCompression(0), nil, "CompressionMinSize: 0 bytes is below 1024"},
 		"compression below 1 KiB":             {&Config{CompressionMinSize: 1023}, nil, "CompressionMinSize: 1023 bytes is below 1024"},
@@ -160,7 +162,7 @@ func TestValidateAcceptsWhatMakesSense(t *testing.T) {
 		"bare with TLS required":    with("a:1").WithTLS("", "", "", false).WithRequireTLS(),
 		"mutual TLS":                new(Config).WithTLS(f.cert, f.key, f.ca, false).WithServerName("x"),
 		"TLSConfig and a name":      new(Config).WithTLSConfig(&tls.Config{MaxVersion: tls.VersionTLS12}).WithServerName("x"),
-		"keep-alive of 10 s":        new(Config).WithKeepAlive(10*time.Second, 1),
+		"keep-alive of 10 s":        new(Config).WithKeepAlive(10*time.Second, time.Millisecond),
 		"token alone":               new(Config).WithToken("t"),
 		"smallest compression":      new(Config).WithCompression(1024),
 		"shortest encryption key":   new(Config).WithEncryption([]byte("0123456789abcdef")),
@@ -171,7 +173,7 @@ func TestValidateAcceptsWhatMakesSense(t *testing.T) {
 		"AEAD":                      new(Config).WithAEAD(KeyID{1}, nothing{}),
 		"policies without anything": new(Config).WithAssociatedContext(nil).WithPlaintextReads().WithPlaintextWrites().WithUnencryptedPrefixes(),
 		"policies of a ring": new(Config).WithKeyring(ring).WithAssociatedContext([]byte("c")).WithPlaintextReads("").
-			WithPlaintextWrites("").WithUnencryptedPrefixes("a").WithLegacyKey([]byte("k")).WithKeyProvider(&providerFunc{}),
+			WithPlaintextWrites("").WithUnencryptedPrefixes("a").WithLegacyKey([]byte("k"), "").WithKeyProvider(&providerFunc{}),
 		"namespace with room":       new(Config).WithNamespace("1234").WithMaxKeyBytes(5),
 		"credentials over the wire": with("http://etcd.example:1").WithAuth("u", "p"),
 	} {
@@ -206,7 +208,7 @@ func TestValidateNeverQuotesASecret(t *testing.T) {
 		"hunter2://@h:1", "https://hunter2@", "http://u:%zzhunter2@h:1",
 	} {
 		err := new(Config).WithEndpoints(endpoint, "https://other:1").WithAuth("", "hunter2").WithToken("hunter2").
-			WithEncryption([]byte("hunter2")).WithKeyring(nil).WithLegacyKey(nil).Validate()
+			WithEncryption([]byte("hunter2")).WithKeyring(nil).WithLegacyKey(nil, "").Validate()
 		require.ErrorIs(t, err, ErrInvalidConfig)
 		if !strings.HasPrefix(endpoint, "hunter2://") { // the scheme is no secret
 			assert.NotContains(t, err.Error(), "hunter2", endpoint)

@@ -6,16 +6,32 @@ import (
 	"go/token"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/blueprint-go/etcd"
 )
 
-// functions says where the snippets under a heading of testdata/snippets.md
-// stand: each in one function, or its paragraphs in one each, where they declare
-// the same variable.
+// documents says, for each document, where the snippets under its headings stand:
+// each in one function, or its paragraphs in one each, where they declare the same
+// variable.
+var documents = map[string]map[string][]string{
+	"testdata/snippets.md":        functions,
+	"../../docs/from-clientv3.md": fromClientv3,
+}
+
+var fromClientv3 = map[string][]string{
+	"A key that may be missing":      {"getOr"},
+	"A transaction by hand":          {"commitByHand"},
+	"A list and what comes after it": {"follow"},
+	"A critical section":             {"criticalSection"},
+	"A transfer":                     {"transfer"},
+}
+
 var functions = map[string][]string{
 	"Configuration":       {"basicConfig", "authConfig", "tlsConfig", "encryptionConfig"},
 	"Client Creation":     {"createClient"},
@@ -32,26 +48,39 @@ var functions = map[string][]string{
 func TestSnippetsStandInTheCodeAsPrinted(t *testing.T) {
 	t.Parallel()
 	bodies := functionBodies(t)
-	snippets := printedSnippets(t)
-	require.Len(t, snippets, len(functions))
-	for heading, snippet := range snippets {
-		names := functions[heading]
-		require.NotEmpty(t, names, "no code for %q", heading)
-		parts := []string{snippet}
-		if len(names) > 1 {
-			parts = strings.Split(snippet, "\n\n")
-		}
-		require.Len(t, parts, len(names), heading)
-		for i, name := range names {
-			require.Contains(t, bodies[name], "\n"+unindented(parts[i])+"\n", "%s in %s", heading, name)
+	for document, functions := range documents {
+		snippets := printedSnippets(t, document)
+		require.Len(t, snippets, len(functions), document)
+		for heading, snippet := range snippets {
+			names := functions[heading]
+			require.NotEmpty(t, names, "no code for %q", heading)
+			parts := []string{snippet}
+			if len(names) > 1 {
+				parts = strings.Split(snippet, "\n\n")
+			}
+			require.Len(t, parts, len(names), heading)
+			for i, name := range names {
+				require.Contains(t, bodies[name], "\n"+unindented(parts[i])+"\n", "%s in %s", heading, name)
+			}
 		}
 	}
 }
 
-// printedSnippets returns the code under each heading that has some.
-func printedSnippets(t *testing.T) map[string]string {
+func TestReadmeNamesEveryFieldOfTheConfiguration(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../../README.md")
+	require.NoError(t, err)
+	for _, field := range reflect.VisibleFields(reflect.TypeFor[etcd.Config]()) {
+		if field.IsExported() {
+			require.Contains(t, string(text), "`"+field.Name+"`")
+		}
+	}
+}
+
+// printedSnippets returns the code under each heading of a document that has some.
+func printedSnippets(t *testing.T, document string) map[string]string {
 	t.Helper()
-	text, err := os.ReadFile("testdata/snippets.md")
+	text, err := os.ReadFile(document)
 	require.NoError(t, err)
 	snippets := make(map[string]string)
 	headed := regexp.MustCompile("(?ms)^#+ ([^\n]+)\n+```go\n(.*?)\n```$")

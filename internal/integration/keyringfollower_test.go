@@ -390,6 +390,91 @@ func TestProcessThatCannotReadTheRingStopsWriting(t *testing.T) {
 	require.Equal(t, int64(1), status.ByKey[added])
 }
 
+// The process that rewrites lags behind, and has the new key to decrypt only.
+func TestReencryptBeginsWithTheNewestPrimaryKey(t *testing.T) {
+	t.Parallel()
+	srv, muted, _ := mutedServer(t)
+	ctx := t.Context()
+	leader, lagging := created(t, srv), opened(t, srv.Endpoint())
+	c := lagging.values(t)
+	require.NoError(t, c.Put(ctx, "/old", []byte("old")))
+	added, err := leader.AddKey(ctx)
+	require.NoError(t, err)
+	lagging.comes(t, leader.Keyring().String())
+	muted.Store(true)
+	require.NoError(t, leader.Promote(ctx, added))
+	require.NoError(t, leader.values(t).Put(ctx, "/new", []byte("new")))
+	report, err := c.Reencrypt(ctx, "")
+	require.NoError(t, err)
+	require.Equal(t, int64(1), report.Rewritten)
+	status, err := c.EncryptionStatus(ctx, "")
+	require.NoError(t, err)
+	require.Equal(t, map[etcd.KeyID]int64{added: 2}, status.ByKey)
+
+	// With a ring that is not the stored one nothing is rewritten.
+	_, err = leader.client.Delete(ctx, ringKey)
+	require.NoError(t, err)
+	_, err = c.Reencrypt(ctx, "")
+	require.ErrorIs(t, err, etcd.ErrKeyNotFound)
+	require.NoError(t, lagging.Close())
+	_, err = c.Reencrypt(ctx, "")
+	require.NoError(t, err)
+}
+
+// hung is an AEAD that hangs and heeds no context.
+type hung struct {
+	*testAEAD
+	hangs atomic.Bool
+	free  chan struct{}
+}
+
+func (h *hung) wait() {
+	if h.hangs.Load() {
+		<-h.free
+	}
+}
+
+func (h *hung) Encrypt(plaintext, associatedData []byte) ([]byte, error) {
+	h.wait()
+	return h.testAEAD.Encrypt(plaintext, associatedData)
+}
+
+func (h *hung) Decrypt(ciphertext, associatedData []byte) ([]byte, error) {
+	h.wait()
+	return h.testAEAD.Decrypt(ciphertext, associatedData)
+}
+
+func TestRingReturnsThoughTheOuterKeyHangs(t *testing.T) {
+	t.Parallel()
+	srv := server(t)
+	leader := created(t, srv)
+	outer := &hung{testAEAD: newTestAEAD("outer"), free: make(chan struct{})}
+	t.Cleanup(func() { close(outer.free) })
+	var rings []*etcd.StoredKeyring
+	var clients []*etcd.Client
+	for range 2 {
+		c := client(t, config(srv).WithTimeout(busyTimeout))
+		s, err := etcd.OpenKeyring(t.Context(), c, ringKey, outer)
+		require.NoError(t, err)
+		rings, clients = append(rings, s), append(clients, c)
+	}
+	outer.hangs.Store(true)
+	short := func() context.Context { return within(t, 200*time.Millisecond) }
+	for name, call := range map[string]func() error{
+		"add":    func() error { return second(rings[0].AddKey(short())) },
+		"retire": func() error { return rings[0].RetireKey(short(), etcd.KeyID{1}) },
+		"create": func() error { return second(etcd.CreateKeyring(short(), clients[0], "/another", outer)) },
+		"open":   func() error { return second(etcd.OpenKeyring(short(), clients[0], ringKey, outer)) },
+	} {
+		require.Error(t, call(), name)
+	}
+	_, err := leader.AddKey(t.Context()) // the followers hang with it
+	require.NoError(t, err)
+	require.NoError(t, rings[0].Close())
+	require.NoError(t, clients[1].Close())
+	require.NoError(t, rings[1].Close())
+}
+
 // A process whose watch says nothing learns of a promotion by its own reads.
 func TestProcessWhoseWatchIsSilentFollowsByReads(t *testing.T) {
 	t.Parallel()

@@ -415,7 +415,7 @@ func TestWithLockHoldsTheLockWhileItRuns(t *testing.T) {
 	require.ErrorIs(t, c.WithLock(inner, name, func(context.Context) error { panic("not held") }), context.Canceled)
 
 	require.NoError(t, other.Lock(ctx))
-	brief, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
+	brief, cancel := context.WithTimeout(ctx, time.Second) // enough to get into the queue
 	defer cancel()
 	err := c.WithLock(brief, name, func(context.Context) error { panic("not held") })
 	require.ErrorIs(t, err, etcd.ErrLocked)

@@ -44,8 +44,8 @@ type middleboxKind struct {
 	configure func(dir, addr string, servers []string, set settings) string
 	command   func(conf string) *exec.Cmd
 	reload    syscall.Signal
-	worker    *regexp.Regexp // is logged once a worker has taken over, with its process
-	former    *regexp.Regexp // is logged when a worker has ended, with its process
+	worker    *regexp.Regexp // is logged once a worker has taken over
+	former    *regexp.Regexp // is logged when a worker has ended
 }
 
 // settings are lines of configuration that take the place of the usual ones.
@@ -84,7 +84,7 @@ var (
 	}
 	middleboxKinds = []middleboxKind{haproxyTCP, haproxyHTTP2, nginx}
 
-	haproxyWorker = regexp.MustCompile(`New worker \((\d+)\) forked`)
+	haproxyWorker = regexp.MustCompile(`Loading success`)
 	haproxyFormer = regexp.MustCompile(`Former worker \((\d+)\) exited`)
 )
 
@@ -140,6 +140,11 @@ func newMiddlebox(t *testing.T, kind middleboxKind, servers []string, set settin
 		b.begin()
 		t.Cleanup(b.end)
 		if b.serves() {
+			t.Cleanup(func() {
+				if t.Failed() {
+					t.Logf("%s has logged:\n%s", kind.name, strings.Join(b.lines(), "\n"))
+				}
+			})
 			return b
 		}
 		b.end()
@@ -177,7 +182,7 @@ func (b *middlebox) serves() bool {
 	for began := time.Now(); time.Since(began) < patience; {
 		conn, err := net.Dial("tcp", b.addr)
 		if err == nil {
-			return conn.Close() == nil && b.await(b.kind.worker, 1)
+			return conn.Close() == nil && b.await(b.kind.worker, 1, patience)
 		}
 		select {
 		case <-b.ended:
@@ -207,10 +212,10 @@ func (b *middlebox) lines() []string {
 	return b.log[:len(b.log):len(b.log)]
 }
 
-// await waits until n lines have been logged that match, and reports whether there
-// are so many.
-func (b *middlebox) await(line *regexp.Regexp, n int) bool {
-	deadline := time.After(patience)
+// await waits until n lines have been logged that match, at most for d, and reports
+// whether there are so many.
+func (b *middlebox) await(line *regexp.Regexp, n int, d time.Duration) bool {
+	deadline := time.After(d)
 	for {
 		b.mu.Lock()
 		changed := b.changed
@@ -243,8 +248,12 @@ func (b *middlebox) count(line *regexp.Regexp) int {
 func (b *middlebox) reload() {
 	b.t.Helper()
 	workers := b.count(b.kind.worker)
-	require.NoError(b.t, b.cmd.Process.Signal(b.kind.reload))
-	if !b.await(b.kind.worker, workers+1) {
-		require.FailNow(b.t, "no new worker", strings.Join(b.lines(), "\n"))
+	for began := time.Now(); time.Since(began) < patience; {
+		// HAProxy ignores the signal while it still reloads.
+		require.NoError(b.t, b.cmd.Process.Signal(b.kind.reload))
+		if b.await(b.kind.worker, workers+1, time.Second) {
+			return
+		}
 	}
+	require.FailNow(b.t, "no new worker")
 }

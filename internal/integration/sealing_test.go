@@ -145,16 +145,20 @@ func TestChunksAreSealedWhenTheyAreSent(t *testing.T) {
 			c := client(t, config(srv).WithKeyring(ring).WithTimeout(busyTimeout))
 			var once sync.Once
 			s := &script{writesOnly: true}
-			s.arrived = func(ctx context.Context) {
+			s.arrived = func(context.Context) {
 				once.Do(func() { // the first chunk is with the server and not carried out yet
 					assert.NoError(t, ring.Replace(b, a))
+					_, err := c.Reencrypt(t.Context(), "")
+					assert.NoError(t, err)
+					if !strings.HasPrefix(name, "import") { // which opens what it stores
+						assert.NoError(t, ring.Replace(b))
+					}
 				})
 			}
-			// The first chunk is under way at the promotion; a pass after its end finds it.
 			require.NoError(t, call(t, c, faults, s))
-			report, err := c.Reencrypt(t.Context(), "")
+			status, err := c.EncryptionStatus(t.Context(), "")
 			require.NoError(t, err)
-			require.LessOrEqual(t, report.Stale, int64(2), "more than the chunk that was under way")
+			require.Equal(t, map[etcd.KeyID]int64{b.ID(): n}, status.ByKey)
 			require.NoError(t, ring.Replace(b))
 			got, err := c.ListWithValues(t.Context(), "/k/")
 			require.NoError(t, err)
@@ -264,7 +268,7 @@ func TestGuardedPutKnowsWhatItSentUnderTheOlderKey(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, int64(2), kv.Version, "executed once")
 	require.Equal(t, "new", string(kv.Value))
-	require.True(t, strings.Contains(storedBytes(t, client(t, config(srv)), "/k"), string(idOf(a))), "it was under way at the promotion")
+	require.Contains(t, storedBytes(t, client(t, config(srv)), "/k"), string(idOf(a)), "it was under way at the promotion")
 }
 
 func idOf(key *etcd.EncryptionKey) []byte {
@@ -295,4 +299,65 @@ func TestSettleKnowsWhatWasSentUnderTheOlderKey(t *testing.T) {
 	outcome, err := c.Settle(t.Context(), err)
 	require.NoError(t, err)
 	require.Equal(t, etcd.OutcomeApplied, outcome)
+}
+
+// A request is on its way when another key is promoted, and a pass of Reencrypt has gone
+// by when it arrives. Its value is encrypted again when it was answered.
+func TestWriteOvertakenByAPromotionIsEncryptedAgain(t *testing.T) {
+	t.Parallel()
+	srv, faults := faultyServer(t)
+	a, b := keyNumber(t, 1), keyNumber(t, 2)
+	stored := 0
+	for i, op := range append(append([]write{}, writesOfTheAPI...), sealedWrites...) {
+		ring := ringOf(t, a, b)
+		c := client(t, config(srv).WithKeyring(ring).WithTimeout(busyTimeout))
+		key := fmt.Sprintf("%s%03d", prefix(t), i)
+		call := op.begin(t, c, key)
+		before := revisionOf(t, c)
+		s := &script{writesOnly: true, arrived: func(context.Context) { assert.NoError(t, ring.Replace(b)) }}
+		require.NoError(t, call(faults.follow(t.Context(), s)), op.name)
+		stored += promoted(t, srv, key, before, b)
+	}
+	require.Greater(t, stored, len(writesOfTheAPI), "most writes store something")
+
+	// It keeps its lease.
+	ring := ringOf(t, a)
+	c := client(t, config(srv).WithKeyring(ring).WithTimeout(busyTimeout))
+	lease, err := c.Grant(t.Context(), time.Hour)
+	require.NoError(t, err)
+	s := &script{writesOnly: true, arrived: func(context.Context) { assert.NoError(t, ring.Replace(b)) }}
+	require.NoError(t, c.Put(faults.follow(t.Context(), s), "/leased", []byte("value"), etcd.WithLease(lease)))
+	kv, err := c.GetKV(t.Context(), "/leased")
+	require.NoError(t, err)
+	require.Equal(t, lease, kv.Lease)
+	require.Equal(t, "value", string(kv.Value))
+}
+
+// What was written in between stands, and so does the branch that was taken.
+func TestOvertakenWriteReplacesNothingElse(t *testing.T) {
+	t.Parallel()
+	srv, faults := faultyServer(t)
+	a, b := keyNumber(t, 1), keyNumber(t, 2)
+	ring := ringOf(t, a, b)
+	c := client(t, config(srv).WithKeyring(ring).WithTimeout(busyTimeout))
+	other := client(t, config(srv).WithKeyring(ringOf(t, b)))
+	s := &script{writesOnly: true}
+	s.arrived = func(context.Context) {
+		if s.seen.Load() > 1 { // the second one encrypts again
+			assert.NoError(t, other.Put(t.Context(), "/k", []byte("newer")))
+			return
+		}
+		assert.NoError(t, ring.Replace(b))
+	}
+	require.NoError(t, c.Put(faults.follow(t.Context(), s), "/k", []byte("older")))
+	require.Equal(t, int64(2), s.seen.Load())
+	requireValue(t, other, "/k", "newer")
+
+	require.NoError(t, ring.Replace(a))
+	s = &script{writesOnly: true, arrived: func(context.Context) { assert.NoError(t, ring.Replace(b)) }}
+	_, err := c.Txn().If(etcd.Missing("/new")).
+		Then(etcd.OpPut("/new", []byte("taken"))).
+		Else(etcd.OpPut("/new", []byte("not taken"))).Commit(faults.follow(t.Context(), s))
+	require.NoError(t, err)
+	requireValue(t, other, "/new", "taken")
 }

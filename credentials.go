@@ -1,0 +1,115 @@
+package etcd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+)
+
+// WithCredentials sets Credentials.
+func (c *Config) WithCredentials(f func(ctx context.Context) (user, password string, err error)) *Config {
+	c.Credentials = f
+	return c
+}
+
+// WithTokenSource sets TokenSource.
+func (c *Config) WithTokenSource(f func(ctx context.Context) (token string, err error)) *Config {
+	c.TokenSource = f
+	return c
+}
+
+// hasCredentials reports whether requests carry what only the server may see.
+func (c *Config) hasCredentials() bool {
+	return c.Username != "" || c.Token != "" || c.Credentials != nil || c.TokenSource != nil
+}
+
+// skipsVerification reports whether any certificate is accepted. Functions of
+// TLSConfig may verify in place of what it leaves out.
+func (c *Config) skipsVerification() bool {
+	t := c.TLSConfig
+	return c.InsecureSkipVerify ||
+		t != nil && t.InsecureSkipVerify && t.VerifyConnection == nil && t.VerifyPeerCertificate == nil
+}
+
+// plaintextCredentials names the endpoints to which a password or a token would
+// be sent in plaintext over a network.
+func (c *Config) plaintextCredentials() []string {
+	if !c.hasCredentials() {
+		return nil
+	}
+	var names []string
+	for _, e := range c.endpoints() {
+		if !e.tls(c.usesTLS()) && !e.local() {
+			names = append(names, e.name())
+		}
+	}
+	return names
+}
+
+// warnOfCredentials logs where credentials can be overheard or taken.
+func (c *Config) warnOfCredentials() {
+	for _, endpoint := range c.plaintextCredentials() {
+		warnOfPlaintext(c.Logger, endpoint)
+	}
+	if secure, _ := c.byTransport(); len(secure) > 0 && c.hasCredentials() && c.skipsVerification() {
+		c.Logger.Warn("etcd: credentials are sent to servers whose certificates are not verified", slog.Any("endpoints", secure))
+	}
+}
+
+func warnOfPlaintext(logger *slog.Logger, endpoint string) {
+	logger.Warn("etcd: credentials are sent in plaintext; use TLS", slog.String("endpoint", endpoint))
+}
+
+func checkCredentialSources(c *Config) error {
+	set := 0
+	for _, is := range []bool{c.Username != "" || c.Password != "", c.Token != "", c.Credentials != nil, c.TokenSource != nil} {
+		if is {
+			set++
+		}
+	}
+	if set > 1 && (c.Credentials != nil || c.TokenSource != nil) {
+		return errors.New("more than one of Username, Token, Credentials and TokenSource is set")
+	}
+	return nil
+}
+
+// credentialsError is the error of a function of the user. It is no status, and
+// what it belongs to was not sent.
+type credentialsError struct{ err error }
+
+func (e *credentialsError) Error() string { return e.err.Error() }
+func (e *credentialsError) Unwrap() error { return e.err }
+
+// askCredentials calls Config.Credentials.
+func askCredentials(ctx context.Context, f func(context.Context) (string, string, error)) (user, password string, err error) {
+	defer recoverCredentials(&err)
+	user, password, err = f(ctx)
+	switch {
+	case err != nil:
+		return "", "", &credentialsError{withKind(ErrCredentials, err)}
+	case user == "" || password == "":
+		return "", "", &credentialsError{withKind(ErrCredentials, errors.New("config function Credentials returned no user name or no password"))}
+	}
+	return user, password, nil
+}
+
+// askToken calls Config.TokenSource.
+func askToken(ctx context.Context, f func(context.Context) (string, error)) (token string, err error) {
+	defer recoverCredentials(&err)
+	token, err = f(ctx)
+	switch {
+	case err != nil:
+		return "", &credentialsError{withKind(ErrCredentials, err)}
+	case token == "":
+		return "", &credentialsError{withKind(ErrCredentials, errors.New("TokenSource returned no token"))}
+	}
+	return token, nil
+}
+
+// recoverCredentials makes an error of a panic. What it says may be a secret.
+func recoverCredentials(err *error) {
+	if p := recover(); p != nil {
+		*err = &credentialsError{withKind(ErrCredentials, fmt.Errorf("panic of type %T", p))}
+	}
+}
