@@ -141,10 +141,10 @@ func TestSlowAnswersRenewLeasesToo(t *testing.T) {
 func TestRefusalOfOneLeaseLosesThatOneAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakeRenewals{answer: func(_ int, id int64) (*pb.LeaseKeepAliveResponse, error) {
-			switch {
-			case id%10 == 3:
+			switch id % 10 {
+			case 3:
 				return nil, rpctypes.ErrGRPCPermissionDenied
-			case id%10 == 4:
+			case 4:
 				return renewal(id, 0)
 			}
 			return renewal(id, 10)

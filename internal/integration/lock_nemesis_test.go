@@ -57,7 +57,8 @@ func (c *contest) work(ctx context.Context, t *testing.T, client *etcd.Client, r
 			}
 		}
 		brief, cancel := context.WithTimeout(ctx, time.Duration(1+random.IntN(3000))*time.Millisecond)
-		acquired, err := true, error(nil)
+		var err error
+		acquired := true
 		if random.IntN(3) == 0 {
 			acquired, err = l.TryLock(brief)
 		} else {
