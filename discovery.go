@@ -98,6 +98,9 @@ func (c *Config) resolver() *net.Resolver {
 }
 
 func checkDiscovery(c *Config) error {
+	if looksLikeKey(c.DiscoverySRV) || looksLikeKey(c.DiscoverySRVName) {
+		return errors.New("is no name of DNS") // and would be quoted
+	}
 	if c.DiscoverySRVName != "" && c.DiscoverySRV == "" {
 		return errors.New("DiscoverySRVName is set without DiscoverySRV")
 	}

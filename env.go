@@ -2,7 +2,6 @@ package etcd
 
 import (
 	"errors"
-	"fmt"
 	"maps"
 	"net"
 	"os"
@@ -202,7 +201,7 @@ func (e *environment) flag(variable string, field *bool) {
 	}
 	v, err := strconv.ParseBool(text)
 	if err != nil {
-		e.refuse(variable, fmt.Errorf("%q is neither true nor false", text))
+		e.refuse(variable, errors.New("neither true nor false"))
 		return
 	}
 	*field = v
@@ -215,7 +214,7 @@ func (e *environment) duration(variable string, field *time.Duration) {
 	}
 	v, err := time.ParseDuration(text)
 	if err != nil || v < 0 {
-		e.refuse(variable, fmt.Errorf("%q is not a duration such as 2s or 500ms", text))
+		e.refuse(variable, errors.New("not a duration such as 2s or 500ms"))
 		return
 	}
 	*field = v
