@@ -44,6 +44,9 @@ func (c *Config) discovered() error {
 // discover replaces DiscoverySRV by the Endpoints that the domain names. It takes
 // at most DialTimeout.
 func (c *Config) discover() error {
+	if err := checkDiscovery(c); err != nil { // of the environment, nobody has asked that yet
+		return err
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), c.DialTimeout)
 	defer cancel()
 	found, err := c.lookUp(ctx, serviceTLS, "https")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,14 +17,13 @@ import (
 // fakeRenewals is a server of renewals. What reaches it is answered by answer: nil
 // means not at all, an error ends the stream.
 type fakeRenewals struct {
-	streams int
+	streams atomic.Int64
 	delay   time.Duration // of each answer
 	answer  func(stream int, id int64) (*pb.LeaseKeepAliveResponse, error)
 }
 
 func (f *fakeRenewals) open(ctx context.Context) (renewalCalls, error) {
-	f.streams++
-	return &fakeStream{ctx, f, f.streams, make(chan fakeRequest, 1000)}, nil
+	return &fakeStream{ctx, f, int(f.streams.Add(1)), make(chan fakeRequest, 1000)}, nil
 }
 
 type fakeStream struct {
@@ -98,7 +98,7 @@ func TestSilentRenewalStreamIsReplacedInTime(t *testing.T) {
 			s := keep(1, ttl)
 			time.Sleep(5 * ttl)
 			require.NoError(t, s.ctx.Err(), ttl)
-			require.Equal(t, 2, f.streams, "one that answers is kept")
+			require.EqualValues(t, 2, f.streams.Load(), "one that answers is kept")
 			end(c)
 			require.ErrorIs(t, context.Cause(s.ctx), ErrClosed)
 		})
@@ -122,7 +122,7 @@ func TestLeaseIsRenewedEightTimesWithinItsTime(t *testing.T) {
 			require.InDelta(t, 8*1000/(10*float64(id)), float64(n), 2+0.2*8*1000/(10*float64(id)), "lease %d", id)
 		}
 		require.Len(t, renewed, 50)
-		require.Equal(t, 1, f.streams)
+		require.EqualValues(t, 1, f.streams.Load())
 	})
 }
 
@@ -185,7 +185,7 @@ func TestRenewalsOfNothingLeaveNoStream(t *testing.T) {
 			require.False(t, c.renewals.running)
 			c.background.Wait()
 		}
-		require.Equal(t, 3, f.streams)
+		require.EqualValues(t, 3, f.streams.Load())
 	})
 }
 

@@ -119,11 +119,6 @@ func attempts[In, Out any](ctx context.Context, c *Client, r request, rpc unary[
 			if r.lost != nil {
 				*r.lost = trace.maybeApplied
 			}
-			if r.seals != nil {
-				if err := c.overtake(ctx, r, out); err != nil {
-					return none, n, err
-				}
-			}
 			return out, n, nil
 		}
 		if unsealed, ok := asUnsealed(err); ok {
