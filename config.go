@@ -28,8 +28,13 @@ const (
 // afterwards. It is not safe for concurrent modification.
 //
 // Printing, logging and marshalling a Config or a *Config shows every secret as
-// REDACTED. A Config held by value in an unexported field of another struct is
-// the exception: package fmt calls no methods there, so hold a *Config instead.
+// REDACTED. The setters of secrets ([Config.WithAuth], [Config.WithToken],
+// [Config.WithEncryption], [Config.WithLegacyKey]) leave the fields empty and keep
+// what they are given where no printer finds it, however the Config is held. What
+// stands in a field is in plain memory, and shows where methods are not called: by
+// package fmt in an unexported field of another struct, and by printers that look
+// past methods. Use the setters therefore. A field that is set counts before what its
+// setter was given; [ConfigFromEnv] fills the fields.
 type Config struct {
 	// Endpoints are the addresses of the cluster's members, in one of the forms
 	//
@@ -191,10 +196,19 @@ type Config struct {
 	UnencryptedPrefixes []string
 
 	// LegacyKey is the key of values that the Blueprint provider encrypted. They
-	// are read; nothing is written that way. Such a value bears no mark: one that
-	// is damaged is [ErrDecrypt], but under PlaintextReads it passes for plaintext.
-	// Nil means none; an empty key is refused with [ErrInvalidKey].
+	// are read under LegacyPrefixes; nothing is written that way. Such a value bears
+	// no mark: one that is damaged is [ErrDecrypt], but under PlaintextReads it
+	// passes for plaintext. Nil means none; an empty key is refused with
+	// [ErrInvalidKey].
 	LegacyKey []byte
+
+	// LegacyPrefixes are prefixes of keys under which LegacyKey reads; everywhere
+	// else such a value is [ErrNotEncrypted]. It is for the time of a migration:
+	// such a value is bound to no key, so that whoever can write to etcd can copy
+	// it to any other under these prefixes, and where the provider has repeated a
+	// nonce, can make up values of his own. LegacyKey needs at least one; "" means
+	// every key.
+	LegacyPrefixes []string
 
 	// CompressionMinSize is the size in bytes from which values are compressed
 	// before they are stored, at least 1024. Zero means no compression. Values
@@ -248,6 +262,8 @@ type Config struct {
 	// order after it. None may be nil.
 	Hooks []Hook
 
+	secrets func() secrets // of the setters; nil for none
+
 	encrypt  bool // WithEncryption was called: no key is then an error
 	ring     bool // WithKeyring or WithAEAD was called: no ring is then an error
 	compress bool // WithCompression was called: 0 is then an error
@@ -291,15 +307,18 @@ func (c *Config) WithAutoSync(interval time.Duration) *Config {
 	return c
 }
 
-// WithAuth sets Username and Password.
+// WithAuth sets Username and, out of sight, the password; the field Password is empty
+// then.
 func (c *Config) WithAuth(user, password string) *Config {
-	c.Username, c.Password = user, password
+	c.Username, c.Password = user, ""
+	c.conceal(func(s *secrets) { s.password = password })
 	return c
 }
 
-// WithToken sets Token.
+// WithToken sets the token, out of sight; the field Token is empty then.
 func (c *Config) WithToken(token string) *Config {
-	c.Token = token
+	c.Token = ""
+	c.conceal(func(s *secrets) { s.token = token })
 	return c
 }
 
@@ -332,11 +351,13 @@ func (c *Config) WithRequireTLS() *Config {
 	return c
 }
 
-// WithEncryption sets EncryptionKey to a copy of key. A nil or empty key is
-// refused by [NewClient] with [ErrInvalidKey] and never means plaintext: it is
-// most often an environment variable that is not set.
+// WithEncryption sets the encryption key to a copy of key, out of sight; the field
+// EncryptionKey is nil then. A nil or empty key is refused by [NewClient] with
+// [ErrInvalidKey] and never means plaintext: it is most often an environment
+// variable that is not set.
 func (c *Config) WithEncryption(key []byte) *Config {
-	c.EncryptionKey = slices.Clone(key)
+	key, c.EncryptionKey = slices.Clone(key), nil
+	c.conceal(func(s *secrets) { s.encryptionKey = key })
 	c.encrypt = true
 	return c
 }
@@ -440,17 +461,18 @@ func (c *Config) endpoints() []endpoint {
 }
 
 func (c *Config) clone() *Config {
-	r := *c
+	r := c.revealed()
 	r.Endpoints = slices.Clone(c.Endpoints)
-	r.EncryptionKey = slices.Clone(c.EncryptionKey)
-	r.LegacyKey = slices.Clone(c.LegacyKey)
+	r.EncryptionKey = slices.Clone(r.EncryptionKey)
+	r.LegacyKey = slices.Clone(r.LegacyKey)
 	r.AssociatedContext = slices.Clone(c.AssociatedContext)
 	r.PlaintextReads = slices.Clone(c.PlaintextReads)
 	r.PlaintextWrites = slices.Clone(c.PlaintextWrites)
+	r.LegacyPrefixes = slices.Clone(c.LegacyPrefixes)
 	r.UnencryptedPrefixes = slices.Clone(c.UnencryptedPrefixes)
 	r.Hooks = slices.Clone(c.Hooks)
 	r.TLSConfig = c.TLSConfig.Clone()
-	return &r
+	return r
 }
 
 // withDefaults fills in each field of c whose zero value stands for a default.

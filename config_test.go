@@ -48,7 +48,7 @@ func TestEachSetterSetsItsFieldAndReturnsItsConfig(t *testing.T) {
 		"WithPlaintextReads":      {func(c *Config) *Config { return c.WithPlaintextReads("a", "") }, Config{PlaintextReads: []string{"a", ""}}},
 		"WithPlaintextWrites":     {func(c *Config) *Config { return c.WithPlaintextWrites("a", "") }, Config{PlaintextWrites: []string{"a", ""}}},
 		"WithUnencryptedPrefixes": {func(c *Config) *Config { return c.WithUnencryptedPrefixes("a") }, Config{UnencryptedPrefixes: []string{"a"}}},
-		"WithLegacyKey":           {func(c *Config) *Config { return c.WithLegacyKey([]byte("k")) }, Config{LegacyKey: []byte("k")}},
+		"WithLegacyKey":           {func(c *Config) *Config { return c.WithLegacyKey([]byte("k"), "a", "") }, Config{LegacyKey: []byte("k"), LegacyPrefixes: []string{"a", ""}}},
 		"WithCompression":         {func(c *Config) *Config { return c.WithCompression(1) }, Config{CompressionMinSize: 1, compress: true}},
 		"WithNamespace":           {func(c *Config) *Config { return c.WithNamespace("n/") }, Config{Namespace: "n/"}},
 		"WithMaxRequestBytes":     {func(c *Config) *Config { return c.WithMaxRequestBytes(1) }, Config{MaxRequestBytes: 1}},
@@ -63,7 +63,7 @@ func TestEachSetterSetsItsFieldAndReturnsItsConfig(t *testing.T) {
 			c := new(Config)
 			assert.Same(t, c, row.set(c))
 			//nolint:govet // no error is held in it; functions are, which assert.Equal refuses
-			assert.True(t, reflect.DeepEqual(row.want, *c), "got %v, want %v", *c, row.want)
+			assert.True(t, reflect.DeepEqual(row.want, *c.revealed()), "got %v, want %v", *c, row.want)
 		})
 	}
 	c := new(Config).WithDialer(dial)
@@ -95,17 +95,17 @@ func TestResolvedConfigSharesNothingWithTheCallers(t *testing.T) {
 	t.Parallel()
 	key := []byte("0123456789abcdef")
 	c := DefaultConfig().WithEndpoints("a:1").WithEncryption(key).WithHooks(silentHook{}).
-		WithTLSConfig(&tls.Config{ServerName: "before"}).WithLegacyKey(key).WithAssociatedContext(key).
+		WithTLSConfig(&tls.Config{ServerName: "before"}).WithLegacyKey(key, "").WithAssociatedContext(key).
 		WithPlaintextReads("a").WithPlaintextWrites("b").WithUnencryptedPrefixes("c")
 	r, err := c.resolved()
 	require.NoError(t, err)
-	c.LegacyKey[1], c.AssociatedContext[1], c.PlaintextReads[0], c.PlaintextWrites[0], c.UnencryptedPrefixes[0] = 'X', 'X', "", "", ""
+	c.AssociatedContext[1], c.PlaintextReads[0], c.PlaintextWrites[0], c.UnencryptedPrefixes[0] = 'X', "", "", ""
 	assert.Equal(t, "0123456789abcdef", string(r.LegacyKey))
 	assert.Equal(t, "0123456789abcdef", string(r.AssociatedContext))
 	assert.Equal(t, []string{"a", "b", "c"}, slices.Concat(r.PlaintextReads, r.PlaintextWrites, r.UnencryptedPrefixes))
 
 	key[0] = 'X'
-	c.Endpoints[0], c.EncryptionKey[1], c.Hooks[0], c.TLSConfig.ServerName = "b:2", 'Y', nil, "after"
+	c.Endpoints[0], c.Hooks[0], c.TLSConfig.ServerName = "b:2", nil, "after"
 	assert.Equal(t, []string{"a:1"}, r.Endpoints)
 	assert.Equal(t, "0123456789abcdef", string(r.EncryptionKey))
 	assert.NotNil(t, r.Hooks[0])
@@ -119,11 +119,11 @@ func TestSettersCopyWhatTheyAreGiven(t *testing.T) {
 	c := new(Config).WithEndpoints(endpoints...).WithEncryption(key).WithHooks(hooks...).WithLegacyKey(key).
 		WithAssociatedContext(key).WithPlaintextReads(prefixes...).WithPlaintextWrites(prefixes...).WithUnencryptedPrefixes(prefixes...)
 	endpoints[0], key[0], hooks[0], prefixes[0] = "b:2", 'X', nil, ""
-	assert.Equal(t, "0123456789abcdef", string(c.LegacyKey))
+	assert.Equal(t, "0123456789abcdef", string(c.revealed().LegacyKey))
 	assert.Equal(t, "0123456789abcdef", string(c.AssociatedContext))
 	assert.Equal(t, []string{"a", "a", "a"}, slices.Concat(c.PlaintextReads, c.PlaintextWrites, c.UnencryptedPrefixes))
 	assert.Equal(t, "a:1", c.Endpoints[0])
-	assert.Equal(t, "0123456789abcdef", string(c.EncryptionKey))
+	assert.Equal(t, "0123456789abcdef", string(c.revealed().EncryptionKey))
 	assert.NotNil(t, c.Hooks[0])
 }
 
@@ -149,7 +149,7 @@ func TestCredentialsOverPlaintextAreNamedUnlessTheyStayOnTheMachine(t *testing.T
 	far := plain[4:]
 	assert.Empty(t, new(Config).WithEndpoints(plain...).plaintextCredentials(), "without credentials")
 	assert.Equal(t, far, new(Config).WithEndpoints(plain...).WithAuth("u", "p").plaintextCredentials())
-	assert.Equal(t, far, new(Config).WithEndpoints(plain...).WithToken("t").plaintextCredentials())
+	assert.Equal(t, far, new(Config).WithEndpoints(plain...).WithToken("t").revealed().plaintextCredentials())
 	assert.Empty(t, new(Config).WithEndpoints("10.0.0.1:1").WithAuth("u", "p").WithTLS("", "", "", false).plaintextCredentials())
 	assert.Empty(t, new(Config).WithEndpoints("https://10.0.0.1:1").WithAuth("u", "p").plaintextCredentials())
 }

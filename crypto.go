@@ -28,6 +28,7 @@ type codec struct {
 	excluded        []string // values are stored as they are
 	plaintextReads  []string // values without encryption are read too
 	plaintextWrites []string // values are written without encryption, and read so
+	legacyReads     []string // values that the legacy key opens are read too
 }
 
 func newCodec(cfg *Config) (*codec, error) {
@@ -39,6 +40,7 @@ func newCodec(cfg *Config) (*codec, error) {
 		excluded:        cfg.storedPrefixes(cfg.UnencryptedPrefixes),
 		plaintextReads:  cfg.storedPrefixes(cfg.PlaintextReads),
 		plaintextWrites: cfg.storedPrefixes(cfg.PlaintextWrites),
+		legacyReads:     cfg.storedPrefixes(cfg.LegacyPrefixes),
 	}
 	if cfg.encrypts() && c.keyring == nil {
 		key, err := NewEncryptionKey(cfg.EncryptionKey)
@@ -84,6 +86,11 @@ func under(prefixes []string, storedKey []byte) bool {
 }
 
 func (c *codec) encrypts() bool { return c.keyring != nil }
+
+// encryptsAt reports whether values are encrypted when they are written under the key.
+func (c *codec) encryptsAt(storedKey []byte) bool {
+	return c.keyring != nil && !under(c.excluded, storedKey) && !under(c.plaintextWrites, storedKey)
+}
 
 // plain reports whether the stored value is the value itself, so that the server
 // can compare it.
@@ -139,7 +146,8 @@ func (c *codec) decode(ctx context.Context, storedKey, stored []byte) ([]byte, e
 
 // openForeign reads a value that is not of this format.
 func (c *codec) openForeign(storedKey, stored []byte) ([]byte, error) {
-	if c.legacy != nil {
+	legacy := under(c.legacyReads, storedKey)
+	if legacy {
 		if value, err := c.legacy.Open(stored); err == nil {
 			return value, nil
 		}
@@ -147,7 +155,7 @@ func (c *codec) openForeign(storedKey, stored []byte) ([]byte, error) {
 	switch {
 	case c.readsPlaintext(storedKey):
 		return stored, nil
-	case c.legacy != nil:
+	case legacy:
 		return nil, ErrDecrypt
 	default:
 		return nil, ErrNotEncrypted
@@ -158,9 +166,9 @@ func (c *codec) readsPlaintext(storedKey []byte) bool {
 	return under(c.plaintextReads, storedKey) || under(c.plaintextWrites, storedKey)
 }
 
-// isLegacy reports whether the legacy key opens a stored value.
-func (c *codec) isLegacy(stored []byte) bool {
-	if c.legacy == nil {
+// isLegacy reports whether the legacy key opens a stored value, and may.
+func (c *codec) isLegacy(storedKey, stored []byte) bool {
+	if !under(c.legacyReads, storedKey) {
 		return false
 	}
 	_, err := c.legacy.Open(stored)

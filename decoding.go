@@ -44,8 +44,17 @@ func (d *decoding) end() {
 
 // within returns the context for calls that leave the process.
 func (d *decoding) within() context.Context {
-	if d.outside == nil {
-		d.outside, d.cancel = d.codec.bounded(d.ctx, d.patience.allows(d.codec.timeout))
+	if d.outside != nil {
+		return d.outside
+	}
+	d.outside, d.cancel = d.codec.bounded(d.ctx, d.codec.timeout)
+	if d.patience != nil { // whatever the watch's own deadline
+		end := d.cancel
+		outside, free := context.WithTimeout(d.outside, d.patience.allows())
+		d.outside, d.cancel = outside, func() {
+			free()
+			end()
+		}
 	}
 	return d.outside
 }
@@ -140,12 +149,21 @@ func (d *decoding) find(id KeyID) error {
 	began := time.Now()
 	err := d.look(id)
 	if err != nil && d.codec.provider != nil {
-		err = d.codec.provider.find(d.within(), id)[id]
+		err = moreCertain(d.codec.provider.find(d.within(), id)[id], err)
 	}
 	if err != nil {
 		d.fail(id, err, time.Since(began))
 	}
 	return err
+}
+
+// moreCertain returns what the provider says about a key that the stored ring could
+// not supply: that neither has it is certain only when both were asked.
+func moreCertain(provider, ring error) error {
+	if provider != nil && errors.Is(ring, ErrKeyUnavailable) {
+		return ring
+	}
+	return provider
 }
 
 // look looks for a key in the stored ring, if there is one. One look is enough for all
@@ -197,7 +215,7 @@ func (d *decoding) prepare(kvs []*mvccpb.KeyValue) {
 		missing = slices.DeleteFunc(missing, func(id KeyID) bool { return d.look(id) == nil })
 	}
 	for id, err := range c.provider.find(d.within(), missing...) {
-		d.fail(id, err, 0)
+		d.fail(id, moreCertain(err, d.look(id)), 0)
 	}
 	if len(d.failed) > 0 {
 		d.patience.spend(time.Since(began))

@@ -112,26 +112,36 @@ func TestClientOfSRVRecordsConnects(t *testing.T) {
 }
 
 func TestVariablesOfDiscoveryMeanWhatTheyDoForEtcdctl(t *testing.T) {
+	r := zone{srv: map[string][]net.SRV{
+		"_etcd-client-blue._tcp.example.test.": {record("m1.example.test.", 2379)},
+		srvTLS:                                 {record("m2.example.test.", 2379)},
+	}}.resolver(t)
 	setenv(t, map[string]string{"ETCDCTL_DISCOVERY_SRV": "example.test", "ETCDCTL_DISCOVERY_SRV_NAME": "blue", "ETCDCTL_ENDPOINTS": "a:1"})
-	c, err := ConfigFromEnv()
+	c, err := configFromEnv(r)
 	require.NoError(t, err)
-	assert.Equal(t, DefaultConfig().WithDiscoverySRV("example.test", "blue"), c)
+	assert.Equal(t, DefaultConfig().WithEndpoints("http://m1.example.test:2379"), c)
 
 	setenv(t, map[string]string{"ETCDCTL_DISCOVERY_SRV": "example.test", "ETCDCTL_INSECURE_DISCOVERY": "false"})
-	c, err = ConfigFromEnv()
+	c, err = configFromEnv(r)
 	require.NoError(t, err)
-	assert.Equal(t, DefaultConfig().WithDiscoverySRV("example.test", "").WithRequireTLS().WithServerName("example.test"), c)
+	assert.Equal(t, DefaultConfig().WithEndpoints("https://m2.example.test:2379").WithRequireTLS().WithServerName("example.test"), c)
 
-	setenv(t, map[string]string{"ETCDCTL_DISCOVERY_SRV": "example.test", "ETCD_ENDPOINTS": "a:1"})
-	_, err = ConfigFromEnv()
-	require.ErrorContains(t, err, "ETCDCTL_DISCOVERY_SRV: is set together with ETCD_ENDPOINTS")
+	for variables, text := range map[[2]string]string{
+		{"ETCDCTL_DISCOVERY_SRV", "nowhere.test"}: `ETCDCTL_DISCOVERY_SRV: domain "nowhere.test" has no SRV record`,
+		{"ETCD_ENDPOINTS", "a:1"}:                 "ETCDCTL_DISCOVERY_SRV: is set together with ETCD_ENDPOINTS",
+	} {
+		setenv(t, map[string]string{"ETCDCTL_DISCOVERY_SRV": "example.test", variables[0]: variables[1]})
+		_, err = configFromEnv(r)
+		require.ErrorIs(t, err, ErrInvalidConfig)
+		require.ErrorContains(t, err, text)
+	}
 }
 
 func TestNoVariableOfEtcdctlIsPassedOver(t *testing.T) {
 	setenv(t, map[string]string{"ETCDCTL_AUTH_JWT_TOKEN": "a.b.c", "ETCDCTL_MAX_REQUEST_BYTES": "2000000"})
 	c, err := ConfigFromEnv()
 	require.NoError(t, err)
-	assert.Equal(t, DefaultConfig().WithToken("a.b.c").WithMaxRequestBytes(2000000), c)
+	assert.Equal(t, DefaultConfig().WithToken("a.b.c").WithMaxRequestBytes(2000000).revealed(), c)
 
 	refused := map[string]string{
 		"ETCDCTL_MAX_RECV_BYTES": "1000", "ETCDCTL_API": "2", "ETCDCTL_PEERS": "a:1", "ETCDCTL_ENDPOINT": "a:1",

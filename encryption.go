@@ -55,10 +55,14 @@ func (c *Config) WithUnencryptedPrefixes(prefixes ...string) *Config {
 	return c
 }
 
-// WithLegacyKey sets LegacyKey to a copy of key. A nil or empty key is refused by
-// [NewClient] with [ErrInvalidKey].
-func (c *Config) WithLegacyKey(key []byte) *Config {
-	c.LegacyKey = append([]byte{}, key...) // never nil, which would mean none
+// WithLegacyKey sets the legacy key to a copy of key, out of sight, and
+// LegacyPrefixes; the field LegacyKey is nil then. A nil or empty
+// key is refused by [NewClient] with [ErrInvalidKey], and so is a key without a
+// prefix. The prefix "" means every key.
+func (c *Config) WithLegacyKey(key []byte, prefixes ...string) *Config {
+	key, c.LegacyKey = append([]byte{}, key...), nil // never nil, which would mean none
+	c.conceal(func(s *secrets) { s.legacyKey = key })
+	c.LegacyPrefixes = slices.Clone(prefixes)
 	return c
 }
 
@@ -99,6 +103,7 @@ func checkEncryptionPolicy(c *Config) error {
 		{"PlaintextWrites", len(c.PlaintextWrites) > 0},
 		{"UnencryptedPrefixes", len(c.UnencryptedPrefixes) > 0},
 		{"LegacyKey", c.LegacyKey != nil},
+		{"LegacyPrefixes", len(c.LegacyPrefixes) > 0},
 	} {
 		if p.set {
 			errs = append(errs, fmt.Errorf("%s is set without a key", p.field))
@@ -110,6 +115,16 @@ func checkEncryptionPolicy(c *Config) error {
 func checkLegacyKey(c *Config) error {
 	if c.LegacyKey != nil && len(c.LegacyKey) == 0 {
 		return fmt.Errorf("%w: empty", ErrInvalidKey)
+	}
+	return nil
+}
+
+func checkLegacyPrefixes(c *Config) error {
+	switch hasKey, hasPrefix := c.LegacyKey != nil, len(c.LegacyPrefixes) > 0; {
+	case hasKey && !hasPrefix:
+		return fmt.Errorf("LegacyKey is set without one; %q would mean every key", "")
+	case !hasKey && hasPrefix:
+		return errors.New("set without LegacyKey")
 	}
 	return nil
 }

@@ -10,6 +10,8 @@ import (
 	"io"
 	"log/slog"
 
+	"golang.org/x/text/unicode/norm"
+
 	"github.com/blueprint-go/etcd/internal/envelope"
 )
 
@@ -39,6 +41,27 @@ func (id *KeyID) UnmarshalText(text []byte) error {
 	}
 	*id = KeyID(b)
 	return nil
+}
+
+// Suite names the algorithm that encrypted a value.
+type Suite string
+
+// The suites that a value can be encrypted in.
+const (
+	SuiteXAES256GCM Suite = "XAES-256-GCM" // the default
+	SuiteAES256GCM  Suite = "AES-256-GCM"  // by EncryptionKey.WithPlainGCM
+	SuiteAEAD       Suite = "AEAD"         // by an AEAD of the application
+)
+
+func suiteOf(s envelope.Suite) Suite {
+	switch s {
+	case envelope.AES256GCM:
+		return SuiteAES256GCM
+	case envelope.ExternalAEAD:
+		return SuiteAEAD
+	default:
+		return SuiteXAES256GCM
+	}
 }
 
 // AEAD is an authenticated encryption that this package does not make itself,
@@ -140,16 +163,41 @@ const (
 // KeyFromPassphrase derives the 32 bytes of a key from a passphrase with
 // PBKDF2-HMAC-SHA-256 in 600,000 rounds, some tenths of a second of work. The
 // salt has 16 random bytes or more; it is not secret, but the same salt is needed
-// to get the same key again. An empty passphrase or a shorter salt is
-// [ErrInvalidKey].
+// to get the same key again. The two ways in which Unicode writes some letters make
+// the same key: the passphrase is used in normal form C.
+//
+// Whoever can read a value, or knows the key's ID, can try passphrases for as long as
+// he likes, at thousands a second for each graphics card. The rounds make a guess
+// dearer, not a passphrase stronger: use six random words or more, or better
+// [GenerateKey].
+//
+// An empty passphrase is [ErrInvalidKey], and so is a salt that is shorter, that is the
+// passphrase, or that is plainly not random: fewer than 8 different bytes, or bytes
+// that count up or down.
 func KeyFromPassphrase(passphrase string, salt []byte) ([]byte, error) {
-	if passphrase == "" {
+	switch {
+	case passphrase == "":
 		return nil, fmt.Errorf("%w: empty passphrase", ErrInvalidKey)
-	}
-	if len(salt) < minSaltSize {
+	case len(salt) < minSaltSize:
 		return nil, fmt.Errorf("%w: salt of %d bytes, want at least %d", ErrInvalidKey, len(salt), minSaltSize)
+	case string(salt) == passphrase:
+		return nil, fmt.Errorf("%w: the salt is the passphrase", ErrInvalidKey)
+	case isTrivial(salt):
+		return nil, fmt.Errorf("%w: the salt is not random", ErrInvalidKey)
 	}
-	return pbkdf2.Key(sha256.New, passphrase, salt, passphraseRounds, 32)
+	return pbkdf2.Key(sha256.New, norm.NFC.String(passphrase), salt, passphraseRounds, 32)
+}
+
+// isTrivial reports whether a salt is not random. Of random ones of 16 bytes, less
+// than one in 10^11 has so few different bytes.
+func isTrivial(salt []byte) bool {
+	seen := map[byte]bool{}
+	counts := true
+	for i, b := range salt {
+		seen[b] = true
+		counts = counts && (i == 0 || b-salt[i-1] == salt[1]-salt[0])
+	}
+	return counts || len(seen) < minSaltSize/2
 }
 
 // ID returns the key's ID; that of the zero value is zero.
@@ -171,7 +219,8 @@ func (k *EncryptionKey) EncryptOnly() *EncryptionKey {
 
 // WithPlainGCM returns the same key, writing for readers that know AES-256-GCM
 // with a 12-byte nonce only (suite 01 of the format). Values of both suites are
-// read either way. It is for no more than 2^32 writes of all clients together. A
+// read either way; to [Client.Reencrypt] those of the suite that the primary does not
+// write are stale. It is for no more than 2^32 writes of all clients together. A
 // key of [NewAEADKey] stays as it is.
 func (k *EncryptionKey) WithPlainGCM() *EncryptionKey {
 	other := *k

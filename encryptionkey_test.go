@@ -107,12 +107,31 @@ func TestKeyFromPassphraseIsPBKDF2(t *testing.T) {
 	require.Equal(t, "6c4a646aad10d067add5fb79d9078a16da83d50f81670a8e7593b249e6d94936", hex.EncodeToString(key))
 }
 
+func TestPassphraseMakesOneKeyHoweverItsLettersAreWritten(t *testing.T) {
+	t.Parallel()
+	salt := etcd.GenerateKey()[:16]
+	composed, err := etcd.KeyFromPassphrase("caf\u00e9", salt)
+	require.NoError(t, err)
+	decomposed, err := etcd.KeyFromPassphrase("cafe\u0301", salt)
+	require.NoError(t, err)
+	require.Equal(t, composed, decomposed)
+	other, err := etcd.KeyFromPassphrase("cafe", salt)
+	require.NoError(t, err)
+	require.NotEqual(t, composed, other)
+}
+
 func TestKeyFromPassphraseRefusesWhatMakesNoKey(t *testing.T) {
 	t.Parallel()
 	for name, row := range map[string]struct{ passphrase, salt string }{
 		"no passphrase": {"", "0123456789abcdef"},
 		"no salt":       {"passphrase", ""},
 		"short salt":    {"passphrase", "0123456789abcde"},
+		"zero salt":     {"passphrase", strings.Repeat("\x00", 16)},
+		"one letter":    {"passphrase", strings.Repeat("s", 32)},
+		"one word":      {"passphrase", "saltsaltsaltsalt"},
+		"counting":      {"passphrase", "\x00\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\x0b\x0c\x0d\x0e\x0f"},
+		"counting down": {"passphrase", "ponmlkjihgfedcba"},
+		"itself":        {"correct horse battery", "correct horse battery"},
 	} {
 		key, err := etcd.KeyFromPassphrase(row.passphrase, []byte(row.salt))
 		require.ErrorIs(t, err, etcd.ErrInvalidKey, name)

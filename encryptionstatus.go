@@ -17,6 +17,10 @@ type EncryptionStatus struct {
 	Total int64
 	// ByKey counts the values by the key that encrypted them.
 	ByKey map[KeyID]int64
+	// BySuite counts the same values by the algorithm that encrypted them. After
+	// [EncryptionKey.WithPlainGCM] came or went, [Client.Reencrypt] leaves that of
+	// the primary key alone.
+	BySuite map[Suite]int64
 	// Legacy counts the values of the Blueprint provider that the legacy key
 	// opens.
 	Legacy int64
@@ -49,7 +53,7 @@ func (c *Client) EncryptionStatus(ctx context.Context, prefix string) (Encryptio
 	if err != nil {
 		return EncryptionStatus{}, fail(op, prefix, err)
 	}
-	out := EncryptionStatus{ByKey: map[KeyID]int64{}}
+	out := EncryptionStatus{ByKey: map[KeyID]int64{}, BySuite: map[Suite]int64{}}
 	pages := c.newPager(request{op: op, key: prefix}, keys, pagerOptions{bytes: rewriteRead, pinned: true})
 	for pages.more() {
 		page, err := pages.read(ctx)
@@ -73,11 +77,12 @@ func (s *EncryptionStatus) count(c *codec, kv *mvccpb.KeyValue) {
 		s.Unencrypted++
 	case encrypted:
 		s.ByKey[KeyID(id)]++
+		s.BySuite[suiteOf(suite)]++
 	case err == nil && suite == envelope.NoSuite:
 		s.Plaintext++
 	case envelope.IsEnvelope(kv.Value):
 		s.Unreadable++
-	case c.isLegacy(kv.Value):
+	case c.isLegacy(kv.Key, kv.Value):
 		s.Legacy++
 	default:
 		s.Plaintext++

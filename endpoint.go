@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"unicode"
 )
 
 // endpoint is one of [Config.Endpoints], understood as clientv3 understands it
@@ -38,8 +39,8 @@ func (e endpoint) local() bool {
 	return err == nil && ip.IsLoopback()
 }
 
-// name is the endpoint for messages: raw, but for a password in it.
-func (e endpoint) name() string { return withoutUserinfo(e.raw) }
+// name is the endpoint for messages: raw, but for what may be a password in it.
+func (e endpoint) name() string { return shown(withoutUserinfo(e.raw)) }
 
 // parseEndpoint's errors name the endpoint.
 func parseEndpoint(raw string) (endpoint, error) {
@@ -90,7 +91,7 @@ func (e *endpoint) parseURL() error {
 		if errors.As(err, &bad) {
 			err = bad.Err
 		}
-		return err
+		return unquoted(err)
 	}
 	switch {
 	case u.Scheme == "unix" || u.Scheme == "unixs":
@@ -102,6 +103,16 @@ func (e *endpoint) parseURL() error {
 	}
 	e.scheme = u.Scheme
 	return e.parseHostPort(u.Host)
+}
+
+// unquoted returns the reason of an error without the part of a URL that it quotes: a
+// port may be a password.
+func unquoted(err error) error {
+	reason := err.Error()
+	if first, last := strings.IndexByte(reason, '"'), strings.LastIndexByte(reason, '"'); first >= 0 {
+		reason = strings.TrimSpace(reason[:first]) + " " + strings.TrimSpace(reason[last+1:])
+	}
+	return errors.New(strings.TrimSpace(reason))
 }
 
 func (e *endpoint) parseHostPort(s string) error {
@@ -143,15 +154,26 @@ func notInHost(r rune) bool {
 	return r <= ' ' || r == 0x7f || strings.ContainsRune(`/\?#%,;"'<>[]`, r)
 }
 
-// withoutUserinfo hides what stands before an @ in an endpoint, whether or not
-// it is a valid URL.
+// withoutUserinfo hides what may be a password in an endpoint, whether or not that is
+// a valid URL: what stands before an @, a query, and a port that is none.
 func withoutUserinfo(raw string) string {
-	at := strings.LastIndexByte(raw, '@')
-	if at < 0 || strings.HasPrefix(raw, "unix:") || strings.HasPrefix(raw, "unixs:") {
+	if strings.HasPrefix(raw, "unix:") || strings.HasPrefix(raw, "unixs:") {
 		return raw
 	}
-	if scheme, _, found := strings.Cut(raw[:at], "://"); found {
-		return scheme + "://" + redacted + raw[at:]
+	scheme, rest, found := strings.Cut(raw, "://")
+	if found && !strings.ContainsFunc(scheme, func(r rune) bool { return !unicode.IsLetter(r) }) {
+		scheme += "://"
+	} else {
+		scheme, rest = "", raw
 	}
-	return redacted + raw[at:]
+	if at := strings.LastIndexByte(rest, '@'); at >= 0 {
+		rest = redacted + rest[at:]
+	}
+	if i := strings.IndexAny(rest, "?#"); i >= 0 {
+		rest = rest[:i+1] + redacted
+	}
+	if host, port, found := strings.Cut(rest, ":"); found && strings.ContainsFunc(port, unicode.IsLetter) && !strings.ContainsAny(port, ":/") {
+		rest = host + ":" + redacted
+	}
+	return scheme + rest
 }

@@ -3,15 +3,20 @@ package etcd
 import (
 	"context"
 	"errors"
+	"fmt"
 )
 
 // MoveKey renames a key, value and lease with it, atomically: other clients see
 // either the old key or the new one. The value is encrypted anew for its new
 // place. It takes two round trips, more while the keys keep changing.
 //
-// [WithResult] tells the revision of the move. It fails with [ErrKeyNotFound] when from does not exist, with [ErrKeyExists]
-// when to does, and with [ErrConflict] when the keys still keep changing at the
-// deadline; nothing is changed then.
+// A move from where values are encrypted to where they are not, by
+// [Config.UnencryptedPrefixes] or [Config.PlaintextWrites], would publish the value: it
+// is [ErrInvalidArgument] without [WithPlaintextTarget], and nothing is sent.
+//
+// [WithResult] tells the revision of the move. It fails with [ErrKeyNotFound] when from
+// does not exist, with [ErrKeyExists] when to does, and with [ErrConflict] when the
+// keys still keep changing at the deadline; nothing is changed then.
 func (c *Client) MoveKey(ctx context.Context, from, to string, opts ...MoveOption) error {
 	return c.relocate(ctx, relocation{op: "move", from: from, to: to, then: []Op{OpDelete(from)}}, opts)
 }
@@ -23,10 +28,22 @@ func (c *Client) CopyKey(ctx context.Context, from, to string, opts ...MoveOptio
 	return c.relocate(ctx, relocation{op: "copy", from: from, to: to}, opts)
 }
 
-// MoveOption changes a [Client.MoveKey] or a [Client.CopyKey]: [WithResult].
+// MoveOption changes a [Client.MoveKey] or a [Client.CopyKey]: [WithResult],
+// [WithPlaintextTarget].
 type MoveOption interface{ applyMove(*moveOptions) }
 
-type moveOptions struct{ writeOptions }
+type moveOptions struct {
+	writeOptions
+	plaintextTarget bool
+}
+
+type plaintextTargetOption struct{}
+
+func (plaintextTargetOption) applyMove(o *moveOptions) { o.plaintextTarget = true }
+
+// WithPlaintextTarget lets an encrypted value be moved or copied to where values are
+// stored without encryption.
+func WithPlaintextTarget() MoveOption { return plaintextTargetOption{} }
 
 func moveOptionsOf(opts []MoveOption) (moveOptions, error) {
 	var o moveOptions
@@ -50,8 +67,12 @@ func (c *Client) relocate(ctx context.Context, r relocation, opts []MoveOption) 
 	if r.from == r.to {
 		return fail(r.op, r.from, errors.Join(ErrInvalidArgument, ErrKeyExists))
 	}
-	if _, err := c.stored(r.to); err != nil {
+	target, err := c.stored(r.to)
+	if err != nil {
 		return fail(r.op, r.to, err)
+	}
+	if c.codec.encryptsAt([]byte(c.cfg.Namespace+r.from)) && !c.codec.encryptsAt(target) && !o.plaintextTarget {
+		return fail(r.op, r.to, fmt.Errorf("%w: the value would be stored without encryption; WithPlaintextTarget allows it", ErrInvalidArgument))
 	}
 	return c.optimistic(ctx, r.op, r.from, o.writeOptions, r.reads(), func(found *TxnResult) (*Txn, error) {
 		source, target := found.Results[0], found.Results[1]

@@ -7,7 +7,7 @@ import "time"
 // would hold up the events behind it for as long as a request may take. So they share
 // one wait, which comes back slowly; what ends well costs nothing.
 //
-// A nil patience, for a call, is as long as the call may take.
+// A nil patience is that of a call, which has a deadline.
 type patience struct {
 	most, left time.Duration
 	at         time.Time // when left was right
@@ -26,11 +26,8 @@ func newPatience(timeout time.Duration) *patience {
 	return &patience{most: most, left: most, at: time.Now()}
 }
 
-// allows returns how long to wait now, where it would be timeout otherwise.
-func (p *patience) allows(timeout time.Duration) time.Duration {
-	if p == nil {
-		return timeout
-	}
+// allows returns how long to wait now.
+func (p *patience) allows() time.Duration {
 	now := time.Now()
 	p.left = min(p.most, p.left+now.Sub(p.at)/patienceShare)
 	p.at = now

@@ -11,14 +11,6 @@ import (
 // redacted stands for a secret wherever a [Config] is printed.
 const redacted = "REDACTED"
 
-// forgetSecrets overwrites and drops the secrets of a Config that nobody else
-// shares.
-func (c *Config) forgetSecrets() {
-	clear(c.EncryptionKey)
-	clear(c.LegacyKey)
-	c.EncryptionKey, c.LegacyKey, c.Password, c.Token = nil, nil, "", ""
-}
-
 // The methods below have value receivers, unlike the setters, so that a Config
 // that is passed by value is no less discreet than a *Config.
 
@@ -71,45 +63,47 @@ func (c Config) fields() map[string]any {
 // attrs lists the fields that are set. Each is named here, so that one added
 // later prints when somebody has thought about whether it may.
 func (c Config) attrs() []slog.Attr {
+	c = *c.revealed() // to tell which are set
 	var names []string
 	for _, e := range c.Endpoints {
-		names = append(names, withoutUserinfo(e))
+		names = append(names, shown(withoutUserinfo(e)))
 	}
 	all := []struct {
 		set  bool
 		attr slog.Attr
 	}{
 		{c.Endpoints != nil, slog.Any("Endpoints", names)},
-		{c.DiscoverySRV != "", slog.String("DiscoverySRV", c.DiscoverySRV)},
-		{c.DiscoverySRVName != "", slog.String("DiscoverySRVName", c.DiscoverySRVName)},
+		{c.DiscoverySRV != "", slog.String("DiscoverySRV", shown(c.DiscoverySRV))},
+		{c.DiscoverySRVName != "", slog.String("DiscoverySRVName", shown(c.DiscoverySRVName))},
 		{c.Resolver != nil, slog.Bool("Resolver", true)},
 		{c.DialTimeout != 0, slog.Duration("DialTimeout", c.DialTimeout)},
 		{c.RequestTimeout != 0, slog.Duration("RequestTimeout", c.RequestTimeout)},
 		{c.KeepAliveInterval != 0, slog.Duration("KeepAliveInterval", c.KeepAliveInterval)},
 		{c.KeepAliveTimeout != 0, slog.Duration("KeepAliveTimeout", c.KeepAliveTimeout)},
 		{c.AutoSyncInterval != 0, slog.Duration("AutoSyncInterval", c.AutoSyncInterval)},
-		{c.Username != "", slog.String("Username", c.Username)},
+		{c.Username != "", slog.String("Username", withoutPassword(c.Username))},
 		{c.Password != "", slog.String("Password", redacted)},
 		{c.Token != "", slog.String("Token", redacted)},
 		{c.Credentials != nil, slog.Bool("Credentials", true)},
 		{c.TokenSource != nil, slog.Bool("TokenSource", true)},
-		{c.CertFile != "", slog.String("CertFile", c.CertFile)},
-		{c.KeyFile != "", slog.String("KeyFile", c.KeyFile)},
-		{c.CAFile != "", slog.String("CAFile", c.CAFile)},
-		{c.ServerName != "", slog.String("ServerName", c.ServerName)},
+		{c.CertFile != "", slog.String("CertFile", shown(c.CertFile))},
+		{c.KeyFile != "", slog.String("KeyFile", shown(c.KeyFile))},
+		{c.CAFile != "", slog.String("CAFile", shown(c.CAFile))},
+		{c.ServerName != "", slog.String("ServerName", shown(c.ServerName))},
 		{c.InsecureSkipVerify, slog.Bool("InsecureSkipVerify", true)},
 		{c.TLSConfig != nil, slog.String("TLSConfig", redacted)},
 		{c.RequireTLS, slog.Bool("RequireTLS", true)},
 		{c.hasKey(), slog.String("EncryptionKey", redacted)},
 		{c.hasKeyring(), slog.String("Keyring", c.Keyring.String())},
 		{c.KeyProvider != nil, slog.Bool("KeyProvider", true)},
-		{len(c.AssociatedContext) > 0, slog.String("AssociatedContext", string(c.AssociatedContext))},
-		{len(c.PlaintextReads) > 0, slog.Any("PlaintextReads", c.PlaintextReads)},
-		{len(c.PlaintextWrites) > 0, slog.Any("PlaintextWrites", c.PlaintextWrites)},
-		{len(c.UnencryptedPrefixes) > 0, slog.Any("UnencryptedPrefixes", c.UnencryptedPrefixes)},
+		{len(c.AssociatedContext) > 0, slog.String("AssociatedContext", shown(string(c.AssociatedContext)))},
+		{len(c.PlaintextReads) > 0, slog.Any("PlaintextReads", allShown(c.PlaintextReads))},
+		{len(c.PlaintextWrites) > 0, slog.Any("PlaintextWrites", allShown(c.PlaintextWrites))},
+		{len(c.UnencryptedPrefixes) > 0, slog.Any("UnencryptedPrefixes", allShown(c.UnencryptedPrefixes))},
 		{c.LegacyKey != nil, slog.String("LegacyKey", redacted)},
+		{len(c.LegacyPrefixes) > 0, slog.Any("LegacyPrefixes", allShown(c.LegacyPrefixes))},
 		{c.CompressionMinSize != 0, slog.Int("CompressionMinSize", c.CompressionMinSize)},
-		{c.Namespace != "", slog.String("Namespace", c.Namespace)},
+		{c.Namespace != "", slog.String("Namespace", shown(c.Namespace))},
 		{c.MaxRequestBytes != 0, slog.Int("MaxRequestBytes", c.MaxRequestBytes)},
 		{c.MaxTxnOps != 0, slog.Int("MaxTxnOps", c.MaxTxnOps)},
 		{c.MaxKeyBytes != 0, slog.Int("MaxKeyBytes", c.MaxKeyBytes)},

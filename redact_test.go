@@ -40,7 +40,7 @@ func secretConfig(t *testing.T) (c *etcd.Config, secrets []string) {
 		WithAuth("alice", secretPassword).
 		WithToken(secretToken).
 		WithEncryption([]byte(secretKey)).
-		WithLegacyKey([]byte(secretLegacy)).
+		WithLegacyKey([]byte(secretLegacy), "/old/").
 		WithTLSConfig(&tls.Config{Certificates: []tls.Certificate{{PrivateKey: private}}})
 	scalar, err := private.Bytes()
 	require.NoError(t, err)
@@ -189,9 +189,9 @@ func keyHolders(t *testing.T) map[string]any {
 	external, err := etcd.NewAEADKey(etcd.KeyID{1}, reversing{secretKey})
 	require.NoError(t, err)
 	ring := newRing(t, key, external)
-	cfg := etcd.DefaultConfig().WithKeyring(ring).WithLegacyKey([]byte(secretKey))
+	cfg := etcd.DefaultConfig().WithKeyring(ring).WithLegacyKey([]byte(secretKey), "")
 	client := stubClient(t, &stub{}, func(c *etcd.Config) {
-		c.WithEncryption([]byte(secretKey)).WithLegacyKey([]byte(secretKey)).WithAuth("alice", secretKey)
+		c.WithEncryption([]byte(secretKey)).WithLegacyKey([]byte(secretKey), "").WithAuth("alice", secretKey)
 	})
 	_, invalid := etcd.NewKeyring(key, key)
 	return map[string]any{

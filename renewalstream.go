@@ -194,7 +194,7 @@ func (s *renewalStream) next() *inFlight {
 	r := s.renewals
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	f := r.take(time.Now())
+	f := r.take(time.Now(), s)
 	if f == nil {
 		return nil
 	}
@@ -211,9 +211,14 @@ func (s *renewalStream) next() *inFlight {
 	return f
 }
 
-// take takes a renewal that is due at now. Those that are due soon are taken with
-// them: many in one write cost less. It needs r.mu.
-func (r *renewals) take(now time.Time) *inFlight {
+// maxInFlight bounds the requests about one lease that are not answered. One more than
+// one keeps the times short where a proxy answers at a pace of its own; many would
+// drown a server that is behind.
+const maxInFlight = 2
+
+// take takes a renewal that is due at now, for s. Those that are due soon are taken
+// with them: many in one write cost less. It needs r.mu.
+func (r *renewals) take(now time.Time, s *renewalStream) *inFlight {
 	for len(r.asked) > 0 {
 		f := r.asked[0]
 		r.asked = r.asked[1:]
@@ -221,14 +226,17 @@ func (r *renewals) take(now time.Time) *inFlight {
 			return f
 		}
 	}
-	if len(r.due) == 0 {
-		return nil
-	}
-	s := r.due[0]
-	if interval := s.interval(); s.next.Sub(now) <= interval/renewalsPerTTL {
-		s.next = now.Add(interval)
+	for len(r.due) > 0 {
+		on := r.due[0]
+		interval := on.interval()
+		if on.next.Sub(now) > interval/renewalsPerTTL {
+			return nil
+		}
+		on.next = now.Add(interval)
 		heap.Fix(&r.due, 0)
-		return &inFlight{id: int64(s.id), session: s}
+		if len(s.byID[int64(on.id)]) < maxInFlight {
+			return &inFlight{id: int64(on.id), session: on}
+		}
 	}
 	return nil
 }

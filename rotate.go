@@ -31,8 +31,9 @@ const maxReported = 100
 type ReencryptReport struct {
 	// Scanned is how many keys were looked at.
 	Scanned int64
-	// Stale is how many of them were not encrypted with the primary key: with
-	// another one, by the Blueprint provider, or not at all. Each is counted in
+	// Stale is how many of them were not encrypted as the primary key does it: with
+	// another one, in another suite (see [EncryptionKey.WithPlainGCM]), by the
+	// Blueprint provider, or not at all. Each is counted in
 	// one of the next four as well, but for those of a batch that failed.
 	Stale int64
 	// Rewritten is how many stale values are now encrypted with the primary key;
@@ -114,7 +115,7 @@ func (dryRunOption) applyImport(o *importOptions)   { o.dryRun = true }
 func WithDryRun() PassOption { return dryRunOption{} }
 
 // Reencrypt encrypts every value under prefix anew that is not encrypted with the
-// keyring's primary key. The empty prefix means all keys. Values that are meant to
+// keyring's primary key and its suite. The empty prefix means all keys. Values that are meant to
 // be without encryption, by [Config.UnencryptedPrefixes] or
 // [Config.PlaintextWrites], are left alone.
 //
@@ -350,6 +351,7 @@ func (c *codec) stale(storedKey, stored []byte) bool {
 		return false
 	}
 	id, encrypted := envelope.KeyIDOf(stored)
+	suite, _ := envelope.SuiteOf(stored)
 	primary := c.keyring.current().primary
-	return !encrypted || primary == nil || id != primary.ID()
+	return !encrypted || primary == nil || id != primary.ID() || suite != primary.Suite()
 }

@@ -5,7 +5,6 @@ import (
 	"crypto/x509"
 	"fmt"
 	"log/slog"
-	"os"
 	"sync"
 )
 
@@ -99,11 +98,11 @@ func (s *tlsSource) read() (*tls.Config, error) {
 // readKeyPair names the files in its errors, both when both can't be read.
 func readKeyPair(certFile, keyFile string) (tls.Certificate, error) {
 	var unreadable []error
-	cert, err := os.ReadFile(certFile)
+	cert, err := readNamed("CertFile", certFile)
 	if err != nil {
 		unreadable = append(unreadable, err)
 	}
-	key, err := os.ReadFile(keyFile)
+	key, err := readNamed("KeyFile", keyFile)
 	if err != nil {
 		unreadable = append(unreadable, err)
 	}
@@ -126,7 +125,7 @@ func readKeyPair(certFile, keyFile string) (tls.Certificate, error) {
 // readAuthorities names the file in its errors. A bundle is used whole or not at
 // all: a part of it would pass for all.
 func readAuthorities(file string) (*x509.CertPool, error) {
-	bundle, err := os.ReadFile(file)
+	bundle, err := readNamed("CAFile", file)
 	if err != nil {
 		return nil, err
 	}

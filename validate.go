@@ -27,6 +27,7 @@ func (c *Config) Validate() error {
 	if c == nil {
 		return nil
 	}
+	c = c.revealed()
 	var problems []error
 	for _, r := range rules {
 		if err := r.check(c); err != nil {
@@ -88,6 +89,7 @@ var rules = []rule{
 	})},
 	{"EncryptionKey", "without encryption nothing would come of it", checkEncryptionPolicy},
 	{"LegacyKey", "it is most often an unset variable", checkLegacyKey},
+	{"LegacyPrefixes", "values of the Blueprint provider are bound to no key", checkLegacyPrefixes},
 	{"UnencryptedPrefixes", "it would switch encryption off", checkUnencryptedPrefixes},
 	{"CompressionMinSize", "smaller values grow rather than shrink; 0 in the field means off", checkCompression},
 	{"MaxRequestBytes", "", notNegative(func(c *Config) int { return c.MaxRequestBytes })},

@@ -112,10 +112,12 @@ func TestValidateRefusesEachRow(t *testing.T) {
 		"plaintext reads without a key":       {new(Config).WithPlaintextReads(""), nil, "PlaintextReads is set without a key"},
 		"plaintext writes without a key":      {new(Config).WithPlaintextWrites("a"), nil, "PlaintextWrites is set without a key"},
 		"unencrypted prefixes without a key":  {new(Config).WithUnencryptedPrefixes("a"), nil, "UnencryptedPrefixes is set without a key"},
-		"legacy key without a key":            {new(Config).WithLegacyKey([]byte("k")), nil, "LegacyKey is set without a key"},
+		"legacy key without a key":            {new(Config).WithLegacyKey([]byte("k"), ""), nil, "LegacyKey is set without a key"},
 		"two policies without a key":          {new(Config).WithPlaintextReads("").WithUnencryptedPrefixes("a"), nil, "PlaintextReads is set without a key; UnencryptedPrefixes is set"},
-		"nil legacy key":                      {encrypted().WithLegacyKey(nil), ErrInvalidKey, "LegacyKey: "},
+		"nil legacy key":                      {encrypted().WithLegacyKey(nil, ""), ErrInvalidKey, "LegacyKey: "},
 		"empty legacy key in the field":       {&Config{EncryptionKey: []byte("0123456789abcdef"), LegacyKey: []byte{}}, ErrInvalidKey, "LegacyKey: "},
+		"legacy key for no prefix":            {encrypted().WithLegacyKey([]byte("k")), nil, "LegacyPrefixes: LegacyKey is set without one"},
+		"legacy prefix without its key":       {&Config{EncryptionKey: []byte("0123456789abcdef"), LegacyPrefixes: []string{"a"}}, nil, "LegacyPrefixes: set without LegacyKey"},
 		"empty unencrypted prefix":            {encrypted().WithUnencryptedPrefixes("a", ""), nil, "UnencryptedPrefixes: one is empty"},
 		"WithCompression of 0":                {new(Config).WithCompression(0), nil, "CompressionMinSize: 0 bytes is below 1024"},
 		"compression below 1 KiB":             {&Config{CompressionMinSize: 1023}, nil, "CompressionMinSize: 1023 bytes is below 1024"},
@@ -171,7 +173,7 @@ func TestValidateAcceptsWhatMakesSense(t *testing.T) {
 		"AEAD":                      new(Config).WithAEAD(KeyID{1}, nothing{}),
 		"policies without anything": new(Config).WithAssociatedContext(nil).WithPlaintextReads().WithPlaintextWrites().WithUnencryptedPrefixes(),
 		"policies of a ring": new(Config).WithKeyring(ring).WithAssociatedContext([]byte("c")).WithPlaintextReads("").
-			WithPlaintextWrites("").WithUnencryptedPrefixes("a").WithLegacyKey([]byte("k")).WithKeyProvider(&providerFunc{}),
+			WithPlaintextWrites("").WithUnencryptedPrefixes("a").WithLegacyKey([]byte("k"), "").WithKeyProvider(&providerFunc{}),
 		"namespace with room":       new(Config).WithNamespace("1234").WithMaxKeyBytes(5),
 		"credentials over the wire": with("http://etcd.example:1").WithAuth("u", "p"),
 	} {
@@ -206,7 +208,7 @@ func TestValidateNeverQuotesASecret(t *testing.T) {
 		"hunter2://@h:1", "https://hunter2@", "http://u:%zzhunter2@h:1",
 	} {
 		err := new(Config).WithEndpoints(endpoint, "https://other:1").WithAuth("", "hunter2").WithToken("hunter2").
-			WithEncryption([]byte("hunter2")).WithKeyring(nil).WithLegacyKey(nil).Validate()
+			WithEncryption([]byte("hunter2")).WithKeyring(nil).WithLegacyKey(nil, "").Validate()
 		require.ErrorIs(t, err, ErrInvalidConfig)
 		if !strings.HasPrefix(endpoint, "hunter2://") { // the scheme is no secret
 			assert.NotContains(t, err.Error(), "hunter2", endpoint)

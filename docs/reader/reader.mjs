@@ -6,8 +6,8 @@
 //   const reader = new ValueReader(new Ring().add(fs.readFileSync('key')));
 //   reader.open('/app/config', stored);   // a Buffer, or a ValueError is thrown
 //
-// Values that are not encrypted (suite 00) are opened too, and nothing protects those. Whoever requires encryption
-// looks at stored[5] first.
+// A value that is not encrypted (suite 00) is ErrNotEncrypted: nothing protects it, and whoever can write to etcd can
+// make one. { allowUnencrypted: true } opens those as well, for a client with compression and without a key.
 import { createCipheriv, createDecipheriv, hkdfSync } from 'node:crypto';
 import * as zlib from 'node:zlib';
 
@@ -15,6 +15,7 @@ const MAGIC = Buffer.from('ff656376', 'hex');
 const SUITE_NONE = 0x00, SUITE_GCM = 0x01, SUITE_XAES = 0x02, SUITE_EXTERNAL = 0x80;
 const LEAST_SIZE = { [SUITE_NONE]: 8, [SUITE_GCM]: 52, [SUITE_XAES]: 64, [SUITE_EXTERNAL]: 24 };
 const TAG_SIZE = 16;
+const MAX_BLOCK = 128 << 10; // RFC 8878, 3.1.1.2.4
 
 // What the bytes behind the magic may be; anything else is from a later version.
 const KNOWN = {
@@ -72,19 +73,23 @@ export class ValueReader {
   #ring;
   #context;
   #maxSize;
+  #allowUnencrypted;
 
   // context is the client's AssociatedContext. maxSize limits what a value may decompress to.
-  constructor(ring, { context = '', maxSize = 16 << 20 } = {}) {
+  constructor(ring, { context = '', maxSize = 16 << 20, allowUnencrypted = false } = {}) {
     this.#ring = ring;
     this.#context = Buffer.from(context);
     this.#maxSize = maxSize;
+    this.#allowUnencrypted = allowUnencrypted === true;
   }
 
   // Returns the value of what is stored, a Buffer, at etcdKey, which includes the namespace. The two may share memory.
   open(etcdKey, stored) {
     const suite = checkHeader(stored);
     let payload = stored.subarray(8);
-    if (suite !== SUITE_NONE) {
+    if (suite === SUITE_NONE) {
+      if (!this.#allowUnencrypted) throw new ValueError('ErrNotEncrypted', 'suite 00');
+    } else {
       const open = this.#ring.get(stored.subarray(8, 24));
       if (!open) throw new ValueError('ErrUnknownKey', `key ${stored.subarray(8, 12).toString('hex')}…`);
       try {
@@ -160,17 +165,17 @@ function isOneFrame(frame, size) {
   if (frame.length < at) return false;
   if (sizeBytes > 0 && littleEndian(frame.subarray(sizeAt, at)) + (sizeBytes === 2 ? 256 : 0) !== size) return false;
   let literal = 0; // bytes that raw and run-length blocks stand for
-  let compressed = false;
+  let compressed = 0; // what other blocks may stand for, at most
   for (let last = 0; !last; ) {
     if (frame.length < at + 3) return false;
     const block = frame.readUIntLE(at, 3);
     last = block & 1;
     const [kind, blockSize] = [(block >> 1) & 3, block >> 3];
     if (kind < 2) literal += blockSize;
-    else compressed = true;
+    else compressed += MAX_BLOCK;
     at += 3 + (kind === 1 ? 1 : blockSize);
   }
-  if (compressed ? literal > size : literal !== size) return false;
+  if (literal > size || size > literal + compressed) return false;
   return at + (descriptor & 4 ? 4 : 0) === frame.length;
 }
 

@@ -166,7 +166,7 @@ func TestMigrationFromPlaintextNeverLeavesAnInstanceUnableToRead(t *testing.T) {
 }
 
 func fromProvider(key, providerKey []byte) *etcd.Config {
-	config := etcd.DefaultConfig().WithEncryption(key).WithLegacyKey(providerKey)
+	config := etcd.DefaultConfig().WithEncryption(key).WithLegacyKey(providerKey, "/app/")
 	return config
 }
 
@@ -175,7 +175,7 @@ func providerReader(key *etcd.EncryptionKey, providerKey []byte) (*etcd.Config, 
 	if err != nil {
 		return nil, err
 	}
-	config := etcd.DefaultConfig().WithKeyring(ring).WithLegacyKey(providerKey)
+	config := etcd.DefaultConfig().WithKeyring(ring).WithLegacyKey(providerKey, "/app/")
 	return config, nil
 }
 
@@ -187,7 +187,7 @@ func TestMigrationFromTheProviderReadsItsValuesUntilAllAreRewritten(t *testing.T
 	const stored = "\x19\x01\x19\xc0\x00\x00\x00\x00\x00\x00\x00\x00\x43\x4c\x22\x9a\x6e\xa3\x9d\xf7\xb3\xa9" +
 		"\x54\xe0\x04\xcb\x58\x3f\x58\x11\xf3\x19\xd9\xb3\x73\xc4\x8a\x23"
 	provider := connect(t, etcd.DefaultConfig().WithEndpoints(server.Endpoints()...))
-	require.NoError(t, provider.Put(t.Context(), "/old", []byte(stored)))
+	require.NoError(t, provider.Put(t.Context(), "/app/old", []byte(stored)))
 
 	secret := etcd.GenerateKey()
 	key, err := etcd.NewEncryptionKey(secret)
@@ -197,7 +197,7 @@ func TestMigrationFromTheProviderReadsItsValuesUntilAllAreRewritten(t *testing.T
 	reader := connect(t, config.WithEndpoints(server.Endpoints()...))
 	writer := connect(t, fromProvider(secret, providerKey).WithEndpoints(server.Endpoints()...))
 	for _, c := range []*etcd.Client{reader, writer} {
-		value, err := c.Get(t.Context(), "/old")
+		value, err := c.Get(t.Context(), "/app/old")
 		require.NoError(t, err)
 		require.Equal(t, "hello etcd", string(value))
 	}
@@ -205,7 +205,7 @@ func TestMigrationFromTheProviderReadsItsValuesUntilAllAreRewritten(t *testing.T
 	_, err = prove(t.Context(), writer, key.ID())
 	require.NoError(t, err)
 	for _, c := range []*etcd.Client{reader, connect(t, etcd.DefaultConfig().WithEndpoints(server.Endpoints()...).WithEncryption(secret))} {
-		value, err := c.Get(t.Context(), "/old")
+		value, err := c.Get(t.Context(), "/app/old")
 		require.NoError(t, err)
 		require.Equal(t, "hello etcd", string(value))
 	}

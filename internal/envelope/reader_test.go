@@ -7,12 +7,15 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/blueprint-go/etcd/internal/envelope"
 )
 
 // outcomes are what a reader made of the vectors, in their order.
 type outcomes struct {
 	Zstd        bool      `json:"zstd"`
 	Cases       []outcome `json:"cases"`
+	Strict      []outcome `json:"strict"` // with the reader's defaults
 	InvalidKeys []outcome `json:"invalid_keys"`
 }
 
@@ -47,6 +50,17 @@ func TestReferenceReaderReadsThePublishedVectors(t *testing.T) {
 		}
 		require.Equal(t, want, got.Cases[i], tc.Comment)
 	}
+	refused := 0
+	require.Len(t, got.Strict, len(v.Cases))
+	for i, tc := range v.Cases {
+		want := got.Cases[i]
+		if suite, err := envelope.SuiteOf(unhex(t, tc.Stored)); err == nil && suite == envelope.NoSuite {
+			want = outcome{Error: "ErrNotEncrypted"}
+			refused++
+		}
+		require.Equal(t, want, got.Strict[i], "%s: not encrypted is refused unless asked for", tc.Comment)
+	}
+	require.Positive(t, refused)
 	require.Len(t, got.InvalidKeys, len(v.InvalidKeys))
 	for i, k := range v.InvalidKeys {
 		require.Equal(t, outcome{Error: k.Error}, got.InvalidKeys[i], k.Comment)

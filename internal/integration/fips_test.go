@@ -114,7 +114,7 @@ func fipsRotation(ctx context.Context, endpoint string) error {
 	if err != nil {
 		return err
 	}
-	set := func(c *etcd.Config) *etcd.Config { return c.WithKeyring(ring).WithLegacyKey(legacyKey) }
+	set := func(c *etcd.Config) *etcd.Config { return c.WithKeyring(ring).WithLegacyKey(legacyKey, "") }
 	return withFIPSClient(endpoint, set, func(c *etcd.Client) error {
 		if _, err := c.Raw().Do(ctx, clientv3.OpPut("/rotate/legacy", legacyValue("of the provider"))); err != nil {
 			return err

@@ -131,7 +131,7 @@ func TestDamagedValueIsNotReadAsPlaintext(t *testing.T) {
 	holding := &policy{t: t}
 	defer holding.done()
 	srv := server(t)
-	c := client(t, config(srv).WithEncryption(testKey).WithPlaintextReads("").WithPlaintextWrites("").WithLegacyKey(legacyKey))
+	c := client(t, config(srv).WithEncryption(testKey).WithPlaintextReads("").WithPlaintextWrites("").WithLegacyKey(legacyKey, ""))
 	strict := client(t, config(srv).WithEncryption(testKey))
 	for name, bad := range badValues {
 		if bad.want == etcd.ErrNotEncrypted {
@@ -149,10 +149,10 @@ func TestLegacyValuesAreRead(t *testing.T) {
 	holding := &policy{t: t}
 	defer holding.done()
 	srv := server(t)
-	c := client(t, config(srv).WithEncryption(testKey).WithLegacyKey(legacyKey))
+	c := client(t, config(srv).WithEncryption(testKey).WithLegacyKey(legacyKey, ""))
 	without := client(t, config(srv).WithEncryption(testKey))
-	wrong := client(t, config(srv).WithEncryption(testKey).WithLegacyKey([]byte("another key")))
-	migrating := client(t, config(srv).WithEncryption(testKey).WithLegacyKey(legacyKey).WithPlaintextReads(""))
+	wrong := client(t, config(srv).WithEncryption(testKey).WithLegacyKey([]byte("another key"), ""))
+	migrating := client(t, config(srv).WithEncryption(testKey).WithLegacyKey(legacyKey, "").WithPlaintextReads(""))
 	for _, value := range []string{"a value of the Blueprint provider", "", large, magic} {
 		p := fmt.Sprintf("%s%.5s/", prefix(t), value)
 		require.NoError(t, c.Put(t.Context(), p+"good", []byte("good")))
@@ -313,7 +313,7 @@ var policies = map[string]func(t *testing.T, c *etcd.Config) *etcd.Config{
 		return c.WithEncryption(testKey).WithCompression(1024).WithUnencryptedPrefixes("/")
 	},
 	"legacy": func(_ *testing.T, c *etcd.Config) *etcd.Config {
-		return c.WithEncryption(testKey).WithLegacyKey(legacyKey)
+		return c.WithEncryption(testKey).WithLegacyKey(legacyKey, "")
 	},
 	"context": func(_ *testing.T, c *etcd.Config) *etcd.Config {
 		return c.WithEncryption(testKey).WithAssociatedContext([]byte("context"))

@@ -41,7 +41,7 @@ func newRotation(t *testing.T, opts ...etcdtest.Option) *rotation {
 
 func (r *rotation) reader(change func(*etcd.Config)) *etcd.Client {
 	r.Helper()
-	cfg := config(r.srv).WithKeyring(ringOf(r.T, r.b, r.a)).WithLegacyKey(legacyKey).WithPlaintextReads("").WithTimeout(busyTimeout)
+	cfg := config(r.srv).WithKeyring(ringOf(r.T, r.b, r.a)).WithLegacyKey(legacyKey, "").WithPlaintextReads("").WithTimeout(busyTimeout)
 	change(cfg)
 	return client(r.T, cfg)
 }
@@ -77,7 +77,7 @@ func (r *rotation) requireDone() {
 	require.NoError(r, err)
 	total := int64(len(r.want))
 	require.Equal(r, etcd.EncryptionStatus{
-		Revision: status.Revision, Total: total, ByKey: map[etcd.KeyID]int64{r.b.ID(): total},
+		Revision: status.Revision, Total: total, ByKey: map[etcd.KeyID]int64{r.b.ID(): total}, BySuite: inDefaultSuite(total),
 	}, status)
 	report, err := r.now.Reencrypt(r.Context(), "")
 	require.NoError(r, err)
@@ -117,7 +117,7 @@ func TestReencryptMovesEverythingToThePrimaryKey(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, etcd.EncryptionStatus{
 		Revision: before.Revision, Total: 306, Legacy: 1, Plaintext: 4,
-		ByKey: map[etcd.KeyID]int64{r.a.ID(): 300, r.b.ID(): 1},
+		ByKey: map[etcd.KeyID]int64{r.a.ID(): 300, r.b.ID(): 1}, BySuite: inDefaultSuite(301),
 	}, before)
 	under, err := r.now.EncryptionStatus(ctx, "/plain")
 	require.NoError(t, err)
@@ -241,7 +241,7 @@ func TestReencryptReportsAndLeavesWhatDoesNotDecode(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, etcd.EncryptionStatus{
 		Revision: status.Revision, Total: 271, Unreadable: 1,
-		ByKey: map[etcd.KeyID]int64{r.a.ID(): 1, r.b.ID(): 149, keyNumber(t, 3).ID(): 120},
+		ByKey: map[etcd.KeyID]int64{r.a.ID(): 1, r.b.ID(): 149, keyNumber(t, 3).ID(): 120}, BySuite: inDefaultSuite(270),
 	}, status)
 	for key := range bad {
 		_, err := r.now.Delete(ctx, key)
@@ -263,7 +263,7 @@ func TestReencryptLeavesAloneWhatIsMeantToBePlaintext(t *testing.T) {
 	status, err := c.EncryptionStatus(t.Context(), "")
 	require.NoError(t, err)
 	require.Equal(t, etcd.EncryptionStatus{
-		Revision: status.Revision, Total: 3, Plaintext: 1, Unencrypted: 1, ByKey: map[etcd.KeyID]int64{r.b.ID(): 1},
+		Revision: status.Revision, Total: 3, Plaintext: 1, Unencrypted: 1, ByKey: map[etcd.KeyID]int64{r.b.ID(): 1}, BySuite: inDefaultSuite(1),
 	}, status)
 }
 
@@ -280,7 +280,7 @@ func TestEncryptionStatusIsOfOneRevision(t *testing.T) {
 	}, nil)
 	status, err := r.now.EncryptionStatus(t.Context(), "")
 	require.NoError(t, err)
-	require.Equal(t, etcd.EncryptionStatus{Revision: 2, Total: 1000, ByKey: map[etcd.KeyID]int64{r.a.ID(): 1000}}, status)
+	require.Equal(t, etcd.EncryptionStatus{Revision: 2, Total: 1000, ByKey: map[etcd.KeyID]int64{r.a.ID(): 1000}, BySuite: inDefaultSuite(1000)}, status)
 	require.GreaterOrEqual(t, ranges.Load(), int64(2))
 	ranges.Store(0)
 	r.seen.around(func(req any) {

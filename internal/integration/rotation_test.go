@@ -299,7 +299,7 @@ func (f *fleet) end(strict *etcd.Client, now *etcd.EncryptionKey) {
 	status, err := strict.EncryptionStatus(f.Context(), "")
 	require.NoError(f, err)
 	total := int64(len(f.values))
-	require.Equal(f, etcd.EncryptionStatus{Revision: status.Revision, Total: total, ByKey: map[etcd.KeyID]int64{now.ID(): total}}, status)
+	require.Equal(f, etcd.EncryptionStatus{Revision: status.Revision, Total: total, ByKey: map[etcd.KeyID]int64{now.ID(): total}, BySuite: inDefaultSuite(total)}, status)
 }
 
 func TestRotationUnderTrafficLosesNothing(t *testing.T) {
@@ -334,7 +334,7 @@ func TestMigrationUnderTrafficLosesNothing(t *testing.T) {
 			func(value string) string { return value },
 			func(c *etcd.Config) *etcd.Config { return c.WithPlaintextReads("") },
 		},
-		"from Blueprint values": {legacyValue, func(c *etcd.Config) *etcd.Config { return c.WithLegacyKey(legacyKey) }},
+		"from Blueprint values": {legacyValue, func(c *etcd.Config) *etcd.Config { return c.WithLegacyKey(legacyKey, "") }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

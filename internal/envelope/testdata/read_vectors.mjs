@@ -23,11 +23,12 @@ function outcome(attempt) {
   }
 }
 
-const cases = vectors.cases.map((c) =>
+const read = (c, options) =>
   outcome(() => {
     const ring = (c.keys ?? '').split(' ').filter(Boolean).reduce((r, name) => addTo(r, keys.get(name)), new Ring());
-    return new ValueReader(ring, { context: c.context, maxSize: c.max_size }).open(c.etcd_key, bytes(c.stored));
-  }),
-);
+    return new ValueReader(ring, { context: c.context, maxSize: c.max_size, ...options }).open(c.etcd_key, bytes(c.stored));
+  });
+const cases = vectors.cases.map((c) => read(c, { allowUnencrypted: true }));
+const strict = vectors.cases.map((c) => read(c, {}));
 const invalidKeys = vectors.invalid_keys.map((key) => outcome(() => new Ring().add(bytes(key.material))));
-console.log(JSON.stringify({ zstd: Boolean(zlib.zstdDecompressSync), cases, invalid_keys: invalidKeys }));
+console.log(JSON.stringify({ zstd: Boolean(zlib.zstdDecompressSync), cases, strict, invalid_keys: invalidKeys }));
