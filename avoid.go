@@ -79,9 +79,9 @@ const maxElsewhere = 10
 // and reports whether another one is worth an attempt: until each was asked as
 // often as it takes, or can't be connected to.
 func (t *trace) elsewhere(a answer, n int) bool {
-	if t.to != nil && !slices.Contains(t.asked, nameOf(t.to)) {
-		t.asked = append(t.asked, nameOf(t.to))
+	if t.to != nil && !slices.Contains(t.trouble.asked, nameOf(t.to)) {
+		t.trouble.asked = append(t.trouble.asked, nameOf(t.to))
 	}
 	count := t.client.endpointCount()
-	return n < a.rounds()*count || n < maxElsewhere && len(t.asked)+len(t.client.dials.failures()) < count
+	return n < a.rounds()*count || n < maxElsewhere && len(t.trouble.asked)+len(t.client.dials.failures()) < count
 }

@@ -125,14 +125,3 @@ func (r *route) take(conn balancer.SubConn, avoided *avoidance) {
 	}
 	r.taken = append(r.taken, conn)
 }
-
-// avoid makes r take other connections than those that other took, as long as
-// there are any.
-func (r *route) avoid(other *route) {
-	other.mu.Lock()
-	taken := slices.Clone(other.taken)
-	other.mu.Unlock()
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.taken = append(r.taken, taken...)
-}

@@ -96,7 +96,7 @@ func (c *Client) BulkGet(ctx context.Context, keys []string, opts ...BulkOption)
 	for _, r := range responses {
 		kvs = append(kvs, r.GetResponseRange().GetKvs()...)
 	}
-	converted, bad := c.keyValues(ctx, kvs, false)
+	converted, bad := c.keyValues(ctx, kvs)
 	out := make(map[string][]byte, len(converted))
 	for _, kv := range converted {
 		out[kv.Key] = kv.Value

@@ -70,8 +70,10 @@ const (
 	DefaultParallelism = 4
 
 	// DefaultChunkKeys is how many keys a chunk holds at the most unless
-	// [WithChunkKeys] says otherwise. A chunk ends earlier at a quarter of a MiB.
-	DefaultChunkKeys = 500
+	// [WithChunkKeys] says otherwise. A chunk ends earlier at an eighth of a MiB.
+	// Chunks of 500 keys store a quarter more in a second, and make those who read
+	// and write meanwhile wait more than twice as long.
+	DefaultChunkKeys = 128
 )
 
 // bulkOptionsOf applies each option by apply.

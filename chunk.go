@@ -16,7 +16,7 @@ import (
 // not held up. It is below what the server's gRPC takes whatever its limit is
 // (grpcOverhead), so that the refusal of a chunk for its size always is the server's
 // own, which is certain.
-const chunkBytes = 256 << 10
+const chunkBytes = 128 << 10
 
 // operation is one of those that are sent in chunks.
 type operation struct {

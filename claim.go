@@ -131,7 +131,7 @@ func (l *Lock) sendClaim(ctx context.Context, op string, s *session, queue bool)
 		return nil, false, fail(op, l.name, err)
 	}
 	there := false
-	err = l.persist(ctx, op, func(ctx context.Context) error {
+	err = l.client.persist(ctx, op, l.name, l.closing, func(ctx context.Context) error {
 		if c.repeated {
 			if there, err = l.lookFor(ctx, op, c); there || err != nil {
 				free = !queue // await finds out otherwise
@@ -150,14 +150,10 @@ func (l *Lock) sendClaim(ctx context.Context, op string, s *session, queue bool)
 		err = &Error{Op: op, Key: l.name, Sent: true, Err: fmt.Errorf("%w: answer lacks parts", ErrServer)}
 		c.repeated = true
 	}
-	if err != nil {
-		var e *Error
-		if errors.As(err, &e) && c.repeated {
-			e.MaybeApplied = true // by one of the requests
-		}
-		return nil, false, err
+	if err != nil && c.repeated {
+		err = maybeApplied(err) // one of the requests
 	}
-	return c, free, nil
+	return c, free, err
 }
 
 // lookFor looks for the key of a claim that may have been made.
@@ -214,31 +210,6 @@ func (c *claim) answered(resp *pb.TxnResponse) (free, there bool) {
 	// proxy that repeats requests, say.
 	c.token, c.repeated = own.Kvs[0].CreateRevision, true
 	return alone, true
-}
-
-// persist makes requests, by f, until one is answered, for good or bad, or ctx ends;
-// one without a deadline has RequestTimeout for all. Where there are several
-// endpoints, a silent one gets half of what is left, and no more than RequestTimeout;
-// the next request goes elsewhere.
-func (l *Lock) persist(ctx context.Context, op string, f func(context.Context) error) error {
-	return l.client.withDeadline(ctx, op, l.name, func(ctx context.Context) error {
-		several := l.client.severalEndpoints()
-		if several {
-			ctx = withRoute(ctx)
-		}
-		for n := 1; ; n++ {
-			patience := l.client.cfg.RequestTimeout
-			if left, _ := timeLeft(ctx); several && left > minSplit {
-				patience = min(patience, left/2)
-			}
-			bounded, cancel := context.WithTimeout(ctx, patience)
-			err := f(bounded)
-			cancel()
-			if !IsRetryable(err) || timeIsUp(ctx) || !pause(ctx, l.closing, backoff(n)) {
-				return err
-			}
-		}
-	})
 }
 
 // withdraw takes back a claim of a caller that no longer waits. If that can't be

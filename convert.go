@@ -140,10 +140,10 @@ func (c *Client) keyValue(ctx context.Context, kv *mvccpb.KeyValue, keysOnly boo
 }
 
 // keyValues converts the key-values of an answer, see decoding.
-func (c *Client) keyValues(ctx context.Context, kvs []*mvccpb.KeyValue, keysOnly bool) ([]KeyValue, error) {
+func (c *Client) keyValues(ctx context.Context, kvs []*mvccpb.KeyValue) ([]KeyValue, error) {
 	d := c.codec.decoding(ctx)
 	defer d.end()
-	return d.keyValues(c, kvs, keysOnly)
+	return d.keyValues(c, kvs, false)
 }
 
 // putRequest builds the request for a put: the only place where a caller's value

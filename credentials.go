@@ -89,7 +89,7 @@ func askCredentials(ctx context.Context, f func(context.Context) (string, string
 	case err != nil:
 		return "", "", &credentialsError{withKind(ErrCredentials, err)}
 	case user == "" || password == "":
-		return "", "", &credentialsError{withKind(ErrCredentials, errors.New("Credentials returned no user name or no password"))}
+		return "", "", &credentialsError{withKind(ErrCredentials, errors.New("config function Credentials returned no user name or no password"))}
 	}
 	return user, password, nil
 }

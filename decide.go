@@ -221,7 +221,7 @@ func (d *decision) read(ctx context.Context, n int) ([]KeyValue, error) {
 		if d.wire.reads[n].GetRequestRange().RangeEnd != nil {
 			found = withoutClaims(found) // their values are nobody's to compare
 		}
-		kvs, err := d.wire.client.keyValues(ctx, found, false)
+		kvs, err := d.wire.client.keyValues(ctx, found)
 		if err != nil {
 			return nil, err
 		}

@@ -30,22 +30,25 @@ const (
 	servicePlaintext = "etcd-client"
 )
 
-// discovered is discover within the time of NewClient, with its errors.
+// discovered replaces DiscoverySRV of a resolved Config by what it stands for.
 func (c *Config) discovered() error {
-	ctx, cancel := context.WithTimeout(context.Background(), c.DialTimeout)
-	defer cancel()
-	err := c.discover(ctx)
-	if err == nil || errors.Is(err, ErrInvalidConfig) {
-		return err
-	}
-	return &Error{Op: "connect", Err: withKind(ErrUnavailable, fmt.Errorf("look up the endpoints: %w", err))}
-}
-
-// discover replaces DiscoverySRV by the Endpoints that the domain names.
-func (c *Config) discover(ctx context.Context) error {
 	if c.DiscoverySRV == "" {
 		return nil
 	}
+	if err := c.discover(); err != nil {
+		return &Error{Op: "connect", Err: withKind(ErrUnavailable, fmt.Errorf("look up the endpoints: %w", err))}
+	}
+	return c.Validate()
+}
+
+// discover replaces DiscoverySRV by the Endpoints that the domain names. It takes
+// at most DialTimeout.
+func (c *Config) discover() error {
+	if err := checkDiscovery(c); err != nil { // of the environment, nobody has asked that yet
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), c.DialTimeout)
+	defer cancel()
 	found, err := c.lookUp(ctx, serviceTLS, "https")
 	if err != nil {
 		// Not to be taken for the absence of TLS: that would be plaintext.
@@ -61,7 +64,7 @@ func (c *Config) discover(ctx context.Context) error {
 			c.DiscoverySRV, c.service(serviceTLS), c.service(servicePlaintext))
 	}
 	c.Endpoints, c.DiscoverySRV, c.DiscoverySRVName = found, "", ""
-	return c.Validate()
+	return nil
 }
 
 func (c *Config) service(name string) string {
@@ -98,11 +101,25 @@ func (c *Config) resolver() *net.Resolver {
 }
 
 func checkDiscovery(c *Config) error {
-	if looksLikeKey(c.DiscoverySRV) || looksLikeKey(c.DiscoverySRVName) {
+	if c.DiscoverySRV != "" && !isDomain(c.DiscoverySRV) || c.DiscoverySRVName != "" && !isDomain(c.service(servicePlaintext)) {
 		return errors.New("is no name of DNS") // and would be quoted
 	}
 	if c.DiscoverySRVName != "" && c.DiscoverySRV == "" {
 		return errors.New("DiscoverySRVName is set without DiscoverySRV")
 	}
 	return nil
+}
+
+// isDomain reports whether a name can be asked for: RFC 1035, section 2.3.4.
+func isDomain(name string) bool {
+	const longest, longestLabel = 253, 63
+	if len(name) > longest || looksLikeKey(name) || strings.ContainsFunc(name, notInHost) {
+		return false
+	}
+	for label := range strings.SplitSeq(strings.TrimSuffix(name, "."), ".") {
+		if label == "" || len(label) > longestLabel {
+			return false
+		}
+	}
+	return true
 }

@@ -87,6 +87,7 @@ func TestDiscoveryDoesNotGoWithEndpoints(t *testing.T) {
 	for text, cfg := range map[string]*Config{
 		"DiscoverySRV is set together with Endpoints":  DefaultConfig().WithDiscoverySRV("example.test", "").WithEndpoints("a:1"),
 		"DiscoverySRVName is set without DiscoverySRV": {DiscoverySRVName: "blue"},
+		"DiscoverySRV: is no name of DNS":              {DiscoverySRV: "a b", DiscoverySRVName: ""},
 	} {
 		err := cfg.Validate()
 		require.ErrorIs(t, err, ErrInvalidConfig)
@@ -112,19 +113,29 @@ func TestClientOfSRVRecordsConnects(t *testing.T) {
 }
 
 func TestVariablesOfDiscoveryMeanWhatTheyDoForEtcdctl(t *testing.T) {
+	r := zone{srv: map[string][]net.SRV{
+		"_etcd-client-blue._tcp.example.test.": {record("m1.example.test.", 2379)},
+		srvTLS:                                 {record("m2.example.test.", 2379)},
+	}}.resolver(t)
 	setenv(t, map[string]string{"ETCDCTL_DISCOVERY_SRV": "example.test", "ETCDCTL_DISCOVERY_SRV_NAME": "blue", "ETCDCTL_ENDPOINTS": "a:1"})
-	c, err := ConfigFromEnv()
+	c, err := configFromEnv(r)
 	require.NoError(t, err)
-	assert.Equal(t, DefaultConfig().WithDiscoverySRV("example.test", "blue"), c)
+	assert.Equal(t, DefaultConfig().WithEndpoints("http://m1.example.test:2379"), c)
 
 	setenv(t, map[string]string{"ETCDCTL_DISCOVERY_SRV": "example.test", "ETCDCTL_INSECURE_DISCOVERY": "false"})
-	c, err = ConfigFromEnv()
+	c, err = configFromEnv(r)
 	require.NoError(t, err)
-	assert.Equal(t, DefaultConfig().WithDiscoverySRV("example.test", "").WithRequireTLS().WithServerName("example.test"), c)
+	assert.Equal(t, DefaultConfig().WithEndpoints("https://m2.example.test:2379").WithRequireTLS().WithServerName("example.test"), c)
 
-	setenv(t, map[string]string{"ETCDCTL_DISCOVERY_SRV": "example.test", "ETCD_ENDPOINTS": "a:1"})
-	_, err = ConfigFromEnv()
-	require.ErrorContains(t, err, "ETCDCTL_DISCOVERY_SRV: is set together with ETCD_ENDPOINTS")
+	for variables, text := range map[[2]string]string{
+		{"ETCDCTL_DISCOVERY_SRV", "nowhere.test"}: `ETCDCTL_DISCOVERY_SRV: domain "nowhere.test" has no SRV record`,
+		{"ETCD_ENDPOINTS", "a:1"}:                 "ETCDCTL_DISCOVERY_SRV: is set together with ETCD_ENDPOINTS",
+	} {
+		setenv(t, map[string]string{"ETCDCTL_DISCOVERY_SRV": "example.test", variables[0]: variables[1]})
+		_, err = configFromEnv(r)
+		require.ErrorIs(t, err, ErrInvalidConfig)
+		require.ErrorContains(t, err, text)
+	}
 }
 
 func TestNoVariableOfEtcdctlIsPassedOver(t *testing.T) {

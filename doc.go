@@ -24,7 +24,7 @@
 //   - that belong together: [Client.BulkPut], [Client.BulkGet] and
 //     [Client.BulkDelete], each atomic; more of them than one request holds, in
 //     several steps: [InChunks];
-//   - all under a prefix: [Client.List], [Client.ListWithValues],
+//   - all under a prefix: [Client.Range], [Client.List], [Client.ListWithValues],
 //     [Client.Count] and [Client.DeletePrefix];
 //   - too many to be held at once: [Client.Scan] to read, [Client.BulkLoad] to
 //     store, [Client.Export] and [Client.Import] for files;
@@ -33,7 +33,8 @@
 //
 // For values of a Go type instead of bytes, [Typed].
 //
-// To hear of changes, [Client.Watch] and [Client.WatchPrefix].
+// To hear of changes, [Client.Watch] and [Client.WatchPrefix]; to know what is there
+// and then hear of changes, from the next revision after that of [Client.Range].
 //
 // For a key that goes away with its process, such as a registration,
 // [Client.Grant], [Client.PutWithLease] and [Client.KeepAlive]; for one that goes

@@ -3,6 +3,7 @@ package etcd
 import (
 	"errors"
 	"maps"
+	"net"
 	"os"
 	"slices"
 	"strconv"
@@ -28,8 +29,9 @@ import (
 //	                                  gRPC does for etcdctl
 //	ETCDCTL_KEEPALIVE_TIMEOUT         KeepAliveTimeout
 //	ETCDCTL_MAX_REQUEST_BYTES         MaxRequestBytes
-//	ETCDCTL_DISCOVERY_SRV             DiscoverySRV; wins over ETCDCTL_ENDPOINTS
-//	ETCDCTL_DISCOVERY_SRV_NAME        DiscoverySRVName
+//	ETCDCTL_DISCOVERY_SRV             Endpoints, looked up at once as DiscoverySRV
+//	                                  is; wins over ETCDCTL_ENDPOINTS
+//	ETCDCTL_DISCOVERY_SRV_NAME        as DiscoverySRVName
 //	ETCDCTL_INSECURE_DISCOVERY        false: RequireTLS, and the domain as ServerName
 //
 // What etcdctl prints, and how, is nothing to a client: ETCDCTL_WRITE_OUT,
@@ -47,8 +49,11 @@ import (
 // A value that can't be understood is an [ErrInvalidConfig] that names the
 // variable, and all of them are named at once. Whether the values fit together
 // is left to [Config.Validate].
-func ConfigFromEnv() (*Config, error) {
-	e := environment{config: DefaultConfig()}
+func ConfigFromEnv() (*Config, error) { return configFromEnv(nil) }
+
+// configFromEnv takes the resolver for SRV records; nil means the default.
+func configFromEnv(r *net.Resolver) (*Config, error) {
+	e := environment{config: DefaultConfig(), resolver: r}
 	c := e.config
 	e.endpoints()
 	e.user()
@@ -77,6 +82,7 @@ func ConfigFromEnv() (*Config, error) {
 // environment is a Config on its way out of the environment.
 type environment struct {
 	config   *Config
+	resolver *net.Resolver
 	problems []error
 }
 
@@ -134,6 +140,17 @@ func (e *environment) discovery() {
 	if !insecure {
 		c.RequireTLS, c.ServerName = true, domain
 	}
+	if err := checkDiscovery(c); err != nil {
+		e.refuse(variable, err)
+	}
+	if e.problems != nil {
+		return
+	}
+	c.Resolver = e.resolver
+	if err := c.discover(); err != nil {
+		e.refuse(variable, err)
+	}
+	c.Resolver = nil
 }
 
 // otherVariables are those of etcdctl 3.4 to 3.7 that lead it somewhere else or
@@ -154,7 +171,7 @@ var otherVariables = map[string]string{
 // strangers refuses the variables that this package doesn't follow.
 func (e *environment) strangers() {
 	for _, variable := range slices.Sorted(maps.Keys(otherVariables)) {
-		if v := os.Getenv(variable); v != "" && !(variable == "ETCDCTL_MAX_RECV_BYTES" && v == "0") {
+		if v := os.Getenv(variable); v != "" && (variable != "ETCDCTL_MAX_RECV_BYTES" || v != "0") {
 			e.refuse(variable, errors.New(otherVariables[variable]))
 		}
 	}

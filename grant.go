@@ -3,6 +3,7 @@ package etcd
 import (
 	"context"
 	"errors"
+	"math"
 	"math/rand/v2"
 	"time"
 
@@ -15,23 +16,35 @@ import (
 // memory fails.) One that may have been applied and failed is given up.
 func (c *Client) grantLease(ctx context.Context, seconds int64) (*pb.LeaseGrantResponse, error) {
 	const op = "grant"
+	req := &pb.LeaseGrantRequest{ID: 1 + rand.Int64N(math.MaxInt64), TTL: seconds}
 	var resp *pb.LeaseGrantResponse
-	err := c.withDeadline(ctx, op, "", func(ctx context.Context) error {
-		req := &pb.LeaseGrantRequest{ID: 1 + rand.Int64N(1<<63-1), TTL: seconds}
-		var err error
+	sent := false
+	err := c.persist(ctx, op, "", c.closing, func(ctx context.Context) (err error) {
 		resp, err = do(ctx, c, request{op: op, write: true, repeatable: true}, c.rpc.grant, req)
 		if errors.Is(err, ErrLeaseExists) {
 			resp, err = c.grantedLease(ctx, op, req.ID)
 		}
-		if err != nil && MaybeApplied(err) {
-			c.giveUpLease(LeaseID(req.ID), false)
-		}
+		sent = sent || MaybeApplied(err)
 		return err
 	})
-	if err != nil {
-		return nil, err
+	if err == nil {
+		return resp, nil
 	}
-	return resp, nil
+	if sent {
+		c.giveUpLease(LeaseID(req.ID), false)
+		err = maybeApplied(err)
+	}
+	return nil, err
+}
+
+// maybeApplied notes in the error of a request that one before it may have been
+// applied.
+func maybeApplied(err error) error {
+	var e *Error
+	if errors.As(err, &e) {
+		e.MaybeApplied = true
+	}
+	return err
 }
 
 // grantedLease asks for what the lost answer to a grant would have said.
@@ -41,11 +54,7 @@ func (c *Client) grantedLease(ctx context.Context, op string, id int64) (*pb.Lea
 		err = answered(op, "", ErrLeaseNotFound) // it has ended since
 	}
 	if err != nil {
-		var e *Error
-		if errors.As(err, &e) {
-			e.MaybeApplied = true
-		}
-		return nil, err
+		return nil, maybeApplied(err)
 	}
 	return &pb.LeaseGrantResponse{Header: resp.Header, ID: id, TTL: resp.GrantedTTL}, nil
 }

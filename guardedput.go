@@ -82,7 +82,7 @@ func (p *guardedPut) try(ctx context.Context, found []*mvccpb.KeyValue) (stored 
 		found, _ := p.client.testify(ctx, p.key, p.witness(witness{creates: true}), from)
 		if found.applied {
 			p.write.tellRevision(found.revision)
-			return true, nil, nil
+			return true, nil, p.overtake(ctx, found.revision)
 		}
 		return false, nil, err
 	case err != nil:
@@ -94,7 +94,7 @@ func (p *guardedPut) try(ctx context.Context, found []*mvccpb.KeyValue) (stored 
 		stored, err = p.isStored(ctx, revision, from)
 	case revision > 0 && !p.client.codec.unique(p.put.Key, p.put.Value):
 		// A proxy may have sent it twice. Of an encrypted one it would be known.
-		stored, err = p.isFirst(ctx, revision, from)
+		stored = p.isFirst(ctx, revision, from)
 	}
 	return stored, resp.Responses[0].GetResponseRange().GetKvs(), err
 }
@@ -114,7 +114,7 @@ func (p *guardedPut) isStored(ctx context.Context, revision int64, from mark) (b
 	case found.applied, found.same:
 		// Another client may have written just the same: then either is the same.
 		p.tellFound(ctx, found.revision)
-		return true, nil
+		return true, p.overtake(ctx, found.revision)
 	case found.changed:
 		return false, nil
 	case err == nil:
@@ -123,15 +123,25 @@ func (p *guardedPut) isStored(ctx context.Context, revision int64, from mark) (b
 	return false, &Error{Op: "put", Key: p.key, Sent: true, MaybeApplied: true, Err: err}
 }
 
+// overtake encrypts again what was found, where another key was promoted meanwhile.
+func (p *guardedPut) overtake(ctx context.Context, revision int64) error {
+	s := p.sealed
+	if s == nil || !s.isLate(p.client.codec.keyring.current()) {
+		return nil
+	}
+	return p.client.encryptAgain(ctx, request{op: "put", key: p.key, seals: s}, []*sealedPut{s}, revision)
+}
+
 // isFirst reports whether the first change of the key since a revision is just what the
 // put would have made: whoever made it, it need not be made again.
-func (p *guardedPut) isFirst(ctx context.Context, revision int64, from mark) (bool, error) {
+// If that can't be told, the put is bound anew, which fails as well if it has to.
+func (p *guardedPut) isFirst(ctx context.Context, revision int64, from mark) bool {
 	found, err := p.client.testify(ctx, p.key, p.witness(witness{since: revision}), from)
 	if err != nil || !found.same {
-		return false, nil //nolint:nilerr // the put is bound anew then, which fails as well if it has to
+		return false
 	}
 	p.tellFound(ctx, found.revision)
-	return true, nil
+	return true
 }
 
 // tellFound tells about a put whose answer was lost, and which was found in the history

@@ -85,7 +85,11 @@ func (h *handshaker) cause(ctx context.Context, t target, err error, certificate
 		}
 		return err
 	}
-	return tlsCause(err, certificateAsked)
+	err = tlsCause(err, certificateAsked)
+	if t.network == "unix" && h.log.tls.serverName() == "" && errors.Is(err, ErrWrongHostName) {
+		return fmt.Errorf("%w (a socket's server is checked for the last part of the path; ServerName says another name)", err)
+	}
+	return err
 }
 
 // noteCertificateRequest has cfg set asked when the server asks for a

@@ -260,19 +260,39 @@ func (l *Lock) Unlock(ctx context.Context) error {
 	if lost != nil && !c.session.alive() {
 		return fail(op, l.name, lost)
 	}
-	res, err := l.client.commit(ctx, op, l.name, l.client.Txn().
-		If(CreateRevision(c.key).Equal(c.token)).
-		Then(OpDelete(c.key))) // also if another has put it over: it would stay for good
+	there, err := l.release(ctx, op, c)
 	switch {
 	case lost != nil:
 		return &Error{Op: op, Key: l.name, Sent: true, Err: lost}
 	case err != nil:
 		return err
-	case !res.Succeeded:
+	case !there:
 		return &Error{Op: op, Key: l.name, Sent: true, Err: withKind(ErrLockLost, ErrLockKeyDeleted)}
 	}
 	released = !c.repeated // else the claim may come back, as long as its lease lives
 	return nil
+}
+
+// release deletes the key of a claim and reports whether it was there. Where there are
+// several endpoints, one that is silent for firstPatience is left: the revocation of
+// the lease may be sent again elsewhere, and deletes the key for certain.
+func (l *Lock) release(ctx context.Context, op string, c *claim) (bool, error) {
+	patience, cancel := context.WithCancel(ctx)
+	if l.client.severalEndpoints() {
+		patience, cancel = context.WithTimeout(ctx, firstPatience)
+	}
+	defer cancel()
+	res, err := l.client.commit(patience, op, l.name, l.client.Txn().
+		If(CreateRevision(c.key).Equal(c.token)).
+		Then(OpDelete(c.key))) // also if another has put it over: it would stay for good
+	switch {
+	case err == nil:
+		return res.Succeeded, nil
+	case timeIsUp(patience) && !timeIsUp(ctx):
+		return true, c.session.close(ctx)
+	default:
+		return false, err
+	}
 }
 
 // Close releases the lock if it is held and ends its lease, in one round trip of

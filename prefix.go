@@ -34,7 +34,7 @@ func (c *Client) ListWithValues(ctx context.Context, prefix string, opts ...GetO
 	if err != nil {
 		return nil, err
 	}
-	converted, err := c.keyValues(ctx, kvs, false)
+	converted, err := c.keyValues(ctx, kvs)
 	out := make(map[string][]byte, len(converted))
 	for _, kv := range converted {
 		out[kv.Key] = kv.Value
@@ -143,7 +143,7 @@ func (c *Client) readRange(ctx context.Context, op, key string, keys keyRange, o
 	if err != nil {
 		return nil, err
 	}
-	out, err := c.keyValues(ctx, kvs, false)
+	out, err := c.keyValues(ctx, kvs)
 	return out, answered(op, key, err)
 }
 

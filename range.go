@@ -48,6 +48,6 @@ func (c *Client) Range(ctx context.Context, prefix string, opts ...GetOption) (*
 	if err != nil {
 		return nil, err
 	}
-	kvs, err := c.keyValues(ctx, found, false)
+	kvs, err := c.keyValues(ctx, found)
 	return &RangeResult{KVs: kvs, Revision: pages.revision}, answered(op, prefix, err)
 }

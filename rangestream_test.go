@@ -60,7 +60,7 @@ func (s *cutting) client(t *testing.T) *etcd.Client {
 				if err := to.Send(&pb.RangeStreamResponse{RangeResponse: chunk}); err != nil || !more {
 					return err
 				}
-				key = append(kvs[len(kvs)-1].Key, 0)
+				key = append(bytes.Clone(kvs[len(kvs)-1].Key), 0)
 			}
 			return nil // as if that had been all
 		},
@@ -113,4 +113,23 @@ func TestStreamWithoutAnythingIsNotAnEmptyRange(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, listed, cutKeys)
 	require.Greater(t, s.streams.Load(), int64(2), "it was tried again")
+}
+
+func TestStreamThatBeginsAnewIsAnError(t *testing.T) {
+	t.Parallel()
+	c := stubClient(t, &stub{
+		get: func(context.Context, *pb.RangeRequest) (*pb.RangeResponse, error) {
+			return &pb.RangeResponse{Header: &pb.ResponseHeader{Revision: 9}, Count: 3}, nil
+		},
+		stream: func(_ *pb.RangeRequest, to pb.KV_RangeStreamServer) error {
+			return to.Send(&pb.RangeStreamResponse{RangeResponse: &pb.RangeResponse{Kvs: []*mvccpb.KeyValue{{Key: []byte("/first")}}}})
+		},
+	})
+	var errs []error
+	for _, err := range c.Scan(t.Context(), "/") {
+		errs = append(errs, err)
+	}
+	require.Len(t, errs, 2)
+	require.NoError(t, errs[0])
+	require.ErrorIs(t, errs[1], etcd.ErrServer)
 }

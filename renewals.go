@@ -156,7 +156,7 @@ var errSilentStream = errors.New("no answer on the stream of renewals")
 
 // run keeps a stream open for as long as there is anything to renew.
 func (r *renewals) run() {
-	patience := time.Duration(1)
+	patience := 1
 	for failures := 1; r.wait(); failures++ {
 		s := r.newStream(patience)
 		err := s.run()

@@ -35,7 +35,8 @@ type renewalStream struct {
 	byID  map[int64][]*inFlight // sent and not answered
 	// silence is how long the stream may be silent while an answer is awaited, since
 	// the time in waiting: so many times, patience, the usual. watch ends it then.
-	patience, silence time.Duration
+	patience int
+	silence  time.Duration
 
 	waiting time.Time
 	heard   time.Time
@@ -55,7 +56,7 @@ type inFlight struct {
 }
 
 // newStream prepares a stream that may be silent for so many times the usual.
-func (r *renewals) newStream(patience time.Duration) *renewalStream {
+func (r *renewals) newStream(patience int) *renewalStream {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s := &renewalStream{renewals: r, ended: make(chan struct{}), byID: map[int64][]*inFlight{}}
@@ -64,10 +65,16 @@ func (r *renewals) newStream(patience time.Duration) *renewalStream {
 		ctx = context.WithValue(ctx, routeKey{}, r.route)
 	}
 	s.ctx, s.cancel = context.WithCancelCause(ctx)
-	s.patience, s.silence = patience, patience*r.shortest()/silencesPerTTL
+	s.patience = patience
+	s.silence = s.patient(r.shortest())
 	s.waiting = time.Now()
 	s.watch = time.AfterFunc(s.silence, s.look)
 	return s
+}
+
+// patient returns how long the stream may stay silent for a lease with a time to live.
+func (s *renewalStream) patient(ttl time.Duration) time.Duration {
+	return time.Duration(s.patience) * ttl / silencesPerTTL
 }
 
 // shortest returns the shortest time to live of those that are kept. It needs r.mu.
@@ -187,7 +194,7 @@ func (s *renewalStream) next() *inFlight {
 	r := s.renewals
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	f := r.take(time.Now())
+	f := r.take(time.Now(), s)
 	if f == nil {
 		return nil
 	}
@@ -195,8 +202,8 @@ func (s *renewalStream) next() *inFlight {
 	if len(s.byID) == 0 {
 		s.waiting = f.sent
 	}
-	if f.session != nil && s.patience*f.session.ttl/silencesPerTTL < s.silence { // it came later
-		s.silence = s.patience * f.session.ttl / silencesPerTTL
+	if f.session != nil && s.patient(f.session.ttl) < s.silence { // it came later
+		s.silence = s.patient(f.session.ttl)
 		s.watch.Reset(s.silence)
 	}
 	s.order = append(s.order, f)
@@ -204,9 +211,14 @@ func (s *renewalStream) next() *inFlight {
 	return f
 }
 
-// take takes a renewal that is due at now. Those that are due soon are taken with
-// them: many in one write cost less. It needs r.mu.
-func (r *renewals) take(now time.Time) *inFlight {
+// maxInFlight bounds the requests about one lease that are not answered. One more than
+// one keeps the times short where a proxy answers at a pace of its own; many would
+// drown a server that is behind.
+const maxInFlight = 2
+
+// take takes a renewal that is due at now, for s. Those that are due soon are taken
+// with them: many in one write cost less. It needs r.mu.
+func (r *renewals) take(now time.Time, s *renewalStream) *inFlight {
 	for len(r.asked) > 0 {
 		f := r.asked[0]
 		r.asked = r.asked[1:]
@@ -214,14 +226,17 @@ func (r *renewals) take(now time.Time) *inFlight {
 			return f
 		}
 	}
-	if len(r.due) == 0 {
-		return nil
-	}
-	s := r.due[0]
-	if interval := s.interval(); s.next.Sub(now) <= interval/renewalsPerTTL {
-		s.next = now.Add(interval)
+	for len(r.due) > 0 {
+		on := r.due[0]
+		interval := on.interval()
+		if on.next.Sub(now) > interval/renewalsPerTTL {
+			return nil
+		}
+		on.next = now.Add(interval)
 		heap.Fix(&r.due, 0)
-		return &inFlight{id: int64(s.id), session: s}
+		if len(s.byID[int64(on.id)]) < maxInFlight {
+			return &inFlight{id: int64(on.id), session: on}
+		}
 	}
 	return nil
 }

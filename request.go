@@ -119,11 +119,6 @@ func attempts[In, Out any](ctx context.Context, c *Client, r request, rpc unary[
 			if r.lost != nil {
 				*r.lost = trace.maybeApplied
 			}
-			if r.seals != nil {
-				if err := c.overtake(ctx, r, out); err != nil {
-					return none, n, err
-				}
-			}
 			return out, n, nil
 		}
 		if unsealed, ok := asUnsealed(err); ok {
@@ -136,10 +131,10 @@ func attempts[In, Out any](ctx context.Context, c *Client, r request, rpc unary[
 			c.auth.invalidate(trace.token)
 			continue
 		}
-		if trace.avoid {
+		if trace.trouble.avoid {
 			avoid(ctx)
 		}
-		if trace.remedy == retryElsewhere && len(trace.asked) == n && n < c.endpointCount() {
+		if trace.remedy == retryElsewhere && len(trace.trouble.asked) == n && n < c.endpointCount() {
 			continue
 		}
 		if !pause(ctx, c.closing, backoff(n)) {
@@ -176,11 +171,14 @@ func attempt[In, Out any](ctx context.Context, t *trace, rpc unary[In, Out], in 
 	}
 	t.to = nil
 	if err := c.auth.ensure(ctx); err != nil {
+		if auth, ok := errors.AsType[*authError](err); ok {
+			t.to = auth.to
+		}
 		var none Out
 		return none, false, err
 	}
 	t.token = c.auth.current()
-	t.began = time.Now()
+	t.began = time.Since(epoch)
 	if t.request.seals != nil {
 		return sealing(ctx, t, rpc, in)
 	}
@@ -239,24 +237,34 @@ type trace struct {
 	unsent bool
 	// reason is the last answer that says more than that time was up.
 	reason error
+	// closed tells that the connection was closed from this side.
+	closed bool
+	// to is where the last attempt was sent; nil if it was not.
+	to net.Addr
+	// began is when the last attempt did, since epoch.
+	began time.Duration
+	// trouble is what is noted of failed attempts; nil before the first.
+	trouble *trouble
+}
+
+// trouble is what a trace notes of failed attempts. It is apart from it for the
+// requests that have none.
+type trouble struct {
 	// last is the error of the last attempt, in the words of this package.
 	last error
 	// silent names the endpoint that did not answer the last attempt in its time.
 	silent error
-	// began is when the last attempt did.
-	began time.Time
-	// closed tells that the connection was closed from this side.
-	closed bool
 	// avoid tells that the endpoint of the last attempt can't serve requests now.
 	avoid bool
 	// asked are the endpoints that could not serve the request.
 	asked []string
-	// to is where the last attempt was sent; nil if it was not.
-	to net.Addr
 	// web is when the first of the last answers in a row came that were all of
 	// the web, and not of etcd.
 	web time.Time
 }
+
+// epoch is a moment before all attempts.
+var epoch = time.Now()
 
 // judge takes in the outcome of attempt n and reports whether there should be
 // another one.
@@ -265,20 +273,23 @@ func (t *trace) judge(ctx context.Context, err error, sent bool, n int) bool {
 	if t.request.pinned && errors.Is(a.kind, ErrFutureRevision) {
 		a.remedy = retryAny
 	}
-	t.kind, t.remedy, t.unsent, t.avoid = a.kind, a.remedy, !sent, sent && a.elsewhere()
+	if t.trouble == nil {
+		t.trouble = &trouble{}
+	}
+	t.kind, t.remedy, t.unsent, t.trouble.avoid = a.kind, a.remedy, !sent, t.to != nil && a.elsewhere()
 	t.sent = t.sent || sent
 	if t.request.write && sent && !a.refused {
 		t.maybeApplied = true
 	}
-	t.last = describe(a.kind, err)
+	t.trouble.last = describe(a.kind, err)
 	if !a.own {
-		t.last = at(t.to, t.last)
+		t.trouble.last = at(t.to, t.trouble.last)
 	}
 	switch {
 	case !isContextStatus(err):
-		t.reason = t.last
+		t.reason = t.trouble.last
 	case sent:
-		t.silent = at(t.to, noneFor("answer", time.Since(t.began)))
+		t.trouble.silent = at(t.to, noneFor("answer", time.Since(epoch)-t.began))
 	}
 	// A proxy may say of its own connections that it closes them.
 	t.closed = t.client.isClosed() || !sent && isClosing(err)
@@ -318,7 +329,7 @@ func (t *trace) fail(ctx context.Context, in any) error {
 	case timeIsUp(ctx):
 		e.Err = t.ended(ctx)
 	default:
-		e.Err = t.last
+		e.Err = t.trouble.last
 		if errors.Is(t.kind, ErrUnavailable) {
 			e.Err = withDetail(e.Err, t.client.dials.err())
 		}
@@ -331,7 +342,7 @@ func (t *trace) fail(ctx context.Context, in any) error {
 func (t *trace) ended(ctx context.Context) error {
 	ended := withDetail(contextError(ctx), t.reason)
 	if t.reason == nil && !t.unsent {
-		ended = withDetail(ended, t.silent)
+		ended = withDetail(ended, t.trouble.silent)
 	}
 	// A request whose connection broke before it was written waits inside gRPC
 	// for another one, and counts as sent.

@@ -161,7 +161,7 @@ func (tx *Tx) read(key string, keys keyRange) ([]KeyValue, error) {
 	if keys.end != nil {
 		found = withoutClaims(found)
 	}
-	kvs, err := tx.client.keyValues(tx.ctx, found, false)
+	kvs, err := tx.client.keyValues(tx.ctx, found)
 	if err != nil {
 		return nil, tx.fail(answered(opTransact, key, err))
 	}

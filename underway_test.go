@@ -65,8 +65,10 @@ func TestEndpointUnderWayIsNamedAtTheDeadline(t *testing.T) {
 	}{
 		{"firewall", etcd.DefaultConfig().WithEndpoints("192.0.2.1:2379").WithDialer(firewall), "192.0.2.1:2379: no connection for"},
 		{"hung process", etcd.DefaultConfig().WithEndpoints(silent), silent + ": no HTTP/2 settings from the server for"},
-		{"hung process with TLS", etcd.DefaultConfig().WithEndpoints("https://"+silent).WithTLS("", "", "", true),
-			"https://" + silent + ": no end of the TLS handshake for"},
+		{
+			"hung process with TLS", etcd.DefaultConfig().WithEndpoints("https://"+silent).WithTLS("", "", "", true),
+			"https://" + silent + ": no end of the TLS handshake for",
+		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()

@@ -39,12 +39,11 @@ func (r WatchResponse) Err() error { return r.err }
 // change is delivered exactly once and in order, across reconnects too.
 //
 // No change made after Watch has returned is missed. It returns when the server has
-// registered the watch, which takes a round trip. Where that takes more than half of
-// [Config.RequestTimeout], a linearizable read fixes the revision that the watch
-// begins after, and Watch returns with that promise; with [WithRevision] it is fixed
-// already. Only if no server can be read from either within RequestTimeout does it
-// return without one: the watch then begins when a server registers it, which
-// [WithWatchStatus] tells, and what happened before is not delivered.
+// registered the watch, which takes a round trip, or when [Config.RequestTimeout] has
+// passed. At half of that time a linearizable read fixes the revision that the
+// watch begins after; with [WithRevision] it is fixed already. Only if that read
+// fails too does a watch begin when a server registers it, which [WithWatchStatus]
+// tells, and what happened before is not delivered.
 //
 // The last response holds the error when the watch fails; when ctx ends, the
 // channel is closed without one; when the client is closed, [ErrClosed] takes the
@@ -116,19 +115,14 @@ func (w *watcher) deliverTo(ctx context.Context, out chan<- WatchResponse) func(
 	}
 }
 
-// await waits until the watch is registered or has failed, which ends ctx, or has
-// made a promise, or RequestTimeout has passed.
+// await waits until the watch is registered or has failed, which ends ctx, or
+// RequestTimeout has passed. At half of it, it makes a promise for that case.
 func (w *watcher) await(ctx context.Context) {
 	limit := w.client.cfg.RequestTimeout
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	if w.opts.revision == 0 {
-		if !pause(ctx, w.client.closing, limit/2) {
-			return
-		}
-		if w.promise(ctx) {
-			return
-		}
+	if w.opts.revision == 0 && pause(ctx, w.client.closing, limit/2) {
+		w.promise(ctx)
 	}
 	select {
 	case <-ctx.Done():

@@ -194,6 +194,7 @@ func (w *watcher) overdue(ctx context.Context, r *registration) error {
 	}
 	if w.client.severalEndpoints() && r.unanswered() {
 		w.avoid = r.stream
+		avoid(w.avoid.ctx)
 		return errSilent
 	}
 	return nil

@@ -113,14 +113,9 @@ func (h *watchHub) least(avoid *watchStream) (best, spare *watchStream) {
 	return best, spare
 }
 
-// open opens a stream, away from the endpoints of those that are silent.
+// open opens a stream.
 func (h *watchHub) open(own bool, limit int) (*watchStream, error) {
 	s := newWatchStream(h, own, limit)
-	for _, other := range h.shared {
-		if other.use() == streamSilent {
-			s.route.avoid(other.route)
-		}
-	}
 	if err := h.client.start(s.run); err != nil {
 		s.cancel()
 		return nil, err

@@ -20,7 +20,6 @@ func (h *history) saw(revision int64) { h.known = max(h.known, revision) }
 // contradicts reports whether a header can't be from the same history, unless its
 // sender lags behind.
 func (h *history) contradicts(header *pb.ResponseHeader) bool {
-	// Through etcd's grpc-proxy there is no cluster ID.
 	id := header.GetClusterId()
 	return header.GetRevision() < h.known || id != 0 && h.cluster != 0 && id != h.cluster
 }
@@ -30,7 +29,7 @@ func (h *history) contradicts(header *pb.ResponseHeader) bool {
 // linearizable read confirms: the member may only lag behind.
 func (w *watcher) checkHistory(ctx context.Context, header *pb.ResponseHeader) error {
 	if w.history.contradicts(header) {
-		resp, err := w.look(ctx, request{op: "watch", key: w.key}, false)
+		resp, err := w.look(ctx, false)
 		if err != nil {
 			return &watchEnded{answer{kind: ErrUnavailable, remedy: retryRead}, err}
 		}
@@ -38,32 +37,31 @@ func (w *watcher) checkHistory(ctx context.Context, header *pb.ResponseHeader) e
 			return &watchEnded{answer{kind: ErrRevisionRegressed}, ErrRevisionRegressed}
 		}
 	}
+	// etcd's grpc-proxy answers for itself, without a cluster, and repeats the
+	// revision that was asked for: it may not exist yet.
 	if id := header.GetClusterId(); id != 0 {
 		w.history.cluster = id
+		w.history.saw(header.GetRevision())
 	}
-	w.history.saw(header.GetRevision())
 	return nil
 }
 
 // look makes a linearizable read of the first key, or of all with counting only.
 // What it says of the history is not about one member alone.
-func (w *watcher) look(ctx context.Context, r request, all bool) (*pb.RangeResponse, error) {
+func (w *watcher) look(ctx context.Context, all bool) (*pb.RangeResponse, error) {
 	req := &pb.RangeRequest{Key: w.keys.start, KeysOnly: true, Limit: 1}
 	if all {
 		req.RangeEnd, req.KeysOnly, req.CountOnly, req.Limit = w.keys.end, false, true, 0
 	}
-	return do(ctx, w.client, r, w.client.rpc.get, req)
+	return do(ctx, w.client, request{op: "watch", key: w.key}, w.client.rpc.get, req)
 }
 
 // promise fixes the revision that a watch from now on begins at, where no server
-// has registered it yet. It reports whether it could.
-func (w *watcher) promise(ctx context.Context) bool {
-	resp, err := w.look(ctx, request{op: "watch", key: w.key}, false)
-	if err != nil {
-		return false
+// has registered it yet. Where that fails too, Watch documents what holds.
+func (w *watcher) promise(ctx context.Context) {
+	if resp, err := w.look(ctx, false); err == nil {
+		w.anchor.CompareAndSwap(0, resp.Header.GetRevision()+1)
 	}
-	w.anchor.CompareAndSwap(0, resp.Header.GetRevision()+1)
-	return true
 }
 
 // missedNothing reports whether the watch can go on behind a compaction, and moves
@@ -73,7 +71,7 @@ func (w *watcher) missedNothing(ctx context.Context) bool {
 	if len(w.keys.end) > 0 || w.next == 0 {
 		return false
 	}
-	resp, err := w.look(ctx, request{op: "watch", key: w.key}, false)
+	resp, err := w.look(ctx, false)
 	if err != nil || len(resp.Kvs) != 1 || resp.Kvs[0].ModRevision >= w.next || w.history.contradicts(resp.Header) {
 		return false
 	}
@@ -99,7 +97,7 @@ func (w *watcher) afterDenial(ctx context.Context, a answer) answer {
 	if !errors.Is(a.kind, ErrPermissionDenied) || !w.client.auth.canRefresh() {
 		return a
 	}
-	_, err := w.look(ctx, request{op: "watch", key: w.key}, true)
+	_, err := w.look(ctx, true)
 	switch {
 	case errors.Is(err, ErrPermissionDenied):
 		return a

@@ -24,7 +24,6 @@ type watchStream struct {
 	limit  int // of a response, in bytes
 	ctx    context.Context
 	cancel context.CancelFunc
-	route  *route
 	work   chan struct{} // holds one value when there is something to write
 	room   chan struct{} // the same when an own stream's consumer has read
 
@@ -68,13 +67,13 @@ const (
 
 func newWatchStream(h *watchHub, own bool, limit int) *watchStream {
 	s := &watchStream{
-		hub: h, own: own, limit: limit, route: &route{},
+		hub: h, own: own, limit: limit,
 		work: make(chan struct{}, 1), room: make(chan struct{}, 1),
 		lastID: firstWatchID, byID: make(map[int64]*registration),
 	}
 	// With a leader required, a member that lost the quorum ends the stream
 	// instead of staying silent.
-	ctx := clientv3.WithRequireLeader(context.WithValue(h.ctx, routeKey{}, s.route))
+	ctx := clientv3.WithRequireLeader(withRoute(h.ctx))
 	s.ctx, s.cancel = context.WithCancel(ctx)
 	return s
 }
@@ -103,6 +102,9 @@ func (s *watchStream) run() {
 	if errors.Is(err, io.EOF) {
 		// No server says so by itself; a proxy that is shut down does.
 		err = status.Error(codes.Unavailable, "watch stream ended")
+	}
+	if interpret(err).elsewhere() {
+		avoid(s.ctx)
 	}
 	s.end(err)
 }

@@ -66,11 +66,11 @@ func (t *trace) outOfPatience(err error) bool {
 	}
 	switch _, ok := webStatus(status.Convert(err).Message()); {
 	case !ok:
-		t.web = time.Time{}
-	case t.web.IsZero():
-		t.web = time.Now()
+		t.trouble.web = time.Time{}
+	case t.trouble.web.IsZero():
+		t.trouble.web = time.Now()
 	default:
-		return time.Since(t.web) >= webPatience
+		return time.Since(t.trouble.web) >= webPatience
 	}
 	return false
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -255,11 +254,10 @@ func TestRateEndsWithItsContext(t *testing.T) {
 	c := client(t, config(server(t)))
 	kvs, keys := small(10)
 	ctx, cancel := context.WithCancel(t.Context())
+	watch := c.WatchPrefix(ctx, "", etcd.WithAllKeys())
 	go func() {
 		defer cancel()
-		for len(versions(t, c)) < 1 && t.Context().Err() == nil {
-			runtime.Gosched()
-		}
+		<-watch // the first chunk
 	}()
 	err := c.BulkPut(ctx, kvs, etcd.InChunks(etcd.WithChunkKeys(1), etcd.WithKeysPerSecond(1)))
 	require.ErrorIs(t, err, context.Canceled)

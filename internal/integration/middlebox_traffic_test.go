@@ -146,7 +146,7 @@ func (tr *traffic) requireExecutedOnce(history []*etcd.Event) {
 	tr.t.Helper()
 	executed := map[string]int{}
 	for _, e := range history {
-		executed[string(e.Kv.Key)+"="+string(e.Kv.Value)]++
+		executed[e.Kv.Key+"="+string(e.Kv.Value)]++
 	}
 	counts := map[verdict]int{}
 	var wrong []string

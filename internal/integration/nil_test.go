@@ -19,7 +19,9 @@ import (
 // zero.
 func arguments(t *testing.T) map[reflect.Type]reflect.Value {
 	given := []any{
-		[]string{"key"}, map[string][]byte{"key": nil}, int64(1), strings.NewReader(noKeys),
+		[]string{"key"},
+		map[string][]byte{"key": nil},
+		int64(1), strings.NewReader(noKeys),
 		func(context.Context) error { return nil },
 		func(*etcd.Tx) error { return nil },
 		maps.All(map[string][]byte{"key": nil}),

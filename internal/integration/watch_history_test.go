@@ -1,0 +1,166 @@
+package integration
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync/atomic"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
+
+	"github.com/blueprint-go/etcd"
+	"github.com/blueprint-go/etcd/etcdtest"
+)
+
+func TestWatchOverARestoreEnds(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	data, backup := filepath.Join(dir, "data"), filepath.Join(dir, "backup")
+	srv := server(t, etcdtest.WithDir(data))
+	c := client(t, config(srv))
+	p, ctx := prefix(t), within(t, patience)
+	require.NoError(t, c.Put(ctx, p+"k", []byte("before the backup")))
+	srv.Stop()
+	require.NoError(t, os.CopyFS(backup, os.DirFS(data)))
+	require.NoError(t, srv.Restart())
+	quiet, told := c.Watch(ctx, p+"quiet"), c.WatchPrefix(ctx, p)
+	for i := range 20 {
+		require.NoError(t, c.Put(ctx, p+"k", []byte(strconv.Itoa(i))))
+	}
+	require.Len(t, events(t, told, 20), 20)
+	late := c.Watch(ctx, p+"quiet") // it has seen nothing but its beginning
+
+	srv.Stop()
+	require.NoError(t, os.RemoveAll(filepath.Join(data, "member")))
+	require.NoError(t, os.CopyFS(filepath.Join(data, "member"), os.DirFS(filepath.Join(backup, "member"))))
+	require.NoError(t, srv.Restart())
+	require.ErrorIs(t, lastError(t, told), etcd.ErrRevisionRegressed)
+	require.ErrorIs(t, lastError(t, late), etcd.ErrRevisionRegressed)
+	// This one has not seen what was lost, unless it was told of progress; then it goes
+	// on where it is right.
+	require.NoError(t, c.Put(ctx, p+"quiet", []byte("v")))
+	if r := next(t, quiet); r.Err() != nil {
+		require.ErrorIs(t, r.Err(), etcd.ErrRevisionRegressed)
+	} else {
+		require.Equal(t, "v", string(r.Events[0].Kv.Value))
+	}
+}
+
+func TestWatchOnAnotherClusterEnds(t *testing.T) {
+	t.Parallel()
+	before, err := etcdtest.Start()
+	require.NoError(t, err)
+	addr := before.Endpoint()
+	c := client(t, etcd.DefaultConfig().WithEndpoints(addr))
+	p, ctx := prefix(t), within(t, patience)
+	for i := range 5 {
+		require.NoError(t, c.Put(ctx, p+"other", []byte(strconv.Itoa(i))))
+	}
+	w := c.Watch(ctx, p+"k")
+	require.NoError(t, before.Close())
+	server(t, etcdtest.WithListenAddr(addr))
+	require.ErrorIs(t, lastError(t, w), etcd.ErrRevisionRegressed)
+}
+
+func TestMemberThatLagsEndsNoWatch(t *testing.T) {
+	t.Parallel()
+	var lag atomic.Bool
+	srv := server(t, tapped(nil, nil, func(s grpc.ServerStream, r *pb.WatchResponse) error {
+		if r.Created && lag.Load() {
+			r.Header.Revision = 1
+		}
+		return s.SendMsg(r)
+	}))
+	proxy := etcdtest.NewProxy(t, srv.Endpoint())
+	c, direct := client(t, etcd.DefaultConfig().WithEndpoints(proxy.Endpoint())), client(t, config(srv))
+	p, ctx := prefix(t), within(t, patience)
+	w := c.Watch(ctx, p+"k")
+	for i := range 5 {
+		require.NoError(t, direct.Put(ctx, p+"k", []byte(strconv.Itoa(i))))
+	}
+	require.Len(t, events(t, w, 5), 5)
+	lag.Store(true)
+	proxy.Cut()
+	require.NoError(t, direct.Put(ctx, p+"k", []byte("news")))
+	require.Equal(t, "news", string(events(t, w, 1)[0].Kv.Value))
+}
+
+// progress counts the requests for progress, and notes the newest answer.
+type progress struct{ asked, answered atomic.Int64 }
+
+func (p *progress) option() etcdtest.Option {
+	return tapped(nil, func(r *pb.WatchRequest) {
+		if r.GetProgressRequest() != nil {
+			p.asked.Add(1)
+		}
+	}, func(s grpc.ServerStream, r *pb.WatchResponse) error {
+		err := s.SendMsg(r)
+		if r.WatchId == clientv3.InvalidWatchID && !r.Canceled {
+			p.answered.Store(r.Header.Revision)
+		}
+		return err
+	})
+}
+
+// compactAll compacts everything, behind revision.
+func compactAll(t testing.TB, c *etcd.Client) {
+	t.Helper()
+	resp, err := c.Raw().Get(t.Context(), "k")
+	require.NoError(t, err)
+	_, err = c.Raw().Compact(t.Context(), resp.Header.Revision)
+	require.NoError(t, err)
+}
+
+func TestQuietWatchesOutliveCompactions(t *testing.T) {
+	t.Parallel()
+	var progress progress
+	srv := server(t, progress.option())
+	if !since(t, srv, 3, 6) {
+		return // progress may come early; what holds there is in the next test
+	}
+	proxy := etcdtest.NewProxy(t, srv.Endpoint())
+	c, direct := client(t, etcd.DefaultConfig().WithEndpoints(proxy.Endpoint())), client(t, config(srv))
+	p, ctx := prefix(t), within(t, patience)
+	now := c.WatchPrefix(ctx, p+"quiet/")
+	for range 10 {
+		require.NoError(t, direct.Put(ctx, p+"busy", nil))
+	}
+	past := c.WatchPrefix(ctx, p+"quiet/", etcd.WithRevision(3))
+	asked := progress.asked.Load()
+	// The second request from here on was sent with both registered.
+	require.Eventually(t, func() bool { return progress.answered.Load() == 11 && progress.asked.Load() >= asked+2 }, patience, patience/10000)
+	proxy.Refuse()
+	proxy.Cut()
+	compactAll(t, direct)
+	require.NoError(t, direct.Put(ctx, p+"quiet/k", []byte("news")))
+	proxy.Heal()
+	require.Equal(t, "news", string(events(t, now, 1)[0].Kv.Value))
+	require.Equal(t, "news", string(events(t, past, 1)[0].Kv.Value))
+}
+
+func TestUnchangedKeyIsWatchedBehindACompaction(t *testing.T) {
+	t.Parallel()
+	c := client(t, config(server(t)))
+	p, ctx := prefix(t), within(t, patience)
+	for _, key := range []string{"kept", "changed", "gone"} {
+		require.NoError(t, c.Put(ctx, p+key, []byte("1"))) // 2, 3, 4
+	}
+	require.NoError(t, c.Put(ctx, p+"changed", []byte("2"))) // 5
+	_, err := c.Delete(ctx, p+"gone")
+	require.NoError(t, err)
+	for range 5 {
+		require.NoError(t, c.Put(ctx, p+"busy", nil))
+	}
+	compactAll(t, c)
+	kept := c.Watch(ctx, p+"kept", etcd.WithRevision(3))
+	require.ErrorIs(t, lastError(t, c.Watch(ctx, p+"kept", etcd.WithRevision(2))), etcd.ErrCompacted)
+	require.ErrorIs(t, lastError(t, c.Watch(ctx, p+"changed", etcd.WithRevision(4))), etcd.ErrCompacted)
+	require.ErrorIs(t, lastError(t, c.Watch(ctx, p+"gone", etcd.WithRevision(5))), etcd.ErrCompacted)
+	require.ErrorIs(t, lastError(t, c.WatchPrefix(ctx, p+"kept", etcd.WithRevision(3))), etcd.ErrCompacted)
+	require.NoError(t, c.Put(ctx, p+"kept", []byte("news")))
+	require.Equal(t, "news", string(events(t, kept, 1)[0].Kv.Value))
+}

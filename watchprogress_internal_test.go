@@ -1,0 +1,68 @@
+package etcd
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+)
+
+func TestProgressIsTrustedWhereItComesInOrder(t *testing.T) {
+	for version, want := range map[string]bool{
+		"3.4.30": false, "3.4.31": true, "3.4.16": false, "3.5.12": false, "3.5.13": true, "3.5.21": true,
+		"3.6.0": true, "3.7.3": true, "3.8.0-alpha.0": true, "4.0.0": true, "3.3.27": false,
+		"": false, "3": false, "3.x.1": false, "2.9.9": false, "3.5": false,
+	} {
+		require.Equal(t, want, progressInOrder(version), version)
+	}
+}
+
+// registeredOn returns a registration that the server made at a revision.
+func registeredOn(s *watchStream, head int64) *registration {
+	return &registration{stream: s, registered: true, head: head, serial: s.progress.register()}
+}
+
+func TestProgressCoversOnlyWhatWasRegisteredBefore(t *testing.T) {
+	s := &watchStream{progress: progressLedger{trusted: true}}
+	early := registeredOn(s, 10)
+	require.True(t, s.progress.ask())
+	late := registeredOn(s, 12)
+	s.progress.told(12) // may have been said before late was registered
+	require.EqualValues(t, 12, s.covers(early))
+	require.Zero(t, s.covers(late))
+	require.Zero(t, s.covers(&registration{stream: s}), "not registered yet")
+
+	require.True(t, s.progress.ask())
+	s.progress.told(12) // nothing has changed, and both were there
+	require.EqualValues(t, 12, s.covers(late))
+
+	newest := registeredOn(s, 12)
+	require.True(t, s.progress.ask())
+	require.True(t, s.progress.ask(), "the one before it got no answer")
+	s.progress.told(12) // to either
+	require.Zero(t, s.covers(newest))
+	s.progress.told(13) // newer than the registration, whatever was asked
+	require.EqualValues(t, 13, s.covers(newest))
+}
+
+func TestProgressOfOldServersIsIgnored(t *testing.T) {
+	s := &watchStream{}
+	r := registeredOn(s, 10)
+	require.False(t, s.progress.ask())
+	s.progress.told(20)
+	require.Zero(t, s.covers(r))
+}
+
+func TestHistoryKnowsItsClusterAndItsEnd(t *testing.T) {
+	header := func(cluster uint64, revision int64) *pb.ResponseHeader {
+		return &pb.ResponseHeader{ClusterId: cluster, Revision: revision}
+	}
+	var h history
+	require.False(t, h.contradicts(header(1, 5)), "nothing is known yet")
+	h.cluster = 1
+	h.saw(7)
+	require.False(t, h.contradicts(header(1, 7)))
+	require.True(t, h.contradicts(header(1, 6)))
+	require.True(t, h.contradicts(header(2, 9)))
+	require.False(t, h.contradicts(header(0, 9)), "a proxy that names no cluster")
+}
