@@ -24,7 +24,8 @@ type TypedEvent[T any] struct {
 // The error that ends a watch comes as the last pair; when ctx ends, it ends without
 // one. It begins when it is ranged over, or at the revision of [WithRevision];
 // leaving the loop ends it. An empty prefix needs [WithAllKeys]. [WithPrevKV] and
-// [WithProgressNotify] add nothing.
+// [WithProgressNotify] add nothing. That a lock under the prefix is taken is no event;
+// its release may come as the deletion of a name that was never put.
 func (t *Typed[T]) Watch(ctx context.Context, opts ...WatchOption) iter.Seq2[TypedEvent[T], error] {
 	return func(yield func(TypedEvent[T], error) bool) {
 		if err := t.check("watch", ""); err != nil {
@@ -39,6 +40,9 @@ func (t *Typed[T]) Watch(ctx context.Context, opts ...WatchOption) iter.Seq2[Typ
 		defer cancel()
 		for resp := range t.client.WatchPrefix(ctx, t.prefix, opts...) {
 			for _, ev := range resp.Events {
+				if ev.claim {
+					continue
+				}
 				if !yield(t.event(ev), nil) {
 					return
 				}
