@@ -233,7 +233,7 @@ func (s *StoredKeyring) follow(next int64) {
 func (s *StoredKeyring) watch(next int64) error {
 	ctx, cancel := context.WithCancel(s.life)
 	defer cancel()
-	changes := s.client.Watch(ctx, s.key, WithRevision(next))
+	changes := s.client.Watch(ctx, s.key, WithRevision(next), WithWatchStatus())
 	looks := time.NewTicker(s.options.freshness / 5)
 	defer looks.Stop()
 	for {
@@ -243,7 +243,13 @@ func (s *StoredKeyring) watch(next int64) error {
 			if err = resp.Err(); err == nil && !open {
 				err = context.Cause(ctx)
 			}
-			if err == nil {
+			switch {
+			case err != nil:
+			case resp.State == WatchResumed:
+				// It may have been a restore, of which the watch knows nothing if it had
+				// not heard yet of what was lost; a read tells.
+				err = s.refresh(ctx)
+			case resp.State == WatchEvents:
 				err = s.settle(s.news(ctx, resp))
 			}
 		case <-looks.C:

@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/blueprint-go/etcd"
@@ -17,7 +18,12 @@ func TestWhatIsWrittenAfterARestoreIsReadByAll(t *testing.T) {
 	dir := t.TempDir() + "/data"
 	srv := server(t, etcdtest.WithDir(dir), etcdtest.WithFsync())
 	ctx := t.Context()
-	p := created(t, srv)
+	p := newProcess(t, srv.Endpoint())
+	var err error
+	// No read but that after the watch was interrupted tells of the restore.
+	p.StoredKeyring, err = etcd.CreateKeyring(ctx, p.client, ringKey, p.outer, etcd.WithKeyringFreshness(time.Hour))
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, p.Close()) })
 	first := p.primary(t)
 	backup := copied(t, srv, dir)
 	writer := p.values(t)
