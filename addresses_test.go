@@ -39,7 +39,7 @@ func TestSilentAddressHoldsNobodyUp(t *testing.T) {
 	refused := func(context.Context) (net.Conn, error) { return nil, errScripted }
 	// It doesn't listen to ctx, and connects when another one has won.
 	late := func(context.Context) (net.Conn, error) {
-		time.Sleep(2 * nextAddressDelay) //nolint:forbidigo // in a synctest bubble
+		<-time.After(2 * nextAddressDelay)
 		return closing{nil, &closed}, nil
 	}
 	for name, tc := range map[string]struct {

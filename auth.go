@@ -3,6 +3,7 @@ package etcd
 import (
 	"context"
 	"errors"
+	"net"
 	"sync/atomic"
 	"time"
 
@@ -116,8 +117,19 @@ func (a *authenticator) ask(ctx context.Context) (string, error) {
 		// switched on; until then no token is needed.
 		return "", nil
 	}
-	return "", err
+	return "", &authError{to.Addr, err}
 }
+
+// authError is the status that an authentication ended with, and where it was
+// sent.
+type authError struct {
+	to  net.Addr // nil if it was not sent
+	err error
+}
+
+func (e *authError) Error() string              { return e.err.Error() }
+func (e *authError) Unwrap() error              { return e.err }
+func (e *authError) GRPCStatus() *status.Status { return status.Convert(e.err) }
 
 // GetRequestMetadata implements credentials.PerRPCCredentials.
 func (a *authenticator) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {

@@ -21,7 +21,7 @@ import (
 // the client remembers it.
 //
 // [InChunks] stores any number of key-values, in the order of the keys, but not
-// atomically: the error is a [*BulkError] then, unless nothing was sent.
+// atomically: the error is a [*BulkError] then, unless an argument was refused.
 func (c *Client) BulkPut(ctx context.Context, kvs map[string][]byte, opts ...BulkPutOption) error {
 	const op = "bulk put"
 	o, err := bulkOptionsOf(opts, BulkPutOption.applyBulkPut)

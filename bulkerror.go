@@ -9,8 +9,9 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 )
 
-// BulkError is the error of a bulk call [InChunks] of which something was sent: it
-// says what became of each key. Every key is in one of its lists, which are in the
+// BulkError is the error of a bulk call [InChunks] whose keys, values and options are in
+// order, also when nothing was sent, because the context had ended for example: it says
+// what became of each key. Every key is in one of its lists, which are in the
 // order of the call.
 //
 // To go on after a failure, make the call again with the [BulkError.Remaining] keys:

@@ -71,8 +71,8 @@ const (
 
 	// DefaultChunkKeys is how many keys a chunk holds at the most unless
 	// [WithChunkKeys] says otherwise. A chunk ends earlier at an eighth of a MiB.
-	// Larger chunks store up to half as many keys again in a second, and make those
-	// who read and write meanwhile wait for twice to three times as long.
+	// Chunks of 500 keys store a quarter more in a second, and make those who read
+	// and write meanwhile wait more than twice as long.
 	DefaultChunkKeys = 128
 )
 

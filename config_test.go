@@ -62,7 +62,7 @@ func TestEachSetterSetsItsFieldAndReturnsItsConfig(t *testing.T) {
 			t.Parallel()
 			c := new(Config)
 			assert.Same(t, c, row.set(c))
-//nolint:govet // no error is held in it; functions are, which assert.Equal refuses
+			//nolint:govet // no error is held in it; functions are, which assert.Equal refuses
 			assert.True(t, reflect.DeepEqual(row.want, *c.revealed()), "got %v, want %v", *c, row.want)
 		})
 	}

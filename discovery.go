@@ -44,6 +44,9 @@ func (c *Config) discovered() error {
 // discover replaces DiscoverySRV by the Endpoints that the domain names. It takes
 // at most DialTimeout.
 func (c *Config) discover() error {
+	if err := checkDiscovery(c); err != nil { // of the environment, nobody has asked that yet
+		return err
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), c.DialTimeout)
 	defer cancel()
 	found, err := c.lookUp(ctx, serviceTLS, "https")
@@ -98,11 +101,25 @@ func (c *Config) resolver() *net.Resolver {
 }
 
 func checkDiscovery(c *Config) error {
-	if looksLikeKey(c.DiscoverySRV) || looksLikeKey(c.DiscoverySRVName) {
+	if c.DiscoverySRV != "" && !isDomain(c.DiscoverySRV) || c.DiscoverySRVName != "" && !isDomain(c.service(servicePlaintext)) {
 		return errors.New("is no name of DNS") // and would be quoted
 	}
 	if c.DiscoverySRVName != "" && c.DiscoverySRV == "" {
 		return errors.New("DiscoverySRVName is set without DiscoverySRV")
 	}
 	return nil
+}
+
+// isDomain reports whether a name can be asked for: RFC 1035, section 2.3.4.
+func isDomain(name string) bool {
+	const longest, longestLabel = 253, 63
+	if len(name) > longest || looksLikeKey(name) || strings.ContainsFunc(name, notInHost) {
+		return false
+	}
+	for label := range strings.SplitSeq(strings.TrimSuffix(name, "."), ".") {
+		if label == "" || len(label) > longestLabel {
+			return false
+		}
+	}
+	return true
 }

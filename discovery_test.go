@@ -87,6 +87,7 @@ func TestDiscoveryDoesNotGoWithEndpoints(t *testing.T) {
 	for text, cfg := range map[string]*Config{
 		"DiscoverySRV is set together with Endpoints":  DefaultConfig().WithDiscoverySRV("example.test", "").WithEndpoints("a:1"),
 		"DiscoverySRVName is set without DiscoverySRV": {DiscoverySRVName: "blue"},
+		"DiscoverySRV: is no name of DNS":              {DiscoverySRV: "a b", DiscoverySRVName: ""},
 	} {
 		err := cfg.Validate()
 		require.ErrorIs(t, err, ErrInvalidConfig)

@@ -56,6 +56,15 @@
 // effect nevertheless; when it is false, no key was changed. [Client.Settle] looks
 // for a write whose answer was lost, and a put [WithGuard] outlasts such a loss.
 //
+// What stands between can break this: a proxy that sends a request again whose answer
+// it has lost (HAProxy with "retry-on all-retryable-errors", nginx with
+// "grpc_next_upstream non_idempotent") executes a plain write twice, and the error is
+// nil. Don't use such settings. With encryption, writes that are bound to what they
+// found ([Client.Transact], [Client.Update], [Client.MoveKey], comparisons with a put,
+// puts [WithGuard]) are known by their nonce and take effect once. Without it, or of a
+// deletion, nothing tells the first execution from another client's write: Transact and
+// Update may run their function on its own result, and a comparison answer false.
+//
 // Atomic, in one revision, are [Txn.Commit] and all calls that make one request
 // for many keys: the bulk calls, [Client.DeletePrefix], [Client.MoveKey]. Not atomic
 // are [InChunks], [Client.BulkLoad] and [Client.Import], which say how far they came.

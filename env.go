@@ -140,6 +140,9 @@ func (e *environment) discovery() {
 	if !insecure {
 		c.RequireTLS, c.ServerName = true, domain
 	}
+	if err := checkDiscovery(c); err != nil {
+		e.refuse(variable, err)
+	}
 	if e.problems != nil {
 		return
 	}

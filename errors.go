@@ -86,8 +86,8 @@ var (
 	// ErrConflict is returned by [Client.Transact], [Client.Update],
 	// [Client.PutIfChanged], [Client.MoveKey], [Client.CopyKey] and puts
 	// [WithGuard], and by conditions on encrypted or compressed values, when a key
-	// kept changing underneath until the deadline or the last attempt. Nothing was
-	// changed, unless [MaybeApplied] says so: of a put [WithGuard] whose answer was
+	// kept changing underneath until the deadline or the last attempt. For a key that
+	// so many write, [Client.WithLock] makes them take turns. Nothing was changed, unless [MaybeApplied] says so: of a put [WithGuard] whose answer was
 	// lost, and whose key was deleted before it could be looked for.
 	ErrConflict = errors.New("conflict with a concurrent change")
 
@@ -178,8 +178,8 @@ var (
 	ErrDecrypt = envelope.ErrDecrypt
 
 	// ErrEncoding means that a value could not be marshalled for [Typed], or that
-	// a stored one is not what the encoding expects. Its text never quotes a
-	// stored value.
+	// a stored one is not what the encoding expects. What the encoding itself says is
+	// in the chain and not in the text, since it may quote the value.
 	ErrEncoding = errors.New("value does not fit its encoding")
 
 	// ErrValueTooLarge means that a compressed value would exceed the limit
@@ -395,10 +395,10 @@ func (e *EndpointError) Error() string { return e.Endpoint + ": " + e.Err.Error(
 func (e *EndpointError) Unwrap() error { return e.Err }
 
 // MaybeApplied reports whether the write that returned err may have taken
-// effect: whether any [*Error] in the tree of err says so. It is false for nil, for errors of reads, for requests that were never
-// sent, and for those that the server refused. When it is true, only reading the
-// key can tell, see [Client.Settle]: a write is never sent twice behind the caller's
-// back.
+// effect: whether any [*Error] in the tree of err says so. It is false for nil, for
+// errors of reads, for requests that were never sent, and for those that the server
+// refused. When it is true, only reading the key can tell, see [Client.Settle]: this
+// package never sends a write twice behind the caller's back.
 func MaybeApplied(err error) bool {
 	return slices.ContainsFunc(requestErrors(err), func(e *Error) bool { return e.MaybeApplied })
 }
@@ -454,6 +454,13 @@ func (e *sentinelError) Error() string {
 }
 
 func (e *sentinelError) Unwrap() []error { return []error{e.kind, e.cause} }
+
+// unspoken puts a sentinel over a cause whose words may quote a value: both match, and
+// the text is that of the sentinel alone.
+type unspoken struct{ kind, cause error }
+
+func (e *unspoken) Error() string   { return e.kind.Error() }
+func (e *unspoken) Unwrap() []error { return []error{e.kind, e.cause} }
 
 // withKind returns cause under kind.
 func withKind(kind, cause error) error {

@@ -40,6 +40,8 @@ type Event struct {
 	// watch waits a second for such keys, and a tenth of the time that passes, for all
 	// its events together. The other events are not affected.
 	Err error
+
+	claim bool // of a lock, which has no value to decode
 }
 
 // IsCreate reports whether the event created its key.
@@ -54,9 +56,13 @@ func (d *decoding) event(c *Client, ev *mvccpb.Event) *Event {
 	if deleted {
 		out.Type = EventDelete
 	}
-	kv, err := d.keyValue(c, ev.Kv, deleted) // a delete has no value to decode
+	out.claim = !deleted && isClaim(ev.Kv) || ev.PrevKv != nil && isClaim(ev.PrevKv)
+	kv, err := d.keyValue(c, ev.Kv, deleted || out.claim) // a delete has no value to decode
+	if out.claim && !deleted {
+		kv.Value = []byte{}
+	}
 	out.Kv, out.Err = &kv, err
-	if ev.PrevKv != nil {
+	if ev.PrevKv != nil && !out.claim {
 		prev, err := d.keyValue(c, ev.PrevKv, false)
 		if err == nil {
 			out.PrevKv = &prev

@@ -82,7 +82,7 @@ func (p *guardedPut) try(ctx context.Context, found []*mvccpb.KeyValue) (stored 
 		found, _ := p.client.testify(ctx, p.key, p.witness(witness{creates: true}), from)
 		if found.applied {
 			p.write.tellRevision(found.revision)
-			return true, nil, nil
+			return true, nil, p.overtake(ctx, found.revision)
 		}
 		return false, nil, err
 	case err != nil:
@@ -114,13 +114,22 @@ func (p *guardedPut) isStored(ctx context.Context, revision int64, from mark) (b
 	case found.applied, found.same:
 		// Another client may have written just the same: then either is the same.
 		p.tellFound(ctx, found.revision)
-		return true, nil
+		return true, p.overtake(ctx, found.revision)
 	case found.changed:
 		return false, nil
 	case err == nil:
 		err = fmt.Errorf("%w: the key was deleted, or its history is compacted", ErrConflict)
 	}
 	return false, &Error{Op: "put", Key: p.key, Sent: true, MaybeApplied: true, Err: err}
+}
+
+// overtake encrypts again what was found, where another key was promoted meanwhile.
+func (p *guardedPut) overtake(ctx context.Context, revision int64) error {
+	s := p.sealed
+	if s == nil || !s.isLate(p.client.codec.keyring.current()) {
+		return nil
+	}
+	return p.client.encryptAgain(ctx, request{op: "put", key: p.key, seals: s}, []*sealedPut{s}, revision)
 }
 
 // isFirst reports whether the first change of the key since a revision is just what the

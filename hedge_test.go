@@ -50,11 +50,12 @@ func clientOf(t *testing.T, members ...*slowMember) *etcd.Client {
 	listeners, endpoints := map[string]*bufconn.Listener{}, []string{}
 	for i, m := range members {
 		at := net.JoinHostPort("127.0.0.1", string(rune('1'+i)))
-		listeners[at], endpoints = bufconn.Listen(1<<20), append(endpoints, at)
+		l := bufconn.Listen(1 << 20)
+		listeners[at], endpoints = l, append(endpoints, at)
 		srv := grpc.NewServer(grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second}))
 		pb.RegisterKVServer(srv, m.stub())
 		served := make(chan error, 1)
-		go func(l net.Listener) { served <- srv.Serve(l) }(listeners[at])
+		go func() { served <- srv.Serve(l) }()
 		t.Cleanup(func() {
 			srv.Stop()
 			if err := <-served; !errors.Is(err, grpc.ErrServerStopped) {

@@ -32,7 +32,7 @@ type look struct {
 // look has the stored ring read by one request, which all share who ask meanwhile. It
 // returns when that is done, or when ctx ends.
 func (s *StoredKeyring) look(ctx context.Context) error {
-	if s.life.Err() != nil {
+	if s.isClosed() {
 		return ErrClosed
 	}
 	asked := time.Now()
@@ -94,7 +94,7 @@ func (s *StoredKeyring) lacks(id KeyID, err error) error {
 	switch {
 	case s.ring.has(id):
 		return nil
-	case s.life.Err() != nil: // the ring was closed
+	case s.isClosed():
 		return fmt.Errorf("%w: %s", ErrUnknownKey, id)
 	case err != nil:
 		return unavailableKey(id, err)
@@ -117,23 +117,26 @@ func (s *StoredKeyring) fresh(ctx context.Context) error {
 	if s.isFresh() {
 		return nil
 	}
-	if err := s.look(ctx); !s.isFresh() { // another look may have been quicker
-		return withKind(ErrKeyringStale, err)
+	err := s.look(ctx)
+	if s.isFresh() {
+		return nil
 	}
-	return nil
+	return withKind(ErrKeyringStale, err)
 }
 
 // upToDate reads the stored ring and reports why the ring in use is not that one. Of a
 // closed ring nobody asks that.
 func (s *StoredKeyring) upToDate(ctx context.Context) error {
-	if s.life.Err() != nil {
-		return nil //nolint:nilerr // that it was closed is no reason
+	var err error
+	if !s.isClosed() {
+		if err = s.refresh(ctx); err == nil {
+			err = s.Err()
+		}
 	}
-	if err := s.refresh(ctx); err != nil {
-		return err
-	}
-	return s.Err()
+	return err
 }
+
+func (s *StoredKeyring) isClosed() bool { return s.life.Err() != nil }
 
 // isFresh reports whether the keys in use were the right ones not too long ago.
 func (s *StoredKeyring) isFresh() bool {

@@ -34,7 +34,7 @@ func (c *Client) Put(ctx context.Context, key string, value []byte, opts ...PutO
 	if err != nil {
 		return fail("put", key, err)
 	}
-	resp, err := do(ctx, c, request{op: "put", key: key, write: true, seals: sealed}, c.rpc.put, req)
+	resp, err := c.put(ctx, request{op: "put", key: key, write: true, seals: sealed}, req)
 	if err == nil {
 		o.tell(ctx, c, resp.Header, resp.PrevKv)
 	}

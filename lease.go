@@ -149,7 +149,7 @@ func (c *Client) PutWithTTL(ctx context.Context, key string, value []byte, ttl t
 			return err
 		}
 		req.Lease = int64(id)
-		resp, err := do(ctx, c, request{op: op, key: key, write: true, seals: sealed}, c.rpc.put, req)
+		resp, err := c.put(ctx, request{op: op, key: key, write: true, seals: sealed}, req)
 		switch {
 		case err == nil:
 			o.tell(ctx, c, resp.Header, resp.PrevKv)

@@ -1,6 +1,9 @@
 package etcd
 
-import "context"
+import (
+	"context"
+	"errors"
+)
 
 // optimistic reads by reads, has plan make a transaction of what was found, and
 // commits it. The conditions of the plan have to hold as long as what was found does;
@@ -46,6 +49,9 @@ func (c *Client) compete(ctx context.Context, op, key string, round func(context
 	return c.withDeadline(ctx, op, key, func(ctx context.Context) error {
 		for n := 1; ; n++ {
 			settled, err := round(ctx)
+			if n > 1 && !settled && err != nil && ctx.Err() != nil {
+				return withConflict(err)
+			}
 			if settled || err != nil {
 				return err
 			}
@@ -58,4 +64,13 @@ func (c *Client) compete(ctx context.Context, op, key string, round func(context
 			}
 		}
 	})
+}
+
+// withConflict adds to the error of a request that came too late that others have been
+// in the way before.
+func withConflict(err error) error {
+	if e, ok := err.(*Error); ok && !errors.Is(err, ErrConflict) { //nolint:errorlint // a request of this package, not one inside a caller's error
+		e.Err = withKind(ErrConflict, e.Err)
+	}
+	return err
 }

@@ -114,3 +114,22 @@ func TestStreamWithoutAnythingIsNotAnEmptyRange(t *testing.T) {
 	require.Len(t, listed, cutKeys)
 	require.Greater(t, s.streams.Load(), int64(2), "it was tried again")
 }
+
+func TestStreamThatBeginsAnewIsAnError(t *testing.T) {
+	t.Parallel()
+	c := stubClient(t, &stub{
+		get: func(context.Context, *pb.RangeRequest) (*pb.RangeResponse, error) {
+			return &pb.RangeResponse{Header: &pb.ResponseHeader{Revision: 9}, Count: 3}, nil
+		},
+		stream: func(_ *pb.RangeRequest, to pb.KV_RangeStreamServer) error {
+			return to.Send(&pb.RangeStreamResponse{RangeResponse: &pb.RangeResponse{Kvs: []*mvccpb.KeyValue{{Key: []byte("/first")}}}})
+		},
+	})
+	var errs []error
+	for _, err := range c.Scan(t.Context(), "/") {
+		errs = append(errs, err)
+	}
+	require.Len(t, errs, 2)
+	require.NoError(t, errs[0])
+	require.ErrorIs(t, errs[1], etcd.ErrServer)
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,14 +17,13 @@ import (
 // fakeRenewals is a server of renewals. What reaches it is answered by answer: nil
 // means not at all, an error ends the stream.
 type fakeRenewals struct {
-	streams int
+	streams atomic.Int64
 	delay   time.Duration // of each answer
 	answer  func(stream int, id int64) (*pb.LeaseKeepAliveResponse, error)
 }
 
 func (f *fakeRenewals) open(ctx context.Context) (renewalCalls, error) {
-	f.streams++
-	return &fakeStream{ctx, f, f.streams, make(chan fakeRequest, 1000)}, nil
+	return &fakeStream{ctx, f, int(f.streams.Add(1)), make(chan fakeRequest, 1000)}, nil
 }
 
 type fakeStream struct {
@@ -52,7 +52,7 @@ func (s *fakeStream) Recv() (*pb.LeaseKeepAliveResponse, error) {
 	for {
 		select {
 		case req := <-s.asked:
-			time.Sleep(time.Until(req.at.Add(s.server.delay)))
+			<-time.After(time.Until(req.at.Add(s.server.delay)))
 			if resp, err := s.server.answer(s.number, req.id); resp != nil || err != nil {
 				return resp, err
 			}
@@ -96,9 +96,9 @@ func TestSilentRenewalStreamIsReplacedInTime(t *testing.T) {
 			}}
 			c, keep := renewing(t, f)
 			s := keep(1, ttl)
-			time.Sleep(5 * ttl)
+			<-time.After(5 * ttl)
 			require.NoError(t, s.ctx.Err(), ttl)
-			require.Equal(t, 2, f.streams, "one that answers is kept")
+			require.EqualValues(t, 2, f.streams.Load(), "one that answers is kept")
 			end(c)
 			require.ErrorIs(t, context.Cause(s.ctx), ErrClosed)
 		})
@@ -116,13 +116,13 @@ func TestLeaseIsRenewedEightTimesWithinItsTime(t *testing.T) {
 		for id := range 50 {
 			keep(LeaseID(id+1), time.Duration(10*(id+1))*time.Second)
 		}
-		time.Sleep(1000 * time.Second)
+		<-time.After(1000 * time.Second)
 		end(c)
 		for id, n := range renewed {
 			require.InDelta(t, 8*1000/(10*float64(id)), float64(n), 2+0.2*8*1000/(10*float64(id)), "lease %d", id)
 		}
 		require.Len(t, renewed, 50)
-		require.Equal(t, 1, f.streams)
+		require.EqualValues(t, 1, f.streams.Load())
 	})
 }
 
@@ -132,7 +132,7 @@ func TestSlowAnswersRenewLeasesToo(t *testing.T) {
 		f := &fakeRenewals{delay: 6 * time.Second, answer: func(_ int, id int64) (*pb.LeaseKeepAliveResponse, error) { return renewal(id, 15) }}
 		c, keep := renewing(t, f)
 		s := keep(1, 15*time.Second)
-		time.Sleep(10 * time.Minute)
+		<-time.After(10 * time.Minute)
 		require.NoError(t, s.ctx.Err())
 		end(c)
 	})
@@ -141,10 +141,10 @@ func TestSlowAnswersRenewLeasesToo(t *testing.T) {
 func TestRefusalOfOneLeaseLosesThatOneAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakeRenewals{answer: func(_ int, id int64) (*pb.LeaseKeepAliveResponse, error) {
-			switch {
-			case id%10 == 3:
+			switch id % 10 {
+			case 3:
 				return nil, rpctypes.ErrGRPCPermissionDenied
-			case id%10 == 4:
+			case 4:
 				return renewal(id, 0)
 			}
 			return renewal(id, 10)
@@ -154,7 +154,7 @@ func TestRefusalOfOneLeaseLosesThatOneAlone(t *testing.T) {
 		for id := range 50 {
 			all = append(all, keep(LeaseID(id), 10*time.Second))
 		}
-		time.Sleep(time.Minute)
+		<-time.After(time.Minute)
 		for id, s := range all {
 			cause := context.Cause(s.ctx)
 			switch id % 10 {
@@ -180,12 +180,12 @@ func TestRenewalsOfNothingLeaveNoStream(t *testing.T) {
 			_, err := c.renewals.once(t.Context(), &pb.LeaseKeepAliveRequest{ID: 2})
 			require.NoError(t, err)
 			s.end(errSessionClosed)
-			time.Sleep(3 * renewalLinger)
+			<-time.After(3 * renewalLinger)
 			synctest.Wait()
 			require.False(t, c.renewals.running)
 			c.background.Wait()
 		}
-		require.Equal(t, 3, f.streams)
+		require.EqualValues(t, 3, f.streams.Load())
 	})
 }
 

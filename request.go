@@ -119,11 +119,6 @@ func attempts[In, Out any](ctx context.Context, c *Client, r request, rpc unary[
 			if r.lost != nil {
 				*r.lost = trace.maybeApplied
 			}
-			if r.seals != nil {
-				if err := c.overtake(ctx, r, out); err != nil {
-					return none, n, err
-				}
-			}
 			return out, n, nil
 		}
 		if unsealed, ok := asUnsealed(err); ok {
@@ -176,6 +171,9 @@ func attempt[In, Out any](ctx context.Context, t *trace, rpc unary[In, Out], in 
 	}
 	t.to = nil
 	if err := c.auth.ensure(ctx); err != nil {
+		if auth, ok := errors.AsType[*authError](err); ok {
+			t.to = auth.to
+		}
 		var none Out
 		return none, false, err
 	}
@@ -278,7 +276,7 @@ func (t *trace) judge(ctx context.Context, err error, sent bool, n int) bool {
 	if t.trouble == nil {
 		t.trouble = &trouble{}
 	}
-	t.kind, t.remedy, t.unsent, t.trouble.avoid = a.kind, a.remedy, !sent, sent && a.elsewhere()
+	t.kind, t.remedy, t.unsent, t.trouble.avoid = a.kind, a.remedy, !sent, t.to != nil && a.elsewhere()
 	t.sent = t.sent || sent
 	if t.request.write && sent && !a.refused {
 		t.maybeApplied = true

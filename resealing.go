@@ -2,34 +2,50 @@ package etcd
 
 import (
 	"context"
+	"slices"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
 	"github.com/blueprint-go/etcd/internal/envelope"
 )
 
-// overtake encrypts again what a request has just stored, where another key was promoted
-// while it was on its way: a pass of Reencrypt may have gone by before it arrived, and
-// the key may be retired by now. Each value is bound to the revision that stored it, so
-// that nothing newer is replaced, and keeps its lease.
+// put makes a put, as do does.
+func (c *Client) put(ctx context.Context, r request, req *pb.PutRequest) (*pb.PutResponse, error) {
+	resp, err := do(ctx, c, r, c.rpc.put, req)
+	if err == nil && r.seals != nil {
+		err = c.overtake(ctx, r, resp.Header.GetRevision())
+	}
+	return resp, err
+}
+
+// isLate reports whether what was stored may be of another key than the primary.
+func (s *sealedPut) isLate(now *keys) bool {
+	return now.primary != nil && (len(s.earlier) > 0 || !s.isCurrent(now))
+}
+
+// overtake encrypts again what a request has stored at a revision, where another key was
+// promoted while it was on its way: a pass of Reencrypt may have gone by before it
+// arrived, and the key may be retired by now. Each value is bound to the revision that
+// stored it, so that nothing newer is replaced, and keeps its lease.
 //
 // It returns an error if that failed for a value that the ring does not open any more.
 // One that it opens is as if the request had been a moment earlier.
-func (c *Client) overtake(ctx context.Context, r request, answer any) error {
+func (c *Client) overtake(ctx context.Context, r request, revision int64) error {
 	var late []*sealedPut
 	for s := r.seals; s != nil; s = s.next {
-		if now := c.codec.keyring.current(); !s.isCurrent(now) && now.primary != nil {
+		if s.isLate(c.codec.keyring.current()) {
 			late = append(late, s)
 		}
 	}
-	told, ok := answer.(interface{ GetHeader() *pb.ResponseHeader })
-	if len(late) == 0 || !ok {
+	if len(late) == 0 {
 		return nil
 	}
-	if txn, ok := answer.(*pb.TxnResponse); ok && !wrote(txn) {
-		return nil
-	}
-	err := c.reseal(ctx, r, late, told.GetHeader().GetRevision())
+	return c.encryptAgain(ctx, r, late, revision)
+}
+
+// encryptAgain is overtake for puts of a request that were stored at a revision.
+func (c *Client) encryptAgain(ctx context.Context, r request, late []*sealedPut, revision int64) error {
+	err := c.reseal(ctx, r, late, revision)
 	if err == nil || !c.codec.lost(late) {
 		return nil
 	}
@@ -46,14 +62,16 @@ func wrote(txn *pb.TxnResponse) bool {
 	return false
 }
 
-// lost reports whether the ring has no key for any of the values.
+// lost reports whether the ring has no key for something that may have been stored.
 func (c *codec) lost(puts []*sealedPut) bool {
-	for _, s := range puts {
-		if id, encrypted := envelope.KeyIDOf(s.wire.Value); encrypted && c.keyring.current().ring.Lookup(id) == nil {
-			return true
-		}
+	ring := c.keyring.current().ring
+	unknown := func(stored []byte) bool {
+		id, encrypted := envelope.KeyIDOf(stored)
+		return encrypted && ring.Lookup(id) == nil
 	}
-	return false
+	return slices.ContainsFunc(puts, func(s *sealedPut) bool {
+		return unknown(s.wire.Value) || slices.ContainsFunc(s.earlier, unknown)
+	})
 }
 
 // reseal stores values again that were stored at a revision.

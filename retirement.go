@@ -67,9 +67,8 @@ func WithoutProof() RetireOption {
 // [StoredKeyring.ReinstateKey] can bring it back; [StoredKeyring.DeleteKey] ends that.
 //
 // It fails with [ErrKeyInUse], and changes nothing, while the primary key's promotion is
-// younger than [DefaultRetireAge], unless the key was never the primary; and when a value
-// of the key is left, which it finds out by [Client.EncryptionStatus]: that reads all
-// values, see there. See [WithRetireAge], [WithProof] and [WithoutProof].
+// younger than [DefaultRetireAge]; and when a value of the key is left, which it finds
+// out by [Client.EncryptionStatus]: that reads all values, see there. See [WithRetireAge], [WithProof] and [WithoutProof].
 //
 // It fails with [ErrUnknownKey] when the ring has no such key, and with
 // [ErrInvalidArgument] for the primary. To retire a key that is retired does nothing.
@@ -133,12 +132,8 @@ func (s *StoredKeyring) withdraw(ctx context.Context, op string, id KeyID, opts 
 		return fail(op, s.key, err)
 	}
 	checked := func(r *storedRing) error {
-		k, err := r.find(id)
-		if err != nil {
-			return err
-		}
-		wrote := !k.Promoted.IsZero()
-		if err = f(r); err == nil && wrote {
+		err := f(r)
+		if err == nil {
 			err = o.aged(r)
 		}
 		return err

@@ -113,7 +113,7 @@ func TestKeyThatIsGivenForANameOrAPathIsNotQuoted(t *testing.T) {
 
 // unwrapped returns the first error within err.
 func unwrapped(err error) error {
-	switch e := err.(type) { //nolint:errorlint // this is the walk
+	switch e := err.(type) {
 	case interface{ Unwrap() error }:
 		return e.Unwrap()
 	case interface{ Unwrap() []error }:

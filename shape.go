@@ -19,8 +19,9 @@ func checkShape(in, out any) error {
 		ok = resp.GetHeader().GetRevision() > 0 && answersTxn(req, resp)
 	case *pb.RangeRequest:
 		// A header is asked for where it is used: a chunk of a stream has none.
-		if resp, is := out.(*pb.RangeResponse); is && resp.More {
-			ok = len(resp.Kvs) > 0 && bytes.Compare(resp.Kvs[len(resp.Kvs)-1].Key, req.Key) >= 0
+		// Keys from before the range would be read again for ever.
+		if resp, is := out.(*pb.RangeResponse); is {
+			ok = len(resp.Kvs) == 0 && !resp.More || len(resp.Kvs) > 0 && bytes.Compare(resp.Kvs[0].Key, req.Key) >= 0
 		}
 	case *pb.LeaseGrantRequest:
 		// A put of the lease 0 would stay for good.

@@ -36,7 +36,8 @@ const opTransact = "transact"
 // what came back with the conflict, and after a second conflict from the beginning,
 // after a growing random wait. It fails with [ErrConflict] after
 // [DefaultTransactAttempts] runs, or when the deadline passes, which is that of ctx
-// or [Config.RequestTimeout] for all runs together.
+// or [Config.RequestTimeout] for all runs together. For a key that very many write,
+// [Client.WithLock] makes them take turns.
 //
 // All reads of one run are of one revision, so that f never sees a mixture; what it
 // has written it reads back. Each first read of a key or prefix takes one round
@@ -77,9 +78,7 @@ func (c *Client) Transact(ctx context.Context, f func(tx *Tx) error, opts ...Tra
 	}
 	tx := &Tx{client: c, result: o.writeOptions}
 	return c.compete(ctx, opTransact, "", func(ctx context.Context) (bool, error) {
-		ctx, cancel := context.WithCancel(ctx)
-		defer cancel() // a Tx that f has kept reads nothing any more
-		tx.ctx = ctx
+		tx.round = ctx
 		tx.forget()
 		for range triesPerRound {
 			committed, err := tx.run(f)
@@ -87,7 +86,7 @@ func (c *Client) Transact(ctx context.Context, f func(tx *Tx) error, opts ...Tra
 				return committed, err
 			}
 			if tx.attempt >= o.attempts {
-				return false, answered(opTransact, "", fmt.Errorf("%w: %d attempts", ErrConflict, tx.attempt))
+				return false, answered(opTransact, "", fmt.Errorf("%w: %d attempts; WithLock makes those who write a hot key take turns", ErrConflict, tx.attempt))
 			}
 		}
 		return false, nil
@@ -97,7 +96,11 @@ func (c *Client) Transact(ctx context.Context, f func(tx *Tx) error, opts ...Tra
 // run runs f once and commits what it has done. It reports false after a conflict.
 func (tx *Tx) run(f func(*Tx) error) (bool, error) {
 	tx.begin()
+	var cancel context.CancelFunc
+	tx.ctx, cancel = context.WithCancel(tx.round)
+	defer cancel()
 	err := f(tx)
+	cancel() // a Tx that f has kept reads nothing any more
 	switch {
 	case errors.Is(tx.failed, ErrCompacted):
 		// The revision of this run went while it went on; a new one is as good.
@@ -126,11 +129,11 @@ func (tx *Tx) commit() (bool, error) {
 	for i, key := range tx.order {
 		ops[i] = tx.writes[key]
 	}
-	wire, err := c.wireTxn(tx.ctx, c.Txn().Then(ops...))
+	wire, err := c.wireTxn(tx.round, c.Txn().Then(ops...))
 	if err != nil {
 		return false, fail(opTransact, key, err)
 	}
-	resp, err := c.sendTxn(tx.ctx, request{op: opTransact, key: key, write: true, seals: wire.seals, versions: tx.versionOf},
+	resp, err := c.sendTxn(tx.round, request{op: opTransact, key: key, write: true, seals: wire.seals, versions: tx.versionOf},
 		&pb.TxnRequest{Compare: guards, Success: wire.request.Success, Failure: again})
 	if err != nil {
 		return false, err

@@ -15,7 +15,8 @@ import (
 type Tx struct {
 	client  *Client
 	result  writeOptions
-	ctx     context.Context
+	ctx     context.Context // of the run
+	round   context.Context // of the runs between two pauses, and their commits
 	attempt int
 	failed  error // of the first read that failed in this run
 

@@ -107,7 +107,10 @@ func (c *Client) sendTxn(ctx context.Context, r request, req *pb.TxnRequest) (*p
 	from := c.seen.mark()
 	resp, err := do(ctx, c, r, c.rpc.txn, req)
 	if err == nil && r.write && c.codec.encrypts() {
-		return c.unreplayed(ctx, r, req, resp, from)
+		resp, err = c.unreplayed(ctx, r, req, resp, from)
+	}
+	if err == nil && r.seals != nil && wrote(resp) {
+		err = c.overtake(ctx, r, resp.Header.GetRevision())
 	}
 	return resp, err
 }

@@ -56,8 +56,7 @@ func (t *Typed[T]) unmarshal(kv KeyValue) (TypedValue[T], error) {
 	out := TypedValue[T]{Name: kv.Key[len(t.prefix):], ModRevision: kv.ModRevision}
 	value, err := t.encoding.Unmarshal(kv.Value)
 	if err != nil {
-		// Not the encoding's words: they may quote the value.
-		return out, &DecodeError{Key: kv.Key, Err: ErrEncoding}
+		return out, &DecodeError{Key: kv.Key, Err: &unspoken{ErrEncoding, err}}
 	}
 	out.Value = value
 	return out, nil
@@ -69,7 +68,7 @@ func (t *Typed[T]) marshal(op, name string, value T) ([]byte, error) {
 	data, err := t.encoding.Marshal(value)
 	switch {
 	case err != nil:
-		return nil, fail(op, t.prefix+name, withKind(ErrEncoding, err))
+		return nil, fail(op, t.prefix+name, &unspoken{ErrEncoding, err})
 	case data == nil:
 		return []byte{}, nil
 	}

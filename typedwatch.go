@@ -12,19 +12,20 @@ type TypedEvent[T any] struct {
 	// TypedValue is the value after the change. A delete has no Value; its
 	// ModRevision is the revision of the delete.
 	TypedValue[T]
-	// Err is a [*DecodeError] when the value could not be decoded: there is no
-	// Value then. The other events are not affected.
-	Err error
 	// CompactRevision is set in the last pair when its error is [ErrCompacted]: the
 	// oldest revision that a new watch can start from. See [Typed.Range].
 	CompactRevision int64
 }
 
 // Watch delivers the changes of all names one by one, as [Client.WatchPrefix] does.
-// The error that ends a watch comes as the last pair; when ctx ends, it ends without
-// one. It begins when it is ranged over, or at the revision of [WithRevision];
-// leaving the loop ends it. An empty prefix needs [WithAllKeys]. [WithPrevKV] and
-// [WithProgressNotify] add nothing.
+// As in [Typed.All], an error that matches [*DecodeError] concerns one value, whose event
+// comes with it and has no Value; the others follow. Any other error ends the watch and
+// comes as the last pair; when ctx ends, it ends without one.
+//
+// It begins when it is ranged over, or at the revision of [WithRevision]; leaving the
+// loop ends it. An empty prefix needs [WithAllKeys]. [WithPrevKV] and
+// [WithProgressNotify] add nothing. That a lock under the prefix is taken is no event;
+// its release may come as the deletion of a name that was never put.
 func (t *Typed[T]) Watch(ctx context.Context, opts ...WatchOption) iter.Seq2[TypedEvent[T], error] {
 	return func(yield func(TypedEvent[T], error) bool) {
 		if err := t.check("watch", ""); err != nil {
@@ -39,7 +40,10 @@ func (t *Typed[T]) Watch(ctx context.Context, opts ...WatchOption) iter.Seq2[Typ
 		defer cancel()
 		for resp := range t.client.WatchPrefix(ctx, t.prefix, opts...) {
 			for _, ev := range resp.Events {
-				if !yield(t.event(ev), nil) {
+				if ev.claim {
+					continue
+				}
+				if !yield(t.event(ev)) {
 					return
 				}
 			}
@@ -51,15 +55,15 @@ func (t *Typed[T]) Watch(ctx context.Context, opts ...WatchOption) iter.Seq2[Typ
 	}
 }
 
-func (t *Typed[T]) event(ev *Event) TypedEvent[T] {
-	out := TypedEvent[T]{Type: ev.Type}
+func (t *Typed[T]) event(ev *Event) (out TypedEvent[T], err error) {
+	out.Type = ev.Type
 	out.Name, out.ModRevision = ev.Kv.Key[len(t.prefix):], ev.Kv.ModRevision
 	switch {
 	case ev.Type == EventDelete:
 	case ev.Kv.Value == nil:
-		out.Err = ev.Err
+		err = ev.Err
 	default:
-		out.TypedValue, out.Err = t.unmarshal(*ev.Kv)
+		out.TypedValue, err = t.unmarshal(*ev.Kv)
 	}
-	return out
+	return out, answered("watch", ev.Kv.Key, err)
 }

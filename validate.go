@@ -59,7 +59,7 @@ var rules = []rule{
 	{"DiscoverySRV", "one of them would be ignored", notBoth("DiscoverySRV", "Endpoints", func(c *Config) bool {
 		return c.DiscoverySRV != "" && c.Endpoints != nil
 	})},
-	{"DiscoverySRVName", "there is nothing to look up", checkDiscovery},
+	{"DiscoverySRV", "there is nothing to look up", checkDiscovery},
 
 	{"DialTimeout", "", checkDuration(func(c *Config) time.Duration { return c.DialTimeout })},
 	{"RequestTimeout", "", checkDuration(func(c *Config) time.Duration { return c.RequestTimeout })},

@@ -35,6 +35,7 @@ type watcher struct {
 	avoid        *watchStream  // one that gave no answer
 	answerWithin time.Duration // before it is tried elsewhere
 	since        time.Time     // when it was registered; zero while it is not
+	busy         time.Time     // when events came last, on a stream of its own
 	proved       bool          // something came since
 	last         *watchStream  // the one that it lost
 	size         eventSizes
@@ -62,7 +63,7 @@ var (
 
 // Times of a watch.
 const (
-	// calmAfter is how long a watch on a stream of its own must be quiet.
+	// calmAfter is how long a watch on a stream of its own must be without events.
 	calmAfter = 5 * time.Second
 	// livedAfter is how long a registration must last to prove that the next one
 	// can be made at once.
@@ -173,7 +174,7 @@ func (w *watcher) timeout(r *registration) time.Duration {
 	case w.since.IsZero():
 		return w.answerWithin
 	case r.stream.own:
-		return calmAfter
+		return max(time.Until(w.busy.Add(calmAfter)), 1)
 	}
 	return 0
 }
@@ -282,6 +283,7 @@ func (w *watcher) created(ctx context.Context, r *registration, resp *pb.WatchRe
 		return err
 	}
 	w.since, w.avoid, w.last = time.Now(), nil, nil
+	w.busy = w.since
 	w.answerWithin = w.client.cfg.RequestTimeout / 8
 	w.nowRegistered()
 	w.client.watches.works()
@@ -329,6 +331,9 @@ func (w *watcher) pass(ctx context.Context, resp *pb.WatchResponse, events []*mv
 		w.next = max(w.next, resp.Header.GetRevision()+1)
 		w.history.saw(w.next - 1)
 		return !w.opts.progress || w.deliver(WatchResponse{Revision: w.next - 1})
+	}
+	if w.own {
+		w.busy = time.Now()
 	}
 	for len(events) > 0 {
 		n := portion(events)

@@ -136,6 +136,19 @@ func TestClaimsOfLocksAreNoDataOfOthers(t *testing.T) {
 	require.Len(t, raw.Kvs, 1)
 	require.Empty(t, raw.Kvs[0].Value, "a claim has no value, and nothing to encrypt")
 
+	rev, err := c.Revision(ctx)
+	require.NoError(t, err)
+	require.NoError(t, newLock(t, c, p+"b").Lock(ctx))
+	require.NoError(t, jobs.Put(ctx, "a", job{1}))
+	for ev, err := range jobs.Watch(ctx, etcd.WithRevision(rev+1)) {
+		require.NoError(t, err)
+		require.Equal(t, 1, ev.Value.N, "not the lock, which came first")
+		break
+	}
+	resp := next(t, c.WatchPrefix(ctx, p, etcd.WithRevision(rev+1)))
+	require.NoError(t, resp.Events[0].Err)
+	require.Empty(t, resp.Events[0].Kv.Value)
+
 	list, err := jobs.List(ctx)
 	require.NoError(t, err)
 	require.Len(t, list, 1)
@@ -156,7 +169,7 @@ func TestClaimsOfLocksAreNoDataOfOthers(t *testing.T) {
 	require.EqualValues(t, 1, exported.Keys)
 	n, err := c.DeletePrefix(ctx, p)
 	require.NoError(t, err)
-	require.EqualValues(t, 3, n, "what deletes by prefix deletes them")
+	require.EqualValues(t, 4, n, "what deletes by prefix deletes them")
 	_, err = c.Import(ctx, &file)
 	require.NoError(t, err)
 	require.NoError(t, newLock(t, c, p+"a").Lock(ctx), "an import brings no claims back")

@@ -57,12 +57,8 @@ func (c *contest) work(ctx context.Context, t *testing.T, client *etcd.Client, r
 			}
 		}
 		brief, cancel := context.WithTimeout(ctx, time.Duration(1+random.IntN(3000))*time.Millisecond)
-		acquired, err := true, error(nil)
-		if random.IntN(3) == 0 {
-			acquired, err = l.TryLock(brief)
-		} else {
-			err = l.Lock(brief)
-		}
+		acquire := acquisitions[[]string{"lock", "lock", "try"}[random.IntN(3)]]
+		acquired, err := acquire(brief, l)
 		cancel()
 		assert.NotErrorIs(t, err, etcd.ErrNotHeld)
 		if err != nil || !acquired {

@@ -18,27 +18,23 @@ import (
 // neighbours are clients that read and write single keys beside something larger, and
 // the times that their requests take.
 type neighbours struct {
-	stop       context.CancelFunc
-	wait       sync.WaitGroup
-	mu         sync.Mutex
-	gets, puts []time.Duration
+	stop context.CancelFunc
+	wait sync.WaitGroup
+	gets []time.Duration // of one goroutine each, until it has ended
+	puts []time.Duration
 }
 
-// besides starts one neighbour that reads and one that writes, each every few ms.
-func besides(b *testing.B, c *etcd.Client) *neighbours {
-	b.Helper()
+// besides starts one neighbour that reads and one that writes, each every 2 ms.
+func besides(ctx context.Context, c *etcd.Client) *neighbours {
 	n := &neighbours{}
-	ctx, stop := context.WithCancel(b.Context())
-	n.stop = stop
+	ctx, n.stop = context.WithCancel(ctx)
 	every := func(times *[]time.Duration, request func(ctx context.Context) error) {
 		tick := time.NewTicker(2 * time.Millisecond)
 		defer tick.Stop()
 		for ctx.Err() == nil {
 			began := time.Now()
 			if request(ctx) == nil {
-				n.mu.Lock()
 				*times = append(*times, time.Since(began))
-				n.mu.Unlock()
 			}
 			<-tick.C
 		}
@@ -48,21 +44,25 @@ func besides(b *testing.B, c *etcd.Client) *neighbours {
 	return n
 }
 
-// report reports the median and the 99th percentile of gets and puts, in ms.
-func (n *neighbours) report(b *testing.B) {
+// end ends them, and returns the times of both, from the shortest.
+func (n *neighbours) end() (gets, puts []time.Duration) {
 	n.stop()
 	n.wait.Wait()
-	for name, times := range map[string][]time.Duration{"get": n.gets, "put": n.puts} {
-		slices.Sort(times)
-		for _, p := range []int{50, 99} {
-			b.ReportMetric(float64(times[len(times)*p/100].Microseconds())/1000, fmt.Sprint(name, "-p", p, "-ms"))
-		}
-	}
+	slices.Sort(n.gets)
+	slices.Sort(n.puts)
+	return n.gets, n.puts
 }
 
-// BenchmarkBeside measures what a load, and the deletion of its keys, cost those who
-// read and write single keys meanwhile, by the size of the chunks and how many are
-// under way. ETCD_BENCH_KEYS is the number of keys; a rate of 0 is none.
+// percentile returns a percentile of sorted times, in ms.
+func percentile(times []time.Duration, p int) float64 {
+	return float64(times[len(times)*p/100].Microseconds()) / 1000
+}
+
+// BenchmarkBeside measures what a load costs those who read and write single keys
+// meanwhile, by the size of the chunks and how many are under way. The ways take turns
+// in each round; what is reported of each are the medians over the rounds: the keys per
+// second, the neighbours' times, and how many times those of the first way (4 chunks of
+// 128) they are in the same round. ETCD_BENCH_KEYS is the number of keys.
 func BenchmarkBeside(b *testing.B) {
 	n := 20_000
 	if s := os.Getenv("ETCD_BENCH_KEYS"); s != "" {
@@ -70,38 +70,59 @@ func BenchmarkBeside(b *testing.B) {
 		n, err = strconv.Atoi(s)
 		require.NoError(b, err)
 	}
-	for _, set := range []struct{ size, parallel, keys, rate int }{
-		{100, 4, 500, 0},
-		{100, 4, 128, 0},
-		{100, 2, 250, 0},
-		{100, 2, 128, 0},
-		{100, 4, 128, 10_000},
-		{1000, 4, 256, 0},
-		{1000, 4, 128, 0},
-		{1000, 4, 64, 0},
-		{1000, 2, 128, 0},
-	} {
-		b.Run(fmt.Sprintf("%dB-%dx%d-rate%d", set.size, set.parallel, set.keys, set.rate), func(b *testing.B) {
-			endpoints := serverProcess(b, withFsync)
-			cfg := func() *etcd.Config { return etcd.DefaultConfig().WithEndpoints(endpoints...).WithTimeout(busyTimeout) }
-			c, err := etcd.NewClient(cfg())
+	for _, size := range []int{100, 1000} {
+		b.Run(fmt.Sprintf("%dB", size), func(b *testing.B) { benchmarkBeside(b, n, size) })
+	}
+}
+
+func benchmarkBeside(b *testing.B, n, size int) {
+	endpoints := serverProcess(b, withFsync)
+	var clients [2]*etcd.Client
+	for i := range clients {
+		c, err := etcd.NewClient(etcd.DefaultConfig().WithEndpoints(endpoints...).WithTimeout(busyTimeout))
+		require.NoError(b, err)
+		defer func() { require.NoError(b, c.Close()) }()
+		clients[i] = c
+	}
+	ways := []struct{ parallel, keys, rate int }{{4, 128, 0}, {4, 500, 0}, {2, 250, 0}, {2, 128, 0}, {4, 128, 10_000}}
+	var figures []map[string][]float64 // of each way: by name, over the rounds
+	for range ways {
+		figures = append(figures, map[string][]float64{})
+	}
+	for round := 0; b.Loop(); round++ {
+		for i := range ways {
+			i = (i + round) % len(ways) // none always goes first
+			way := ways[i]
+			beside := besides(b.Context(), clients[1])
+			began := time.Now()
+			_, err := clients[0].BulkLoad(b.Context(), numbered("/load/", n, size),
+				etcd.WithParallelism(way.parallel), etcd.WithChunkKeys(way.keys), etcd.WithKeysPerSecond(way.rate))
+			took := time.Since(began)
+			gets, puts := beside.end()
 			require.NoError(b, err)
-			defer func() { require.NoError(b, c.Close()) }()
-			other, err := etcd.NewClient(cfg())
-			require.NoError(b, err)
-			defer func() { require.NoError(b, other.Close()) }()
-			beside := besides(b, other)
-			var took time.Duration
-			for b.Loop() {
-				began := time.Now()
-				_, err := c.BulkLoad(b.Context(), numbered("/load/", n, set.size),
-					etcd.WithParallelism(set.parallel), etcd.WithChunkKeys(set.keys), etcd.WithKeysPerSecond(set.rate))
-				require.NoError(b, err)
-				took += time.Since(began)
+			for name, figure := range map[string]float64{
+				"keys/s": float64(n) / took.Seconds(), "get-p50-ms": percentile(gets, 50), "get-p99-ms": percentile(gets, 99),
+				"put-p50-ms": percentile(puts, 50), "put-p99-ms": percentile(puts, 99),
+			} {
+				figures[i][name] = append(figures[i][name], figure)
 			}
-			beside.report(b)
-			b.ReportMetric(0, "ns/op")
-			b.ReportMetric(float64(n)*float64(b.N)/took.Seconds(), "keys/s")
-		})
+		}
+	}
+	b.ReportMetric(0, "ns/op") // of all ways together
+	for i, way := range ways {
+		for name, rounds := range figures[i] {
+			ratios := make([]float64, len(rounds))
+			for round := range rounds {
+				ratios[round] = rounds[round] / figures[0][name][round]
+			}
+			label := fmt.Sprintf("%dx%d-", way.parallel, way.keys)
+			if way.rate > 0 {
+				label = fmt.Sprintf("%s%d/s-", label, way.rate)
+			}
+			if i > 0 {
+				b.ReportMetric(median(ratios), label+name+"-times")
+			}
+			b.ReportMetric(median(slices.Clone(rounds)), label+name)
+		}
 	}
 }

@@ -263,12 +263,18 @@ func TestGuardedPutKnowsWhatItSentUnderTheOlderKey(t *testing.T) {
 	require.NoError(t, c.Put(t.Context(), "/k", []byte("old")))
 	s := &script{writesOnly: true, times: 1, answer: status.Error(codes.Unavailable, "injected")}
 	s.arrived = func(context.Context) { assert.NoError(t, ring.Replace(b, a)) }
+	creation := &script{writesOnly: true, times: 1, answer: s.answer, arrived: s.arrived}
 	require.NoError(t, c.Put(faults.follow(t.Context(), s), "/k", []byte("new"), etcd.WithGuard()))
 	kv, err := c.GetKV(t.Context(), "/k")
 	require.NoError(t, err)
-	require.Equal(t, int64(2), kv.Version, "executed once")
+	require.Equal(t, int64(3), kv.Version, "executed once, and encrypted again")
 	require.Equal(t, "new", string(kv.Value))
-	require.Contains(t, storedBytes(t, client(t, config(srv)), "/k"), string(idOf(a)), "it was under way at the promotion")
+	require.Contains(t, storedBytes(t, client(t, config(srv)), "/k"), string(idOf(b)))
+
+	// So is a creation that was found.
+	require.NoError(t, ring.Replace(a, b))
+	require.NoError(t, c.Put(faults.follow(t.Context(), creation), "/new", []byte("new"), etcd.WithGuard()))
+	require.Contains(t, storedBytes(t, client(t, config(srv)), "/new"), string(idOf(b)))
 }
 
 func idOf(key *etcd.EncryptionKey) []byte {
