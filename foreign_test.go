@@ -153,13 +153,13 @@ func TestNewClientWaitsForAProxyToFindItsServer(t *testing.T) {
 	pb.RegisterKVServer(real, &stub{})
 	var asked atomic.Int64
 	endpoint := serveWeb(t, func(w http.ResponseWriter, r *http.Request) {
-		if asked.Add(1) <= 2 {
+		if asked.Add(1) == 1 { // a second one could come when patience is over, on a busy machine
 			w.WriteHeader(http.StatusServiceUnavailable)
 			return
 		}
 		real.ServeHTTP(w, r)
 	})
-	c, err := etcd.NewClient(etcd.DefaultConfig().WithEndpoints(endpoint))
+	c, err := etcd.NewClient(etcd.DefaultConfig().WithEndpoints(endpoint).WithDialTimeout(time.Minute))
 	require.NoError(t, err)
 	require.NoError(t, c.Close())
 }

@@ -18,7 +18,7 @@ import (
 // configuration or a request holds.
 const (
 	tlsProbeTimeout    = time.Second
-	silentProbeTimeout = 200 * time.Millisecond
+	silentProbeTimeout = time.Second // a busy machine takes a while to hang up, too
 )
 
 // speaksTLS reports whether the server at t answers a TLS handshake. No

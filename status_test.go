@@ -11,7 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
+	"testing/synctest"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -97,31 +97,35 @@ func TestEveryStatusOfAServerHasItsMeaning(t *testing.T) {
 	for name, answer := range all {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			c := stubClient(t, &stub{put: func(context.Context, *pb.PutRequest) (*pb.PutResponse, error) {
-				return nil, answer
-			}})
-			// One status is waited out, up to the deadline.
-			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
-			defer cancel()
 			if name == "ErrGRPCRequestTooManyRequests" {
-				ctx, cancel = context.WithTimeout(ctx, 300*time.Millisecond)
-				defer cancel()
+				// It is waited out, up to the deadline: by a clock that waits for nobody.
+				synctest.Test(t, func(t *testing.T) { requireMeaning(t, name, answer) })
+				return
 			}
-			err := c.Put(ctx, "key", nil)
-			var e *etcd.Error
-			require.ErrorAs(t, err, &e)
-			assert.True(t, e.Sent)
-			assert.Equal(t, unknownOutcome[name], etcd.MaybeApplied(err))
-			assert.NotErrorIs(t, err, etcd.ErrServer)
-			assert.True(t, anyIs(err, sentinels), "%v falls under no sentinel", err)
-			assert.NotContains(t, err.Error(), "rpc error")
-			if name != "ErrGRPCRequestTooManyRequests" {
-				assert.Equal(t, status.Code(answer), status.Code(e.Err), "the status can be reached")
-			}
+			requireMeaning(t, name, answer)
 		})
 	}
 	for name := range unknownOutcome {
 		require.Contains(t, all, name)
+	}
+}
+
+// requireMeaning checks the error of a put that is answered by a status.
+func requireMeaning(t *testing.T, name string, answer error) {
+	t.Helper()
+	c := stubClient(t, &stub{put: func(context.Context, *pb.PutRequest) (*pb.PutResponse, error) {
+		return nil, answer
+	}})
+	err := c.Put(t.Context(), "key", nil)
+	var e *etcd.Error
+	require.ErrorAs(t, err, &e)
+	assert.True(t, e.Sent)
+	assert.Equal(t, unknownOutcome[name], etcd.MaybeApplied(err))
+	assert.NotErrorIs(t, err, etcd.ErrServer)
+	assert.True(t, anyIs(err, sentinels), "%v falls under no sentinel", err)
+	assert.NotContains(t, err.Error(), "rpc error")
+	if name != "ErrGRPCRequestTooManyRequests" {
+		assert.Equal(t, status.Code(answer), status.Code(e.Err), "the status can be reached")
 	}
 }
 

@@ -41,7 +41,8 @@ func BenchmarkWatchIdle(b *testing.B) {
 				keep[i] = watch(ctx, fmt.Sprintf("/idle/%d", i))
 			}
 			took := time.Since(began)
-			b.ReportMetric(float64(inUse()-bytes+stackBytes()-stacks)/watches, name+"-B/watch")
+			b.ReportMetric(float64(inUse()-bytes)/watches, name+"-heap-B/watch")
+			b.ReportMetric(float64(stackBytes()-stacks)/watches, name+"-stack-B/watch")
 			b.ReportMetric(float64(runtime.NumGoroutine()-goroutines)/watches, name+"-goroutines/watch")
 			b.ReportMetric(took.Seconds(), name+"-s")
 			runtime.KeepAlive(keep)
