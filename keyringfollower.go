@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"time"
 )
 
@@ -85,7 +86,7 @@ func (s *StoredKeyring) recall(v sighting) (known bool, err error) {
 		f.advance(v)
 		f.refused, f.refusal = nil, nil
 		err = ErrKeyNotFound
-	case f.taken != nil && bytes.Equal(v.stored, f.sealed):
+	case f.taken != nil && bytes.Equal(v.stored, f.sealed) && !f.restored:
 		f.advance(v)
 		f.refused, f.refusal = nil, nil
 	case f.refusal != nil && bytes.Equal(v.stored, f.refused):
@@ -128,11 +129,44 @@ func (s *StoredKeyring) take(record *storedRing, v sighting) error {
 	}
 	if f.regressed {
 		err = withKind(ErrRevisionRegressed, err)
+		f.restored = true
+	}
+	if f.restored {
+		s.lend(record)
 	}
 	f.advance(v)
 	f.refused, f.refusal = v.stored, err
 	s.confirm(v)
 	return err
+}
+
+// lend encrypts with the primary key of an older record that a restore of the cluster
+// brought back, and adds its keys to decrypt. Every process reads what is written with
+// it; the newer keys may be in this process alone, and go with it. No writer can bring
+// this about: the whole store went back. A key that was retired since is not used, nor
+// any of another ring. The lock is held.
+func (s *StoredKeyring) lend(record *storedRing) {
+	f := s.followed()
+	if !bytes.Equal(record.Identity, f.taken.Identity) {
+		return
+	}
+	primary, others, err := record.keys(true)
+	if err != nil {
+		return
+	}
+	own, more, err := f.taken.keys(s.options.retired)
+	if err != nil {
+		return
+	}
+	if i := slices.IndexFunc(f.taken.Keys, func(k storedKey) bool { return k.ID == record.Primary }); i >= 0 && !f.taken.Keys[i].Retired.IsZero() {
+		primary, others = own, append(others, primary)
+	}
+	for _, k := range slices.Concat([]*EncryptionKey{own}, more, f.kept) {
+		if k.ID() != primary.ID() && !keyringHas(others, k.ID()) {
+			others = append(others, k)
+		}
+	}
+	_ = s.ring.Replace(primary, others...) // they were keys of a ring before
 }
 
 // install makes a record the one in use. The lock is held.
@@ -150,7 +184,7 @@ func (s *StoredKeyring) install(record *storedRing, v sighting) error {
 	if err := s.ring.Replace(primary, others...); err != nil {
 		return &DecodeError{Key: s.key, Err: err}
 	}
-	f.taken, f.sealed, f.refused, f.refusal = record, v.stored, nil, nil
+	f.taken, f.sealed, f.refused, f.refusal, f.restored = record, v.stored, nil, nil, false
 	f.advance(v)
 	s.confirm(v)
 	return nil
@@ -199,7 +233,7 @@ func (s *StoredKeyring) follow(next int64) {
 func (s *StoredKeyring) watch(next int64) error {
 	ctx, cancel := context.WithCancel(s.life)
 	defer cancel()
-	changes := s.client.Watch(ctx, s.key, WithRevision(next))
+	changes := s.client.Watch(ctx, s.key, WithRevision(next), WithWatchStatus())
 	looks := time.NewTicker(s.options.freshness / 5)
 	defer looks.Stop()
 	for {
@@ -209,7 +243,13 @@ func (s *StoredKeyring) watch(next int64) error {
 			if err = resp.Err(); err == nil && !open {
 				err = context.Cause(ctx)
 			}
-			if err == nil {
+			switch {
+			case err != nil:
+			case resp.State == WatchResumed:
+				// It may have been a restore, of which the watch knows nothing if it had
+				// not heard yet of what was lost; a read tells.
+				err = s.refresh(ctx)
+			case resp.State == WatchEvents:
 				err = s.settle(s.news(ctx, resp))
 			}
 		case <-looks.C:

@@ -24,6 +24,10 @@ import (
 // [StoredKeyring.Err], and leaves the decision to [StoredKeyring.Restore] and
 // [StoredKeyring.Adopt].
 //
+// Where the cluster was restored to an older revision, an older generation is stored
+// for a reason: until the decision a process encrypts with its primary key, which all
+// others have, unless that was retired since, and has its keys beside its own to decrypt.
+//
 // It is safe for concurrent use. Make one with [CreateKeyring] or [OpenKeyring],
 // which say what client it takes, and end it with [StoredKeyring.Close].
 type StoredKeyring struct {
@@ -62,6 +66,7 @@ type followed struct {
 	// revision is the one up to which the ring was judged, seen the newest of the store.
 	revision, seen int64
 	regressed      bool             // nothing was judged since the store went back
+	restored       bool             // nothing was taken since it did
 	kept           []*EncryptionKey // of the rings that [StoredKeyring.Adopt] replaced
 }
 

@@ -91,8 +91,10 @@ func TestEndpointUnderWayIsNamedAtTheDeadline(t *testing.T) {
 	}{
 		{"firewall", silenced, etcd.DefaultConfig().WithEndpoints("192.0.2.1:2379").WithDialer(firewall(silenced.pass)), "192.0.2.1:2379: no connection for"},
 		{"hung process", hung, etcd.DefaultConfig().WithEndpoints(silent), silent + ": no HTTP/2 settings from the server for"},
-		{"hung process with TLS", hungTLS, etcd.DefaultConfig().WithEndpoints("https://"+silentTLS).WithTLS("", "", "", true),
-			"https://" + silentTLS + ": no end of the TLS handshake for"},
+		{
+			"hung process with TLS", hungTLS, etcd.DefaultConfig().WithEndpoints("https://"+silentTLS).WithTLS("", "", "", true),
+			"https://" + silentTLS + ": no end of the TLS handshake for",
+		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()

@@ -195,6 +195,7 @@ func TestPlaintextCredentialsAreWarnedOfWhereverTheyGo(t *testing.T) {
 func TestRequiredTLSHoldsForAdvertisedEndpoints(t *testing.T) {
 	t.Parallel()
 	var tokens atomic.Int64
+	var moved atomic.Bool // not before the client has connected
 	plain := server(t, etcdtest.WithGRPCServerOptions(grpc.ChainUnaryInterceptor(
 		func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
 			tokens.Add(1)
@@ -203,7 +204,7 @@ func TestRequiredTLSHoldsForAdvertisedEndpoints(t *testing.T) {
 	srv := server(t, etcdtest.WithTLS(), etcdtest.WithAuth("root"), etcdtest.WithGRPCServerOptions(grpc.ChainUnaryInterceptor(
 		func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
 			resp, err := handle(ctx, req)
-			if members, ok := resp.(*pb.MemberListResponse); ok && err == nil {
+			if members, ok := resp.(*pb.MemberListResponse); ok && err == nil && moved.Load() {
 				for _, m := range members.Members {
 					m.ClientURLs = []string{plain.Endpoint()}
 				}
@@ -212,6 +213,7 @@ func TestRequiredTLSHoldsForAdvertisedEndpoints(t *testing.T) {
 		})))
 	c := client(t, config(srv).WithTLS("", "", srv.CAFile(), false).WithRequireTLS().
 		WithAuth("root", "root").WithAutoSync(10*time.Millisecond))
+	moved.Store(true)
 	require.Eventually(t, func() bool { return c.Endpoints()[0] == plain.Endpoint() }, 30*time.Second, 10*time.Millisecond)
 	err := c.Put(within(t, time.Second), "key", nil)
 	require.ErrorIs(t, err, etcd.ErrNotTLS)

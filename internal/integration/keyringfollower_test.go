@@ -231,7 +231,7 @@ func TestRingSurvivesARestoreOfTheCluster(t *testing.T) {
 	require.ErrorIs(t, err, etcd.ErrRevisionRegressed)
 	require.ErrorIs(t, p.Err(), etcd.ErrRevisionRegressed)
 	require.ErrorIs(t, p.RetireKey(ctx, added), etcd.ErrKeyringReplaced)
-	require.Equal(t, before, p.Keyring().String())
+	require.Contains(t, p.Keyring().IDs(), added, "it may be the last copy")
 	fresh := opened(t, srv.Endpoint())
 	require.NotEqual(t, before, fresh.Keyring().String(), "a process that starts now has the restored ring")
 
