@@ -21,17 +21,23 @@ func (w *watcher) begin(ctx context.Context, out chan WatchResponse) error {
 	}
 	w.prepare(w.deliverTo(ctx, out))
 	w.goOn = func() {
+		rests := false
+		defer func() { // also where a hook ends the goroutine
+			if !rests {
+				w.nowRegistered()
+				close(out)
+				w.forget()
+				w.client.background.Done()
+			}
+		}()
 		err := w.proceed(ctx)
-		if errors.Is(err, errResting) {
+		if rests = errors.Is(err, errResting); rests {
 			return
 		}
-		defer w.client.background.Done()
-		defer close(out)
 		w.nowRegistered()
-		w.forget()
 		w.end(ctx, out, err)
 	}
-	w.forget = context.AfterFunc(ctx, w.signal)
+	w.forget = context.AfterFunc(ctx, w.signal) // once, since it takes memory and time
 	go w.goOn()
 	return nil
 }
