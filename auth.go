@@ -15,6 +15,16 @@ import (
 	"google.golang.org/grpc/status"
 )
 
+// token returns the token that goes with requests. It is a function and not a string
+// because a pointer to it is kept by the client and its streams: what prints a struct by
+// reflection can't look into it.
+type token func() string
+
+func newToken(text string) *token {
+	t := token(func() string { return text })
+	return &t
+}
+
 // authenticator holds the token that goes with each request and gets a new one
 // when the server no longer accepts it. It is clientv3's own that is replaced
 // here: that one blocks in its constructor while no server answers.
@@ -26,7 +36,7 @@ type authenticator struct {
 	source      func(context.Context) (token string, err error)
 
 	timeout time.Duration
-	token   atomic.Pointer[string]
+	token   atomic.Pointer[token]
 	rpc     unary[*pb.AuthenticateRequest, *pb.AuthenticateResponse]
 	// turn holds one value; whoever takes it asks for a token. It is a channel
 	// and not a mutex because those who wait must be able to stop waiting.
@@ -34,7 +44,7 @@ type authenticator struct {
 }
 
 func newAuthenticator(cfg *Config) *authenticator {
-	user, password, token := cfg.Username, cfg.Password, cfg.Token
+	user, password := cfg.Username, cfg.Password
 	a := &authenticator{
 		username: user, credentials: cfg.Credentials, source: cfg.TokenSource,
 		timeout: cfg.DialTimeout, turn: make(chan struct{}, 1),
@@ -42,8 +52,8 @@ func newAuthenticator(cfg *Config) *authenticator {
 	if user != "" {
 		a.credentials = func(context.Context) (string, string, error) { return user, password, nil }
 	}
-	if token != "" {
-		a.token.Store(&token)
+	if cfg.Token != "" {
+		a.token.Store(newToken(cfg.Token))
 	}
 	return a
 }
@@ -53,7 +63,7 @@ func newAuthenticator(cfg *Config) *authenticator {
 func (a *authenticator) canRefresh() bool { return a.credentials != nil || a.source != nil }
 
 // current returns the token in use; nil before the first.
-func (a *authenticator) current() *string { return a.token.Load() }
+func (a *authenticator) current() *token { return a.token.Load() }
 
 // ensure gets the first token, if tokens are in use.
 func (a *authenticator) ensure(ctx context.Context) error {
@@ -65,7 +75,7 @@ func (a *authenticator) ensure(ctx context.Context) error {
 
 // invalidate drops the token old, which the server did not accept; ensure gets
 // a new one. A newer token than old is left alone.
-func (a *authenticator) invalidate(old *string) {
+func (a *authenticator) invalidate(old *token) {
 	if a.canRefresh() && old != nil {
 		a.token.CompareAndSwap(old, nil)
 	}
@@ -75,7 +85,7 @@ func (a *authenticator) invalidate(old *string) {
 // so already, it does nothing. Only one request for a token is under way at a
 // time, however many callers wait for it. Its error is a status, like that of the
 // request which needs the token.
-func (a *authenticator) refresh(ctx context.Context, old *string) error {
+func (a *authenticator) refresh(ctx context.Context, old *token) error {
 	select {
 	case a.turn <- struct{}{}:
 		defer func() { <-a.turn }()
@@ -87,9 +97,9 @@ func (a *authenticator) refresh(ctx context.Context, old *string) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, a.timeout)
 	defer cancel()
-	token, err := a.ask(ctx)
+	text, err := a.ask(ctx)
 	if err == nil {
-		a.token.Store(&token)
+		a.token.Store(newToken(text))
 	}
 	return err
 }
@@ -133,11 +143,15 @@ func (e *authError) GRPCStatus() *status.Status { return status.Convert(e.err) }
 
 // GetRequestMetadata implements credentials.PerRPCCredentials.
 func (a *authenticator) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
-	token := a.token.Load()
-	if token == nil || *token == "" {
+	held := a.token.Load()
+	if held == nil {
 		return nil, nil
 	}
-	return map[string]string{rpctypes.TokenFieldNameGRPC: *token}, nil
+	text := (*held)()
+	if text == "" {
+		return nil, nil
+	}
+	return map[string]string{rpctypes.TokenFieldNameGRPC: text}, nil
 }
 
 // RequireTransportSecurity implements credentials.PerRPCCredentials. Config

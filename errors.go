@@ -3,9 +3,7 @@ package etcd
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/blueprint-go/etcd/internal/envelope"
 	"github.com/blueprint-go/etcd/internal/export"
@@ -317,83 +315,6 @@ var (
 	ErrNotHeld = errors.New("lock is not held")
 )
 
-// Error is the error of a request: what was asked, what went wrong, and whether
-// it may have taken effect. Its chain holds the sentinels and, for a failed
-// connection, an [*EndpointError] for each endpoint with the true cause.
-type Error struct {
-	// Op is the operation in lower case, such as "put" or "txn".
-	Op string
-	// Key is the first key concerned, without the namespace; empty if there is
-	// none.
-	Key string
-	// Sent tells whether a request left this process. False means that the
-	// operation was certainly not applied.
-	Sent bool
-	// MaybeApplied tells whether a write may have taken effect. It is false
-	// for reads, for requests that were never sent and for those that the
-	// server refused.
-	MaybeApplied bool
-	// Err is what went wrong.
-	Err error
-
-	lost *lostWrite // for Settle; nil unless MaybeApplied
-}
-
-// Error implements error. The text never holds values or secrets.
-func (e *Error) Error() string {
-	var b strings.Builder
-	b.WriteString("etcd: ")
-	b.WriteString(e.Op)
-	if e.Key != "" {
-		fmt.Fprintf(&b, " %q", e.Key)
-	}
-	b.WriteString(": ")
-	b.WriteString(e.Err.Error())
-	if e.MaybeApplied {
-		b.WriteString(" (the write may have been applied)")
-	}
-	return b.String()
-}
-
-// Unwrap returns e.Err.
-func (e *Error) Unwrap() error { return e.Err }
-
-// DecodeError says that a stored value could not be decoded, and why. It is one
-// of the errors joined into the result of a list, and the error of a watch
-// event, beside the values that could be decoded.
-type DecodeError struct {
-	// Key is the key of the value, without the namespace.
-	Key string
-	// Err is one of [ErrNotEncrypted], [ErrUnsupportedFormat], [ErrCorrupt],
-	// [ErrUnknownKey], [ErrDecrypt], [ErrValueTooLarge] and, from [Typed],
-	// [ErrEncoding].
-	Err error
-}
-
-// Error implements error.
-func (e *DecodeError) Error() string {
-	return fmt.Sprintf("etcd: decode %q: %v", e.Key, e.Err)
-}
-
-// Unwrap returns e.Err.
-func (e *DecodeError) Unwrap() error { return e.Err }
-
-// EndpointError says why an endpoint could not be used, or that an answer came
-// from there which isn't etcd's.
-type EndpointError struct {
-	// Endpoint is the endpoint as configured.
-	Endpoint string
-	// Err is the true cause: what the dialer or the TLS handshake said, under
-	// a sentinel such as [ErrConnectionRefused] where there is one.
-	Err error
-}
-
-// Error implements error.
-func (e *EndpointError) Error() string { return e.Endpoint + ": " + e.Err.Error() }
-
-// Unwrap returns e.Err.
-func (e *EndpointError) Unwrap() error { return e.Err }
-
 // MaybeApplied reports whether the write that returned err may have taken
 // effect: whether any [*Error] in the tree of err says so. It is false for nil, for
 // errors of reads, for requests that were never sent, and for those that the server
@@ -437,53 +358,6 @@ func IsRetryable(err error) bool {
 	}
 	return false
 }
-
-// sentinelError puts a sentinel over a cause: both match, and the text names
-// each once.
-type sentinelError struct {
-	kind  error
-	cause error
-}
-
-func (e *sentinelError) Error() string {
-	kind, cause := e.kind.Error(), e.cause.Error()
-	if strings.Contains(cause, kind) {
-		return cause
-	}
-	return kind + ": " + cause
-}
-
-func (e *sentinelError) Unwrap() []error { return []error{e.kind, e.cause} }
-
-// unspoken puts a sentinel over a cause whose words may quote a value: both match, and
-// the text is that of the sentinel alone.
-type unspoken struct{ kind, cause error }
-
-func (e *unspoken) Error() string   { return e.kind.Error() }
-func (e *unspoken) Unwrap() []error { return []error{e.kind, e.cause} }
-
-// withKind returns cause under kind.
-func withKind(kind, cause error) error {
-	if cause == nil {
-		return kind
-	}
-	return &sentinelError{kind: kind, cause: cause}
-}
-
-// withDetail returns err with a further cause beside it; a nil detail changes
-// nothing.
-func withDetail(err, detail error) error {
-	if detail == nil {
-		return err
-	}
-	return &detailError{err: err, detail: detail}
-}
-
-// detailError is an error with a further cause: both match.
-type detailError struct{ err, detail error }
-
-func (e *detailError) Error() string   { return e.err.Error() + ": " + e.detail.Error() }
-func (e *detailError) Unwrap() []error { return []error{e.err, e.detail} }
 
 // hint adds to the error of a request that was sent and timed out what can be done
 // about it.

@@ -25,7 +25,7 @@ type renewalStream struct {
 	renewals *renewals
 	ctx      context.Context
 	cancel   context.CancelCauseFunc
-	token    *string       // that it was opened with
+	token    *token        // that it was opened with
 	ended    chan struct{} // closed when receive has ended
 
 	calls renewalCalls // nil until it is open

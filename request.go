@@ -228,7 +228,7 @@ type trace struct {
 	// remedy is what was found to help after the last attempt.
 	remedy remedy
 	// token is the one in use at the last attempt, or an older one.
-	token *string
+	token *token
 	// refreshes counts the tokens asked for.
 	refreshes int
 	// kind is the sentinel for the last attempt.

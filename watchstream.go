@@ -29,7 +29,7 @@ type watchStream struct {
 
 	mu       sync.Mutex
 	err      error // why it ended
-	token    *string
+	token    *token
 	givenUp  bool // takes no more watches
 	silent   bool // a registration got no answer in time, and nothing came since
 	heard    time.Time
@@ -346,7 +346,7 @@ func (s *watchStream) guilty(err error) (guilty, others []*registration) {
 }
 
 // giveUp keeps further watches off the stream, whose token it returns.
-func (s *watchStream) giveUp() *string {
+func (s *watchStream) giveUp() *token {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.givenUp = true
