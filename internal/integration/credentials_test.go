@@ -158,10 +158,11 @@ func (s *syncBuffer) String() string {
 // A cluster can advertise a host that its client would not have named.
 func TestPlaintextCredentialsAreWarnedOfWhereverTheyGo(t *testing.T) {
 	t.Parallel()
+	var moved atomic.Bool // not before the client has connected
 	srv := server(t, etcdtest.WithAuth("root"), etcdtest.WithGRPCServerOptions(grpc.ChainUnaryInterceptor(
 		func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
 			resp, err := handle(ctx, req)
-			if members, ok := resp.(*pb.MemberListResponse); ok && err == nil {
+			if members, ok := resp.(*pb.MemberListResponse); ok && err == nil && moved.Load() {
 				for _, m := range members.Members {
 					m.ClientURLs = []string{"http://192.0.2.7:2379"}
 				}
@@ -180,6 +181,7 @@ func TestPlaintextCredentialsAreWarnedOfWhereverTheyGo(t *testing.T) {
 			return new(net.Dialer).DialContext(ctx, "tcp", strings.TrimPrefix(srv.Endpoint(), "http://"))
 		}))
 	assert.Empty(t, log.String(), "a local endpoint")
+	moved.Store(true)
 	select {
 	case <-reached:
 	case <-time.After(30 * time.Second):

@@ -114,6 +114,22 @@ func TestLossTellsItsReason(t *testing.T) {
 	require.NoError(t, err)
 	_, err = root.Raw().RoleRevokePermission(ctx, "u", p, clientv3.GetPrefixRangeEnd(p))
 	require.NoError(t, err)
+	if !since(t, srv, 3, 6) { // these renew for everybody
+		requireRenewals(t, bare, 17)
+		require.NoError(t, l.Context().Err(), "held for two TTLs")
+		held, err := root.Raw().Get(ctx, ownKey(t, root, l.Name()))
+		require.NoError(t, err)
+		require.NoError(t, root.RevokeLease(ctx, etcd.LeaseID(held.Kvs[0].Lease)))
+		closes(t, l.Context().Done())
+		require.ErrorIs(t, context.Cause(l.Context()), etcd.ErrLeaseNotFound)
+		require.NotErrorIs(t, context.Cause(l.Context()), etcd.ErrPermissionDenied)
+
+		require.NoError(t, second(root.Raw().UserChangePassword(ctx, "u", "new")))
+		requireRenewals(t, bare, 17)
+		require.NoError(t, root.RevokeLease(ctx, id))
+		require.ErrorIs(t, lastRenewal(t, bare), etcd.ErrLeaseNotFound)
+		return
+	}
 	closes(t, l.Context().Done())
 	require.ErrorIs(t, context.Cause(l.Context()), etcd.ErrLeaseLost)
 	require.ErrorIs(t, context.Cause(l.Context()), etcd.ErrPermissionDenied)
@@ -122,6 +138,15 @@ func TestLossTellsItsReason(t *testing.T) {
 	_, err = root.Raw().UserChangePassword(ctx, "u", "new")
 	require.NoError(t, err)
 	require.ErrorIs(t, lastRenewal(t, bare), etcd.ErrAuthFailed)
+}
+
+// requireRenewals waits for the next n renewals, each of which must succeed. They
+// come eight to a TTL.
+func requireRenewals(t *testing.T, c <-chan etcd.KeepAliveResponse, n int) {
+	t.Helper()
+	for range n {
+		require.NoError(t, next(t, c).Err())
+	}
 }
 
 func TestClosedLockSaysWhatIsClosed(t *testing.T) {

@@ -268,12 +268,12 @@ func requireConditionsOfBothPlaces(t *testing.T, c *etcd.Client, o *observer, ro
 		require.NoError(t, c.BulkPut(ctx, map[string][]byte{plain: []byte("2"), hidden: []byte("2")}))
 	}
 	// From one place to the other, and back.
-	for _, move := range [][2]string{{hidden, root + "moved"}, {root + "moved", hidden}} {
-		require.NoError(t, c.MoveKey(ctx, move[0], move[1]))
-		value, err := c.Get(ctx, move[1])
-		require.NoError(t, err)
-		require.Equal(t, "2", string(value))
-	}
+	moved := root + "moved"
+	require.Empty(t, o.during(func() { require.ErrorIs(t, c.MoveKey(ctx, hidden, moved), etcd.ErrInvalidArgument) }))
+	require.NoError(t, c.MoveKey(ctx, hidden, moved, etcd.WithPlaintextTarget()))
+	requireValue(t, c, moved, "2")
+	require.NoError(t, c.MoveKey(ctx, moved, hidden))
+	requireValue(t, c, hidden, "2")
 }
 
 func TestValueOfAnotherContextDoesNotOpen(t *testing.T) {

@@ -25,6 +25,22 @@ func since(t testing.TB, srv *etcdtest.Server, major, minor int) bool {
 	return a > major || a == major && b >= minor
 }
 
+// progressInOrder reports whether srv tells progress only after the events before
+// it, as servers do since 3.4.31 and 3.5.13.
+func progressInOrder(t testing.TB, srv *etcdtest.Server) bool {
+	t.Helper()
+	var a, b, patch int
+	_, err := fmt.Sscanf(srv.Version(), "%d.%d.%d", &a, &b, &patch)
+	require.NoError(t, err)
+	switch {
+	case since(t, srv, 3, 6):
+		return true
+	case since(t, srv, 3, 5):
+		return patch >= 13
+	}
+	return patch >= 31
+}
+
 // hasRangeStream reports whether srv has range streams of its own.
 func hasRangeStream(t testing.TB, srv *etcdtest.Server) bool {
 	t.Helper()
