@@ -72,7 +72,7 @@ func (c *Client) swap(ctx context.Context, op, key string, cond Condition, then 
 // A key whose value stays but whose lease would not is written all the same: without
 // [WithIgnoreLease] or [WithLease] the key is detached from its lease. It fails with
 // [ErrConflict] when the key still keeps changing at the deadline; nothing is changed
-// then.
+// then, unless [MaybeApplied] says so.
 func (c *Client) PutIfChanged(ctx context.Context, key string, value []byte, opts ...PutOption) (bool, error) {
 	const op = "put if changed"
 	put, written := OpPut(key, value, opts...), false
