@@ -14,7 +14,8 @@ import (
 //
 // It takes one round trip. With encryption or compression the value is compared
 // here and the write bound to the revision that was compared: two round trips,
-// and more only while the key keeps changing. No concurrent change is ever lost.
+// and more only while the key keeps changing (and see [Txn]). No concurrent change is
+// ever lost.
 //
 // Without [WithIgnoreLease] or [WithLease] the key is detached from its lease.
 func (c *Client) CompareAndSwap(ctx context.Context, key string, old, new []byte, opts ...PutOption) (bool, error) {
