@@ -42,7 +42,7 @@ func (s *watchStreams) option(limit uint32) etcdtest.Option {
 
 func TestWatchesLeaveRoomForRequestsAndRenewals(t *testing.T) {
 	t.Parallel()
-	const limit, watches = 100, 3000
+	const limit, watches = 100, 1000
 	var streams watchStreams
 	c := client(t, config(server(t, streams.option(limit))))
 	p, ctx := prefix(t), within(t, 2*patience)
