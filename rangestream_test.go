@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -64,7 +65,7 @@ func (s *cutting) client(t *testing.T) *etcd.Client {
 			}
 			return nil // as if that had been all
 		},
-	})
+	}, func(cfg *etcd.Config) { cfg.WithTimeout(time.Minute) })
 }
 
 func TestStreamThatEndsEarlyIsTakenUpAgain(t *testing.T) {
