@@ -14,7 +14,8 @@ import (
 //
 // It takes one round trip. With encryption or compression the value is compared
 // here and the write bound to the revision that was compared: two round trips,
-// and more only while the key keeps changing. No concurrent change is ever lost.
+// and more only while the key keeps changing (and see [Txn]). No concurrent change is
+// ever lost.
 //
 // Without [WithIgnoreLease] or [WithLease] the key is detached from its lease.
 func (c *Client) CompareAndSwap(ctx context.Context, key string, old, new []byte, opts ...PutOption) (bool, error) {
@@ -72,7 +73,7 @@ func (c *Client) swap(ctx context.Context, op, key string, cond Condition, then 
 // A key whose value stays but whose lease would not is written all the same: without
 // [WithIgnoreLease] or [WithLease] the key is detached from its lease. It fails with
 // [ErrConflict] when the key still keeps changing at the deadline; nothing is changed
-// then.
+// then, unless [MaybeApplied] says so.
 func (c *Client) PutIfChanged(ctx context.Context, key string, value []byte, opts ...PutOption) (bool, error) {
 	const op = "put if changed"
 	put, written := OpPut(key, value, opts...), false

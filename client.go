@@ -266,6 +266,19 @@ func (c *Client) start(f func()) error {
 	return nil
 }
 
+// hold has Close wait for something in the background that goroutines come and go
+// for, until c.background.Done is called. That must happen soon after c.closing is
+// closed. It returns ErrClosed if that has happened already.
+func (c *Client) hold() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed.Load() {
+		return ErrClosed
+	}
+	c.background.Add(1)
+	return nil
+}
+
 // Raw returns the clientv3 client underneath, for what this package does not
 // offer. It bypasses encryption, compression, the namespace, the limits, the
 // retry policy (its requests are tried once) and the hooks. It must not be

@@ -17,6 +17,7 @@ func (c *Client) commitGuarded(ctx context.Context, r request, w *wireTxn) (*Txn
 		found, err := c.sendTxn(ctx, request{op: r.op, key: r.key}, &pb.TxnRequest{Success: w.reads})
 		for n := 0; err == nil && result == nil && n < triesPerRound; n++ {
 			result, found, err = c.tryGuarded(ctx, r, w, found)
+			err = afterConflicts(ctx, n, err)
 		}
 		return result != nil, err
 	})

@@ -85,8 +85,10 @@ var (
 	// [Client.PutIfChanged], [Client.MoveKey], [Client.CopyKey] and puts
 	// [WithGuard], and by conditions on encrypted or compressed values, when a key
 	// kept changing underneath until the deadline or the last attempt. For a key that
-	// so many write, [Client.WithLock] makes them take turns. Nothing was changed, unless [MaybeApplied] says so: of a put [WithGuard] whose answer was
-	// lost, and whose key was deleted before it could be looked for.
+	// so many write, [Client.WithLock] makes them take turns. Nothing was changed, unless
+	// [MaybeApplied] says so: of a last try that the deadline left without an answer,
+	// and of a put [WithGuard] whose answer was lost, and whose key was deleted before
+	// it could be looked for.
 	ErrConflict = errors.New("conflict with a concurrent change")
 
 	// ErrCompacted is returned when a revision is older than the oldest one

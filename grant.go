@@ -18,7 +18,12 @@ func (c *Client) grantLease(ctx context.Context, seconds int64) (*pb.LeaseGrantR
 	const op = "grant"
 	req := &pb.LeaseGrantRequest{ID: 1 + rand.Int64N(math.MaxInt64), TTL: seconds}
 	var resp *pb.LeaseGrantResponse
-	sent := false
+	sent, returned := false, false
+	defer func() { // a hook may panic after the server has granted it
+		if !returned {
+			c.giveUpLease(LeaseID(req.ID), false)
+		}
+	}()
 	err := c.persist(ctx, op, "", c.closing, func(ctx context.Context) (err error) {
 		resp, err = do(ctx, c, request{op: op, write: true, repeatable: true}, c.rpc.grant, req)
 		if errors.Is(err, ErrLeaseExists) {
@@ -27,6 +32,7 @@ func (c *Client) grantLease(ctx context.Context, seconds int64) (*pb.LeaseGrantR
 		sent = sent || MaybeApplied(err)
 		return err
 	})
+	returned = true
 	if err == nil {
 		return resp, nil
 	}

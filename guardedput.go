@@ -33,10 +33,13 @@ func (c *Client) putGuarded(ctx context.Context, key string, value []byte, o put
 			return false, err
 		}
 		kvs := found.Kvs
-		for range triesPerRound {
+		for n := range triesPerRound {
 			stored, now, err := p.try(ctx, kvs)
-			if stored || err != nil {
-				return stored, err
+			if stored {
+				return true, err
+			}
+			if err != nil {
+				return false, afterConflicts(ctx, n, err)
 			}
 			kvs = now
 		}

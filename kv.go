@@ -139,7 +139,7 @@ func (c *Client) deleteRange(ctx context.Context, op, key string, r keyRange, o 
 }
 
 // PutIfNotExists stores value under key if the key does not exist, in one round
-// trip, and reports whether it did.
+// trip (and see [Txn]), and reports whether it did.
 func (c *Client) PutIfNotExists(ctx context.Context, key string, value []byte, opts ...PutOption) (bool, error) {
 	return c.swap(ctx, "put if not exists", key, Missing(key), OpPut(key, value, opts...))
 }

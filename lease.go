@@ -148,6 +148,12 @@ func (c *Client) PutWithTTL(ctx context.Context, key string, value []byte, ttl t
 		if id, err = c.grant(ctx, seconds); err != nil {
 			return err
 		}
+		returned := false
+		defer func() { // a hook may panic: its caller is not told the lease
+			if !returned {
+				c.giveUpLease(id, true)
+			}
+		}()
 		req.Lease = int64(id)
 		resp, err := c.put(ctx, request{op: op, key: key, write: true, seals: sealed}, req)
 		switch {
@@ -156,6 +162,7 @@ func (c *Client) PutWithTTL(ctx context.Context, key string, value []byte, ttl t
 		case !MaybeApplied(err):
 			err = errors.Join(err, c.RevokeLease(ctx, id))
 		}
+		returned = true
 		return err
 	})
 	if err != nil {

@@ -37,7 +37,8 @@ const DefaultLockTTL = 15 * time.Second
 // of locks: keys that end with a NUL byte and a lease in hexadecimal, that are attached
 // to that lease, and that have no value. What the server counts or deletes by prefix
 // ([Client.Count], DeletePrefix), a watch of a prefix, and a keys-only read in a
-// transaction know no difference.
+// transaction know no difference. The limit of a read in a transaction counts them,
+// too: its result may then hold fewer key-values than there are.
 type Lock struct {
 	client *Client
 	name   string

@@ -16,7 +16,8 @@ import (
 //
 // [WithResult] tells the revision of the move. It fails with [ErrKeyNotFound] when from
 // does not exist, with [ErrKeyExists] when to does, and with [ErrConflict] when the
-// keys still keep changing at the deadline; nothing is changed then.
+// keys still keep changing at the deadline; nothing is changed then, unless
+// [MaybeApplied] says so.
 func (c *Client) MoveKey(ctx context.Context, from, to string, opts ...MoveOption) error {
 	return c.relocate(ctx, relocation{op: "move", from: from, to: to, then: []Op{OpDelete(from)}}, opts)
 }

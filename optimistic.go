@@ -28,10 +28,12 @@ func (c *Client) optimistic(ctx context.Context, op, key string, w writeOptions,
 					return kv.Version
 				}
 			}
-			if found, err = c.commit(ctx, op, key, txn.Else(reads...)); err == nil && found.Succeeded {
+			found, err = c.commit(ctx, op, key, txn.Else(reads...))
+			if err == nil && found.Succeeded {
 				w.tellTxn(found)
 				return true, nil
 			}
+			err = afterConflicts(ctx, n, err)
 		}
 		return false, err
 	})
@@ -49,11 +51,11 @@ func (c *Client) compete(ctx context.Context, op, key string, round func(context
 	return c.withDeadline(ctx, op, key, func(ctx context.Context) error {
 		for n := 1; ; n++ {
 			settled, err := round(ctx)
-			if n > 1 && !settled && err != nil && ctx.Err() != nil {
-				return withConflict(err)
-			}
-			if settled || err != nil {
+			if settled {
 				return err
+			}
+			if err != nil {
+				return afterConflicts(ctx, n-1, err)
 			}
 			switch {
 			case pause(ctx, c.closing, backoff(n)):
@@ -66,9 +68,12 @@ func (c *Client) compete(ctx context.Context, op, key string, round func(context
 	})
 }
 
-// withConflict adds to the error of a request that came too late that others have been
-// in the way before.
-func withConflict(err error) error {
+// afterConflicts returns the error of a try or a round which others have been in the way
+// of n times before. If it came too late, they are the reason.
+func afterConflicts(ctx context.Context, n int, err error) error {
+	if n == 0 || !timeIsUp(ctx) {
+		return err
+	}
 	if e, ok := err.(*Error); ok && !errors.Is(err, ErrConflict) { //nolint:errorlint // a request of this package, not one inside a caller's error
 		e.Err = withKind(ErrConflict, e.Err)
 	}

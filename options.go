@@ -200,7 +200,8 @@ type limitOption int64
 func (l limitOption) applyGet(o *getOptions)   { o.limit = int64(l) }
 func (l limitOption) applyScan(o *scanOptions) { o.limit = int64(l) }
 
-// WithLimit returns the first n keys at the most. Zero means no limit.
+// WithLimit returns at most the first n keys. Zero means no limit. In a transaction
+// the claims of locks count, see [Lock].
 func WithLimit(n int64) ReadOption { return limitOption(n) }
 
 type allKeysOption struct{}

@@ -120,7 +120,15 @@ func (s *session) alive() bool {
 // close ends the session and revokes its lease, and with it its keys.
 func (s *session) close(ctx context.Context) error {
 	s.end(errSessionClosed)
-	return s.client.RevokeLease(ctx, s.id)
+	returned := false
+	defer func() { // a hook may panic before the request is sent
+		if !returned {
+			s.client.giveUpLease(s.id, true)
+		}
+	}()
+	err := s.client.RevokeLease(ctx, s.id)
+	returned = true
+	return err
 }
 
 // abandon ends the session without waiting for the server: its lease is revoked

@@ -80,10 +80,10 @@ func (c *Client) Transact(ctx context.Context, f func(tx *Tx) error, opts ...Tra
 	return c.compete(ctx, opTransact, "", func(ctx context.Context) (bool, error) {
 		tx.round = ctx
 		tx.forget()
-		for range triesPerRound {
+		for n := range triesPerRound {
 			committed, err := tx.run(f)
 			if committed || err != nil {
-				return committed, err
+				return committed, afterConflicts(ctx, n, err)
 			}
 			if tx.attempt >= o.attempts {
 				return false, answered(opTransact, "", fmt.Errorf("%w: %d attempts; WithLock makes those who write a hot key take turns", ErrConflict, tx.attempt))

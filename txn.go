@@ -13,6 +13,13 @@ import (
 // call of a method twice adds to what the first call gave.
 //
 // Transactions nest: [OpTxn] makes one an operation of another.
+//
+// Where values are encrypted, a transaction whose conditions don't hold, because of a
+// change that this client hasn't seen, may take further reads: as a rule one or two, and
+// at most about 20 for each transaction in it. They find out whether that change is its
+// own, executed before by a proxy which has sent the request twice. This holds for every write of [Client] that is bound to what a key was, such
+// as [Client.CompareAndSwap] and [Client.PutIfNotExists], on top of the round trips
+// that it states.
 type Txn struct {
 	client     *Client
 	conditions []Condition

@@ -12,6 +12,12 @@ type TypedEvent[T any] struct {
 	// TypedValue is the value after the change. A delete has no Value; its
 	// ModRevision is the revision of the delete.
 	TypedValue[T]
+	// State is [WatchEvents] unless [WithWatchStatus] was given. With any other one,
+	// this is no change: there is neither a Name nor a Value, and ModRevision is the
+	// revision up to which everything was delivered.
+	State WatchState
+	// Cause is why the watch is interrupted, with [WatchInterrupted] only.
+	Cause error
 	// CompactRevision is set in the last pair when its error is [ErrCompacted]: the
 	// oldest revision that a new watch can start from. See [Typed.Range].
 	CompactRevision int64
@@ -24,7 +30,8 @@ type TypedEvent[T any] struct {
 //
 // It begins when it is ranged over, or at the revision of [WithRevision]; leaving the
 // loop ends it. An empty prefix needs [WithAllKeys]. [WithPrevKV] and
-// [WithProgressNotify] add nothing. That a lock under the prefix is taken is no event;
+// [WithProgressNotify] add nothing; [WithWatchStatus] adds pairs that tell of the
+// watch's state, see [TypedEvent]. That a lock under the prefix is taken is no event;
 // its release may come as the deletion of a name that was never put.
 func (t *Typed[T]) Watch(ctx context.Context, opts ...WatchOption) iter.Seq2[TypedEvent[T], error] {
 	return func(yield func(TypedEvent[T], error) bool) {
@@ -39,6 +46,13 @@ func (t *Typed[T]) Watch(ctx context.Context, opts ...WatchOption) iter.Seq2[Typ
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
 		for resp := range t.client.WatchPrefix(ctx, t.prefix, opts...) {
+			if resp.State != WatchEvents {
+				state := TypedEvent[T]{State: resp.State, Cause: resp.Cause}
+				state.ModRevision = resp.Revision
+				if !yield(state, nil) {
+					return
+				}
+			}
 			for _, ev := range resp.Events {
 				if ev.claim {
 					continue

@@ -87,11 +87,7 @@ func (c *Client) watch(ctx context.Context, key string, prefix bool, opts []Watc
 		waiting, registered := context.WithCancel(ctx)
 		defer registered()
 		w.registered = registered
-		err = c.start(func() {
-			defer close(out)
-			w.end(ctx, out, w.run(ctx, w.deliverTo(ctx, out)))
-		})
-		if err == nil {
+		if err = w.begin(ctx, out); err == nil {
 			w.await(waiting)
 			return out
 		}

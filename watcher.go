@@ -11,8 +11,9 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 )
 
-// watcher is one watch. One goroutine runs it: it decodes and delivers what comes
-// for it on a stream, and looks for another place when it loses the one it has.
+// watcher is one watch. One goroutine at a time runs it, and none while it rests: it
+// decodes and delivers what comes for it on a stream, and looks for another place
+// when it loses the one it has.
 type watcher struct {
 	client *Client
 	key    string
@@ -30,6 +31,10 @@ type watcher struct {
 
 	deliver func(WatchResponse) bool
 	wake    chan struct{} // holds one value when something has come
+	place   *registration // nil while it has none
+	resting atomic.Bool   // no goroutine runs it
+	goOn    func()        // runs it; nil where the caller does, and it never rests
+	forget  func() bool   // the end of its context
 
 	own          bool          // it wants a stream of its own
 	avoid        *watchStream  // one that gave no answer
@@ -73,11 +78,22 @@ const (
 // run delivers responses until ctx ends, deliver returns false, the client is
 // closed or the watch fails, and returns why.
 func (w *watcher) run(ctx context.Context, deliver func(WatchResponse) bool) error {
-	defer w.nowRegistered()
+	w.prepare(deliver)
+	return w.proceed(ctx)
+}
+
+func (w *watcher) prepare(deliver func(WatchResponse) bool) {
 	w.deliver, w.wake, w.answerWithin = deliver, make(chan struct{}, 1), w.client.cfg.RequestTimeout/8
+}
+
+// proceed goes on where the watch is. It returns why the watch has ended, or
+// errResting.
+func (w *watcher) proceed(ctx context.Context) error {
 	for {
 		err := w.follow(ctx)
 		switch {
+		case errors.Is(err, errResting):
+			return err
 		case w.client.isClosed():
 			return ErrClosed
 		case ctx.Err() != nil:
@@ -94,18 +110,20 @@ func (w *watcher) run(ctx context.Context, deliver func(WatchResponse) bool) err
 	}
 }
 
-// follow registers the watch on a stream and delivers what comes. It returns why
-// it ended.
+// follow registers the watch on a stream, unless it has a place already, and
+// delivers what comes. It returns why it ended.
 func (w *watcher) follow(ctx context.Context) error {
-	if w.next == 0 {
-		w.next = w.anchor.Load()
+	if w.place == nil {
+		if err := w.register(); err != nil {
+			return err
+		}
 	}
-	w.since, w.proved = time.Time{}, false
-	r, err := w.client.watches.join(w, w.own, w.avoid)
-	if err != nil {
+	r := w.place
+	err := w.read(ctx, r)
+	if errors.Is(err, errResting) {
 		return err
 	}
-	err = w.read(ctx, r)
+	w.place = nil
 	upTo := r.leave()
 	if !w.since.IsZero() && upTo >= w.next { // else it began later than it should
 		w.next, w.proved = upTo+1, true
@@ -118,7 +136,17 @@ func (w *watcher) follow(ctx context.Context) error {
 	return err
 }
 
-// read delivers what comes for a registration until it ends.
+// register gives the watch a place.
+func (w *watcher) register() (err error) {
+	if w.next == 0 {
+		w.next = w.anchor.Load()
+	}
+	w.since, w.proved = time.Time{}, false
+	w.place, err = w.client.watches.join(w, w.own, w.avoid)
+	return err
+}
+
+// read delivers what comes for a registration until it ends or the watch rests.
 func (w *watcher) read(ctx context.Context, r *registration) error {
 	var batch []*mvccpb.Event
 	for {
@@ -127,7 +155,7 @@ func (w *watcher) read(ctx context.Context, r *registration) error {
 		case err != nil:
 			return err
 		case resp == nil:
-			if err := w.wait(ctx, r); err != nil {
+			if err := w.wait(ctx, r, len(batch) == 0); err != nil {
 				return err
 			}
 			continue
@@ -148,13 +176,19 @@ func (w *watcher) read(ctx context.Context, r *registration) error {
 	}
 }
 
-// wait returns nil when something has come.
-func (w *watcher) wait(ctx context.Context, r *registration) error {
+// wait returns nil when something has come, and errResting when the watch rests
+// until then, which it may while the goroutine has nothing that it needs.
+func (w *watcher) wait(ctx context.Context, r *registration, mayRest bool) error {
 	var late <-chan time.Time
 	if d := w.timeout(r); d > 0 {
 		timer := time.NewTimer(d)
 		defer timer.Stop()
 		late = timer.C
+	} else if mayRest && w.goOn != nil && ctx.Err() == nil {
+		if w.rest(ctx, r) {
+			return errResting
+		}
+		return nil
 	}
 	select {
 	case <-w.wake:

@@ -8,7 +8,7 @@ import (
 )
 
 // registration is the place of a watch on one stream. What comes for it waits here
-// until the goroutine of the watch takes it. The stream's mutex guards it.
+// until a goroutine of the watch takes it. The stream's mutex guards it.
 type registration struct {
 	watcher  *watcher
 	stream   *watchStream
@@ -135,15 +135,7 @@ func (r *registration) fail(err error) {
 	if r.err == nil {
 		r.err = err
 	}
-	r.signal()
-}
-
-// signal wakes the goroutine of the watch.
-func (r *registration) signal() {
-	select {
-	case r.watcher.wake <- struct{}{}:
-	default:
-	}
+	r.watcher.signal()
 }
 
 // unanswered reports whether the request was sent and nothing has come on the

@@ -280,7 +280,7 @@ func (s *watchStream) queue(r *registration, resp *pb.WatchResponse) {
 		}
 		delete(s.byID, r.id)
 	}
-	r.signal()
+	r.watcher.signal()
 }
 
 // drop ends the registration of r at the server.

@@ -73,7 +73,7 @@ func TestHolderIsToldThatItsKeyIsNoMore(t *testing.T) {
 	}
 }
 
-func TestKeysOfThousandLocksAreWatchedTogether(t *testing.T) {
+func TestKeysOfManyLocksAreWatchedTogether(t *testing.T) {
 	t.Parallel()
 	srv, o := observedServer(t)
 	c := client(t, config(srv))

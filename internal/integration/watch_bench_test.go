@@ -176,7 +176,7 @@ type measured struct {
 	pid      int
 }
 
-func childServer(b *testing.B) measured {
+func childServer(b testing.TB) measured {
 	b.Helper()
 	before := children(b)
 	endpoint := serverProcess(b)[0]
@@ -190,7 +190,7 @@ func childServer(b *testing.B) measured {
 }
 
 // children returns the processes that this one has started.
-func children(b *testing.B) map[int]bool {
+func children(b testing.TB) map[int]bool {
 	b.Helper()
 	out := make(map[int]bool)
 	tasks, err := os.ReadDir("/proc/self/task")
@@ -214,7 +214,7 @@ func children(b *testing.B) map[int]bool {
 }
 
 // cpu returns the CPU time that the server has used.
-func (m measured) cpu(b *testing.B) time.Duration {
+func (m measured) cpu(b testing.TB) time.Duration {
 	b.Helper()
 	var all time.Duration
 	tasks, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", m.pid))
