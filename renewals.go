@@ -56,10 +56,6 @@ const (
 	// of the lease that has the shortest, divided by this. The rest of it is for
 	// another stream.
 	silencesPerTTL = 3
-	// sharedPatience is how long a single renewal waits on the shared stream before it
-	// is made on one of its own: etcd's grpc-proxy answers a lease on one stream only
-	// as often as it renews it itself, every third of its time to live.
-	sharedPatience = time.Second
 	// minSilence is the least silence after which a single renewal that was given up
 	// condemns its stream.
 	minSilence = 500 * time.Millisecond
@@ -133,44 +129,15 @@ func (r *renewals) once(ctx context.Context, in *pb.LeaseKeepAliveRequest, opts 
 	if err != nil {
 		return nil, errClosedStatus
 	}
-	timer := time.NewTimer(sharedPatience)
-	defer timer.Stop()
-	for {
-		select {
-		case got := <-f.answer:
-			r.tellPeer(f, opts)
-			return got.resp, got.err
-		case <-timer.C:
-			if resp, err := r.alone(ctx, in); err == nil {
-				r.forget(f)
-				r.tellPeer(f, opts)
-				return resp, nil
-			}
-		case <-ctx.Done():
-			r.giveUp(f)
-			r.tellPeer(f, opts)
-			return nil, status.FromContextError(ctx.Err()).Err()
-		}
+	select {
+	case got := <-f.answer:
+		r.tellPeer(f, opts)
+		return got.resp, got.err
+	case <-ctx.Done():
+		r.giveUp(f)
+		r.tellPeer(f, opts)
+		return nil, status.FromContextError(ctx.Err()).Err()
 	}
-}
-
-// alone renews a lease on a stream for this once.
-func (r *renewals) alone(ctx context.Context, in *pb.LeaseKeepAliveRequest) (*pb.LeaseKeepAliveResponse, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel() // never half-closed before the answer, nor waited for after it
-	calls, err := r.open(ctx)
-	if err != nil {
-		return nil, err
-	}
-	_ = calls.Send(in) // a failed send shows its reason in the receive
-	return calls.Recv()
-}
-
-// forget gives up a renewal that was answered elsewhere.
-func (r *renewals) forget(f *inFlight) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	f.forgotten = true
 }
 
 // giveUp forgets a renewal that nobody waits for any more. If its stream has been
