@@ -217,7 +217,7 @@ func TestRequiredTLSHoldsForAdvertisedEndpoints(t *testing.T) {
 		WithAuth("root", "root").WithAutoSync(10*time.Millisecond))
 	moved.Store(true)
 	require.Eventually(t, func() bool { return c.Endpoints()[0] == plain.Endpoint() }, 30*time.Second, 10*time.Millisecond)
-	err := c.Put(within(t, time.Second), "key", nil)
+	err := c.Put(within(t, 5*time.Second), "key", nil)
 	require.ErrorIs(t, err, etcd.ErrNotTLS)
 	assert.Zero(t, tokens.Load())
 }

@@ -2,6 +2,7 @@ package integration
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime"
 	"strconv"
@@ -107,6 +108,9 @@ func TestWatchDeliversEveryAcknowledgedEventOnceAndInOrderThroughFaults(t *testi
 			go func() {
 				defer close(seen)
 				for r := range events {
+					if r.Err() != nil && !errors.Is(r.Err(), etcd.ErrClosed) {
+						t.Error(r.Err())
+					}
 					for _, e := range r.Events {
 						n, _ := strconv.Atoi(string(e.Kv.Value))
 						seen <- n
