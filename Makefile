@@ -38,14 +38,14 @@ race = @mkdir -p .cache; \
 .PHONY: test
 test: ## run the tests of every module, with the race detector
 	$(race); set -x; \
-	$(GO) test $$race -p 2 -parallel 8 -timeout 15m -coverpkg=github.com/blueprint-go/etcd -coverprofile=$(PROFILE) work
+	$(GO) test $$race -p 2 -parallel 4 -timeout 15m -coverpkg=github.com/blueprint-go/etcd -coverprofile=$(PROFILE) work
 
 # The tests in files that begin by `//go:build long`.
 .PHONY: test-long
 test-long: ## run the tests that take too long for every day
 	$(race); \
 	set -x; \
-	$(GO) test $$race -parallel 8 -timeout 30m -count 1 $$(RUN='$(RUN)' .ci/tagged long)
+	$(GO) test $$race -parallel 4 -timeout 30m -count 1 $$(RUN='$(RUN)' .ci/tagged long)
 
 # With HAProxy and nginx as Debian has them. They are installed where they are
 # missing, which root alone may do.

@@ -330,7 +330,7 @@ func TestTransactNeverRunsOnItsOwnResult(t *testing.T) {
 func TestTransactGoesUpToTheLimitOfOperations(t *testing.T) {
 	t.Parallel()
 	srv, o := observedServer(t)
-	c := client(t, config(srv))
+	c := client(t, config(srv).WithTimeout(busyTimeout))
 	ctx, p := t.Context(), prefix(t)
 	key := func(i int) string { return fmt.Sprintf("%s%03d", p, i) }
 	var err error
