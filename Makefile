@@ -43,9 +43,7 @@ test: ## run the tests of every module, with the race detector
 # The tests in files that begin by `//go:build long`.
 .PHONY: test-long
 test-long: ## run the tests that take too long for every day
-	$(race); \
-	set -x; \
-	$(GO) test $$race -parallel 4 -timeout 30m -count 1 $$(RUN='$(RUN)' .ci/tagged long)
+	$(GO) test -parallel 2 -timeout 30m -count 1 $$(RUN='$(RUN)' .ci/tagged long)
 
 # With HAProxy and nginx as Debian has them. They are installed where they are
 # missing, which root alone may do.
