@@ -86,3 +86,24 @@ func TestLongMillionsOfSmallEventsArePrompt(t *testing.T) {
 	require.Less(t, ours, 10*theirs+10*time.Second)
 	require.Less(t, ourCPU, 3*theirCPU+5*time.Second)
 }
+
+// All keys of a prefix are deleted at once, before many watches. The server needs more
+// than its own limit of time for that when the race detector watches it.
+func TestLongDeletionOfManyKeysIsPrompt(t *testing.T) {
+	t.Parallel()
+	c := client(t, config(server(t)).WithTimeout(busyTimeout))
+	p, ctx := prefix(t), within(t, 2*patience)
+	const n = 100_000
+	loaded(t, c, p, n)
+	watches := make([]etcd.WatchChan, 20)
+	for i := range watches {
+		watches[i] = c.WatchPrefix(ctx, p)
+	}
+	began := time.Now()
+	_, err := c.DeletePrefix(ctx, p)
+	require.NoError(t, err)
+	for _, w := range watches {
+		require.Len(t, next(t, w).Events, n)
+	}
+	t.Logf("deleted before %d watches in %v", len(watches), time.Since(began).Round(time.Millisecond))
+}

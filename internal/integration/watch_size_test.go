@@ -61,19 +61,6 @@ func TestManySmallEventsArePrompt(t *testing.T) {
 	ours := count(t, c.WatchPrefix(ctx, p, etcd.WithRevision(2)), n)
 	t.Logf("%d events: %v, clientv3 %v", n, ours.Round(time.Millisecond), theirs.Round(time.Millisecond))
 	require.Less(t, ours, 10*theirs+5*time.Second)
-
-	// Half of them deleted at once, before many watches.
-	watches := make([]etcd.WatchChan, 20)
-	for i := range watches {
-		watches[i] = c.WatchPrefix(ctx, p)
-	}
-	began := time.Now()
-	_, err := c.DeletePrefix(ctx, p+"00") // numbers below 100,000
-	require.NoError(t, err)
-	for _, w := range watches {
-		require.Len(t, next(t, w).Events, n/2)
-	}
-	t.Logf("deleted before %d watches in %v", len(watches), time.Since(began).Round(time.Millisecond))
 }
 
 func TestLargeValuesComeInPortions(t *testing.T) {
