@@ -20,19 +20,9 @@ import (
 // serveStub has s serve a port, and returns it.
 func serveStub(t testing.TB, s *stub) string {
 	t.Helper()
-	l := loopback(t)
 	srv := grpc.NewServer()
 	pb.RegisterKVServer(srv, s)
-	served := make(chan struct{})
-	go func() {
-		defer close(served)
-		_ = srv.Serve(l)
-	}()
-	t.Cleanup(func() {
-		srv.Stop()
-		<-served
-	})
-	return l.Addr().String()
+	return serve(t, srv)
 }
 
 // refusing answers every request by err, and counts them.

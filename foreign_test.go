@@ -56,18 +56,7 @@ func serveStatus(t testing.TB, code int) string {
 // serveAnyGRPC has a gRPC server answer every call by a status.
 func serveAnyGRPC(t testing.TB, answer error) string {
 	t.Helper()
-	l := loopback(t)
-	s := grpc.NewServer(grpc.UnknownServiceHandler(func(any, grpc.ServerStream) error { return answer }))
-	served := make(chan struct{})
-	go func() {
-		defer close(served)
-		_ = s.Serve(l)
-	}()
-	t.Cleanup(func() {
-		s.Stop()
-		<-served
-	})
-	return l.Addr().String()
+	return serve(t, grpc.NewServer(grpc.UnknownServiceHandler(func(any, grpc.ServerStream) error { return answer })))
 }
 
 // assertNames checks an error that is one line about one endpoint.
@@ -201,19 +190,7 @@ func TestForeignWordsFitOnOneLine(t *testing.T) {
 // One of two endpoints leads to something else: the other one serves.
 func TestReadsPassByAnEndpointThatIsNotEtcd(t *testing.T) {
 	t.Parallel()
-	real := grpc.NewServer()
-	pb.RegisterKVServer(real, &stub{})
-	l := loopback(t)
-	served := make(chan struct{})
-	go func() {
-		defer close(served)
-		_ = real.Serve(l)
-	}()
-	t.Cleanup(func() {
-		real.Stop()
-		<-served
-	})
-	c, err := etcd.NewClient(etcd.DefaultConfig().WithEndpoints(serveStatus(t, 403), l.Addr().String()))
+	c, err := etcd.NewClient(etcd.DefaultConfig().WithEndpoints(serveStatus(t, 403), serveStub(t, &stub{})))
 	require.NoError(t, err)
 	for range 10 {
 		_, err := c.Exists(t.Context(), "key")
@@ -282,4 +259,20 @@ func loopback(t testing.TB) net.Listener {
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = l.Close() })
 	return l
+}
+
+// serve has a server listen on a port until the test ends, and returns its address.
+func serve(t testing.TB, s *grpc.Server) string {
+	t.Helper()
+	l := loopback(t)
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		_ = s.Serve(l)
+	}()
+	t.Cleanup(func() {
+		s.Stop()
+		<-served
+	})
+	return l.Addr().String()
 }

@@ -169,25 +169,16 @@ func (a deafAuth) Authenticate(ctx context.Context, _ *pb.AuthenticateRequest) (
 
 func TestServerThatDoesNotAuthenticateIsNamed(t *testing.T) {
 	t.Parallel()
-	l := loopback(t)
 	s := grpc.NewServer()
 	ctx := newOverdue(t)
 	pb.RegisterAuthServer(s, deafAuth{asked: ctx.pass})
-	served := make(chan struct{})
-	go func() {
-		defer close(served)
-		_ = s.Serve(l)
-	}()
-	t.Cleanup(func() {
-		s.Stop()
-		<-served
-	})
-	c, err := etcd.NewClient(etcd.DefaultConfig().WithEndpoints(l.Addr().String()).WithAuth("user", "hunter2").WithLazyConnect())
+	endpoint := serve(t, s)
+	c, err := etcd.NewClient(etcd.DefaultConfig().WithEndpoints(endpoint).WithAuth("user", "hunter2").WithLazyConnect())
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, c.Close()) })
 	err = c.Put(ctx, "key", nil)
 	require.ErrorIs(t, err, etcd.ErrTimeout)
 	assert.False(t, etcd.MaybeApplied(err))
-	assert.Contains(t, err.Error(), l.Addr().String()+": no answer to the authentication for")
+	assert.Contains(t, err.Error(), endpoint+": no answer to the authentication for")
 	assert.NotContains(t, err.Error(), "hunter2")
 }
