@@ -24,19 +24,26 @@ type neighbours struct {
 	puts []time.Duration
 }
 
-// besides starts one neighbour that reads and one that writes, each every 2 ms.
+// besides starts one neighbour that reads and one that writes, each every 2 ms. A
+// request that is under way at the end is waited for: it may be the one that was held up
+// longest, and each neighbour has made one at least.
 func besides(ctx context.Context, c *etcd.Client) *neighbours {
 	n := &neighbours{}
-	ctx, n.stop = context.WithCancel(ctx)
+	ending, stop := context.WithCancel(ctx)
+	n.stop = stop
 	every := func(times *[]time.Duration, request func(ctx context.Context) error) {
 		tick := time.NewTicker(2 * time.Millisecond)
 		defer tick.Stop()
-		for ctx.Err() == nil {
+		for {
 			began := time.Now()
 			if request(ctx) == nil {
 				*times = append(*times, time.Since(began))
 			}
-			<-tick.C
+			select {
+			case <-ending.Done():
+				return
+			case <-tick.C:
+			}
 		}
 	}
 	n.wait.Go(func() { every(&n.gets, func(ctx context.Context) error { return second(c.Exists(ctx, "/neighbour")) }) })
