@@ -82,6 +82,6 @@ func (t *trace) elsewhere(a answer, n int) bool {
 	if t.to != nil && !slices.Contains(t.trouble.asked, nameOf(t.to)) {
 		t.trouble.asked = append(t.trouble.asked, nameOf(t.to))
 	}
-	count := t.client.endpointCount()
-	return n < a.rounds()*count || n < maxElsewhere && len(t.trouble.asked)+len(t.client.dials.failures()) < count
+	count := t.conn.endpointCount()
+	return n < a.rounds()*count || n < maxElsewhere && len(t.trouble.asked)+len(t.conn.dials.failures()) < count
 }

@@ -15,9 +15,7 @@ const lockCleanup = 50 * time.Millisecond
 
 // claim is a place in the queue for a lock, or the lock itself.
 type claim struct {
-	key     string
-	stored  []byte // key as the server knows it
-	token   int64  // the create revision of key
+	heldKey
 	session *session
 	// repeated tells that the request for the claim was sent again. The one before
 	// may still arrive, and would make a claim that nobody releases, so that the lease
@@ -27,27 +25,25 @@ type claim struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	unhook func() bool
-	// checked is when the key was last looked at; guarded by the mu of heldKeys.
-	checked time.Time
 }
 
 // begin makes the context of a claim that has become a held lock.
 func (c *claim) begin() {
 	c.ctx, c.cancel = context.WithCancelCause(context.Background())
-	c.unhook = context.AfterFunc(c.session.ctx, func() { c.lose(context.Cause(c.session.ctx)) })
+	c.unhook = context.AfterFunc(c.session.ctx, func() { c.fail(context.Cause(c.session.ctx)) })
 }
 
 // end ends the context of a claim that is over.
 func (c *claim) end() {
-	c.session.client.held.drop(c)
+	c.drop()
 	c.unhook()
 	c.cancel(context.Canceled)
 }
 
-// lose ends the context of a claim that can't be relied upon any more; the first
+// fail ends the context of a claim that can't be relied upon any more; the first
 // reason counts.
-func (c *claim) lose(reason error) {
-	c.session.client.held.drop(c)
+func (c *claim) fail(reason error) {
+	c.drop()
 	c.cancel(withKind(ErrLockLost, reason))
 }
 
@@ -122,7 +118,8 @@ func (l *Lock) compete(ctx context.Context, op string, queue bool) (c *claim, fr
 // the key where that is missing. The key is that of a lease, which has one claim at a
 // time.
 func (l *Lock) sendClaim(ctx context.Context, op string, s *session, queue bool) (c *claim, free bool, err error) {
-	c = &claim{key: l.prefix + s.id.String(), session: s}
+	c = &claim{session: s}
+	c.key, c.ttl, c.lose = l.prefix+s.id.String(), s.ttl, c.fail
 	if c.stored, err = l.client.stored(c.key); err != nil {
 		return nil, false, fail(op, l.name, err)
 	}
@@ -158,7 +155,7 @@ func (l *Lock) sendClaim(ctx context.Context, op string, s *session, queue bool)
 
 // lookFor looks for the key of a claim that may have been made.
 func (l *Lock) lookFor(ctx context.Context, op string, c *claim) (bool, error) {
-	resp, err := do(ctx, l.client, request{op: op, key: l.name}, l.client.rpc.get, &pb.RangeRequest{Key: c.stored, KeysOnly: true})
+	resp, err := do(ctx, l.client.conn, request{op: op, key: l.name}, l.client.rpc.get, &pb.RangeRequest{Key: c.stored, KeysOnly: true})
 	if err != nil || len(resp.Kvs) == 0 {
 		return false, err
 	}
@@ -234,7 +231,7 @@ func (l *Lock) liveSession(ctx context.Context, op string) (*session, error) {
 	if s.alive() {
 		return s, nil // if l was closed meanwhile, hold notices
 	}
-	s, err := l.client.newSession(ctx, l.ttl)
+	s, err := l.client.renewals.newSession(ctx, l.ttl)
 	if err != nil {
 		return nil, err
 	}
@@ -262,8 +259,8 @@ func (l *Lock) hold(c *claim, op string) error {
 		return fail(op, l.name, lockLost(c.session))
 	}
 	c.begin()
-	if err := l.client.held.add(c); err != nil {
-		c.lose(err)
+	if err := l.client.held.add(&c.heldKey); err != nil {
+		c.fail(err)
 	}
 	l.claim = c
 	return nil

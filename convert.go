@@ -31,36 +31,6 @@ type KeyValue struct {
 	Lease LeaseID
 }
 
-// stored returns the key as the server knows it, or why it can't be one.
-func (c *Client) stored(key string) ([]byte, error) {
-	if key == "" {
-		return nil, ErrEmptyKey
-	}
-	return c.storedPrefix(key)
-}
-
-// storedPrefix is stored for a prefix, which may be empty.
-func (c *Client) storedPrefix(prefix string) ([]byte, error) {
-	if n := len(c.cfg.Namespace) + len(prefix); n > c.cfg.MaxKeyBytes {
-		return nil, fmt.Errorf("%w: key of %d bytes, the limit is %d", ErrTooLarge, n, c.cfg.MaxKeyBytes)
-	}
-	if c.cfg.Namespace == "" {
-		return []byte(prefix), nil
-	}
-	b := make([]byte, 0, len(c.cfg.Namespace)+len(prefix))
-	return append(append(b, c.cfg.Namespace...), prefix...), nil
-}
-
-// storedBound returns where a range begins or ends as the server knows it. A position
-// is not a key that anybody stores: it may be the longest key and a byte, or behind a
-// key that somebody with a higher limit has stored.
-func (c *Client) storedBound(key string) ([]byte, error) {
-	if n := len(c.cfg.Namespace) + len(key); n > c.cfg.MaxRequestBytes {
-		return nil, fmt.Errorf("%w: position of %d bytes, the limit is %d", ErrTooLarge, n, c.cfg.MaxRequestBytes)
-	}
-	return []byte(c.cfg.Namespace + key), nil
-}
-
 // keyRange is a range of keys as stored: from start up to but not including
 // end. A nil end means start alone.
 type keyRange struct{ start, end []byte }
@@ -93,19 +63,6 @@ func (k keyRange) before(end []byte) keyRange {
 	return k
 }
 
-// prefixRange returns the range of all keys that begin with prefix.
-func (c *Client) prefixRange(prefix string) (keyRange, error) {
-	start, err := c.storedPrefix(prefix)
-	if err != nil {
-		return keyRange{}, err
-	}
-	end := prefixEnd(start)
-	if len(start) == 0 {
-		start = []byte{0} // the smallest key; the server refuses an empty one
-	}
-	return keyRange{start, end}, nil
-}
-
 // toTheEnd is what the server takes for the end of a range without one.
 var toTheEnd = []byte{0}
 
@@ -122,13 +79,6 @@ func prefixEnd(prefix []byte) []byte {
 	return toTheEnd
 }
 
-// visible returns the key of an answer without the namespace. The string shares
-// the memory of the message: nothing writes to a key that was received, and a
-// list of many keys needs no copy of each.
-func (c *Client) visible(stored []byte) string {
-	return text(stored[min(len(c.cfg.Namespace), len(stored)):])
-}
-
 // text returns bytes that nothing writes to any more as a string, without a copy.
 func text(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
@@ -136,14 +86,14 @@ func text(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 func (c *Client) keyValue(ctx context.Context, kv *mvccpb.KeyValue, keysOnly bool) (KeyValue, error) {
 	d := c.codec.decoding(ctx)
 	defer d.end()
-	return d.keyValue(c, kv, keysOnly)
+	return d.keyValue(kv, keysOnly)
 }
 
 // keyValues converts the key-values of an answer, see decoding.
 func (c *Client) keyValues(ctx context.Context, kvs []*mvccpb.KeyValue) ([]KeyValue, error) {
 	d := c.codec.decoding(ctx)
 	defer d.end()
-	return d.keyValues(c, kvs, false)
+	return d.keyValues(kvs, false)
 }
 
 // putRequest builds the request for a put: the only place where a caller's value
@@ -164,7 +114,7 @@ func (c *Client) putRequest(ctx context.Context, key string, value []byte, o put
 	if sealedBy == nil {
 		return &pb.PutRequest{Key: stored, Value: encoded, Lease: int64(o.lease), IgnoreLease: o.ignoreLease, PrevKv: o.prevKV}, nil, nil
 	}
-	s := &sealedPut{value: value, key: sealedBy}
+	s := &sealedPut{codec: c.codec, value: value, key: sealedBy}
 	s.wire.Key, s.wire.Value, s.wire.Lease, s.wire.IgnoreLease, s.wire.PrevKv = stored, encoded, int64(o.lease), o.ignoreLease, o.prevKV
 	return &s.wire, s, nil
 }
@@ -201,9 +151,9 @@ func largestMessage(limit, header int) int {
 //
 // Reads have the same limit, for the sake of one rule. The server's own would be
 // half a MiB higher.
-func (c *Client) checkSize(m proto.Message) error { return c.checkBytes(proto.Size(m)) }
+func (c *conn) checkSize(m proto.Message) error { return c.checkBytes(proto.Size(m)) }
 
-func (c *Client) checkBytes(n int) error {
+func (c *conn) checkBytes(n int) error {
 	if n <= c.largest {
 		return nil
 	}

@@ -8,8 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func clientOfNamespace(namespace string) *Client {
-	return &Client{cfg: &Config{Namespace: namespace, MaxKeyBytes: DefaultMaxKeyBytes}}
+func clientOfNamespace(prefix string) *Client {
+	return &Client{conn: &conn{namespace: namespace{prefix: prefix, maxKey: DefaultMaxKeyBytes}}}
 }
 
 // FuzzPrefixRange holds that a range of keys as the server understands it, by the

@@ -13,11 +13,12 @@ import (
 // the key's place. Every put and every key-value of an answer goes through it, in
 // convert.go; rotate.go rewrites what is stored.
 type codec struct {
-	envelope *envelope.Codec
-	keyring  *Keyring // nil without encryption
-	compress bool
-	legacy   *envelope.LegacyReader // nil without
-	provider *keyLookup             // nil without
+	namespace namespace
+	envelope  *envelope.Codec
+	keyring   *Keyring // nil without encryption
+	compress  bool
+	legacy    *envelope.LegacyReader // nil without
+	provider  *keyLookup             // nil without
 
 	timeout time.Duration // of calls that leave the process, where the caller has no deadline
 	// life ends with the client.
@@ -33,6 +34,7 @@ type codec struct {
 
 func newCodec(cfg *Config) (*codec, error) {
 	c := &codec{
+		namespace:       newNamespace(cfg),
 		envelope:        envelope.NewCodec(envelope.Params{Context: cfg.AssociatedContext, CompressMin: cfg.CompressionMinSize}),
 		compress:        cfg.CompressionMinSize > 0,
 		timeout:         cfg.RequestTimeout,

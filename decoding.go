@@ -169,18 +169,18 @@ func moreCertain(provider, ring error) error {
 // look looks for a key in the stored ring, if there is one. One look is enough for all
 // values: it comes after they were read.
 func (d *decoding) look(id KeyID) error {
-	stored := d.codec.keyring.source
-	if stored == nil {
+	source := d.codec.keyring.source
+	if source == nil {
 		return ErrUnknownKey
 	}
 	if !d.looked {
 		if d.patience.isExhausted() {
 			return unavailableKey(id, errImpatient)
 		}
-		d.lookErr = stored.look(d.within())
+		d.lookErr = source.look(d.within())
 		d.looked = true
 	}
-	return stored.lacks(id, d.lookErr)
+	return source.lacks(id, d.lookErr)
 }
 
 // fail notes that a key can't be had, after so long.
@@ -226,9 +226,9 @@ func (d *decoding) prepare(kvs []*mvccpb.KeyValue) {
 // asked for, so that there is none to decode. The error is a *DecodeError, or an
 // *unreadError for a value whose key can't be had at the moment; the key-value is
 // complete but for the value then.
-func (d *decoding) keyValue(c *Client, kv *mvccpb.KeyValue, keysOnly bool) (KeyValue, error) {
+func (d *decoding) keyValue(kv *mvccpb.KeyValue, keysOnly bool) (KeyValue, error) {
 	out := KeyValue{
-		Key:            c.visible(kv.Key),
+		Key:            d.codec.namespace.visible(kv.Key),
 		CreateRevision: kv.CreateRevision,
 		ModRevision:    kv.ModRevision,
 		Version:        kv.Version,
@@ -248,14 +248,14 @@ func (d *decoding) keyValue(c *Client, kv *mvccpb.KeyValue, keysOnly bool) (KeyV
 // keyValues converts the key-values of an answer. Those without a value are left
 // out; the error joins a *DecodeError for each, or the *unreadErrors if there are
 // any: who skips what can't be decoded must not skip what can't be read just now.
-func (d *decoding) keyValues(c *Client, kvs []*mvccpb.KeyValue, keysOnly bool) ([]KeyValue, error) {
+func (d *decoding) keyValues(kvs []*mvccpb.KeyValue, keysOnly bool) ([]KeyValue, error) {
 	if !keysOnly {
 		d.prepare(kvs)
 	}
 	out := make([]KeyValue, 0, len(kvs))
 	var bad, unread []error
 	for _, kv := range kvs {
-		converted, err := d.keyValue(c, kv, keysOnly)
+		converted, err := d.keyValue(kv, keysOnly)
 		switch {
 		case err == nil:
 			out = append(out, converted)

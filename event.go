@@ -50,20 +50,20 @@ func (e *Event) IsCreate() bool {
 }
 
 // event converts an event of the wire.
-func (d *decoding) event(c *Client, ev *mvccpb.Event) *Event {
+func (d *decoding) event(ev *mvccpb.Event) *Event {
 	out := &Event{}
 	deleted := ev.Type == mvccpb.Event_DELETE
 	if deleted {
 		out.Type = EventDelete
 	}
 	out.claim = !deleted && isClaim(ev.Kv) || ev.PrevKv != nil && isClaim(ev.PrevKv)
-	kv, err := d.keyValue(c, ev.Kv, deleted || out.claim) // a delete has no value to decode
+	kv, err := d.keyValue(ev.Kv, deleted || out.claim) // a delete has no value to decode
 	if out.claim && !deleted {
 		kv.Value = []byte{}
 	}
 	out.Kv, out.Err = &kv, err
 	if ev.PrevKv != nil && !out.claim {
-		prev, err := d.keyValue(c, ev.PrevKv, false)
+		prev, err := d.keyValue(ev.PrevKv, false)
 		if err == nil {
 			out.PrevKv = &prev
 		}

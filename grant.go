@@ -14,7 +14,7 @@ import (
 // repeatable: one that was applied before its answer was lost is answered by
 // ErrLeaseExists. (That another has drawn the same 63 bits is less likely than that
 // memory fails.) One that may have been applied and failed is given up.
-func (c *Client) grantLease(ctx context.Context, seconds int64) (*pb.LeaseGrantResponse, error) {
+func (c *conn) grantLease(ctx context.Context, seconds int64) (*pb.LeaseGrantResponse, error) {
 	const op = "grant"
 	req := &pb.LeaseGrantRequest{ID: 1 + rand.Int64N(math.MaxInt64), TTL: seconds}
 	var resp *pb.LeaseGrantResponse
@@ -54,7 +54,7 @@ func maybeApplied(err error) error {
 }
 
 // grantedLease asks for what the lost answer to a grant would have said.
-func (c *Client) grantedLease(ctx context.Context, op string, id int64) (*pb.LeaseGrantResponse, error) {
+func (c *conn) grantedLease(ctx context.Context, op string, id int64) (*pb.LeaseGrantResponse, error) {
 	resp, err := do(ctx, c, request{op: op}, c.rpc.timeToLive, &pb.LeaseTimeToLiveRequest{ID: id})
 	if err == nil && resp.TTL < 0 {
 		err = answered(op, "", ErrLeaseNotFound) // it has ended since
@@ -73,7 +73,7 @@ var revocations = []time.Duration{0, 100 * time.Millisecond, time.Second, 4 * ti
 
 // giveUpLease revokes a lease that nobody will use, in the background. One that was
 // not granted for certain may be about to be. It ends by itself if this fails.
-func (c *Client) giveUpLease(id LeaseID, granted bool) {
+func (c *conn) giveUpLease(id LeaseID, granted bool) {
 	_ = c.start(func() { // a closed client can't revoke
 		for _, wait := range revocations {
 			if !pause(context.Background(), c.closing, wait) {
@@ -88,7 +88,7 @@ func (c *Client) giveUpLease(id LeaseID, granted bool) {
 }
 
 // revokeInTurn revokes a lease when there are not too many others under way.
-func (c *Client) revokeInTurn(id LeaseID) error {
+func (c *conn) revokeInTurn(id LeaseID) error {
 	select {
 	case c.revoking <- struct{}{}:
 		defer func() { <-c.revoking }()

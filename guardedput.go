@@ -28,7 +28,7 @@ func (c *Client) putGuarded(ctx context.Context, key string, value []byte, o put
 		return fail("put", key, err)
 	}
 	return c.compete(ctx, "put", key, func(ctx context.Context) (bool, error) {
-		found, err := do(ctx, c, request{op: "put", key: key}, c.rpc.get, p.read())
+		found, err := do(ctx, c.conn, request{op: "put", key: key}, c.rpc.get, p.read())
 		if err != nil {
 			return false, err
 		}
@@ -155,7 +155,7 @@ func (p *guardedPut) tellFound(ctx context.Context, revision int64) {
 		return
 	}
 	req := &pb.RangeRequest{Key: p.put.Key, Revision: revision - 1}
-	resp, err := do(ctx, p.client, request{op: "put", key: p.key, pinned: true}, p.client.rpc.get, req)
+	resp, err := do(ctx, p.client.conn, request{op: "put", key: p.key, pinned: true}, p.client.rpc.get, req)
 	if err == nil && len(resp.Kvs) > 0 { // else it was compacted meanwhile
 		p.write.result.PrevKV, p.write.result.Err = p.client.replaced(ctx, resp.Kvs[0])
 	}

@@ -16,17 +16,30 @@ import (
 //
 // One goroutine works for it while any lock is held (run); it ends with the client.
 type heldKeys struct {
-	client *Client
+	conn *conn
 
 	mu      sync.Mutex // guards what follows; never held over a request
-	claims  map[*claim]struct{}
+	keys    map[*heldKey]struct{}
 	running bool
 
 	wake chan struct{} // tells run that a lock was taken
 }
 
-func newHeldKeys(c *Client) *heldKeys {
-	return &heldKeys{client: c, claims: make(map[*claim]struct{}), wake: make(chan struct{}, 1)}
+// heldKey is the key of one claim to a lock.
+type heldKey struct {
+	key    string
+	stored []byte // key as the server knows it
+	token  int64  // the create revision of key
+	ttl    time.Duration
+	// lose is told why the lock that the key is has been lost.
+	lose func(reason error)
+
+	keeper  *heldKeys // nil before add
+	checked time.Time // when the key was last looked at; guarded by the mu of keeper
+}
+
+func newHeldKeys(c *conn) *heldKeys {
+	return &heldKeys{conn: c, keys: make(map[*heldKey]struct{}), wake: make(chan struct{}, 1)}
 }
 
 // keyCheck is how often the key of a held lock is looked at, or as often as its lease
@@ -38,17 +51,17 @@ const keyCheck = 2 * time.Second
 const keysPerCheck = 128
 
 // add begins to look after the key of a lock that was just taken.
-func (h *heldKeys) add(c *claim) error {
+func (h *heldKeys) add(k *heldKey) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if !h.running {
-		if err := h.client.start(h.run); err != nil {
+		if err := h.conn.start(h.run); err != nil {
 			return err
 		}
 		h.running = true
 	}
-	c.checked = time.Now()
-	h.claims[c] = struct{}{}
+	k.keeper, k.checked = h, time.Now()
+	h.keys[k] = struct{}{}
 	select {
 	case h.wake <- struct{}{}:
 	default:
@@ -57,10 +70,13 @@ func (h *heldKeys) add(c *claim) error {
 }
 
 // drop ends that.
-func (h *heldKeys) drop(c *claim) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	delete(h.claims, c)
+func (k *heldKey) drop() {
+	if k.keeper == nil {
+		return
+	}
+	k.keeper.mu.Lock()
+	defer k.keeper.mu.Unlock()
+	delete(k.keeper.keys, k)
 }
 
 // run looks at the keys until none is held.
@@ -76,7 +92,7 @@ func (h *heldKeys) run() {
 		select {
 		case <-h.wake:
 			continue
-		case <-h.client.closing:
+		case <-h.conn.closing:
 			return
 		case <-timer.C:
 		}
@@ -88,73 +104,73 @@ func (h *heldKeys) run() {
 	}
 }
 
-// interval is how often the key of c is looked at.
-func (c *claim) interval() time.Duration { return min(keyCheck, c.session.ttl/renewalsPerTTL) }
+// interval is how often the key is looked at.
+func (k *heldKey) interval() time.Duration { return min(keyCheck, k.ttl/renewalsPerTTL) }
 
 // untilDue returns how long no key is to be looked at. It reports false, and the
 // goroutine must end, when there is none.
 func (h *heldKeys) untilDue() (time.Duration, bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if len(h.claims) == 0 {
+	if len(h.keys) == 0 {
 		h.running = false
 		return 0, false
 	}
 	wait := keyCheck
-	for c := range h.claims {
-		wait = min(wait, c.interval()-time.Since(c.checked))
+	for k := range h.keys {
+		wait = min(wait, k.interval()-time.Since(k.checked))
 	}
 	return wait, true
 }
 
-// due returns the claims whose keys are to be looked at, with those soon after them.
-func (h *heldKeys) due() []*claim {
+// due returns the keys that are to be looked at, with those soon after them.
+func (h *heldKeys) due() []*heldKey {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	var due []*claim
+	var due []*heldKey
 	now := time.Now()
-	for c := range h.claims {
-		if now.Sub(c.checked) >= c.interval()/2 {
-			c.checked = now
-			due = append(due, c)
+	for k := range h.keys {
+		if now.Sub(k.checked) >= k.interval()/2 {
+			k.checked = now
+			due = append(due, k)
 		}
 	}
 	return due
 }
 
 // fitting returns how many of the first keys can be read by one request.
-func (h *heldKeys) fitting(due []*claim) int {
-	limit, bytes := min(keysPerCheck, h.client.cfg.MaxTxnOps, len(due)), 0
-	for n, c := range due[:limit] {
-		if bytes += len(c.stored) + 32; bytes > h.client.largest && n > 0 {
+func (h *heldKeys) fitting(due []*heldKey) int {
+	limit, bytes := min(keysPerCheck, h.conn.cfg.MaxTxnOps, len(due)), 0
+	for n, k := range due[:limit] {
+		if bytes += len(k.stored) + 32; bytes > h.conn.largest && n > 0 {
 			return n
 		}
 	}
 	return limit
 }
 
-// check reads the keys of claims and tells those that have lost theirs.
-func (h *heldKeys) check(claims []*claim) {
-	ctx, cancel := context.WithTimeout(inBackground(context.Background()), h.client.cfg.RequestTimeout)
+// check reads keys and tells the holders of those that are lost.
+func (h *heldKeys) check(keys []*heldKey) {
+	ctx, cancel := context.WithTimeout(inBackground(context.Background()), h.conn.cfg.RequestTimeout)
 	defer cancel()
 	req := &pb.TxnRequest{}
-	for _, c := range claims {
+	for _, k := range keys {
 		req.Success = append(req.Success, &pb.RequestOp{Request: &pb.RequestOp_RequestRange{
-			RequestRange: &pb.RangeRequest{Key: c.stored, KeysOnly: true},
+			RequestRange: &pb.RangeRequest{Key: k.stored, KeysOnly: true},
 		}})
 	}
-	resp, err := h.client.sendTxn(ctx, request{op: "check locks", key: claims[0].key}, req)
-	if refusesOne(err) && len(claims) > 1 {
+	resp, err := do(ctx, h.conn, request{op: "check locks", key: keys[0].key}, h.conn.rpc.txn, req)
+	if refusesOne(err) && len(keys) > 1 {
 		// One of them may not be read any more: that is no reason for the others.
-		h.check(claims[:len(claims)/2])
-		h.check(claims[len(claims)/2:])
+		h.check(keys[:len(keys)/2])
+		h.check(keys[len(keys)/2:])
 		return
 	}
-	if err != nil || len(resp.Responses) != len(claims) {
+	if err != nil || len(resp.Responses) != len(keys) {
 		return // the next time; without a connection the leases tell
 	}
-	for i, c := range claims {
-		c.found(resp.Responses[i].GetResponseRange())
+	for i, k := range keys {
+		k.found(resp.Responses[i].GetResponseRange())
 	}
 }
 
@@ -163,14 +179,14 @@ func refusesOne(err error) bool {
 	return errors.Is(err, ErrPermissionDenied) || errors.Is(err, ErrTooManyOps) || errors.Is(err, ErrTooLarge)
 }
 
-// found takes in what was found under the key of c. The key is put
-// once, at the revision that is the token.
-func (c *claim) found(got *pb.RangeResponse) {
+// found takes in what was found under the key. It is put once, at the revision that is
+// the token.
+func (k *heldKey) found(got *pb.RangeResponse) {
 	switch kvs := got.GetKvs(); {
 	case got == nil:
 	case len(kvs) == 0:
-		c.lose(ErrLockKeyDeleted)
-	case kvs[0].CreateRevision != c.token || kvs[0].ModRevision != c.token:
-		c.lose(ErrLockKeyReplaced)
+		k.lose(ErrLockKeyDeleted)
+	case kvs[0].CreateRevision != k.token || kvs[0].ModRevision != k.token:
+		k.lose(ErrLockKeyReplaced)
 	}
 }

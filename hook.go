@@ -103,7 +103,7 @@ func inBackground(ctx context.Context) context.Context {
 }
 
 // hookGuard returns what hooks are called by.
-func (c *Client) hookGuard(ctx context.Context) func(func()) {
+func (c *conn) hookGuard(ctx context.Context) func(func()) {
 	if ctx.Value(backgroundKey{}) == nil {
 		return func(call func()) { call() }
 	}

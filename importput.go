@@ -101,7 +101,7 @@ func (i *importation) encoded(ctx context.Context, key string, entry export.Entr
 	if _, encrypted := envelope.KeyIDOf(entry.Value); !encrypted || !c.codec.encrypts() || c.codec.plain(stored) {
 		return &pb.PutRequest{Key: stored, Value: entry.Value}, nil, nil
 	}
-	s := &sealedPut{value: value, beside: i.primary}
+	s := &sealedPut{codec: i.client.codec, value: value, beside: i.primary}
 	s.wire.Key, s.wire.Value = stored, entry.Value
 	return &s.wire, s, nil
 }

@@ -27,7 +27,20 @@ type Keyring struct {
 	keys atomic.Pointer[keys]
 	// source has what the ring lacks, and knows whether it is still the right one; nil
 	// for a ring that is the caller's alone.
-	source *StoredKeyring
+	source keySource
+}
+
+// keySource is where the keys of a ring come from, see [StoredKeyring].
+type keySource interface {
+	// fresh reports why the primary key must not be used any more.
+	fresh(ctx context.Context) error
+	// look has the source read.
+	look(ctx context.Context) error
+	// lacks returns why the ring has no such key after a look that ended with err, or nil
+	// if it has it now.
+	lacks(id KeyID, err error) error
+	// upToDate reads the source and reports why the keys in use are not those.
+	upToDate(ctx context.Context) error
 }
 
 // keys are the keys of a ring at one moment.
@@ -119,12 +132,13 @@ func (k *Keyring) encrypting(ctx context.Context) (*envelope.Key, error) {
 	return nil, ErrNoPrimaryKey
 }
 
-// storedSource returns the stored ring that the keys are from; nil if there is none.
-func (k *Keyring) storedSource() *StoredKeyring {
-	if k == nil {
+// upToDate reads where the keys are from, if they are from anywhere, and reports why
+// those in use are not the same.
+func (k *Keyring) upToDate(ctx context.Context) error {
+	if k == nil || k.source == nil {
 		return nil
 	}
-	return k.source
+	return k.source.upToDate(ctx)
 }
 
 // fresh reports why the key that encrypts must not be used any more.

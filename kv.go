@@ -72,7 +72,7 @@ func (c *Client) getKV(ctx context.Context, op, key string, opts []GetOption) (K
 	if err != nil {
 		return KeyValue{}, fail(op, key, err)
 	}
-	resp, err := do(ctx, c, request{op: op, key: key}, c.rpc.get, o.rangeRequest(keyRange{start: stored}))
+	resp, err := do(ctx, c.conn, request{op: op, key: key}, c.rpc.get, o.rangeRequest(keyRange{start: stored}))
 	if err != nil {
 		return KeyValue{}, err
 	}
@@ -99,7 +99,7 @@ func (c *Client) Exists(ctx context.Context, key string, opts ...GetOption) (boo
 	}
 	req := o.rangeRequest(keyRange{start: stored})
 	req.CountOnly = true
-	resp, err := do(ctx, c, request{op: "exists", key: key}, c.rpc.get, req)
+	resp, err := do(ctx, c.conn, request{op: "exists", key: key}, c.rpc.get, req)
 	return err == nil && resp.Count > 0, err
 }
 
@@ -126,7 +126,7 @@ func (c *Client) deleteRange(ctx context.Context, op, key string, r keyRange, o 
 	if err := c.checkSize(req); err != nil {
 		return 0, fail(op, key, err)
 	}
-	resp, err := do(ctx, c, request{op: op, key: key, write: true}, c.rpc.delete, req)
+	resp, err := do(ctx, c.conn, request{op: op, key: key, write: true}, c.rpc.delete, req)
 	if err != nil {
 		return 0, err
 	}

@@ -125,7 +125,7 @@ func (c *Client) newLock(ctx context.Context, name string, opts []LockOption) (*
 	if err = cmp.Or(bad, err); err != nil {
 		return nil, fail(op, name, err)
 	}
-	if l.session, err = c.newSession(ctx, l.ttl); err != nil {
+	if l.session, err = c.renewals.newSession(ctx, l.ttl); err != nil {
 		return nil, err
 	}
 	return l, nil

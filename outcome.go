@@ -114,7 +114,7 @@ type lostWrite struct {
 
 // lose returns what is kept of a request whose answer was lost. The values are copied:
 // the caller's buffers are the caller's again.
-func (c *Client) lose(in any, seals *sealedPut) *lostWrite {
+func (c *conn) lose(in any, seals *sealedPut) *lostWrite {
 	out := &lostWrite{witnesses: witnesses(in, seals), mark: c.seen.mark()}
 	for i := range out.witnesses {
 		out.witnesses[i].stored = bytes.Clone(out.witnesses[i].stored)
@@ -302,7 +302,7 @@ func (c *Client) history(ctx context.Context, key string, stored []byte, from ma
 	return func(yield func(*mvccpb.KeyValue, error) bool) {
 		req := &pb.RangeRequest{Key: stored}
 		for range maxHistory {
-			resp, err := do(ctx, c, request{op: opSettle, key: key, pinned: req.Revision > 0}, c.rpc.get, req)
+			resp, err := do(ctx, c.conn, request{op: opSettle, key: key, pinned: req.Revision > 0}, c.rpc.get, req)
 			switch {
 			case errors.Is(err, ErrCompacted):
 				return

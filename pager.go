@@ -73,7 +73,7 @@ func (p *pager) pin(ctx context.Context) error {
 		return nil
 	}
 	req := &pb.RangeRequest{Key: p.next.Key, Serializable: p.next.Serializable, CountOnly: true}
-	resp, err := do(ctx, p.client, p.request, p.client.rpc.get, req)
+	resp, err := do(ctx, p.client.conn, p.request, p.client.rpc.get, req)
 	if err == nil {
 		err = p.learn(resp, true)
 	}
@@ -118,11 +118,11 @@ func (p *pager) all(ctx context.Context) ([]*mvccpb.KeyValue, error) {
 // ErrCompacted. A page that is too large for a message (2 GiB, or less by a proxy) is
 // made smaller.
 func (p *pager) read(ctx context.Context) ([]*mvccpb.KeyValue, error) {
-	resp, err := do(ctx, p.client, p.request, p.client.rpc.get, p.next)
+	resp, err := do(ctx, p.client.conn, p.request, p.client.rpc.get, p.next)
 	for errors.Is(err, ErrTooLarge) && p.next.Limit > 1 {
 		p.most = max(p.next.Limit/8, 1)
 		p.next.Limit = p.most
-		resp, err = do(ctx, p.client, p.request, p.client.rpc.get, p.next)
+		resp, err = do(ctx, p.client.conn, p.request, p.client.rpc.get, p.next)
 	}
 	if err != nil {
 		return nil, err

@@ -57,7 +57,7 @@ func (c *Client) Count(ctx context.Context, prefix string, opts ...GetOption) (i
 	}
 	req := o.rangeRequest(keys)
 	req.CountOnly = true
-	resp, err := do(ctx, c, request{op: op, key: prefix}, c.rpc.get, req)
+	resp, err := do(ctx, c.conn, request{op: op, key: prefix}, c.rpc.get, req)
 	if err != nil {
 		return 0, err
 	}

@@ -39,7 +39,7 @@ func (s *rangeStream) read(ctx context.Context) ([]*mvccpb.KeyValue, error) {
 	p := s.pages
 	r := p.request
 	r.single = true // there is one stream
-	resp, err := do(ctx, p.client, r, s.receive, p.rest())
+	resp, err := do(ctx, p.client.conn, r, s.receive, p.rest())
 	if err != nil {
 		return nil, err
 	}

@@ -22,7 +22,7 @@ import (
 // client, and once nothing has been asked for renewalLinger. Timers of the sessions
 // themselves end what could not be renewed in time (session.go).
 type renewals struct {
-	client *Client
+	conn *conn
 	// open opens a stream. Its requests are answered by the ID of the lease.
 	open func(ctx context.Context) (renewalCalls, error)
 	// route remembers where the streams went, so that the next one goes elsewhere.
@@ -61,8 +61,8 @@ const (
 	minSilence = 500 * time.Millisecond
 )
 
-func newRenewals(c *Client) *renewals {
-	r := &renewals{client: c, route: &route{}, wake: make(chan struct{}, 1)}
+func newRenewals(c *conn) *renewals {
+	r := &renewals{conn: c, route: &route{}, wake: make(chan struct{}, 1)}
 	r.open = func(ctx context.Context) (renewalCalls, error) { return c.rpc.lease.LeaseKeepAlive(ctx) }
 	return r
 }
@@ -97,7 +97,7 @@ func (r *renewals) start() error {
 	if r.running {
 		return nil
 	}
-	err := r.client.start(r.run)
+	err := r.conn.start(r.run)
 	r.running = err == nil
 	return err
 }
@@ -167,7 +167,7 @@ func (r *renewals) run() {
 			patience = min(2*patience, renewalsPerTTL)
 		}
 		if s.fail(err) {
-			pause(context.Background(), r.client.closing, min(backoff(failures), s.silence))
+			pause(context.Background(), r.conn.closing, min(backoff(failures), s.silence))
 		}
 	}
 }
@@ -177,7 +177,7 @@ func (r *renewals) run() {
 func (r *renewals) wait() bool {
 	began := time.Now()
 	for {
-		if r.client.isClosed() {
+		if r.conn.isClosed() {
 			r.end()
 			return false
 		}
@@ -197,7 +197,7 @@ func (r *renewals) wait() bool {
 		case <-timer.C:
 		case <-r.wake:
 			timer.Stop()
-		case <-r.client.closing:
+		case <-r.conn.closing:
 			timer.Stop()
 		}
 	}
@@ -245,13 +245,13 @@ func (r *renewals) reason(s *session) error {
 		reason = r.failure
 	}
 	r.mu.Unlock()
-	if !r.client.disconnected() {
+	if !r.conn.disconnected() {
 		return reason
 	}
 	if reason == nil {
-		return r.client.dials.err()
+		return r.conn.dials.err()
 	}
-	return withDetail(reason, r.client.dials.err())
+	return withDetail(reason, r.conn.dials.err())
 }
 
 // renewalQueue is a heap of the sessions by when they are to be renewed next.

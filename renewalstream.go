@@ -61,7 +61,7 @@ func (r *renewals) newStream(patience int) *renewalStream {
 	defer r.mu.Unlock()
 	s := &renewalStream{renewals: r, ended: make(chan struct{}), byID: map[int64][]*inFlight{}}
 	ctx := clientv3.WithRequireLeader(context.Background()) // else a member that is cut off stays silent
-	if r.client.severalEndpoints() {
+	if r.conn.severalEndpoints() {
 		ctx = context.WithValue(ctx, routeKey{}, r.route)
 	}
 	s.ctx, s.cancel = context.WithCancelCause(ctx)
@@ -91,7 +91,7 @@ func (r *renewals) shortest() time.Duration {
 func (s *renewalStream) run() error {
 	defer s.watch.Stop()
 	defer s.cancel(nil)
-	c := s.renewals.client
+	c := s.renewals.conn
 	if err := s.open(); err != nil {
 		return s.cause(err)
 	}
@@ -115,7 +115,7 @@ func (s *renewalStream) run() error {
 
 // open opens the stream, with a token if one is needed.
 func (s *renewalStream) open() error {
-	c := s.renewals.client
+	c := s.renewals.conn
 	if err := c.auth.ensure(s.ctx); err != nil {
 		return err
 	}
@@ -183,7 +183,7 @@ func (s *renewalStream) send() (idle bool) {
 		case <-r.wake:
 		case <-s.ended:
 			return false
-		case <-r.client.closing:
+		case <-r.conn.closing:
 			return false
 		}
 	}
@@ -311,7 +311,7 @@ func (s *renewalStream) fail(err error) (wait bool) {
 	r := s.renewals
 	a := interpret(err)
 	if a.remedy == refreshToken {
-		r.client.auth.invalidate(s.token)
+		r.conn.auth.invalidate(s.token)
 	}
 	if a.elsewhere() {
 		avoid(s.ctx)

@@ -213,7 +213,7 @@ func (r *replay) at(ctx context.Context, key []byte, revision int64) (*mvccpb.Ke
 // read reads as of a revision. What is compacted, or may not be read, is nil.
 func (r *replay) read(ctx context.Context, req *pb.RangeRequest) (*pb.RangeResponse, error) {
 	c := r.client
-	resp, err := do(ctx, c, request{op: r.request.op, key: r.request.key, pinned: req.Revision > 0}, c.rpc.get, req)
+	resp, err := do(ctx, c.conn, request{op: r.request.op, key: r.request.key, pinned: req.Revision > 0}, c.rpc.get, req)
 	if errors.Is(err, ErrCompacted) || errors.Is(err, ErrPermissionDenied) {
 		return nil, nil
 	}

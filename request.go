@@ -66,7 +66,7 @@ type unary[In, Out any] func(context.Context, In, ...grpc.CallOption) (Out, erro
 // nothing the second time (a revocation). Both policies are ours: clientv3's own
 // sends a write up to a hundred times when a proxy answers DeadlineExceeded or
 // Canceled, so it is limited to one attempt (client.go).
-func do[In, Out any](ctx context.Context, c *Client, r request, rpc unary[In, Out], in In) (Out, error) {
+func do[In, Out any](ctx context.Context, c *conn, r request, rpc unary[In, Out], in In) (Out, error) {
 	var none Out
 	if err := c.admit(ctx); err != nil {
 		return none, &Error{Op: r.op, Key: r.key, Err: err}
@@ -84,7 +84,7 @@ func do[In, Out any](ctx context.Context, c *Client, r request, rpc unary[In, Ou
 }
 
 // observed is do for a client with hooks.
-func observed[In, Out any](ctx context.Context, c *Client, r request, rpc unary[In, Out], in In) (Out, error) {
+func observed[In, Out any](ctx context.Context, c *conn, r request, rpc unary[In, Out], in In) (Out, error) {
 	h := hooked{hooks: c.cfg.Hooks, info: RequestInfo{Op: r.op, Key: r.key, Write: r.write}, guard: c.hookGuard(ctx)}
 	h.result.Err = fail(r.op, r.key, errHookPanicked) // unless it comes further
 	defer h.after()
@@ -97,10 +97,10 @@ func observed[In, Out any](ctx context.Context, c *Client, r request, rpc unary[
 
 // attempts sends a request until it succeeds, fails for good or its context
 // ends, and returns how often it was tried.
-func attempts[In, Out any](ctx context.Context, c *Client, r request, rpc unary[In, Out], in In) (Out, int, error) {
+func attempts[In, Out any](ctx context.Context, c *conn, r request, rpc unary[In, Out], in In) (Out, int, error) {
 	var (
 		none  Out
-		trace = trace{client: c, request: r}
+		trace = trace{conn: c, request: r}
 	)
 	if c.severalEndpoints() && ctx.Value(routeKey{}) == nil { // a hedge has one already
 		ctx = withRoute(ctx)
@@ -163,7 +163,7 @@ var noReplay = grpc.MaxRetryRPCBufferSize(0)
 // time that is left, so that a member which swallows requests can't take it all and
 // another one can still answer.
 func attempt[In, Out any](ctx context.Context, t *trace, rpc unary[In, Out], in In) (Out, bool, error) {
-	c := t.client
+	c := t.conn
 	if left, ok := timeLeft(ctx); ok && t.splits() && left > minSplit {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, left/2)
@@ -193,7 +193,7 @@ func attempt[In, Out any](ctx context.Context, t *trace, rpc unary[In, Out], in 
 // beside others the first one doesn't.
 func (t *trace) splits() bool {
 	r := &t.request
-	return r.again() && !t.hedges() && (r.write || r.single || t.n > 1) && t.client.severalEndpoints()
+	return r.again() && !t.hedges() && (r.write || r.single || t.n > 1) && t.conn.severalEndpoints()
 }
 
 // minSplit is the time under which a read's remaining time is not divided any
@@ -217,7 +217,7 @@ func timeLeft(ctx context.Context) (time.Duration, bool) {
 
 // trace gathers over the attempts of one request what its error has to say.
 type trace struct {
-	client  *Client
+	conn    *conn
 	request request
 	// n is the number of the attempt.
 	n int
@@ -292,7 +292,7 @@ func (t *trace) judge(ctx context.Context, err error, sent bool, n int) bool {
 		t.trouble.silent = at(t.to, noneFor("answer", time.Since(epoch)-t.began))
 	}
 	// A proxy may say of its own connections that it closes them.
-	t.closed = t.client.isClosed() || !sent && isClosing(err)
+	t.closed = t.conn.isClosed() || !sent && isClosing(err)
 	if timeIsUp(ctx) || t.closed || t.outOfPatience(err) {
 		return false
 	}
@@ -306,7 +306,7 @@ func (t *trace) judge(ctx context.Context, err error, sent bool, n int) bool {
 		return (t.request.again() || !sent || a.refused) && t.elsewhere(a, n)
 	case refreshToken:
 		t.refreshes++
-		return t.client.auth.canRefresh() && t.refreshes <= maxRefreshes
+		return t.conn.auth.canRefresh() && t.refreshes <= maxRefreshes
 	default:
 		return false
 	}
@@ -321,17 +321,17 @@ const maxRefreshes = 3
 func (t *trace) fail(ctx context.Context, in any) error {
 	e := &Error{Op: t.request.op, Key: t.request.key, Sent: t.sent, MaybeApplied: t.maybeApplied}
 	if t.maybeApplied {
-		e.lost = t.client.lose(in, t.request.seals)
+		e.lost = t.conn.lose(in, t.request.seals)
 	}
 	switch {
-	case t.closed || t.client.isClosed():
+	case t.closed || t.conn.isClosed():
 		e.Err = ErrClosed
 	case timeIsUp(ctx):
 		e.Err = t.ended(ctx)
 	default:
 		e.Err = t.trouble.last
 		if errors.Is(t.kind, ErrUnavailable) {
-			e.Err = withDetail(e.Err, t.client.dials.err())
+			e.Err = withDetail(e.Err, t.conn.dials.err())
 		}
 	}
 	return e
@@ -346,8 +346,8 @@ func (t *trace) ended(ctx context.Context) error {
 	}
 	// A request whose connection broke before it was written waits inside gRPC
 	// for another one, and counts as sent.
-	if t.unsent || errors.Is(t.kind, ErrUnavailable) || t.client.disconnected() {
-		ended = withDetail(ended, t.client.dials.err())
+	if t.unsent || errors.Is(t.kind, ErrUnavailable) || t.conn.disconnected() {
+		ended = withDetail(ended, t.conn.dials.err())
 	}
 	return ended
 }

@@ -11,7 +11,7 @@ import (
 
 // put makes a put, as do does.
 func (c *Client) put(ctx context.Context, r request, req *pb.PutRequest) (*pb.PutResponse, error) {
-	resp, err := do(ctx, c, r, c.rpc.put, req)
+	resp, err := do(ctx, c.conn, r, c.rpc.put, req)
 	if err == nil && r.seals != nil {
 		err = c.overtake(ctx, r, resp.Header.GetRevision())
 	}
@@ -90,7 +90,7 @@ func (c *Client) reseal(ctx context.Context, r request, puts []*sealedPut, revis
 				yield(operation{}, fail(opReencrypt, c.visible(s.wire.Key), err))
 				return
 			}
-			put := &sealedPut{value: s.value, key: key}
+			put := &sealedPut{codec: c.codec, value: s.value, key: key}
 			put.wire.Key, put.wire.Value, put.wire.IgnoreLease = s.wire.Key, stored, true
 			compare := []*pb.Compare{guard(s.wire.Key, revision)}
 			if branches[text(s.wire.Key)] > 1 {

@@ -89,7 +89,7 @@ func (r *reversal) page(ctx context.Context, keys []*mvccpb.KeyValue) (done bool
 func (r *reversal) get(ctx context.Context, keys keyRange, keysOnly bool) ([]*mvccpb.KeyValue, error) {
 	req := r.options.rangeRequest(keys)
 	req.KeysOnly = keysOnly
-	resp, err := do(ctx, r.client, r.request, r.client.rpc.get, req)
+	resp, err := do(ctx, r.client.conn, r.request, r.client.rpc.get, req)
 	switch {
 	case err != nil:
 		return nil, err

@@ -24,7 +24,7 @@ func (c *Client) Revision(ctx context.Context) (int64, error) {
 	var revision int64
 	err := c.withDeadline(ctx, opRevision, "", func(ctx context.Context) error {
 		req := &pb.RangeRequest{Key: []byte(c.cfg.Namespace + "\x00"), CountOnly: true}
-		resp, err := do(ctx, c, request{op: opRevision}, c.rpc.get, req)
+		resp, err := do(ctx, c.conn, request{op: opRevision}, c.rpc.get, req)
 		if errors.Is(err, ErrPermissionDenied) {
 			revision, err = c.revisionWithoutReading(ctx)
 			return err
@@ -41,6 +41,6 @@ func (c *Client) Revision(ctx context.Context) (int64, error) {
 // read is.
 func (c *Client) revisionWithoutReading(ctx context.Context) (int64, error) {
 	nothing := &pb.TxnRequest{Success: []*pb.RequestOp{txnOp(&pb.TxnRequest{})}}
-	resp, err := do(ctx, c, request{op: opRevision}, c.rpc.txn, nothing)
+	resp, err := do(ctx, c.conn, request{op: opRevision}, c.rpc.txn, nothing)
 	return resp.GetHeader().GetRevision(), err
 }

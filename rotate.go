@@ -145,8 +145,8 @@ func (c *Client) Reencrypt(ctx context.Context, prefix string, opts ...Reencrypt
 	if err == nil {
 		keys, err = r.check(ctx, prefix)
 	}
-	if stored := c.codec.keyring.storedSource(); err == nil && stored != nil {
-		err = stored.upToDate(ctx)
+	if err == nil {
+		err = c.codec.keyring.upToDate(ctx)
 	}
 	if err != nil {
 		return ReencryptReport{}, fail(opReencrypt, prefix, err)
@@ -247,7 +247,7 @@ func (r *reencryption) take(ctx context.Context, kv *mvccpb.KeyValue) error {
 	if err != nil {
 		return fail(opReencrypt, key, err)
 	}
-	sealed := &sealedPut{value: value, key: sealedBy}
+	sealed := &sealedPut{codec: r.client.codec, value: value, key: sealedBy}
 	sealed.wire.Key, sealed.wire.Value, sealed.wire.IgnoreLease = kv.Key, encoded, true
 	rewrite := rewriteOp(kv, &sealed.wire)
 	size := proto.Size(rewrite) + rewriteFraming

@@ -135,7 +135,7 @@ func (s *scan) converted(ctx context.Context, yield func(KeyValue, error) bool) 
 			d.prepare(kvs)
 		}
 		for _, kv := range kvs {
-			out, err := d.keyValue(s.client, kv, s.options.keysOnly)
+			out, err := d.keyValue(kv, s.options.keysOnly)
 			// A key that can't be had ends the scan: nobody would come back for the value.
 			if !yield(out, answered(opScan, out.Key, err)) || errors.Is(err, ErrKeyUnavailable) {
 				return false

@@ -21,6 +21,7 @@ import (
 //
 // The puts of one request are a list, so that they cost no allocation of their own.
 type sealedPut struct {
+	codec *codec
 	wire  pb.PutRequest
 	value []byte // the caller's, who doesn't change it before the call returns
 	// key sealed wire.Value; nil if it was sealed elsewhere (an import stores it as it
@@ -113,11 +114,11 @@ func sealing[In, Out any](ctx context.Context, t *trace, rpc unary[In, Out], in 
 
 // Marshal implements encoding.CodecV2.
 func (s *sealingCall) Marshal(message any) (mem.BufferSlice, error) {
-	c := s.trace.client
-	renewed, err := c.codec.renew(s.ctx, s.trace.request.seals, s.trace.maybeApplied)
+	seals := s.trace.request.seals
+	renewed, err := seals.codec.renew(s.ctx, seals, s.trace.maybeApplied)
 	if err == nil && renewed { // the suite may be another one, too, and with it the size
 		if m, ok := message.(proto.Message); ok {
-			err = c.checkSize(m)
+			err = s.trace.conn.checkSize(m)
 		}
 	}
 	if err != nil {
@@ -146,7 +147,7 @@ func (e *unsealedError) Unwrap() error { return e.err }
 func (t *trace) unsealed(err *unsealedError, in any) error {
 	e := &Error{Op: t.request.op, Key: t.request.key, Sent: t.sent, MaybeApplied: t.maybeApplied, Err: err.err}
 	if t.maybeApplied {
-		e.lost = t.client.lose(in, t.request.seals)
+		e.lost = t.conn.lose(in, t.request.seals)
 	}
 	return e
 }

@@ -112,7 +112,7 @@ func (c *Client) sendTxn(ctx context.Context, r request, req *pb.TxnRequest) (*p
 		return nil, fail(r.op, r.key, err)
 	}
 	from := c.seen.mark()
-	resp, err := do(ctx, c, r, c.rpc.txn, req)
+	resp, err := do(ctx, c.conn, r, c.rpc.txn, req)
 	if err == nil && r.write && c.codec.encrypts() {
 		resp, err = c.unreplayed(ctx, r, req, resp, from)
 	}
@@ -120,18 +120,4 @@ func (c *Client) sendTxn(ctx context.Context, r request, req *pb.TxnRequest) (*p
 		err = c.overtake(ctx, r, resp.Header.GetRevision())
 	}
 	return resp, err
-}
-
-// withDeadline runs an operation of several requests under one deadline: the
-// caller's, or RequestTimeout for all of them together.
-func (c *Client) withDeadline(ctx context.Context, op, key string, f func(context.Context) error) error {
-	if err := c.admit(ctx); err != nil {
-		return fail(op, key, err)
-	}
-	if _, ok := ctx.Deadline(); !ok {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, c.cfg.RequestTimeout)
-		defer cancel()
-	}
-	return f(ctx)
 }

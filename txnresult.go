@@ -96,7 +96,7 @@ func (d *decoding) txnResult(c *Client, resp *pb.TxnResponse, revision int64, t 
 			if op.reach != oneKey && !op.keysOnly {
 				found = withoutClaims(found)
 			}
-			res.KVs, res.Err = d.keyValues(c, found, op.keysOnly)
+			res.KVs, res.Err = d.keyValues(found, op.keysOnly)
 			res.Count = r.ResponseRange.Count
 		case *pb.ResponseOp_ResponseDeleteRange:
 			res.Deleted = r.ResponseDeleteRange.Deleted

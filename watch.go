@@ -105,7 +105,7 @@ func (w *watcher) deliverTo(ctx context.Context, out chan<- WatchResponse) func(
 		case out <- r:
 			return true
 		case <-ctx.Done():
-		case <-w.client.closing:
+		case <-w.conn.closing:
 		}
 		return false
 	}
@@ -114,15 +114,15 @@ func (w *watcher) deliverTo(ctx context.Context, out chan<- WatchResponse) func(
 // await waits until the watch is registered or has failed, which ends ctx, or
 // RequestTimeout has passed. At half of it, it makes a promise for that case.
 func (w *watcher) await(ctx context.Context) {
-	limit := w.client.cfg.RequestTimeout
+	limit := w.conn.cfg.RequestTimeout
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	if w.opts.revision == 0 && pause(ctx, w.client.closing, limit/2) {
+	if w.opts.revision == 0 && pause(ctx, w.conn.closing, limit/2) {
 		w.promise(ctx)
 	}
 	select {
 	case <-ctx.Done():
-	case <-w.client.closing:
+	case <-w.conn.closing:
 	}
 }
 
@@ -141,7 +141,7 @@ func (w *watcher) end(ctx context.Context, out chan WatchResponse, err error) {
 	select {
 	case out <- last:
 	case <-ctx.Done():
-	case <-w.client.closing:
+	case <-w.conn.closing:
 		// Close waits for this: a consumer that is gone must not hold it up. The
 		// place is free then, since nobody else sends.
 		select {
@@ -165,7 +165,7 @@ func (c *Client) newWatcher(ctx context.Context, key string, prefix bool, opts [
 	if err := c.admit(ctx); err != nil {
 		return nil, err
 	}
-	w := &watcher{client: c, key: key, patience: newPatience(c.cfg.RequestTimeout)}
+	w := &watcher{conn: c.conn, hub: c.watches, key: key, patience: newPatience(c.cfg.RequestTimeout)}
 	if err := optionsOf(opts, &w.opts, WatchOption.applyWatch); err != nil {
 		return nil, err
 	}

@@ -15,11 +15,12 @@ import (
 // decodes and delivers what comes for it on a stream, and looks for another place
 // when it loses the one it has.
 type watcher struct {
-	client *Client
-	key    string
-	keys   keyRange
-	opts   watchOptions
-	told   *watchStatus // nil where nobody wants to know
+	conn *conn
+	hub  *watchHub
+	key  string
+	keys keyRange
+	opts watchOptions
+	told *watchStatus // nil where nobody wants to know
 
 	// next is the first revision that has not been delivered; 0 means now.
 	next       int64
@@ -83,7 +84,7 @@ func (w *watcher) run(ctx context.Context, deliver func(WatchResponse) bool) err
 }
 
 func (w *watcher) prepare(deliver func(WatchResponse) bool) {
-	w.deliver, w.wake, w.answerWithin = deliver, make(chan struct{}, 1), w.client.cfg.RequestTimeout/8
+	w.deliver, w.wake, w.answerWithin = deliver, make(chan struct{}, 1), w.conn.cfg.RequestTimeout/8
 }
 
 // proceed goes on where the watch is. It returns why the watch has ended, or
@@ -94,7 +95,7 @@ func (w *watcher) proceed(ctx context.Context) error {
 		switch {
 		case errors.Is(err, errResting):
 			return err
-		case w.client.isClosed():
+		case w.conn.isClosed():
 			return ErrClosed
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
@@ -106,7 +107,7 @@ func (w *watcher) proceed(ctx context.Context) error {
 		if err := w.judge(ctx, err); err != nil {
 			return err
 		}
-		pause(ctx, w.client.closing, backoff(w.failures)) // an end is noticed above
+		pause(ctx, w.conn.closing, backoff(w.failures)) // an end is noticed above
 	}
 }
 
@@ -142,7 +143,7 @@ func (w *watcher) register() (err error) {
 		w.next = w.anchor.Load()
 	}
 	w.since, w.proved = time.Time{}, false
-	w.place, err = w.client.watches.join(w, w.own, w.avoid)
+	w.place, err = w.hub.join(w, w.own, w.avoid)
 	return err
 }
 
@@ -195,7 +196,7 @@ func (w *watcher) wait(ctx context.Context, r *registration, mayRest bool) error
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)
-	case <-w.client.closing:
+	case <-w.conn.closing:
 		return ErrClosed
 	case <-late:
 		return w.overdue(ctx, r)
@@ -220,14 +221,14 @@ func (w *watcher) overdue(ctx context.Context, r *registration) error {
 	if !w.since.IsZero() {
 		return errCalm
 	}
-	limit := w.client.cfg.RequestTimeout
+	limit := w.conn.cfg.RequestTimeout
 	if w.answerWithin *= 2; w.answerWithin >= limit {
 		w.answerWithin = limit
-		if !w.interrupted(ctx, withDetail(ErrUnavailable, w.client.dials.err())) {
+		if !w.interrupted(ctx, withDetail(ErrUnavailable, w.conn.dials.err())) {
 			return errStopped
 		}
 	}
-	if w.client.severalEndpoints() && r.unanswered() {
+	if w.conn.severalEndpoints() && r.unanswered() {
 		w.avoid = r.stream
 		avoid(w.avoid.ctx)
 		return errSilent
@@ -248,7 +249,7 @@ func (w *watcher) changesPlace(ctx context.Context, err error) bool {
 	default:
 		return false
 	}
-	w.client.cfg.Logger.Debug("etcd: watch changes its stream", slog.String("key", w.key), slog.Any("reason", err))
+	w.conn.cfg.Logger.Debug("etcd: watch changes its stream", slog.String("key", w.key), slog.Any("reason", err))
 	return true
 }
 
@@ -266,7 +267,7 @@ func (w *watcher) judge(ctx context.Context, err error) error {
 	case retryRead, retryAny:
 		// Another stream, on another endpoint if there is one.
 	case retryElsewhere:
-		if w.elsewhere++; w.elsewhere >= a.rounds()*w.client.endpointCount() {
+		if w.elsewhere++; w.elsewhere >= a.rounds()*w.conn.endpointCount() {
 			return err
 		}
 	default:
@@ -276,7 +277,7 @@ func (w *watcher) judge(ctx context.Context, err error) error {
 		return nil
 	}
 	if errors.Is(a.kind, ErrUnavailable) {
-		err = withDetail(err, w.client.dials.err())
+		err = withDetail(err, w.conn.dials.err())
 	}
 	if !w.interrupted(ctx, err) {
 		return errStopped
@@ -318,9 +319,9 @@ func (w *watcher) created(ctx context.Context, r *registration, resp *pb.WatchRe
 	}
 	w.since, w.avoid, w.last = time.Now(), nil, nil
 	w.busy = w.since
-	w.answerWithin = w.client.cfg.RequestTimeout / 8
+	w.answerWithin = w.conn.cfg.RequestTimeout / 8
 	w.nowRegistered()
-	w.client.watches.works()
+	w.hub.works()
 	if !w.isRegistered(ctx) {
 		return errStopped
 	}
@@ -387,14 +388,14 @@ func (w *watcher) pass(ctx context.Context, resp *pb.WatchResponse, events []*mv
 
 // decode returns those events that were not delivered on an earlier stream.
 func (w *watcher) decode(ctx context.Context, events []*mvccpb.Event) WatchResponse {
-	d := w.client.codec.decoding(ctx)
+	d := w.hub.codec.decoding(ctx)
 	d.patience = w.patience
 	defer d.end()
 	d.prepareEvents(events)
 	out := WatchResponse{Events: make([]*Event, 0, len(events))}
 	for _, ev := range events {
 		if ev.Kv.ModRevision >= w.next {
-			out.Events = append(out.Events, d.event(w.client, ev))
+			out.Events = append(out.Events, d.event(ev))
 			out.Revision = ev.Kv.ModRevision
 		}
 	}

@@ -32,7 +32,8 @@ const (
 
 // watchHub distributes the watches of a client over streams.
 type watchHub struct {
-	client *Client
+	conn   *conn
+	codec  *codec
 	ctx    context.Context // of all streams
 	cancel context.CancelFunc
 	queued atomic.Int64 // bytes that wait for consumers on shared streams
@@ -44,8 +45,8 @@ type watchHub struct {
 	limit  int // of a response on a shared stream
 }
 
-func newWatchHub(c *Client) *watchHub {
-	h := &watchHub{client: c, limit: watchMessageBytes}
+func newWatchHub(c *conn, codec *codec) *watchHub {
+	h := &watchHub{conn: c, codec: codec, limit: watchMessageBytes}
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	return h
 }
@@ -116,7 +117,7 @@ func (h *watchHub) least(avoid *watchStream) (best, spare *watchStream) {
 // open opens a stream.
 func (h *watchHub) open(own bool, limit int) (*watchStream, error) {
 	s := newWatchStream(h, own, limit)
-	if err := h.client.start(s.run); err != nil {
+	if err := h.conn.start(s.run); err != nil {
 		s.cancel()
 		return nil, err
 	}
@@ -149,12 +150,12 @@ func (h *watchHub) full(waiting, n int) bool {
 func (h *watchHub) fails(watches int, err error) {
 	if watches > 0 && !h.outage.Swap(true) {
 		_, err = watchFailure(err)
-		h.client.cfg.Logger.Warn("etcd: watches are interrupted", slog.Int("watches", watches), slog.Any("error", err))
+		h.conn.cfg.Logger.Warn("etcd: watches are interrupted", slog.Int("watches", watches), slog.Any("error", err))
 	}
 }
 
 func (h *watchHub) works() {
 	if h.outage.Load() && h.outage.Swap(false) {
-		h.client.cfg.Logger.Info("etcd: watches are resumed")
+		h.conn.cfg.Logger.Info("etcd: watches are resumed")
 	}
 }

@@ -53,7 +53,7 @@ func (w *watcher) look(ctx context.Context, all bool) (*pb.RangeResponse, error)
 	if all {
 		req.RangeEnd, req.KeysOnly, req.CountOnly, req.Limit = w.keys.end, false, true, 0
 	}
-	return do(ctx, w.client, request{op: "watch", key: w.key}, w.client.rpc.get, req)
+	return do(ctx, w.conn, request{op: "watch", key: w.key}, w.conn.rpc.get, req)
 }
 
 // promise fixes the revision that a watch from now on begins at, where no server
@@ -83,10 +83,10 @@ func (w *watcher) missedNothing(ctx context.Context) bool {
 // A registration proves nothing: a proxy may accept a watch and end it for its
 // token.
 func (w *watcher) refresh() bool {
-	if w.refreshes++; w.last == nil || !w.client.auth.canRefresh() || w.refreshes > maxRefreshes {
+	if w.refreshes++; w.last == nil || !w.conn.auth.canRefresh() || w.refreshes > maxRefreshes {
 		return false
 	}
-	w.client.auth.invalidate(w.last.giveUp())
+	w.conn.auth.invalidate(w.last.giveUp())
 	return true
 }
 
@@ -94,7 +94,7 @@ func (w *watcher) refresh() bool {
 // "permission denied" about a token that it doesn't know (any more), too. It tells
 // requests the truth.
 func (w *watcher) afterDenial(ctx context.Context, a answer) answer {
-	if !errors.Is(a.kind, ErrPermissionDenied) || !w.client.auth.canRefresh() {
+	if !errors.Is(a.kind, ErrPermissionDenied) || !w.conn.auth.canRefresh() {
 		return a
 	}
 	_, err := w.look(ctx, true)

@@ -84,7 +84,7 @@ func (s *watchStream) covers(r *registration) int64 {
 // learnVersion finds out whether the server at the other end answers in order. It
 // is asked over the connection, which may lead elsewhere.
 func (s *watchStream) learnVersion() {
-	c := s.hub.client
+	c := s.hub.conn
 	s.mu.Lock()
 	member := s.progress.member
 	s.mu.Unlock()

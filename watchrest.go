@@ -16,7 +16,7 @@ var errResting = errors.New("watch is resting")
 
 // begin runs the watch in the background until it ends, and closes out then.
 func (w *watcher) begin(ctx context.Context, out chan WatchResponse) error {
-	if err := w.client.hold(); err != nil {
+	if err := w.conn.hold(); err != nil {
 		return err
 	}
 	w.prepare(w.deliverTo(ctx, out))
@@ -27,7 +27,7 @@ func (w *watcher) begin(ctx context.Context, out chan WatchResponse) error {
 				w.nowRegistered()
 				close(out)
 				w.forget()
-				w.client.background.Done()
+				w.conn.background.Done()
 			}
 		}()
 		err := w.proceed(ctx)

@@ -48,7 +48,7 @@ func (w *watcher) tooLarge(ctx context.Context) {
 		w.size.fragment = w.fragments()
 		return
 	}
-	resp, err := do(ctx, w.client, request{op: "watch", key: w.key}, w.client.rpc.get, &pb.RangeRequest{
+	resp, err := do(ctx, w.conn, request{op: "watch", key: w.key}, w.conn.rpc.get, &pb.RangeRequest{
 		Key: w.keys.start, RangeEnd: w.keys.end, Limit: sampleKeys, Serializable: true,
 	})
 	n := 0

@@ -114,7 +114,7 @@ func (w *watcher) isRegistered(ctx context.Context) bool {
 			h.WatchResumed(ctx, w.info())
 		}
 	}
-	w.client.cfg.Logger.Debug("etcd: watch is "+state.String(), slog.String("key", w.key), slog.Int64("revision", w.next-1))
+	w.conn.cfg.Logger.Debug("etcd: watch is "+state.String(), slog.String("key", w.key), slog.Int64("revision", w.next-1))
 	return !w.opts.status || w.deliver(WatchResponse{State: state, Revision: w.next - 1})
 }
 
@@ -130,7 +130,7 @@ func (w *watcher) interrupted(ctx context.Context, cause error) bool {
 	for _, h := range s.hooks {
 		h.WatchInterrupted(ctx, w.info(), cause)
 	}
-	w.client.cfg.Logger.Debug("etcd: watch is interrupted", slog.String("key", w.key), slog.Any("error", cause))
+	w.conn.cfg.Logger.Debug("etcd: watch is interrupted", slog.String("key", w.key), slog.Any("error", cause))
 	return !w.opts.status || w.deliver(WatchResponse{State: WatchInterrupted, Cause: cause, Revision: max(w.next-1, 0)})
 }
 

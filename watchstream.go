@@ -81,7 +81,7 @@ func newWatchStream(h *watchHub, own bool, limit int) *watchStream {
 // run opens the stream and reads it until it ends.
 func (s *watchStream) run() {
 	defer s.cancel()
-	c := s.hub.client
+	c := s.hub.conn
 	if err := c.auth.ensure(s.ctx); err != nil {
 		s.end(err)
 		return
@@ -173,7 +173,7 @@ func (s *watchStream) tick(n int) *pb.WatchRequest {
 	s.idle = unused
 	ask := s.echoes && registered > 0 && n%(1+registered/watchesPerStream) == 0
 	if ask && !s.progress.known && !s.progress.learning {
-		s.progress.learning = s.hub.client.start(s.learnVersion) == nil
+		s.progress.learning = s.hub.conn.start(s.learnVersion) == nil
 	}
 	ask = ask && s.progress.ask()
 	s.mu.Unlock()

@@ -159,7 +159,7 @@ func (d *decoding) replaced(c *Client, prev *mvccpb.KeyValue) (*KeyValue, error)
 	if prev == nil {
 		return nil, nil
 	}
-	kv, err := d.keyValue(c, prev, false)
+	kv, err := d.keyValue(prev, false)
 	return &kv, err
 }
 

@@ -1,0 +1,65 @@
+package etcd
+
+import "fmt"
+
+// namespace says where the keys of a client lie among those of the cluster, and how long
+// they may be.
+type namespace struct {
+	prefix     string
+	maxKey     int // bytes, with the prefix
+	maxRequest int
+}
+
+func newNamespace(cfg *Config) namespace {
+	return namespace{prefix: cfg.Namespace, maxKey: cfg.MaxKeyBytes, maxRequest: cfg.MaxRequestBytes}
+}
+
+// stored returns the key as the server knows it, or why it can't be one.
+func (n namespace) stored(key string) ([]byte, error) {
+	if key == "" {
+		return nil, ErrEmptyKey
+	}
+	return n.storedPrefix(key)
+}
+
+// storedPrefix is stored for a prefix, which may be empty.
+func (n namespace) storedPrefix(prefix string) ([]byte, error) {
+	if size := len(n.prefix) + len(prefix); size > n.maxKey {
+		return nil, fmt.Errorf("%w: key of %d bytes, the limit is %d", ErrTooLarge, size, n.maxKey)
+	}
+	if n.prefix == "" {
+		return []byte(prefix), nil
+	}
+	b := make([]byte, 0, len(n.prefix)+len(prefix))
+	return append(append(b, n.prefix...), prefix...), nil
+}
+
+// storedBound returns where a range begins or ends as the server knows it. A position
+// is not a key that anybody stores: it may be the longest key and a byte, or behind a
+// key that somebody with a higher limit has stored.
+func (n namespace) storedBound(key string) ([]byte, error) {
+	if size := len(n.prefix) + len(key); size > n.maxRequest {
+		return nil, fmt.Errorf("%w: position of %d bytes, the limit is %d", ErrTooLarge, size, n.maxRequest)
+	}
+	return []byte(n.prefix + key), nil
+}
+
+// prefixRange returns the range of all keys that begin with prefix.
+func (n namespace) prefixRange(prefix string) (keyRange, error) {
+	start, err := n.storedPrefix(prefix)
+	if err != nil {
+		return keyRange{}, err
+	}
+	end := prefixEnd(start)
+	if len(start) == 0 {
+		start = []byte{0} // the smallest key; the server refuses an empty one
+	}
+	return keyRange{start, end}, nil
+}
+
+// visible returns the key of an answer without the namespace. The string shares
+// the memory of the message: nothing writes to a key that was received, and a
+// list of many keys needs no copy of each.
+func (n namespace) visible(stored []byte) string {
+	return text(stored[min(len(n.prefix), len(stored)):])
+}
