@@ -91,7 +91,7 @@ func (p *guardedPut) try(ctx context.Context, found []*mvccpb.KeyValue) (stored 
 	case err != nil:
 		return false, nil, err
 	case resp.Succeeded:
-		p.write.tell(ctx, p.client, resp.Header, resp.Responses[0].GetResponsePut().GetPrevKv())
+		p.write.tell(ctx, p.client.codec, resp.Header, resp.Responses[0].GetResponsePut().GetPrevKv())
 		return true, nil, nil
 	case lost:
 		stored, err = p.isStored(ctx, revision, from)
@@ -157,6 +157,6 @@ func (p *guardedPut) tellFound(ctx context.Context, revision int64) {
 	req := &pb.RangeRequest{Key: p.put.Key, Revision: revision - 1}
 	resp, err := do(ctx, p.client.conn, request{op: "put", key: p.key, pinned: true}, p.client.rpc.get, req)
 	if err == nil && len(resp.Kvs) > 0 { // else it was compacted meanwhile
-		p.write.result.PrevKV, p.write.result.Err = p.client.replaced(ctx, resp.Kvs[0])
+		p.write.result.PrevKV, p.write.result.Err = p.client.codec.replaced(ctx, resp.Kvs[0])
 	}
 }

@@ -36,7 +36,7 @@ func (c *Client) Put(ctx context.Context, key string, value []byte, opts ...PutO
 	}
 	resp, err := c.put(ctx, request{op: "put", key: key, write: true, seals: sealed}, req)
 	if err == nil {
-		o.tell(ctx, c, resp.Header, resp.PrevKv)
+		o.tell(ctx, c.codec, resp.Header, resp.PrevKv)
 	}
 	return err
 }
@@ -134,7 +134,7 @@ func (c *Client) deleteRange(ctx context.Context, op, key string, r keyRange, o 
 	if len(resp.PrevKvs) > 0 {
 		prev = resp.PrevKvs[0]
 	}
-	o.tell(ctx, c, resp.Header, prev)
+	o.tell(ctx, c.codec, resp.Header, prev)
 	return resp.Deleted, nil
 }
 

@@ -163,7 +163,7 @@ func (c *Client) PutWithTTL(ctx context.Context, key string, value []byte, ttl t
 		resp, err := c.put(ctx, request{op: op, key: key, write: true, seals: sealed}, req)
 		switch {
 		case err == nil:
-			o.tell(ctx, c, resp.Header, resp.PrevKv)
+			o.tell(ctx, c.codec, resp.Header, resp.PrevKv)
 		case !MaybeApplied(err):
 			err = errors.Join(err, c.RevokeLease(ctx, id))
 		}

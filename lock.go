@@ -1,7 +1,6 @@
 package etcd
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -59,14 +58,25 @@ type Lock struct {
 }
 
 // LockOption changes a [Lock]: [WithLockTTL] and [WithTryWait].
-type LockOption interface{ applyLock(*Lock) error }
+type LockOption interface{ applyLock(*lockOptions) }
+
+// lockOptions are what options set.
+type lockOptions struct {
+	ttl  time.Duration
+	wait time.Duration
+}
+
+// check returns the time to live in the server's unit, or why the options can't be meant.
+func (o lockOptions) check() (ttlSeconds int64, err error) {
+	if o.wait < 0 {
+		return 0, fmt.Errorf("%w: negative wait", ErrInvalidArgument)
+	}
+	return checkTTL(o.ttl)
+}
 
 type lockTTLOption time.Duration
 
-func (ttl lockTTLOption) applyLock(l *Lock) (err error) {
-	l.ttl, err = checkTTL(time.Duration(ttl))
-	return err
-}
+func (ttl lockTTLOption) applyLock(o *lockOptions) { o.ttl = time.Duration(ttl) }
 
 // WithLockTTL sets the time to live of the lock's lease, in whole seconds
 // (rounded up; the server may raise it, see [Client.Grant]). It is the time after
@@ -78,13 +88,7 @@ func WithLockTTL(ttl time.Duration) LockOption { return lockTTLOption(ttl) }
 
 type tryWaitOption time.Duration
 
-func (d tryWaitOption) applyLock(l *Lock) error {
-	if d < 0 {
-		return fmt.Errorf("%w: negative wait", ErrInvalidArgument)
-	}
-	l.wait = time.Duration(d)
-	return nil
-}
+func (d tryWaitOption) applyLock(o *lockOptions) { o.wait = time.Duration(d) }
 
 // WithTryWait lets [Lock.TryLock] wait up to d for a lock that is taken, on top of
 // what the server takes to answer. The default is 0: it doesn't wait.
@@ -107,7 +111,6 @@ func (c *Client) newLock(ctx context.Context, name string, opts []LockOption) (*
 		client:  c,
 		name:    name,
 		prefix:  name + "\x00",
-		ttl:     int64(DefaultLockTTL / time.Second),
 		turn:    make(chan struct{}, 1),
 		closing: make(chan struct{}),
 	}
@@ -120,11 +123,15 @@ func (c *Client) newLock(ctx context.Context, name string, opts []LockOption) (*
 	if _, err := c.stored(l.prefix + LeaseID(0).String()); err != nil {
 		return nil, fail(op, name, err)
 	}
-	var bad error
-	err := optionsOf(opts, l, func(opt LockOption, l *Lock) { bad = cmp.Or(bad, opt.applyLock(l)) })
-	if err = cmp.Or(bad, err); err != nil {
+	o := lockOptions{ttl: DefaultLockTTL}
+	err := optionsOf(opts, &o, LockOption.applyLock)
+	if err == nil {
+		l.ttl, err = o.check()
+	}
+	if err != nil {
 		return nil, fail(op, name, err)
 	}
+	l.wait = o.wait
 	if l.session, err = c.renewals.newSession(ctx, l.ttl); err != nil {
 		return nil, err
 	}

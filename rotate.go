@@ -58,7 +58,15 @@ type ReencryptReport struct {
 
 // ReencryptOption changes [Client.Reencrypt]. They are [WithDryRun], [WithResumeAt],
 // [WithKeysPerSecond] and [WithProgress].
-type ReencryptOption interface{ applyReencrypt(*reencryption) }
+type ReencryptOption interface{ applyReencrypt(*reencryptOptions) }
+
+// reencryptOptions are what options set.
+type reencryptOptions struct {
+	progress func(ReencryptReport)
+	resume   string
+	rate     int // keys a second; 0 means no limit
+	dryRun   bool
+}
 
 // PassOption is an option for passes over many keys, [Client.Reencrypt] and
 // [Client.Import]: [WithDryRun] and [WithResumeAt].
@@ -69,7 +77,7 @@ type PassOption interface {
 
 type reencryptProgressOption func(ReencryptReport)
 
-func (f reencryptProgressOption) applyReencrypt(r *reencryption) { r.progress = f }
+func (f reencryptProgressOption) applyReencrypt(o *reencryptOptions) { o.progress = f }
 
 // WithProgress calls f with the report after each batch and each page that was
 // read, in the goroutine of Reencrypt.
@@ -82,8 +90,8 @@ func WithProgress(f func(ReencryptReport)) ReencryptOption {
 
 type resumeOption string
 
-func (k resumeOption) applyReencrypt(r *reencryption) { r.resume = string(k) }
-func (k resumeOption) applyImport(o *importOptions)   { o.resume = string(k) }
+func (k resumeOption) applyReencrypt(o *reencryptOptions) { o.resume = string(k) }
+func (k resumeOption) applyImport(o *importOptions)       { o.resume = string(k) }
 
 // WithResumeAt begins at a key: the Next of an earlier report on the same prefix or
 // file. The empty key means the beginning.
@@ -91,7 +99,7 @@ func WithResumeAt(key string) PassOption { return resumeOption(key) }
 
 type rateOption int
 
-func (n rateOption) applyReencrypt(r *reencryption) { r.rate, r.pacer.rate = int(n), int(n) }
+func (n rateOption) applyReencrypt(o *reencryptOptions) { o.rate = int(n) }
 
 // RateOption is an option for what goes through many keys, [Client.Reencrypt] and all
 // that is sent in chunks: [WithKeysPerSecond].
@@ -107,8 +115,8 @@ func WithKeysPerSecond(n int) RateOption { return rateOption(n) }
 
 type dryRunOption struct{}
 
-func (dryRunOption) applyReencrypt(r *reencryption) { r.dryRun = true }
-func (dryRunOption) applyImport(o *importOptions)   { o.dryRun = true }
+func (dryRunOption) applyReencrypt(o *reencryptOptions) { o.dryRun = true }
+func (dryRunOption) applyImport(o *importOptions)       { o.dryRun = true }
 
 // WithDryRun counts what would be done and writes nothing. An import sends nothing
 // at all: it checks the file, and that this client can write what is in it.
@@ -141,8 +149,9 @@ func WithDryRun() PassOption { return dryRunOption{} }
 func (c *Client) Reencrypt(ctx context.Context, prefix string, opts ...ReencryptOption) (ReencryptReport, error) {
 	r := &reencryption{client: c}
 	var keys keyRange
-	err := optionsOf(opts, r, ReencryptOption.applyReencrypt)
+	err := optionsOf(opts, &r.options, ReencryptOption.applyReencrypt)
 	if err == nil {
+		r.pacer.rate = r.options.rate
 		keys, err = r.check(ctx, prefix)
 	}
 	if err == nil {
@@ -159,11 +168,8 @@ const opReencrypt = "reencrypt"
 
 // reencryption is one run of Reencrypt.
 type reencryption struct {
-	client   *Client
-	progress func(ReencryptReport)
-	resume   string
-	rate     int
-	dryRun   bool
+	client  *Client
+	options reencryptOptions
 
 	report ReencryptReport
 	batch  []*pb.RequestOp
@@ -183,17 +189,17 @@ func (r *reencryption) check(ctx context.Context, prefix string) (keyRange, erro
 		return keyRange{}, fmt.Errorf("%w: the client does not encrypt", ErrInvalidArgument)
 	case c.codec.keyring.current().primary == nil:
 		return keyRange{}, ErrNoPrimaryKey
-	case r.rate < 0:
+	case r.options.rate < 0:
 		return keyRange{}, fmt.Errorf("%w: negative rate", ErrInvalidArgument)
-	case r.resume == "":
-		r.resume = prefix
-	case !strings.HasPrefix(r.resume, prefix):
+	case r.options.resume == "":
+		r.options.resume = prefix
+	case !strings.HasPrefix(r.options.resume, prefix):
 		return keyRange{}, fmt.Errorf("%w: key to resume at is not under the prefix", ErrInvalidArgument)
 	}
-	r.report.Next = r.resume
+	r.report.Next = r.options.resume
 	keys, err := c.prefixRange(prefix)
-	if err == nil && r.resume != prefix {
-		keys.start, err = c.storedBound(r.resume)
+	if err == nil && r.options.resume != prefix {
+		keys.start, err = c.storedBound(r.options.resume)
 	}
 	return keys, err
 }
@@ -277,8 +283,8 @@ func (r *reencryption) leave(err error) {
 // the limit less one are left for those that hold a put each.
 func (r *reencryption) full(size int) bool {
 	most := max(r.client.cfg.MaxTxnOps-1, 1)
-	if r.rate > 0 {
-		most = min(most, r.rate)
+	if r.options.rate > 0 {
+		most = min(most, r.options.rate)
 	}
 	return len(r.batch) >= most || r.size+size > min(rewriteBytes, r.client.largest) && len(r.batch) > 0
 }
@@ -287,10 +293,7 @@ func (r *reencryption) full(size int) bool {
 // transaction of its own, so that one key's change does not hold up the others.
 func rewriteOp(kv *mvccpb.KeyValue, put *pb.PutRequest) *pb.RequestOp {
 	return &pb.RequestOp{Request: &pb.RequestOp_RequestTxn{RequestTxn: &pb.TxnRequest{
-		Compare: []*pb.Compare{{
-			Key: kv.Key, Target: pb.Compare_MOD, Result: pb.Compare_EQUAL,
-			TargetUnion: &pb.Compare_ModRevision{ModRevision: kv.ModRevision},
-		}},
+		Compare: []*pb.Compare{guard(kv.Key, kv.ModRevision)},
 		Success: []*pb.RequestOp{{Request: &pb.RequestOp_RequestPut{RequestPut: put}}},
 	}}}
 }
@@ -304,14 +307,14 @@ func (r *reencryption) flush(ctx context.Context, next string) error {
 		r.batch, r.size, r.seals = r.batch[:0], 0, nil
 	}
 	r.report.Next = strings.Clone(next) // a part of it would hold the whole page
-	if r.progress != nil {
-		r.progress(r.report)
+	if r.options.progress != nil {
+		r.options.progress(r.report)
 	}
 	return nil
 }
 
 func (r *reencryption) send(ctx context.Context) error {
-	if r.dryRun {
+	if r.options.dryRun {
 		r.report.Rewritten += int64(len(r.batch))
 		return nil
 	}

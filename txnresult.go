@@ -101,10 +101,10 @@ func (d *decoding) txnResult(c *Client, resp *pb.TxnResponse, revision int64, t 
 		case *pb.ResponseOp_ResponseDeleteRange:
 			res.Deleted = r.ResponseDeleteRange.Deleted
 			if op.reach == oneKey && len(r.ResponseDeleteRange.PrevKvs) > 0 {
-				res.PrevKV, res.Err = d.replaced(c, r.ResponseDeleteRange.PrevKvs[0])
+				res.PrevKV, res.Err = d.replaced(r.ResponseDeleteRange.PrevKvs[0])
 			}
 		case *pb.ResponseOp_ResponsePut:
-			res.PrevKV, res.Err = d.replaced(c, r.ResponsePut.PrevKv)
+			res.PrevKV, res.Err = d.replaced(r.ResponsePut.PrevKv)
 		case *pb.ResponseOp_ResponseTxn:
 			res.Txn = d.txnResult(c, r.ResponseTxn, revision, op.txn)
 		}

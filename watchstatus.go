@@ -81,7 +81,7 @@ type watchStatus struct {
 	interrupted bool
 }
 
-func (c *Client) newWatchStatus(prefix bool) *watchStatus {
+func (c *conn) newWatchStatus(prefix bool) *watchStatus {
 	s := &watchStatus{prefix: prefix}
 	for _, h := range c.cfg.Hooks {
 		if h, ok := h.(WatchHook); ok {

@@ -121,7 +121,7 @@ func (o writeOptions) checkOp() error {
 }
 
 // tell sets the result, if there is one, to what an answer holds.
-func (o writeOptions) tell(ctx context.Context, c *Client, header *pb.ResponseHeader, prev *mvccpb.KeyValue) {
+func (o writeOptions) tell(ctx context.Context, c *codec, header *pb.ResponseHeader, prev *mvccpb.KeyValue) {
 	if o.result == nil {
 		return
 	}
@@ -149,13 +149,13 @@ func (o writeOptions) tellTxn(r *TxnResult) {
 }
 
 // replaced converts the key-value that a write has replaced, if it was asked for.
-func (c *Client) replaced(ctx context.Context, prev *mvccpb.KeyValue) (*KeyValue, error) {
-	d := c.codec.decoding(ctx)
+func (c *codec) replaced(ctx context.Context, prev *mvccpb.KeyValue) (*KeyValue, error) {
+	d := c.decoding(ctx)
 	defer d.end()
-	return d.replaced(c, prev)
+	return d.replaced(prev)
 }
 
-func (d *decoding) replaced(c *Client, prev *mvccpb.KeyValue) (*KeyValue, error) {
+func (d *decoding) replaced(prev *mvccpb.KeyValue) (*KeyValue, error) {
 	if prev == nil {
 		return nil, nil
 	}
