@@ -76,6 +76,28 @@ const (
 	livedAfter = 10 * time.Second
 )
 
+// position implements [watchConsumer].
+func (w *watcher) position() (start int64, fragment bool) { return w.next, w.fragments() }
+
+// request implements [watchConsumer].
+func (w *watcher) request() *pb.WatchCreateRequest {
+	req := &pb.WatchCreateRequest{
+		Key:      w.keys.start,
+		RangeEnd: w.keys.end,
+		PrevKv:   w.opts.prevKV,
+		// Also where the consumer doesn't want to know: the position moves on with
+		// every server, and without a further request.
+		ProgressNotify: true,
+	}
+	if w.opts.noPut {
+		req.Filters = append(req.Filters, pb.WatchCreateRequest_NOPUT)
+	}
+	if w.opts.noDelete {
+		req.Filters = append(req.Filters, pb.WatchCreateRequest_NODELETE)
+	}
+	return req
+}
+
 // run delivers responses until ctx ends, deliver returns false, the client is
 // closed or the watch fails, and returns why.
 func (w *watcher) run(ctx context.Context, deliver func(WatchResponse) bool) error {

@@ -53,7 +53,7 @@ func newWatchHub(c *conn, codec *codec) *watchHub {
 
 // join gives a watch a place on a stream, one of its own if it is wanted and
 // there is one left, and not on avoid if that can be helped. It doesn't wait.
-func (h *watchHub) join(w *watcher, own bool, avoid *watchStream) (*registration, error) {
+func (h *watchHub) join(w watchConsumer, own bool, avoid *watchStream) (*registration, error) {
 	for {
 		s, old, err := h.pick(own, avoid)
 		if old != nil {

@@ -10,7 +10,7 @@ import (
 // registration is the place of a watch on one stream. What comes for it waits here
 // until a goroutine of the watch takes it. The stream's mutex guards it.
 type registration struct {
-	watcher  *watcher
+	consumer watchConsumer
 	stream   *watchStream
 	start    int64 // the revision that was asked for; 0 means now
 	fragment bool
@@ -30,19 +30,31 @@ type registration struct {
 	settled   bool  // upTo is final: nothing more comes
 }
 
+// watchConsumer is the watch that a registration is for.
+type watchConsumer interface {
+	// position returns the revision that the next registration asks for, 0 for now, and
+	// whether it asks for fragments.
+	position() (start int64, fragment bool)
+	// request returns what a registration asks for, but for its position and its ID.
+	request() *pb.WatchCreateRequest
+	// signal says that something has come, or that nothing more will. It doesn't block.
+	signal()
+}
+
 type queuedResponse struct {
 	resp  *pb.WatchResponse
 	bytes int
 }
 
 // attach gives a watch a place on s; nil when s has ended.
-func (s *watchStream) attach(w *watcher) *registration {
+func (s *watchStream) attach(w watchConsumer) *registration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.err != nil {
 		return nil
 	}
-	r := &registration{watcher: w, stream: s, start: w.next, fragment: w.fragments()}
+	r := &registration{consumer: w, stream: s}
+	r.start, r.fragment = w.position()
 	s.load++
 	s.waiting = append(s.waiting, r)
 	s.kick()
@@ -135,7 +147,7 @@ func (r *registration) fail(err error) {
 	if r.err == nil {
 		r.err = err
 	}
-	r.watcher.signal()
+	r.consumer.signal()
 }
 
 // unanswered reports whether the request was sent and nothing has come on the
@@ -153,24 +165,8 @@ func (r *registration) unanswered() bool {
 
 // request returns the request that registers the watch.
 func (r *registration) request() *pb.WatchCreateRequest {
-	w := r.watcher
-	req := &pb.WatchCreateRequest{
-		Key:           w.keys.start,
-		RangeEnd:      w.keys.end,
-		StartRevision: r.start,
-		PrevKv:        w.opts.prevKV,
-		// Also where the consumer doesn't want to know: the position moves on with
-		// every server, and without a further request.
-		ProgressNotify: true,
-		Fragment:       r.fragment,
-		WatchId:        r.id,
-	}
-	if w.opts.noPut {
-		req.Filters = append(req.Filters, pb.WatchCreateRequest_NOPUT)
-	}
-	if w.opts.noDelete {
-		req.Filters = append(req.Filters, pb.WatchCreateRequest_NODELETE)
-	}
+	req := r.consumer.request()
+	req.StartRevision, req.Fragment, req.WatchId = r.start, r.fragment, r.id
 	return req
 }
 

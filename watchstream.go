@@ -280,7 +280,7 @@ func (s *watchStream) queue(r *registration, resp *pb.WatchResponse) {
 		}
 		delete(s.byID, r.id)
 	}
-	r.watcher.signal()
+	r.consumer.signal()
 }
 
 // drop ends the registration of r at the server.
