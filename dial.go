@@ -23,11 +23,13 @@ const (
 	// answer at all isn't waited for longer than one that refuses. It is less than
 	// the defaults of those who wait, for them to hear of it.
 	maxConnectTimeout = 4 * time.Second
-	// gRPC tries an endpoint that it can't reach again and again, less than
-	// maxReconnectDelay + maxConnectTimeout apart. A failure that is much older
-	// is that of an endpoint no longer in use, or of a time without requests.
-	failureLifetime = 30 * time.Second
 )
+
+// failureLifetime is for how long a failure counts. gRPC tries an endpoint that it can't
+// reach again and again, less than maxReconnectDelay + maxConnectTimeout apart. A failure
+// that is much older is that of an endpoint no longer in use, or of a time without
+// requests.
+const failureLifetime = 30 * time.Second
 
 // dialLog opens the connections of a client, and remembers for each address why
 // the last attempt to connect failed: gRPC tells its callers no more than that

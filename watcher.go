@@ -55,14 +55,17 @@ type watcher struct {
 var (
 	// errStopped says that the consumer of a watch wants no more.
 	errStopped = errors.New("watch stopped by its consumer")
-	// errLagging ends a registration whose consumer is too far behind.
-	errLagging = errors.New("watch is behind")
 	// errCalm ends one on a stream of its own that it doesn't need any more.
 	errCalm = errors.New("watch is no longer behind")
 	// errAnchored ends one that began later than the watch has promised.
 	errAnchored = errors.New("watch was registered too late")
 	// errSilent ends one that was not answered.
 	errSilent = errors.New("no answer to a watch")
+)
+
+var (
+	// errLagging ends a registration whose consumer is too far behind.
+	errLagging = errors.New("watch is behind")
 	// errWatchTooLarge ends one that may have got what was too large.
 	errWatchTooLarge = errors.New("response of a watch is too large")
 )
