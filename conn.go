@@ -24,7 +24,7 @@ type conn struct {
 	rpc   rpcs
 	seen  seen
 	auth  *authenticator
-	dials *dialLog
+	dials *dialer
 
 	// largest is the size of the largest request that the server takes.
 	largest int
@@ -65,7 +65,7 @@ func newConn(cfg *Config) *conn {
 		namespace: newNamespace(cfg),
 		cfg:       cfg,
 		auth:      auth,
-		dials:     newDialLog(cfg),
+		dials:     newDialer(cfg.dialing()),
 		largest:   largestMessage(cfg.MaxRequestBytes, requestHeader(auth.username)),
 		revoking:  make(chan struct{}, maxRevocations),
 		closing:   make(chan struct{}),
@@ -152,7 +152,7 @@ func (c *conn) check() error {
 	if errors.As(err, &e) {
 		e.Op, e.Key = "connect", ""
 		if errors.Is(e.Err, errHopeless) {
-			e.Err = withKind(ErrUnavailable, c.dials.err())
+			e.Err = withKind(ErrUnavailable, c.dialError())
 		}
 	}
 	return err
@@ -171,6 +171,16 @@ func (c *conn) hopeless() bool {
 		}
 	}
 	return len(failures) >= len(c.cfg.Endpoints)
+}
+
+// dialError joins why endpoints can't be used, and what attempts that are under way wait
+// for; nil means that there is neither.
+func (c *conn) dialError() error {
+	var errs []error
+	for _, f := range c.dials.troubles() {
+		errs = append(errs, &EndpointError{Endpoint: f.Endpoint, Err: f.Err})
+	}
+	return oneLine(errs)
 }
 
 // disconnected reports whether the last attempt to connect failed at every

@@ -110,14 +110,14 @@ func connectOnce(t testing.TB, cfg *Config) error {
 	t.Helper()
 	r, err := cfg.resolved()
 	require.NoError(t, err)
-	l := newDialLog(r)
+	l := newDialer(r.dialing())
 	if cfg.DialTimeout == 0 {
 		l.timeout = 20 * time.Second // a busy machine is no cause
 	}
 	return connectOnceWith(t, l)
 }
 
-func connectOnceWith(t testing.TB, l *dialLog) error {
+func connectOnceWith(t testing.TB, l *dialer) error {
 	t.Helper()
 	var endpoints []string
 	for _, e := range l.endpoints {
@@ -136,7 +136,16 @@ func connectOnceWith(t testing.TB, l *dialLog) error {
 		}
 		changed = l.changed()
 		if n := len(l.failures()); n == 0 || n == len(endpoints) {
-			return l.err()
+			return troubles(l)
 		}
 	}
+}
+
+// troubles joins what is wrong with the endpoints of l.
+func troubles(l *dialer) error {
+	var errs []error
+	for _, f := range l.troubles() {
+		errs = append(errs, f)
+	}
+	return oneLine(errs)
 }

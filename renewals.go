@@ -249,9 +249,9 @@ func (r *renewals) reason(s *session) error {
 		return reason
 	}
 	if reason == nil {
-		return r.conn.dials.err()
+		return r.conn.dialError()
 	}
-	return withDetail(reason, r.conn.dials.err())
+	return withDetail(reason, r.conn.dialError())
 }
 
 // renewalQueue is a heap of the sessions by when they are to be renewed next.

@@ -331,7 +331,7 @@ func (t *trace) fail(ctx context.Context, in any) error {
 	default:
 		e.Err = t.trouble.last
 		if errors.Is(t.kind, ErrUnavailable) {
-			e.Err = withDetail(e.Err, t.conn.dials.err())
+			e.Err = withDetail(e.Err, t.conn.dialError())
 		}
 	}
 	return e
@@ -347,7 +347,7 @@ func (t *trace) ended(ctx context.Context) error {
 	// A request whose connection broke before it was written waits inside gRPC
 	// for another one, and counts as sent.
 	if t.unsent || errors.Is(t.kind, ErrUnavailable) || t.conn.disconnected() {
-		ended = withDetail(ended, t.conn.dials.err())
+		ended = withDetail(ended, t.conn.dialError())
 	}
 	return ended
 }

@@ -13,7 +13,7 @@ import (
 // waits.
 func offline(t testing.TB) *renewals {
 	t.Helper()
-	return newRenewals(&conn{cfg: &Config{}, auth: newAuthenticator(&Config{}), dials: &dialLog{}, closing: make(chan struct{})})
+	return newRenewals(&conn{cfg: &Config{}, auth: newAuthenticator(&Config{}), dials: &dialer{}, closing: make(chan struct{})})
 }
 
 func TestSessionEndsBeforeItsLeaseMay(t *testing.T) {

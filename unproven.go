@@ -15,7 +15,7 @@ import (
 type unprovenConn struct {
 	net.Conn
 	ctx    context.Context // of the attempt to connect; Read is given none
-	log    *dialLog
+	dialer *dialer
 	target target
 	name   string // of the endpoint
 	// certificateAsked is set when the server asked for a client certificate.
@@ -42,8 +42,8 @@ func (c *unprovenConn) Read(b []byte) (int, error) {
 		err = c.strange(begun)
 	case c.got == frameHeaderSize:
 		c.decided.Store(true)
-		c.log.addresses.trust(c.Conn.RemoteAddr())
-		c.log.succeed(c.target)
+		c.dialer.addresses.trust(c.Conn.RemoteAddr())
+		c.dialer.succeed(c.target)
 		return n, err
 	case err == nil:
 		return n, nil
@@ -51,8 +51,8 @@ func (c *unprovenConn) Read(b []byte) (int, error) {
 		err = c.cause(err)
 	}
 	c.decided.Store(true)
-	c.log.addresses.distrust(c.Conn.RemoteAddr())
-	c.log.fail(c.ctx, c.target, err)
+	c.dialer.addresses.distrust(c.Conn.RemoteAddr())
+	c.dialer.fail(c.ctx, c.target, err)
 	return 0, err
 }
 
@@ -71,7 +71,7 @@ func (c *unprovenConn) Write(b []byte) (int, error) {
 // strange says what a server is that begins with something else than settings.
 func (c *unprovenConn) strange(begun []byte) error {
 	err := fmt.Errorf("it answered with %q", begun)
-	if c.log.tls == nil && c.log.speaksTLS(c.ctx, c.target) {
+	if c.dialer.tls == nil && c.dialer.speaksTLS(c.ctx, c.target) {
 		return withKind(ErrTLSRequired, err)
 	}
 	return withKind(ErrNotEtcd, err)
@@ -83,9 +83,9 @@ func (c *unprovenConn) cause(err error) error {
 	switch {
 	case errors.Is(c.ctx.Err(), context.DeadlineExceeded):
 		return withTimeout(waitingSettings, c.ctx.Err())
-	case c.log.tls != nil:
+	case c.dialer.tls != nil:
 		return tlsCause(err, c.certificateAsked.Load())
-	case closedByPeer(err) && c.log.speaksTLS(c.ctx, c.target):
+	case closedByPeer(err) && c.dialer.speaksTLS(c.ctx, c.target):
 		return withKind(ErrTLSRequired, err)
 	}
 	return err

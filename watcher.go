@@ -249,7 +249,7 @@ func (w *watcher) overdue(ctx context.Context, r *registration) error {
 	limit := w.conn.cfg.RequestTimeout
 	if w.answerWithin *= 2; w.answerWithin >= limit {
 		w.answerWithin = limit
-		if !w.interrupted(ctx, withDetail(ErrUnavailable, w.conn.dials.err())) {
+		if !w.interrupted(ctx, withDetail(ErrUnavailable, w.conn.dialError())) {
 			return errStopped
 		}
 	}
@@ -302,7 +302,7 @@ func (w *watcher) judge(ctx context.Context, err error) error {
 		return nil
 	}
 	if errors.Is(a.kind, ErrUnavailable) {
-		err = withDetail(err, w.conn.dials.err())
+		err = withDetail(err, w.conn.dialError())
 	}
 	if !w.interrupted(ctx, err) {
 		return errStopped
