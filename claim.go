@@ -144,7 +144,7 @@ func (l *Lock) sendClaim(ctx context.Context, op string, s *session, queue bool)
 		return nil
 	})
 	if err == nil && queue && !there {
-		err = &Error{Op: op, Key: l.name, Sent: true, Err: fmt.Errorf("%w: answer lacks parts", ErrServer)}
+		err = answered(op, l.name, fmt.Errorf("%w: answer lacks parts", ErrServer))
 		c.repeated = true
 	}
 	if err != nil && c.repeated {
@@ -172,11 +172,11 @@ func claimTxn(own []byte, all keyRange, lease LeaseID, queue bool) *pb.TxnReques
 			TargetUnion: &pb.Compare_CreateRevision{CreateRevision: 0},
 		}}
 	}
-	put := []*pb.RequestOp{{Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: own, Lease: int64(lease)}}}}
-	get := []*pb.RequestOp{{Request: &pb.RequestOp_RequestRange{RequestRange: &pb.RangeRequest{Key: own, KeysOnly: true}}}}
+	put := []*pb.RequestOp{opOfPut(&pb.PutRequest{Key: own, Lease: int64(lease)})}
+	get := []*pb.RequestOp{opOfRange(&pb.RangeRequest{Key: own, KeysOnly: true})}
 	inQueue := get
 	if queue {
-		inQueue = []*pb.RequestOp{txnOp(&pb.TxnRequest{Compare: none(own, nil), Success: put, Failure: get})}
+		inQueue = []*pb.RequestOp{opOfTxn(&pb.TxnRequest{Compare: none(own, nil), Success: put, Failure: get})}
 	}
 	return &pb.TxnRequest{Compare: none(all.start, all.end), Success: put, Failure: inQueue}
 }

@@ -98,7 +98,7 @@ func (c *conn) open() error {
 		Logger: zap.NewNop(),
 	})
 	if err != nil {
-		return &Error{Op: "connect", Err: err}
+		return fail("connect", "", err)
 	}
 	c.raw = raw
 	conn := raw.ActiveConnection()
@@ -270,10 +270,15 @@ func (c *conn) withDeadline(ctx context.Context, op, key string, f func(context.
 	if err := c.admit(ctx); err != nil {
 		return fail(op, key, err)
 	}
-	if _, ok := ctx.Deadline(); !ok {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, c.cfg.RequestTimeout)
-		defer cancel()
-	}
+	ctx, cancel := c.bounded(ctx)
+	defer cancel()
 	return f(ctx)
+}
+
+// bounded returns ctx with its deadline, or with the default one if it has none.
+func (c *conn) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	if _, ok := ctx.Deadline(); ok {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, c.cfg.RequestTimeout)
 }

@@ -61,7 +61,7 @@ func (w *wireTxn) checkGuarded() error {
 	hold := root.Success
 	if len(root.Compare) > 0 {
 		// A copy: without the conditions on values, which are decided then.
-		hold = []*pb.RequestOp{txnOp(&pb.TxnRequest{Compare: root.Compare, Success: root.Success, Failure: root.Failure})}
+		hold = []*pb.RequestOp{opOfTxn(&pb.TxnRequest{Compare: root.Compare, Success: root.Success, Failure: root.Failure})}
 	}
 	guards := w.longestGuards()
 	for _, ops := range [][]*pb.RequestOp{hold, root.Failure} {
@@ -122,7 +122,7 @@ func (d *decision) request(ctx context.Context) (*pb.TxnRequest, error) {
 	ops := root.Failure
 	switch {
 	case d.nested:
-		ops = []*pb.RequestOp{txnOp(root)}
+		ops = []*pb.RequestOp{opOfTxn(root)}
 	case d.hold:
 		ops = root.Success
 	}
@@ -162,7 +162,7 @@ func (d *decision) branch(ctx context.Context, ops []*pb.RequestOp) ([]*pb.Reque
 			if err != nil {
 				return nil, err
 			}
-			out[i] = txnOp(decided)
+			out[i] = opOfTxn(decided)
 		}
 	}
 	return out, nil

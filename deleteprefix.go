@@ -108,7 +108,7 @@ func (c *Client) deletions(ctx context.Context, pages *pager, keys keyRange, n i
 func (c *Client) deletion(keys keyRange, n int) (operation, error) {
 	key := c.visible(keys.start)
 	req := &pb.DeleteRangeRequest{Key: keys.start, RangeEnd: keys.end}
-	op, err := c.operation(key, &pb.RequestOp{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: req}}, nil)
+	op, err := c.operation(key, opOfDelete(req), nil)
 	op.keys = n
 	if err != nil {
 		err = fail(opDeletePrefix, key, err)

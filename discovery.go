@@ -36,7 +36,7 @@ func (c *Config) discovered() error {
 		return nil
 	}
 	if err := c.discover(); err != nil {
-		return &Error{Op: "connect", Err: withKind(ErrUnavailable, fmt.Errorf("look up the endpoints: %w", err))}
+		return fail("connect", "", withKind(ErrUnavailable, fmt.Errorf("look up the endpoints: %w", err)))
 	}
 	return c.Validate()
 }

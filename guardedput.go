@@ -61,8 +61,8 @@ func modRevisionOf(kvs []*mvccpb.KeyValue) int64 {
 func (p *guardedPut) boundTo(revision int64) *pb.TxnRequest {
 	return &pb.TxnRequest{
 		Compare: []*pb.Compare{guard(p.put.Key, revision)},
-		Success: []*pb.RequestOp{{Request: &pb.RequestOp_RequestPut{RequestPut: p.put}}},
-		Failure: []*pb.RequestOp{{Request: &pb.RequestOp_RequestRange{RequestRange: p.read()}}},
+		Success: []*pb.RequestOp{opOfPut(p.put)},
+		Failure: []*pb.RequestOp{opOfRange(p.read())},
 	}
 }
 

@@ -155,9 +155,7 @@ func (h *heldKeys) check(keys []*heldKey) {
 	defer cancel()
 	req := &pb.TxnRequest{}
 	for _, k := range keys {
-		req.Success = append(req.Success, &pb.RequestOp{Request: &pb.RequestOp_RequestRange{
-			RequestRange: &pb.RangeRequest{Key: k.stored, KeysOnly: true},
-		}})
+		req.Success = append(req.Success, opOfRange(&pb.RangeRequest{Key: k.stored, KeysOnly: true}))
 	}
 	resp, err := do(ctx, h.conn, request{op: "check locks", key: keys[0].key}, h.conn.rpc.txn, req)
 	if refusesOne(err) && len(keys) > 1 {

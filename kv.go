@@ -77,11 +77,11 @@ func (c *Client) getKV(ctx context.Context, op, key string, opts []GetOption) (K
 		return KeyValue{}, err
 	}
 	if len(resp.Kvs) == 0 {
-		return KeyValue{}, &Error{Op: op, Key: key, Sent: true, Err: ErrKeyNotFound}
+		return KeyValue{}, answered(op, key, ErrKeyNotFound)
 	}
 	kv, err := c.keyValue(ctx, resp.Kvs[0], false)
 	if err != nil {
-		return kv, &Error{Op: op, Key: key, Sent: true, Err: err}
+		return kv, answered(op, key, err)
 	}
 	return kv, nil
 }

@@ -116,15 +116,15 @@ func (c *Client) load(ctx context.Context, op string, puts iter.Seq2[loadPut, er
 // wire returns the put as an operation of a transaction: a nested one if it has a
 // guard, so that each is decided by itself.
 func (p loadPut) wire() *pb.RequestOp {
-	put := &pb.RequestOp{Request: &pb.RequestOp_RequestPut{RequestPut: p.put}}
+	put := opOfPut(p.put)
 	if p.guard == nil {
 		return put
 	}
 	txn := &pb.TxnRequest{Compare: []*pb.Compare{p.guard}, Success: []*pb.RequestOp{put}}
 	if p.sealed != nil && len(p.put.Value) < chunkBytes { // to tell one that is sent twice
-		txn.Failure = []*pb.RequestOp{rangeOp(&pb.RangeRequest{Key: p.put.Key, KeysOnly: true})}
+		txn.Failure = []*pb.RequestOp{opOfRange(&pb.RangeRequest{Key: p.put.Key, KeysOnly: true})}
 	}
-	return txnOp(txn)
+	return opOfTxn(txn)
 }
 
 // loader reports on a load.

@@ -208,7 +208,7 @@ func (l *Lock) lockWithin(ctx context.Context, op string) (bool, error) {
 	case ctx.Err() == nil:
 		return false, nil
 	default: // the caller's own end, not that of the wait
-		return false, &Error{Op: op, Key: l.name, Sent: true, Err: withDetail(contextError(ctx), ErrLocked)}
+		return false, answered(op, l.name, withDetail(contextError(ctx), ErrLocked))
 	}
 }
 
@@ -271,11 +271,11 @@ func (l *Lock) Unlock(ctx context.Context) error {
 	there, err := l.release(ctx, op, c)
 	switch {
 	case lost != nil:
-		return &Error{Op: op, Key: l.name, Sent: true, Err: lost}
+		return answered(op, l.name, lost)
 	case err != nil:
 		return err
 	case !there:
-		return &Error{Op: op, Key: l.name, Sent: true, Err: withKind(ErrLockLost, ErrLockKeyDeleted)}
+		return answered(op, l.name, withKind(ErrLockLost, ErrLockKeyDeleted))
 	}
 	released = !c.repeated // else the claim may come back, as long as its lease lives
 	return nil

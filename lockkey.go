@@ -75,7 +75,7 @@ func (c *Client) keysWithoutClaims(ctx context.Context, r request, o getOptions,
 		for _, kv := range piece {
 			get := o.rangeRequest(keyRange{start: kv.Key})
 			get.Limit = 0
-			req.Success = append(req.Success, &pb.RequestOp{Request: &pb.RequestOp_RequestRange{RequestRange: get}})
+			req.Success = append(req.Success, opOfRange(get))
 		}
 		resp, err := c.sendTxn(ctx, r, req)
 		if err != nil {

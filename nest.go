@@ -135,7 +135,7 @@ func nest(ops []*pb.RequestOp, levels []int) []*pb.RequestOp {
 	for len(ops) > 0 {
 		n := min(inner, len(ops))
 		txn := &pb.TxnRequest{Success: nest(ops[:n], levels[1:])}
-		out = append(out, &pb.RequestOp{Request: &pb.RequestOp_RequestTxn{RequestTxn: txn}})
+		out = append(out, opOfTxn(txn))
 		ops = ops[n:]
 	}
 	return out

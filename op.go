@@ -160,13 +160,13 @@ func (c *Client) requestOp(ctx context.Context, op Op) (*pb.RequestOp, *sealedPu
 		}
 		req := o.rangeRequest(keys)
 		req.KeysOnly = op.keysOnly
-		return rangeOp(req), nil, nil
+		return opOfRange(req), nil, nil
 	default: // opDelete
 		if op.everything() && !op.delete.allKeys {
 			return nil, nil, ErrEmptyPrefix
 		}
 		req := &pb.DeleteRangeRequest{Key: keys.start, RangeEnd: keys.end, PrevKv: op.delete.prevKV}
-		return &pb.RequestOp{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: req}}, nil, nil
+		return opOfDelete(req), nil, nil
 	}
 }
 
@@ -183,11 +183,3 @@ func (op Op) checkOptions() error {
 
 // everything reports whether an operation is about all keys.
 func (op Op) everything() bool { return op.reach != oneKey && op.key == "" && op.end == "" }
-
-func rangeOp(read *pb.RangeRequest) *pb.RequestOp {
-	return &pb.RequestOp{Request: &pb.RequestOp_RequestRange{RequestRange: read}}
-}
-
-func txnOp(txn *pb.TxnRequest) *pb.RequestOp {
-	return &pb.RequestOp{Request: &pb.RequestOp_RequestTxn{RequestTxn: txn}}
-}

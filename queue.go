@@ -34,11 +34,11 @@ func (l *Lock) await(ctx context.Context, op string, c *claim) error {
 		}
 		switch {
 		case l.isClosing():
-			return &Error{Op: op, Key: l.name, Sent: true, Err: l.closedError()}
+			return answered(op, l.name, l.closedError())
 		case !c.session.alive():
-			return &Error{Op: op, Key: l.name, Sent: true, Err: lockLost(c.session)}
+			return answered(op, l.name, lockLost(c.session))
 		case ctx.Err() != nil:
-			return &Error{Op: op, Key: l.name, Sent: true, Err: withDetail(contextError(ctx), ErrLocked)}
+			return answered(op, l.name, withDetail(contextError(ctx), ErrLocked))
 		case err != nil && !IsRetryable(err):
 			return err
 		case err != nil:
@@ -75,20 +75,20 @@ func (l *Lock) before(ctx context.Context, op string, claim *claim) ([]byte, int
 			Key: claim.stored, Target: pb.Compare_CREATE, Result: pb.Compare_EQUAL,
 			TargetUnion: &pb.Compare_CreateRevision{CreateRevision: claim.token},
 		}},
-		Success: []*pb.RequestOp{{Request: &pb.RequestOp_RequestRange{RequestRange: &pb.RangeRequest{
+		Success: []*pb.RequestOp{opOfRange(&pb.RangeRequest{
 			Key: queue.start, RangeEnd: queue.end, KeysOnly: true, Limit: 1,
 			MaxCreateRevision: claim.token - 1,
 			SortTarget:        pb.RangeRequest_CREATE, SortOrder: pb.RangeRequest_DESCEND,
-		}}}},
+		})},
 	})
 	if err != nil {
 		return nil, 0, err
 	}
 	if !resp.Succeeded {
-		return nil, 0, &Error{Op: op, Key: l.name, Sent: true, Err: withKind(ErrLockLost, ErrLockKeyDeleted)}
+		return nil, 0, answered(op, l.name, withKind(ErrLockLost, ErrLockKeyDeleted))
 	}
 	if len(resp.Responses) == 0 {
-		return nil, 0, &Error{Op: op, Key: l.name, Sent: true, Err: fmt.Errorf("%w: answer lacks parts", ErrServer)}
+		return nil, 0, answered(op, l.name, fmt.Errorf("%w: answer lacks parts", ErrServer))
 	}
 	kvs := resp.Responses[0].GetResponseRange().GetKvs()
 	if len(kvs) == 0 {
@@ -105,5 +105,5 @@ func (c *Client) gone(ctx context.Context, op string, stored []byte, from int64)
 	if errors.Is(err, errStopped) || errors.Is(err, ErrCompacted) {
 		return nil // look again
 	}
-	return &Error{Op: op, Key: key, Sent: true, Err: err}
+	return answered(op, key, err)
 }

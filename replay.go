@@ -299,7 +299,7 @@ func (c *Client) tellNewest(w *wireTxn) {
 		return
 	}
 	before := req.Failure
-	req.Failure = append(slices.Clip(req.Failure), rangeOp(&pb.RangeRequest{Key: proof.key, KeysOnly: true}))
+	req.Failure = append(slices.Clip(req.Failure), opOfRange(&pb.RangeRequest{Key: proof.key, KeysOnly: true}))
 	if w.checkLoad(req) != nil {
 		req.Failure = before
 	}

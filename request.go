@@ -69,13 +69,10 @@ type unary[In, Out any] func(context.Context, In, ...grpc.CallOption) (Out, erro
 func do[In, Out any](ctx context.Context, c *conn, r request, rpc unary[In, Out], in In) (Out, error) {
 	var none Out
 	if err := c.admit(ctx); err != nil {
-		return none, &Error{Op: r.op, Key: r.key, Err: err}
+		return none, fail(r.op, r.key, err)
 	}
-	if _, ok := ctx.Deadline(); !ok {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, c.cfg.RequestTimeout)
-		defer cancel()
-	}
+	ctx, cancel := c.bounded(ctx)
+	defer cancel()
 	if len(c.cfg.Hooks) == 0 {
 		out, _, err := attempts(ctx, c, r, rpc, in)
 		return out, err

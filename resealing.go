@@ -97,8 +97,8 @@ func (c *Client) reseal(ctx context.Context, r request, puts []*sealedPut, revis
 				// Only one of them was taken: what it stored tells which.
 				compare = append(compare, storedAs(&s.wire))
 			}
-			op, err := c.operation(c.visible(s.wire.Key), txnOp(&pb.TxnRequest{
-				Compare: compare, Success: []*pb.RequestOp{{Request: &pb.RequestOp_RequestPut{RequestPut: &put.wire}}},
+			op, err := c.operation(c.visible(s.wire.Key), opOfTxn(&pb.TxnRequest{
+				Compare: compare, Success: []*pb.RequestOp{opOfPut(&put.wire)},
 			}), put)
 			if !yield(op, err) || err != nil {
 				return

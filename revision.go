@@ -40,7 +40,7 @@ func (c *Client) Revision(ctx context.Context) (int64, error) {
 // and is as linearizable as a write. It changes nothing, so that it is sent again as a
 // read is.
 func (c *Client) revisionWithoutReading(ctx context.Context) (int64, error) {
-	nothing := &pb.TxnRequest{Success: []*pb.RequestOp{txnOp(&pb.TxnRequest{})}}
+	nothing := &pb.TxnRequest{Success: []*pb.RequestOp{opOfTxn(&pb.TxnRequest{})}}
 	resp, err := do(ctx, c.conn, request{op: opRevision}, c.rpc.txn, nothing)
 	return resp.GetHeader().GetRevision(), err
 }

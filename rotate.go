@@ -292,10 +292,10 @@ func (r *reencryption) full(size int) bool {
 // rewriteOp replaces a value if it is still the one that was read. It is a nested
 // transaction of its own, so that one key's change does not hold up the others.
 func rewriteOp(kv *mvccpb.KeyValue, put *pb.PutRequest) *pb.RequestOp {
-	return &pb.RequestOp{Request: &pb.RequestOp_RequestTxn{RequestTxn: &pb.TxnRequest{
+	return opOfTxn(&pb.TxnRequest{
 		Compare: []*pb.Compare{guard(kv.Key, kv.ModRevision)},
-		Success: []*pb.RequestOp{{Request: &pb.RequestOp_RequestPut{RequestPut: put}}},
-	}}}
+		Success: []*pb.RequestOp{opOfPut(put)},
+	})
 }
 
 // flush sends the batch, if there is one; then all before next is done.

@@ -174,7 +174,7 @@ func (tx *Tx) guards() (compares []*pb.Compare, again []*pb.RequestOp) {
 		for _, kv := range kvs {
 			guards.unchanged([]byte(tx.client.cfg.Namespace+kv.Key), kv.ModRevision)
 		}
-		again = append(again, rangeOp(read))
+		again = append(again, opOfRange(read))
 	}
 	return guards.compares, again
 }

@@ -112,7 +112,7 @@ func (w *wireTxn) read(keys keyRange) int {
 	if !ok {
 		n = len(w.reads)
 		w.readAt[at] = n
-		w.reads = append(w.reads, rangeOp(at.request()))
+		w.reads = append(w.reads, opOfRange(at.request()))
 	}
 	return n
 }
@@ -131,7 +131,7 @@ func (w *wireTxn) branch(ctx context.Context, ops []Op, here *level) ([]*pb.Requ
 			if err != nil {
 				return nil, err
 			}
-			out[i] = txnOp(txn)
+			out[i] = opOfTxn(txn)
 			continue
 		}
 		w.name(op.key)
@@ -162,7 +162,7 @@ func (w *wireTxn) name(key string) {
 func readLinearizably(req *pb.TxnRequest) {
 	if len(req.Compare) > 0 && len(req.Success)+len(req.Failure) == 0 {
 		// Of a key that the user may read: it is part of a condition.
-		req.Success = []*pb.RequestOp{rangeOp(&pb.RangeRequest{Key: req.Compare[0].Key, CountOnly: true})}
+		req.Success = []*pb.RequestOp{opOfRange(&pb.RangeRequest{Key: req.Compare[0].Key, CountOnly: true})}
 	}
 }
 

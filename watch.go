@@ -128,7 +128,7 @@ func (w *watcher) await(ctx context.Context) {
 
 // end delivers the last response.
 func (w *watcher) end(ctx context.Context, out chan WatchResponse, err error) {
-	err = &Error{Op: "watch", Key: w.key, Sent: true, Err: err}
+	err = answered("watch", w.key, err)
 	w.ended(ctx, err)
 	if ctx.Err() != nil {
 		return
