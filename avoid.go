@@ -78,7 +78,7 @@ const maxElsewhere = 10
 // elsewhere takes in that the endpoint of attempt n could not serve the request,
 // and reports whether another one is worth an attempt: until each was asked as
 // often as it takes, or can't be connected to.
-func (t *trace) elsewhere(a answer, n int) bool {
+func (t *trace) elsewhere(a verdict, n int) bool {
 	if t.to != nil && !slices.Contains(t.trouble.asked, nameOf(t.to)) {
 		t.trouble.asked = append(t.trouble.asked, nameOf(t.to))
 	}

@@ -33,7 +33,7 @@ func (c *Client) BulkPut(ctx context.Context, kvs map[string][]byte, opts ...Bul
 		slices.Sort(keys)
 	}
 	b, err := c.newBulk(request{op: op, write: true}, keys, func(key string) (*pb.RequestOp, *sealedPut, error) {
-		return c.putOp(ctx, key, kvs[key], o.put)
+		return c.sealedOp(ctx, key, kvs[key], o.put)
 	})
 	if err == nil {
 		_, err = b.send(ctx, o)
@@ -139,8 +139,8 @@ func (c *Client) newBulk(r request, keys []string, opFor func(key string) (*pb.R
 	return b, nil
 }
 
-// putOp returns a put as an operation of a transaction.
-func (c *Client) putOp(ctx context.Context, key string, value []byte, o putOptions) (*pb.RequestOp, *sealedPut, error) {
+// sealedOp returns a put as an operation of a transaction.
+func (c *Client) sealedOp(ctx context.Context, key string, value []byte, o putOptions) (*pb.RequestOp, *sealedPut, error) {
 	req, sealed, err := c.putRequest(ctx, key, value, o)
 	return opOfPut(req), sealed, err
 }

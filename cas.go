@@ -151,9 +151,9 @@ func updateOptionsOf(opts []UpdateOption) (writeOptions, error) {
 }
 
 func updateOp(key string, value []byte, exists, prevKV bool) Op {
-	op := Op{kind: opPut, key: key, value: value}
+	op := Op{kind: kindPut, key: key, value: value}
 	if value == nil {
-		op.kind = opDelete
+		op.kind = kindDelete
 	}
 	op.put.ignoreLease = exists
 	op.put.prevKV, op.delete.prevKV = prevKV, prevKV

@@ -60,17 +60,17 @@ func (c *claim) lost() error {
 
 // tryAcquire takes the lock if nobody holds it or waits for it.
 func (l *Lock) tryAcquire(ctx context.Context, op string) (bool, error) {
-	c, free, err := l.compete(ctx, op, false)
+	c, free, err := l.makeClaim(ctx, op, false)
 	if err != nil || !free {
 		return false, err
 	}
-	err = l.hold(c, op)
+	err = l.noteHeld(c, op)
 	return err == nil, err
 }
 
 // acquire queues for the lock and waits for its turn as long as waiting lives.
 func (l *Lock) acquire(ctx, waiting context.Context, op string) error {
-	c, free, err := l.compete(ctx, op, true)
+	c, free, err := l.makeClaim(ctx, op, true)
 	if err != nil {
 		return err
 	}
@@ -80,13 +80,13 @@ func (l *Lock) acquire(ctx, waiting context.Context, op string) error {
 			return err
 		}
 	}
-	return l.hold(c, op)
+	return l.noteHeld(c, op)
 }
 
-// compete makes a claim if the lock is free, or else, if queue says so, puts it
+// makeClaim makes a claim if the lock is free, or else, if queue says so, puts it
 // into the queue; it reports which. A lease that the server no longer knows, as
 // after a suspension of this machine, is replaced.
-func (l *Lock) compete(ctx context.Context, op string, queue bool) (c *claim, free bool, err error) {
+func (l *Lock) makeClaim(ctx context.Context, op string, queue bool) (c *claim, free bool, err error) {
 	for first := true; ; first = false {
 		s, err := l.liveSession(ctx, op)
 		if err != nil {
@@ -245,9 +245,9 @@ func (l *Lock) liveSession(ctx context.Context, op string) (*session, error) {
 	return s, nil
 }
 
-// hold notes that the lock is held, unless it was closed or its lease lost
+// noteHeld notes that the lock is held, unless it was closed or its lease lost
 // meanwhile.
-func (l *Lock) hold(c *claim, op string) error {
+func (l *Lock) noteHeld(c *claim, op string) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {

@@ -143,7 +143,7 @@ func (c *Client) compare(cond Condition) (*pb.Compare, error) {
 	if !cond.valid {
 		return nil, fmt.Errorf("%w: zero condition", ErrInvalidArgument)
 	}
-	keys, err := c.keys(cond.key, cond.prefix)
+	keys, err := c.keyOrPrefix(cond.key, cond.prefix)
 	if err != nil {
 		return nil, err
 	}

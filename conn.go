@@ -229,10 +229,10 @@ func (c *conn) start(f func()) error {
 	return nil
 }
 
-// hold has Close wait for something in the background that goroutines come and go
+// retain has Close wait for something in the background that goroutines come and go
 // for, until c.background.Done is called. That must happen soon after c.closing is
 // closed. It returns ErrClosed if that has happened already.
-func (c *conn) hold() error {
+func (c *conn) retain() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed.Load() {

@@ -62,7 +62,7 @@ func TestPrefixEndOwnsItsBytes(t *testing.T) {
 
 func TestRangeOfOneKeyContainsThatKeyAlone(t *testing.T) {
 	t.Parallel()
-	keys, err := clientOfNamespace("").keys("k", false)
+	keys, err := clientOfNamespace("").keyOrPrefix("k", false)
 	require.NoError(t, err)
 	require.True(t, keys.contains([]byte("k")))
 	require.False(t, keys.contains([]byte("k\x00")))

@@ -13,7 +13,7 @@ import (
 // holds them still, by mod revision, while the rest of it is decided.
 func (c *Client) commitGuarded(ctx context.Context, r request, w *wireTxn) (*TxnResult, error) {
 	var result *TxnResult
-	err := c.compete(ctx, r.op, r.key, func(ctx context.Context) (bool, error) {
+	err := c.untilUncontested(ctx, r.op, r.key, func(ctx context.Context) (bool, error) {
 		found, err := c.sendTxn(ctx, request{op: r.op, key: r.key}, &pb.TxnRequest{Success: w.reads})
 		for n := 0; err == nil && result == nil && n < triesPerRound; n++ {
 			result, found, err = c.tryGuarded(ctx, r, w, found)

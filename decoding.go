@@ -133,7 +133,7 @@ func (d *decoding) unseal(suite envelope.Suite, storedKey, stored []byte) ([]byt
 	began := time.Now()
 	value, err := c.envelope.Open(ctx, c.keyring.current().ring, text(storedKey), stored, &d.allowance)
 	if errors.Is(err, ErrKeyUnavailable) {
-		d.fail(KeyID(id), err, time.Since(began))
+		d.note(KeyID(id), err, time.Since(began))
 	}
 	return value, err
 }
@@ -152,7 +152,7 @@ func (d *decoding) find(id KeyID) error {
 		err = moreCertain(d.codec.provider.find(d.within(), id)[id], err)
 	}
 	if err != nil {
-		d.fail(id, err, time.Since(began))
+		d.note(id, err, time.Since(began))
 	}
 	return err
 }
@@ -183,8 +183,8 @@ func (d *decoding) look(id KeyID) error {
 	return source.lacks(id, d.lookErr)
 }
 
-// fail notes that a key can't be had, after so long.
-func (d *decoding) fail(id KeyID, err error, waited time.Duration) {
+// note notes that a key can't be had, after so long.
+func (d *decoding) note(id KeyID, err error, waited time.Duration) {
 	if d.failed == nil {
 		d.failed = map[KeyID]error{}
 	}
@@ -215,7 +215,7 @@ func (d *decoding) prepare(kvs []*mvccpb.KeyValue) {
 		missing = slices.DeleteFunc(missing, func(id KeyID) bool { return d.look(id) == nil })
 	}
 	for id, err := range c.provider.find(d.within(), missing...) {
-		d.fail(id, moreCertain(err, d.look(id)), 0)
+		d.note(id, moreCertain(err, d.look(id)), 0)
 	}
 	if len(d.failed) > 0 {
 		d.patience.spend(time.Since(began))

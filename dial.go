@@ -117,7 +117,7 @@ func (l *dialer) dial(ctx context.Context, address string) (net.Conn, error) {
 	}
 	if err != nil {
 		err = connectCause(err)
-		l.fail(ctx, t, err)
+		l.noteFailure(ctx, t, err)
 		return nil, err
 	}
 	return l.tag(ctx, conn, t), nil

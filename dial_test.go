@@ -415,7 +415,7 @@ func TestEachChangeOfTheFailuresIsAnnounced(t *testing.T) {
 	t.Parallel()
 	l := resolvedLog(t, plaintext("a:1"))
 	for _, change := range []func(){
-		func() { l.fail(t.Context(), target{"tcp", "a:1"}, errScripted) },
+		func() { l.noteFailure(t.Context(), target{"tcp", "a:1"}, errScripted) },
 		func() { l.succeed(target{"tcp", "a:1"}) },
 	} {
 		changed := l.changed()

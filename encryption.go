@@ -81,7 +81,7 @@ func checkEncryptionKey(c *Config) error {
 }
 
 func checkKeyring(c *Config) error {
-	if c.hasKeyring() && c.Keyring.current() == noKeys {
+	if c.hasKeyring() && c.Keyring.current() == emptyKeySet {
 		return fmt.Errorf("%w: no key", ErrInvalidKey)
 	}
 	return nil

@@ -27,7 +27,7 @@ func (c *Client) putGuarded(ctx context.Context, key string, value []byte, o put
 	if err := c.checkSize(p.boundTo(1)); err != nil {
 		return fail("put", key, err)
 	}
-	return c.compete(ctx, "put", key, func(ctx context.Context) (bool, error) {
+	return c.untilUncontested(ctx, "put", key, func(ctx context.Context) (bool, error) {
 		found, err := do(ctx, c.conn, request{op: "put", key: key}, c.rpc.get, p.read())
 		if err != nil {
 			return false, err

@@ -53,7 +53,7 @@ func (h *handshaker) ClientHandshake(ctx context.Context, authority string, conn
 	if err != nil {
 		err = h.cause(ctx, t, err, u.certificateAsked.Load())
 		h.dialer.addresses.distrust(conn.RemoteAddr())
-		h.dialer.fail(ctx, t, err)
+		h.dialer.noteFailure(ctx, t, err)
 		return nil, nil, err
 	}
 	u.Conn = secure

@@ -130,7 +130,7 @@ func position(r io.Reader) (int64, bool) {
 func (i *importation) begin() error {
 	var err error
 	if i.file, err = export.NewReader(i.in); err == nil {
-		err = i.admit(i.file.Header())
+		err = i.takeHeader(i.file.Header())
 	}
 	if err != nil {
 		return fail(opImport, "", err)
@@ -138,8 +138,8 @@ func (i *importation) begin() error {
 	return nil
 }
 
-// admit takes in what a file is about.
-func (i *importation) admit(head export.Header) error {
+// takeHeader takes in what a file is about.
+func (i *importation) takeHeader(head export.Header) error {
 	i.report = ImportReport{Revision: head.Revision, Leases: map[LeaseID]LeaseID{}, Next: i.options.resume}
 	i.target = head.Prefix
 	if i.options.prefix != nil {

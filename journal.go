@@ -101,9 +101,9 @@ func (l *journal) pending() []Failure {
 	return all
 }
 
-// fail notes why an attempt failed. One that was called off, as its client was
+// noteFailure notes why an attempt failed. One that was called off, as its client was
 // closed or its endpoint dropped, says nothing about the endpoint.
-func (l *journal) fail(ctx context.Context, t target, err error) {
+func (l *journal) noteFailure(ctx context.Context, t target, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.underway, t)

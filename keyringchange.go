@@ -34,7 +34,7 @@ func (s *StoredKeyring) Promote(ctx context.Context, id KeyID) error {
 // change applies f to the stored ring, again if another process changed it
 // meanwhile, and takes the outcome over.
 func (s *StoredKeyring) change(ctx context.Context, op string, f func(*storedRing) error) error {
-	return s.client.compete(ctx, op, s.key, func(ctx context.Context) (bool, error) {
+	return s.client.untilUncontested(ctx, op, s.key, func(ctx context.Context) (bool, error) {
 		v, err := s.read(ctx, op)
 		if err != nil {
 			return false, err
@@ -151,7 +151,7 @@ func (s *StoredKeyring) Restore(ctx context.Context, opts ...RestoreOption) erro
 	if err := optionsOf(opts, &o, RestoreOption.applyRestore); err != nil {
 		return fail(op, s.key, err)
 	}
-	return s.client.compete(ctx, op, s.key, func(ctx context.Context) (bool, error) {
+	return s.client.untilUncontested(ctx, op, s.key, func(ctx context.Context) (bool, error) {
 		v, err := s.read(ctx, op)
 		if err != nil {
 			return false, err
@@ -221,7 +221,7 @@ func (s *StoredKeyring) adopt(record *storedRing, v sighting) error {
 	defer s.mu.Unlock()
 	f := s.followed()
 	if f.taken.refuses(record) != nil {
-		primary, others, err := f.taken.keys(s.options.retired)
+		primary, others, err := f.taken.encryptionKeys(s.options.retired)
 		if err != nil {
 			return &DecodeError{Key: s.key, Err: err}
 		}

@@ -150,11 +150,11 @@ func (s *StoredKeyring) lend(record *storedRing) {
 	if !bytes.Equal(record.Identity, f.taken.Identity) {
 		return
 	}
-	primary, others, err := record.keys(true)
+	primary, others, err := record.encryptionKeys(true)
 	if err != nil {
 		return
 	}
-	own, more, err := f.taken.keys(s.options.retired)
+	own, more, err := f.taken.encryptionKeys(s.options.retired)
 	if err != nil {
 		return
 	}
@@ -172,7 +172,7 @@ func (s *StoredKeyring) lend(record *storedRing) {
 // install makes a record the one in use. The lock is held.
 func (s *StoredKeyring) install(record *storedRing, v sighting) error {
 	f := s.followed()
-	primary, others, err := record.keys(s.options.retired)
+	primary, others, err := record.encryptionKeys(s.options.retired)
 	if err != nil {
 		return &DecodeError{Key: s.key, Err: err}
 	}

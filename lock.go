@@ -162,7 +162,7 @@ func (l *Lock) Lock(ctx context.Context) error {
 // unlocked is [ErrLockLost].
 func (l *Lock) TryLock(ctx context.Context) (bool, error) {
 	const op = "try lock"
-	if err := l.admit(ctx); err != nil {
+	if err := l.usable(ctx); err != nil {
 		return false, fail(op, l.name, err)
 	}
 	if l.wait > 0 {
@@ -216,7 +216,7 @@ func (l *Lock) lockWithin(ctx context.Context, op string) (bool, error) {
 // with ctx at the latest, and for the server as long as ctx does: a slow answer is
 // no sign that the lock is taken.
 func (l *Lock) lock(ctx, waiting context.Context, op string) error {
-	if err := l.admit(ctx); err != nil {
+	if err := l.usable(ctx); err != nil {
 		return fail(op, l.name, err)
 	}
 	if err := l.unreleased(op); err != nil {
@@ -375,8 +375,8 @@ func (l *Lock) current() *claim {
 	return l.claim
 }
 
-// admit reports why the lock can't be taken.
-func (l *Lock) admit(ctx context.Context) error {
+// usable reports why the lock can't be taken.
+func (l *Lock) usable(ctx context.Context) error {
 	if err := l.client.admit(ctx); err != nil {
 		return err
 	}

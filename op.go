@@ -26,11 +26,11 @@ type Op struct {
 type opKind int
 
 const (
-	opNone opKind = iota
-	opPut
-	opGet
-	opDelete
-	opTxn
+	kindNone opKind = iota
+	kindPut
+	kindGet
+	kindDelete
+	kindTxn
 )
 
 // opReach tells which keys an operation is about.
@@ -45,41 +45,41 @@ const (
 // OpPut stores value under key, see [Client.Put].
 func OpPut(key string, value []byte, opts ...PutOption) Op {
 	o, err := putOptionsOf(opts)
-	return Op{kind: opPut, key: key, value: value, put: o, bad: err}
+	return Op{kind: kindPut, key: key, value: value, put: o, bad: err}
 }
 
 // OpGet reads key. A missing key is an empty result.
 func OpGet(key string, opts ...GetOption) Op {
-	return Op{kind: opGet, key: key, get: opts}
+	return Op{kind: kindGet, key: key, get: opts}
 }
 
 // OpGetPrefix reads all keys that begin with prefix.
 func OpGetPrefix(prefix string, opts ...GetOption) Op {
-	return Op{kind: opGet, reach: underPrefix, key: prefix, get: opts}
+	return Op{kind: kindGet, reach: underPrefix, key: prefix, get: opts}
 }
 
 // OpListPrefix reads all keys that begin with prefix, without their values.
 func OpListPrefix(prefix string, opts ...GetOption) Op {
-	return Op{kind: opGet, reach: underPrefix, key: prefix, get: opts, keysOnly: true}
+	return Op{kind: kindGet, reach: underPrefix, key: prefix, get: opts, keysOnly: true}
 }
 
 // OpGetRange reads the keys from start up to but not including end, as
 // [Client.GetRange] does: an empty end means to the end of all keys.
 func OpGetRange(start, end string, opts ...GetOption) Op {
-	return Op{kind: opGet, reach: upToEnd, key: start, end: end, get: opts}
+	return Op{kind: kindGet, reach: upToEnd, key: start, end: end, get: opts}
 }
 
 // OpDelete deletes key.
 func OpDelete(key string, opts ...DeleteOption) Op {
 	o, err := deleteOptionsOf(opts)
-	return Op{kind: opDelete, key: key, delete: o, bad: err}
+	return Op{kind: kindDelete, key: key, delete: o, bad: err}
 }
 
 // OpDeletePrefix deletes all keys that begin with prefix. The empty prefix needs
 // [WithAllKeys].
 func OpDeletePrefix(prefix string, opts ...DeletePrefixOption) Op {
 	o, err := deletePrefixOptionsOf(opts)
-	return Op{kind: opDelete, reach: underPrefix, key: prefix, delete: o, bad: err}
+	return Op{kind: kindDelete, reach: underPrefix, key: prefix, delete: o, bad: err}
 }
 
 // OpDeleteRange deletes the keys from start up to but not including end. An empty
@@ -87,7 +87,7 @@ func OpDeletePrefix(prefix string, opts ...DeletePrefixOption) Op {
 // [WithAllKeys].
 func OpDeleteRange(start, end string, opts ...DeletePrefixOption) Op {
 	o, err := deletePrefixOptionsOf(opts)
-	return Op{kind: opDelete, reach: upToEnd, key: start, end: end, delete: o, bad: err}
+	return Op{kind: kindDelete, reach: upToEnd, key: start, end: end, delete: o, bad: err}
 }
 
 func deleteOptionsOf(opts []DeleteOption) (deleteOptions, error) {
@@ -115,29 +115,29 @@ func deletePrefixOptionsOf(opts []DeletePrefixOption) (deleteOptions, error) {
 // All conditions of the tree are decided on the state before the transaction:
 // those of t don't see what the operations before it do. Its operations do see
 // that, as all later operations of a transaction.
-func OpTxn(t *Txn) Op { return Op{kind: opTxn, txn: t} }
+func OpTxn(t *Txn) Op { return Op{kind: kindTxn, txn: t} }
 
-// keys returns the range of a key, or of all that begin with a prefix.
-func (c *Client) keys(key string, prefix bool) (keyRange, error) {
+// keyOrPrefix returns the range of a key, or of all that begin with a prefix.
+func (n namespace) keyOrPrefix(key string, prefix bool) (keyRange, error) {
 	if prefix {
-		return c.prefixRange(key)
+		return n.prefixRange(key)
 	}
-	stored, err := c.stored(key)
+	stored, err := n.stored(key)
 	return keyRange{start: stored}, err
 }
 
 // opRange returns the keys that an operation is about.
 func (c *Client) opRange(op Op) (keyRange, error) {
 	if op.reach == upToEnd {
-		return c.rangeOf(op.key, op.end)
+		return c.between(op.key, op.end)
 	}
-	return c.keys(op.key, op.reach == underPrefix)
+	return c.keyOrPrefix(op.key, op.reach == underPrefix)
 }
 
 // requestOp converts an operation other than a nested transaction. The second result
 // is that of a put whose value is encrypted.
 func (c *Client) requestOp(ctx context.Context, op Op) (*pb.RequestOp, *sealedPut, error) {
-	if op.kind == opNone {
+	if op.kind == kindNone {
 		return nil, nil, fmt.Errorf("%w: zero operation", ErrInvalidArgument)
 	}
 	if op.bad != nil {
@@ -151,9 +151,9 @@ func (c *Client) requestOp(ctx context.Context, op Op) (*pb.RequestOp, *sealedPu
 		return nil, nil, err
 	}
 	switch op.kind {
-	case opPut:
-		return c.putOp(ctx, op.key, op.value, op.put)
-	case opGet:
+	case kindPut:
+		return c.sealedOp(ctx, op.key, op.value, op.put)
+	case kindGet:
 		o, err := getOptionsOf(op.get)
 		if err != nil {
 			return nil, nil, err

@@ -10,7 +10,7 @@ import (
 // if they don't any more, plan is called again with what is found then. A nil
 // transaction means that nothing is to be done. w is told what became of it.
 func (c *Client) optimistic(ctx context.Context, op, key string, w writeOptions, reads []Op, plan func(found *TxnResult) (*Txn, error)) error {
-	return c.compete(ctx, op, key, func(ctx context.Context) (bool, error) {
+	return c.untilUncontested(ctx, op, key, func(ctx context.Context) (bool, error) {
 		found, err := c.commit(ctx, op, key, c.Txn().Then(reads...))
 		for n := 0; err == nil && n < triesPerRound; n++ {
 			var txn *Txn
@@ -43,11 +43,11 @@ func (c *Client) optimistic(ctx context.Context, op, key string, w writeOptions,
 // once with what was read, and once with what the answer to the first try holds.
 const triesPerRound = 2
 
-// compete runs round until it reports that the matter is settled or fails, all
+// untilUncontested runs round until it reports that the matter is settled or fails, all
 // under one deadline. Those who compete for a key spread out by pausing between
 // the rounds. A round begins by reading: what was read before a pause would be
 // out of date after it, and a slow competitor would lose to a fast one for ever.
-func (c *Client) compete(ctx context.Context, op, key string, round func(context.Context) (bool, error)) error {
+func (c *Client) untilUncontested(ctx context.Context, op, key string, round func(context.Context) (bool, error)) error {
 	return c.withDeadline(ctx, op, key, func(ctx context.Context) error {
 		for n := 1; ; n++ {
 			settled, err := round(ctx)

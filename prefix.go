@@ -68,31 +68,31 @@ func (c *Client) Count(ctx context.Context, prefix string, opts ...GetOption) (i
 // order of the keys. An empty end means to the end of all keys.
 func (c *Client) GetRange(ctx context.Context, start, end string, opts ...GetOption) ([]KeyValue, error) {
 	const op = "get range"
-	keys, err := c.rangeOf(start, end)
+	keys, err := c.between(start, end)
 	if err != nil {
 		return nil, fail(op, start, err)
 	}
 	return c.readRange(ctx, op, start, keys, opts)
 }
 
-// rangeOf returns the range from start up to end.
-func (c *Client) rangeOf(start, end string) (keyRange, error) {
+// between returns the range from start up to end.
+func (n namespace) between(start, end string) (keyRange, error) {
 	// No key is before "\x00", and as an end the server would take it for "to the
 	// end of all keys".
 	if end != "" && (end <= start || end == "\x00") {
 		return keyRange{}, fmt.Errorf("%w: range ends at %q, before it starts", ErrInvalidArgument, end)
 	}
-	all, err := c.prefixRange("") // also bounds an open end to the namespace
+	all, err := n.prefixRange("") // also bounds an open end to the namespace
 	if err != nil {
 		return keyRange{}, err
 	}
 	if start != "" {
-		if all.start, err = c.storedBound(start); err != nil {
+		if all.start, err = n.storedBound(start); err != nil {
 			return keyRange{}, err
 		}
 	}
 	if end != "" {
-		if all.end, err = c.storedBound(end); err != nil {
+		if all.end, err = n.storedBound(end); err != nil {
 			return keyRange{}, err
 		}
 	}

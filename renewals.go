@@ -166,7 +166,7 @@ func (r *renewals) run() {
 		default: // an answer may take longer than this stream was given
 			patience = min(2*patience, renewalsPerTTL)
 		}
-		if s.fail(err) {
+		if s.judge(err) {
 			pause(context.Background(), r.conn.closing, min(backoff(failures), s.silence))
 		}
 	}

@@ -299,12 +299,12 @@ func (f *inFlight) deliver(resp *pb.LeaseKeepAliveResponse) {
 	}
 }
 
-// fail says why the stream ended to all who wait for an answer, and has the others
+// judge says why the stream ended to all who wait for an answer, and has the others
 // renewed again. It reports whether that should wait.
 //
 // A refusal ends the stream although it concerns one lease: the one whose answer was
 // next. All others are sent again at once, and that one when it is due.
-func (s *renewalStream) fail(err error) (wait bool) {
+func (s *renewalStream) judge(err error) (wait bool) {
 	if err == nil {
 		return false
 	}

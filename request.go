@@ -122,7 +122,7 @@ func attempts[In, Out any](ctx context.Context, c *conn, r request, rpc unary[In
 			return none, n, trace.unsealed(unsealed, in)
 		}
 		if !trace.judge(ctx, err, sent, n) {
-			return none, n, trace.fail(ctx, in)
+			return none, n, trace.error(ctx, in)
 		}
 		if trace.remedy == refreshToken {
 			c.auth.invalidate(trace.token)
@@ -135,7 +135,7 @@ func attempts[In, Out any](ctx context.Context, c *conn, r request, rpc unary[In
 			continue
 		}
 		if !pause(ctx, c.closing, backoff(n)) {
-			return none, n, trace.fail(ctx, in)
+			return none, n, trace.error(ctx, in)
 		}
 	}
 }
@@ -314,8 +314,8 @@ func (t *trace) judge(ctx context.Context, err error, sent bool, n int) bool {
 // at the same time (each change makes the tokens before it old).
 const maxRefreshes = 3
 
-// fail returns the error of a request, in, whose attempts have failed.
-func (t *trace) fail(ctx context.Context, in any) error {
+// error returns the error of a request, in, whose attempts have failed.
+func (t *trace) error(ctx context.Context, in any) error {
 	e := &Error{Op: t.request.op, Key: t.request.key, Sent: t.sent, MaybeApplied: t.maybeApplied}
 	if t.maybeApplied {
 		e.lost = t.conn.lose(in, t.request.seals)

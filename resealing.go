@@ -19,7 +19,7 @@ func (c *Client) put(ctx context.Context, r request, req *pb.PutRequest) (*pb.Pu
 }
 
 // isLate reports whether what was stored may be of another key than the primary.
-func (s *sealedPut) isLate(now *keys) bool {
+func (s *sealedPut) isLate(now *keySet) bool {
 	return now.primary != nil && (len(s.earlier) > 0 || !s.isCurrent(now))
 }
 

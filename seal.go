@@ -42,7 +42,7 @@ func (s *sealedPut) link(list *sealedPut) *sealedPut {
 }
 
 // isCurrent reports whether the value may be sent under these keys as it is sealed.
-func (s *sealedPut) isCurrent(now *keys) bool {
+func (s *sealedPut) isCurrent(now *keySet) bool {
 	if s.key == nil {
 		id, _ := envelope.KeyIDOf(s.wire.Value)
 		return s.beside == now.primary && now.ring.Lookup(id) != nil

@@ -77,7 +77,7 @@ func (c *Client) Transact(ctx context.Context, f func(tx *Tx) error, opts ...Tra
 		return fail(opTransact, "", err)
 	}
 	tx := &Tx{client: c, result: o.writeOptions}
-	return c.compete(ctx, opTransact, "", func(ctx context.Context) (bool, error) {
+	return c.untilUncontested(ctx, opTransact, "", func(ctx context.Context) (bool, error) {
 		tx.round = ctx
 		tx.forget()
 		for n := range triesPerRound {
@@ -129,7 +129,7 @@ func (tx *Tx) commit() (bool, error) {
 	for i, key := range tx.order {
 		ops[i] = tx.writes[key]
 	}
-	wire, err := c.wireTxn(tx.round, c.Txn().Then(ops...))
+	wire, err := c.compileTxn(tx.round, c.Txn().Then(ops...))
 	if err != nil {
 		return false, fail(opTransact, key, err)
 	}

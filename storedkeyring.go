@@ -82,7 +82,7 @@ type followed struct {
 // follow changes.
 func CreateKeyring(ctx context.Context, client *Client, key string, outer AEAD, opts ...KeyringOption) (*StoredKeyring, error) {
 	const op = "create keyring"
-	return begin(ctx, op, client, key, outer, opts, func(ctx context.Context, s *StoredKeyring) error {
+	return beginKeyring(ctx, op, client, key, outer, opts, func(ctx context.Context, s *StoredKeyring) error {
 		record, err := newStoredRing()
 		if err != nil {
 			return fail(op, key, err)
@@ -114,7 +114,7 @@ func CreateKeyring(ctx context.Context, client *Client, key string, outer AEAD, 
 // would leave the values of the old one without their keys.
 func OpenKeyring(ctx context.Context, client *Client, key string, outer AEAD, opts ...KeyringOption) (*StoredKeyring, error) {
 	const op = "open keyring"
-	return begin(ctx, op, client, key, outer, opts, func(ctx context.Context, s *StoredKeyring) error {
+	return beginKeyring(ctx, op, client, key, outer, opts, func(ctx context.Context, s *StoredKeyring) error {
 		v, err := s.read(ctx, op)
 		if err != nil {
 			return err
@@ -123,8 +123,8 @@ func OpenKeyring(ctx context.Context, client *Client, key string, outer AEAD, op
 	})
 }
 
-// begin makes a StoredKeyring that get gives its first record, and follows that.
-func begin(ctx context.Context, op string, client *Client, key string, outer AEAD, opts []KeyringOption,
+// beginKeyring makes a StoredKeyring that get gives its first record, and follows that.
+func beginKeyring(ctx context.Context, op string, client *Client, key string, outer AEAD, opts []KeyringOption,
 	get func(context.Context, *StoredKeyring) error,
 ) (*StoredKeyring, error) {
 	s, err := newStoredKeyring(client, key, outer, opts)

@@ -93,8 +93,8 @@ func (r *storedRing) has(hex string) bool {
 	return slices.ContainsFunc(r.Keys, func(k storedKey) bool { return k.ID == hex })
 }
 
-// keys returns the keys that a process gets: the retired ones only if it wants them.
-func (r *storedRing) keys(retired bool) (primary *EncryptionKey, others []*EncryptionKey, err error) {
+// encryptionKeys returns the keys that a process gets: the retired ones only if it wants them.
+func (r *storedRing) encryptionKeys(retired bool) (primary *EncryptionKey, others []*EncryptionKey, err error) {
 	for _, k := range r.Keys {
 		key, err := NewEncryptionKey(k.Secret)
 		switch {
@@ -197,7 +197,7 @@ func (s *StoredKeyring) unseal(ctx context.Context, sealed []byte) (*storedRing,
 	case err != nil, len(r.Identity) != identitySize, r.Generation < 1:
 		return nil, &DecodeError{Key: s.key, Err: ErrCorrupt} // the cause may quote a secret
 	}
-	if _, _, err := r.keys(true); err != nil {
+	if _, _, err := r.encryptionKeys(true); err != nil {
 		return nil, &DecodeError{Key: s.key, Err: err}
 	}
 	return r, nil

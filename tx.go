@@ -76,14 +76,14 @@ func (tx *Tx) Context() context.Context { return tx.ctx }
 // Get returns the value of key, or [ErrKeyNotFound]. The caller owns the value.
 func (tx *Tx) Get(key string) ([]byte, error) {
 	if w, ok := tx.writes[key]; ok {
-		if w.kind == opDelete {
+		if w.kind == kindDelete {
 			return nil, fail(opTransact, key, ErrKeyNotFound)
 		}
 		return bytesOf(w.value), nil
 	}
 	stored, err := tx.client.stored(key)
 	if err != nil {
-		return nil, tx.fail(fail(opTransact, key, err))
+		return nil, tx.stop(fail(opTransact, key, err))
 	}
 	kvs, err := tx.read(key, tx.covering(stored))
 	if err != nil {
@@ -103,7 +103,7 @@ func (tx *Tx) Get(key string) ([]byte, error) {
 func (tx *Tx) GetPrefix(prefix string) ([]KeyValue, error) {
 	keys, err := tx.client.prefixRange(prefix)
 	if err != nil {
-		return nil, tx.fail(fail(opTransact, prefix, err))
+		return nil, tx.stop(fail(opTransact, prefix, err))
 	}
 	kvs, err := tx.read(prefix, keys)
 	if err != nil {
@@ -117,7 +117,7 @@ func (tx *Tx) GetPrefix(prefix string) ([]KeyValue, error) {
 		}
 	}
 	for key, w := range tx.writes {
-		if w.kind == opPut && strings.HasPrefix(key, prefix) {
+		if w.kind == kindPut && strings.HasPrefix(key, prefix) {
 			out = append(out, KeyValue{Key: key, Value: bytesOf(w.value)})
 		}
 	}
@@ -156,7 +156,7 @@ func (tx *Tx) read(key string, keys keyRange) ([]KeyValue, error) {
 	if !ok {
 		var err error
 		if found, err = tx.fetch(key, keys); err != nil {
-			return nil, tx.fail(err)
+			return nil, tx.stop(err)
 		}
 	}
 	if keys.end != nil {
@@ -164,7 +164,7 @@ func (tx *Tx) read(key string, keys keyRange) ([]KeyValue, error) {
 	}
 	kvs, err := tx.client.keyValues(tx.ctx, found)
 	if err != nil {
-		return nil, tx.fail(answered(opTransact, key, err))
+		return nil, tx.stop(answered(opTransact, key, err))
 	}
 	tx.reads[at] = kvs
 	return kvs, nil
@@ -181,8 +181,8 @@ func (tx *Tx) fetch(key string, keys keyRange) ([]*mvccpb.KeyValue, error) {
 	return out, err
 }
 
-// fail notes the error of a read, since the function may hide it.
-func (tx *Tx) fail(err error) error {
+// stop notes the error of a read, since the function may hide it.
+func (tx *Tx) stop(err error) error {
 	if tx.failed == nil {
 		tx.failed = err
 	}

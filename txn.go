@@ -83,7 +83,7 @@ func (t *Txn) Commit(ctx context.Context) (*TxnResult, error) {
 // commit is Commit for an operation of another name. An empty key stands for the
 // first one of the transaction.
 func (c *Client) commit(ctx context.Context, op, key string, t *Txn) (*TxnResult, error) {
-	wire, err := c.wireTxn(ctx, t)
+	wire, err := c.compileTxn(ctx, t)
 	if key == "" {
 		key = wire.first
 	}

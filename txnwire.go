@@ -43,9 +43,9 @@ type valueCondition struct {
 	read int
 }
 
-// wireTxn converts a transaction, and refuses what the server would refuse. With
+// compileTxn converts a transaction, and refuses what the server would refuse. With
 // an error, the result tells the first key all the same.
-func (c *Client) wireTxn(ctx context.Context, t *Txn) (*wireTxn, error) {
+func (c *Client) compileTxn(ctx context.Context, t *Txn) (*wireTxn, error) {
 	w := &wireTxn{client: c, source: t}
 	var err error
 	if w.request, err = w.txn(ctx, t, nil); err != nil {
@@ -126,7 +126,7 @@ func (w *wireTxn) branch(ctx context.Context, ops []Op, here *level) ([]*pb.Requ
 	}
 	out := make([]*pb.RequestOp, len(ops))
 	for i, op := range ops {
-		if op.kind == opTxn {
+		if op.kind == kindTxn {
 			txn, err := w.txn(ctx, op.txn, here)
 			if err != nil {
 				return nil, err
@@ -135,7 +135,7 @@ func (w *wireTxn) branch(ctx context.Context, ops []Op, here *level) ([]*pb.Requ
 			continue
 		}
 		w.name(op.key)
-		w.writes = w.writes || op.kind != opGet
+		w.writes = w.writes || op.kind != kindGet
 		var (
 			sealed *sealedPut
 			err    error

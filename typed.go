@@ -170,7 +170,7 @@ func (t *Typed[T]) GetIn(tx *Tx, name string) (T, error) {
 	key := t.prefix + name
 	var none T
 	if err := t.check(opTransact, name); err != nil {
-		return none, tx.fail(err)
+		return none, tx.stop(err)
 	}
 	stored, err := tx.Get(key)
 	if err != nil {
@@ -178,7 +178,7 @@ func (t *Typed[T]) GetIn(tx *Tx, name string) (T, error) {
 	}
 	out, err := t.unmarshal(KeyValue{Key: key, Value: stored})
 	if err != nil {
-		return none, tx.fail(answered(opTransact, key, err))
+		return none, tx.stop(answered(opTransact, key, err))
 	}
 	return out.Value, nil
 }

@@ -12,7 +12,7 @@ import (
 //
 // Source: auth, raft, lease, mvcc and etcdserver of etcd 3.4.16, 3.5.21, 3.6.16
 // and 3.7.3. A test walks those packages of 3.7.
-func addUnmapped(answers map[string]answer) {
+func addUnmapped(answers map[string]verdict) {
 	for msg, a := range unmapped {
 		a.own = true
 		answers[msg] = a
@@ -23,7 +23,7 @@ func addUnmapped(answers map[string]answer) {
 }
 
 // unmapped are the errors that no version translates.
-var unmapped = map[string]answer{
+var unmapped = map[string]verdict{
 	// Raft answers so where it has not appended the proposal and hasn't sent it to
 	// anybody: there is no leader, the leader is handing over, or too much is
 	// waiting (raft.go, stepLeader, stepFollower and stepCandidate). A proposal that

@@ -52,7 +52,7 @@ func (c *unprovenConn) Read(b []byte) (int, error) {
 	}
 	c.decided.Store(true)
 	c.dialer.addresses.distrust(c.Conn.RemoteAddr())
-	c.dialer.fail(c.ctx, c.target, err)
+	c.dialer.noteFailure(c.ctx, c.target, err)
 	return 0, err
 }
 

@@ -177,6 +177,6 @@ func (c *Client) newWatcher(ctx context.Context, key string, prefix bool, opts [
 	}
 	w.next = w.opts.revision
 	var err error
-	w.keys, err = c.keys(key, prefix)
+	w.keys, err = c.keyOrPrefix(key, prefix)
 	return w, err
 }

@@ -312,7 +312,7 @@ func (w *watcher) judge(ctx context.Context, err error) error {
 
 // watchEnded is the end of a watch in the server's words.
 type watchEnded struct {
-	answer answer
+	answer verdict
 	err    error
 }
 
@@ -320,7 +320,7 @@ func (e *watchEnded) Error() string { return e.err.Error() }
 
 // watchFailure returns what the error of a stream means, and says it in the words
 // of this package.
-func watchFailure(err error) (answer, error) {
+func watchFailure(err error) (verdict, error) {
 	var ended *watchEnded
 	if errors.As(err, &ended) {
 		return ended.answer, ended.err
@@ -346,7 +346,7 @@ func (w *watcher) created(ctx context.Context, r *registration, resp *pb.WatchRe
 	w.busy = w.since
 	w.answerWithin = w.conn.cfg.RequestTimeout / 8
 	w.nowRegistered()
-	w.hub.works()
+	w.hub.noteRecovery()
 	if !w.isRegistered(ctx) {
 		return errStopped
 	}
@@ -365,9 +365,9 @@ func (w *watcher) nowRegistered() {
 func (w *watcher) canceled(resp *pb.WatchResponse) error {
 	if resp.CompactRevision > 0 {
 		w.compacted = resp.CompactRevision
-		return &watchEnded{answer{kind: ErrCompacted}, ErrCompacted}
+		return &watchEnded{verdict{kind: ErrCompacted}, ErrCompacted}
 	}
-	a, err := watchAnswer(resp.CancelReason)
+	a, err := watchVerdict(resp.CancelReason)
 	return &watchEnded{a, err}
 }
 

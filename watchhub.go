@@ -145,16 +145,16 @@ func (h *watchHub) full(waiting, n int) bool {
 	return waiting > 0 && (waiting+n > watchQueueBytes || h.queued.Load()+int64(n) > watchQueuesBytes)
 }
 
-// fails logs that watches lost their stream, and works that they are registered
+// noteOutage logs that watches lost their stream, and works that they are registered
 // again; once each, and not for every watch and attempt.
-func (h *watchHub) fails(watches int, err error) {
+func (h *watchHub) noteOutage(watches int, err error) {
 	if watches > 0 && !h.outage.Swap(true) {
 		_, err = watchFailure(err)
 		h.conn.cfg.Logger.Warn("etcd: watches are interrupted", slog.Int("watches", watches), slog.Any("error", err))
 	}
 }
 
-func (h *watchHub) works() {
+func (h *watchHub) noteRecovery() {
 	if h.outage.Load() && h.outage.Swap(false) {
 		h.conn.cfg.Logger.Info("etcd: watches are resumed")
 	}

@@ -31,10 +31,10 @@ func (w *watcher) checkHistory(ctx context.Context, header *pb.ResponseHeader) e
 	if w.history.contradicts(header) {
 		resp, err := w.look(ctx, false)
 		if err != nil {
-			return &watchEnded{answer{kind: ErrUnavailable, remedy: retryRead}, err}
+			return &watchEnded{verdict{kind: ErrUnavailable, remedy: retryRead}, err}
 		}
 		if w.history.contradicts(resp.Header) {
-			return &watchEnded{answer{kind: ErrRevisionRegressed}, ErrRevisionRegressed}
+			return &watchEnded{verdict{kind: ErrRevisionRegressed}, ErrRevisionRegressed}
 		}
 	}
 	// etcd's grpc-proxy answers for itself, without a cluster, and repeats the
@@ -93,7 +93,7 @@ func (w *watcher) refresh() bool {
 // afterDenial looks behind the answer of a server before 3.5, which says
 // "permission denied" about a token that it doesn't know (any more), too. It tells
 // requests the truth.
-func (w *watcher) afterDenial(ctx context.Context, a answer) answer {
+func (w *watcher) afterDenial(ctx context.Context, a verdict) verdict {
 	if !errors.Is(a.kind, ErrPermissionDenied) || !w.conn.auth.canRefresh() {
 		return a
 	}

@@ -141,8 +141,8 @@ func (r *registration) settle() {
 	}
 }
 
-// fail says that nothing more comes.
-func (r *registration) fail(err error) {
+// finish says that nothing more comes.
+func (r *registration) finish(err error) {
 	r.settle()
 	if r.err == nil {
 		r.err = err

@@ -16,7 +16,7 @@ var errResting = errors.New("watch is resting")
 
 // begin runs the watch in the background until it ends, and closes out then.
 func (w *watcher) begin(ctx context.Context, out chan WatchResponse) error {
-	if err := w.conn.hold(); err != nil {
+	if err := w.conn.retain(); err != nil {
 		return err
 	}
 	w.prepare(w.deliverTo(ctx, out))

@@ -260,13 +260,13 @@ func (s *watchStream) created(resp *pb.WatchResponse) {
 func (s *watchStream) queue(r *registration, resp *pb.WatchResponse) {
 	if err := checkEvents(resp); err != nil {
 		s.drop(r)
-		r.fail(err)
+		r.finish(err)
 		return
 	}
 	n := eventBytes(resp.Events)
 	if !s.own && s.hub.full(r.waiting, n) && !r.continues(resp) {
 		s.drop(r)
-		r.fail(errLagging)
+		r.finish(errLagging)
 		return
 	}
 	r.append(resp, n)
@@ -314,17 +314,17 @@ func (s *watchStream) end(err error) {
 		err = errMoved
 	}
 	for _, r := range guilty {
-		r.fail(errWatchTooLarge)
+		r.finish(errWatchTooLarge)
 	}
 	for _, r := range others {
-		r.fail(err)
+		r.finish(err)
 	}
 	s.waiting, s.sent, s.byID = nil, nil, nil
 	s.mu.Unlock()
 	s.cancel()
 	s.hub.ended(s, tooLarge && len(guilty) == 0)
 	if !errors.Is(err, errMoved) && !errors.Is(err, errNoWatches) && s.hub.ctx.Err() == nil {
-		s.hub.fails(len(others), err)
+		s.hub.noteOutage(len(others), err)
 	}
 }
 

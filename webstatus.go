@@ -27,18 +27,18 @@ func webStatus(msg string) (web, bool) {
 	return web(n), err == nil
 }
 
-// answer returns what an HTTP status means. What a proxy says of itself or of
+// verdict returns what an HTTP status means. What a proxy says of itself or of
 // the servers behind it may pass; anything else doesn't come from etcd at all. It
 // never proves that a request was not applied.
-func (w web) answer() answer {
+func (w web) verdict() verdict {
 	switch w {
 	case http.StatusRequestEntityTooLarge:
-		return answer{kind: ErrTooLarge}
+		return verdict{kind: ErrTooLarge}
 	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests, http.StatusInternalServerError,
 		http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-		return answer{kind: ErrUnavailable, remedy: retryRead, avoid: true}
+		return verdict{kind: ErrUnavailable, remedy: retryRead, avoid: true}
 	}
-	return answer{kind: ErrNotEtcd, remedy: retryElsewhere}
+	return verdict{kind: ErrNotEtcd, remedy: retryElsewhere}
 }
 
 // String says what was answered, on one line and without the page.

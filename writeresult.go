@@ -167,7 +167,7 @@ func (d *decoding) replaced(prev *mvccpb.KeyValue) (*KeyValue, error) {
 // transaction of this package's making.
 func (op *Op) takeResult() writeOptions {
 	w := &op.put.writeOptions
-	if op.kind == opDelete {
+	if op.kind == kindDelete {
 		w = &op.delete.writeOptions
 	}
 	out := *w
