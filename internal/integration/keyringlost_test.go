@@ -55,6 +55,7 @@ func TestAdoptSettlesForARingThatLacksKeys(t *testing.T) {
 	p := created(t, srv)
 	old, first := storedBytes(t, p.client, ringKey), p.primary(t)
 	added := p.rotated(t)
+	require.NoError(t, p.values(t).Put(ctx, "/k", []byte("under the added key")))
 	require.NoError(t, p.Promote(ctx, first))
 	plant(t, p.client, ringKey, old)
 	other := opened(t, srv.Endpoint())
@@ -63,6 +64,9 @@ func TestAdoptSettlesForARingThatLacksKeys(t *testing.T) {
 	}
 	require.Eventually(t, func() bool { return p.primary(t) == other.primary(t) }, patience, time.Millisecond)
 	require.ErrorIs(t, p.Err(), etcd.ErrKeyringReplaced)
+	// The process that has the key can bring its values under the ring.
+	require.NoError(t, second(p.values(t).Reencrypt(ctx, "/k")))
+	requireValue(t, other.values(t), "/k", "under the added key")
 	require.NoError(t, p.Adopt(ctx))
 	require.NoError(t, p.Err())
 	require.Contains(t, p.Keyring().IDs(), added)
