@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/blueprint-go/etcd"
@@ -76,19 +77,24 @@ func TestAdoptSettlesForARingThatLacksKeys(t *testing.T) {
 	require.Contains(t, p.Keyring().IDs(), added)
 }
 
-// Both changes may come at once.
+// Both changes may come at once: here they wait for the outer key to open one before.
 func TestDeletedKeyIsNoLostOne(t *testing.T) {
 	t.Parallel()
 	srv := server(t)
 	ctx := t.Context()
-	p := created(t, srv)
-	follower := opened(t, srv.Endpoint())
-	for range 10 {
-		first := p.primary(t)
-		p.rotated(t)
-		require.NoError(t, p.RetireKey(ctx, first, etcd.WithRetireAge(0), etcd.WithoutProof()))
-		require.NoError(t, p.DeleteKey(ctx, first, etcd.WithRetireAge(0), etcd.WithoutProof()))
-	}
+	p, follower := created(t, srv), newProcess(t, srv.Endpoint())
+	outer := &hung{testAEAD: follower.outer, free: make(chan struct{})}
+	var err error
+	follower.StoredKeyring, err = etcd.OpenKeyring(ctx, follower.client, ringKey, outer)
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, follower.Close()) })
+	outer.hangs.Store(true)
+	first := p.primary(t)
+	p.rotated(t)
+	require.NoError(t, p.RetireKey(ctx, first, etcd.WithRetireAge(0), etcd.WithoutProof()))
+	require.NoError(t, p.DeleteKey(ctx, first, etcd.WithRetireAge(0), etcd.WithoutProof()))
+	outer.hangs.Store(false)
+	close(outer.free)
 	follower.comes(t, p.Keyring().String())
 	require.NoError(t, follower.Err())
 }
