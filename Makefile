@@ -38,7 +38,7 @@ race = @mkdir -p .cache; \
 .PHONY: test
 test: ## run the tests of every module, with the race detector
 	$(race); set -x; \
-	$(GO) test $$race -p 2 -parallel 4 -timeout 15m -coverpkg=github.com/blueprint-go/etcd -coverprofile=$(PROFILE) work
+	$(GO) test $$race -p 2 -parallel 6 -timeout 15m -coverpkg=github.com/blueprint-go/etcd -coverprofile=$(PROFILE) work
 
 # The tests in files that begin by `//go:build long`.
 .PHONY: test-long
