@@ -136,7 +136,9 @@ var (
 	// ErrKeyringReplaced is reported by [StoredKeyring.Err], and returned by every change
 	// of the ring, when what is stored can't follow the ring that this process has:
 	// another ring, an older one, or one without the primary key. The keys that the
-	// process has stay in use. See [StoredKeyring.Restore] and [StoredKeyring.Adopt].
+	// process has stay in use. Err reports it of a ring too that was taken over and lacks
+	// keys which were not seen retired: they are kept to decrypt, and changes go on. See
+	// [StoredKeyring.Restore] and [StoredKeyring.Adopt].
 	ErrKeyringReplaced = errors.New("stored keyring was replaced")
 
 	// ErrKeyringStale is returned by writes when a [StoredKeyring] could not be read for

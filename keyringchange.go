@@ -139,7 +139,8 @@ func WithReplacement() RestoreOption { return replacementOption{} }
 // older one, or lost a change to a restore of the cluster. A running process may have
 // the last copy of the keys. Nothing is lost: the keys of an older ring that this one
 // lacks are added, to decrypt. Where the stored ring is the one of this process, or the
-// next generation of it, which is taken over, nothing is written.
+// next generation of it, which is taken over, nothing is written unless it lacks keys that
+// this process has kept ([StoredKeyring.Err]): these are put back, to decrypt.
 //
 // Where another ring is stored it is [ErrKeyringReplaced], and a [*DecodeError] for one
 // that does not open, unless [WithReplacement] is given: then the keys of the other ring
@@ -157,11 +158,14 @@ func (s *StoredKeyring) Restore(ctx context.Context, opts ...RestoreOption) erro
 			return false, err
 		}
 		record, sealed := s.current()
+		missing := s.missing()
 		switch {
-		case v.stored == nil:
+		case v.stored == nil && len(missing) == 0:
 			return s.write(ctx, op, record, sealed, v)
-		case bytes.Equal(sealed, v.stored):
+		case bytes.Equal(sealed, v.stored) && len(missing) == 0:
 			return true, answered(op, s.key, s.judged(ctx, v))
+		case v.stored == nil, bytes.Equal(sealed, v.stored):
+			return s.store(ctx, op, record.with(missing), v)
 		}
 		stored, err := s.unseal(ctx, v.stored)
 		if err != nil {
@@ -172,14 +176,14 @@ func (s *StoredKeyring) Restore(ctx context.Context, opts ...RestoreOption) erro
 		}
 		refusal := record.refuses(stored)
 		if refusal == nil && stored != record {
-			return true, answered(op, s.key, s.judged(ctx, v)) // it is the next generation
+			// It is the next generation; once more where that lacks keys.
+			err := s.judged(ctx, v)
+			return err != nil || len(s.missing()) == 0, answered(op, s.key, err)
 		}
 		if !bytes.Equal(stored.Identity, record.Identity) && !o.replace {
 			return false, answered(op, s.key, refusal)
 		}
-		next := record.clone()
-		next.absorb(stored)
-		next.Generation++
+		next := record.with(append(missing, stored.Keys...))
 		if bytes.Equal(stored.Identity, record.Identity) {
 			next.Generation = max(record.Generation, stored.Generation) + 1
 		}
@@ -191,7 +195,8 @@ func (s *StoredKeyring) Restore(ctx context.Context, opts ...RestoreOption) erro
 // ([ErrKeyringReplaced]) too. From then on this process encrypts with the primary key of
 // that ring. The keys from before stay, to decrypt, for as long as the StoredKeyring
 // lives: re-encrypt what is stored with them ([Client.Reencrypt]) before that ends, or
-// their values are lost if this was the last process that had them.
+// their values are lost if this was the last process that had them. Where the stored ring is
+// in use already and lacks keys ([StoredKeyring.Err]), it settles for that.
 //
 // It fails with [ErrKeyNotFound] when there is none.
 func (s *StoredKeyring) Adopt(ctx context.Context) error {
@@ -225,13 +230,14 @@ func (s *StoredKeyring) adopt(record *storedRing, v sighting) error {
 		if err != nil {
 			return &DecodeError{Key: s.key, Err: err}
 		}
-		for _, k := range append(others, primary) {
-			if !keyringHas(f.kept, k.ID()) {
-				f.kept = append(f.kept, k)
-			}
-		}
+		f.keep(append(others, primary))
 	}
-	return s.install(record, v)
+	if err := s.install(record, v); err != nil {
+		return err
+	}
+	f.keep(encryptionKeys(f.missing))
+	f.missing = nil // the caller has decided
+	return nil
 }
 
 func keyringHas(keys []*EncryptionKey, id KeyID) bool {

@@ -161,12 +161,13 @@ func (s *StoredKeyring) lend(record *storedRing) {
 	if i := slices.IndexFunc(f.taken.Keys, func(k storedKey) bool { return k.ID == record.Primary }); i >= 0 && !f.taken.Keys[i].Retired.IsZero() {
 		primary, others = own, append(others, primary)
 	}
-	for _, k := range slices.Concat([]*EncryptionKey{own}, more, f.kept) {
+	for _, k := range slices.Concat([]*EncryptionKey{own}, more, f.kept, encryptionKeys(f.missing)) {
 		if k.ID() != primary.ID() && !keyringHas(others, k.ID()) {
 			others = append(others, k)
 		}
 	}
 	_ = s.ring.Replace(primary, others...) // they were keys of a ring before
+	f.borrow(record)
 }
 
 // install makes a record the one in use. The lock is held.
@@ -176,15 +177,22 @@ func (s *StoredKeyring) install(record *storedRing, v sighting) error {
 	if err != nil {
 		return &DecodeError{Key: s.key, Err: err}
 	}
-	for _, k := range f.kept {
-		if !record.has(k.ID().Hex()) {
+	missing := f.without(record)
+	kept := slices.Concat(f.kept, encryptionKeys(missing))
+	for i, k := range kept {
+		if !record.has(k.ID().Hex()) && !keyringHas(kept[:i], k.ID()) {
 			others = append(others, k)
 		}
 	}
 	if err := s.ring.Replace(primary, others...); err != nil {
 		return &DecodeError{Key: s.key, Err: err}
 	}
+	if len(missing) > len(f.missing) {
+		s.client.cfg.Logger.Warn("etcd: the stored keyring lacks keys of this process, which keeps them to decrypt",
+			slog.String("key", s.key), slog.Int("keys", len(missing)))
+	}
 	f.taken, f.sealed, f.refused, f.refusal, f.restored = record, v.stored, nil, nil, false
+	f.missing = missing
 	f.advance(v)
 	s.confirm(v)
 	return nil
@@ -263,20 +271,20 @@ func (s *StoredKeyring) watch(next int64) error {
 	}
 }
 
-// news judges a change.
-func (s *StoredKeyring) news(ctx context.Context, resp WatchResponse) error {
-	if len(resp.Events) == 0 {
-		return nil
-	}
-	last := resp.Events[len(resp.Events)-1]
-	v := sighting{revision: last.Kv.ModRevision, seen: max(resp.Revision, last.Kv.ModRevision)}
-	if last.Type != EventDelete {
-		v.stored = last.Kv.Value
-	}
-	s.saw(v.seen, false)
+// news judges changes, each of them: a key that was retired by one of them and deleted
+// by the next is not missing. What the last one is decides.
+func (s *StoredKeyring) news(ctx context.Context, resp WatchResponse) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, s.client.cfg.RequestTimeout)
 	defer cancel()
-	return s.judge(ctx, v)
+	for _, e := range resp.Events {
+		v := sighting{revision: e.Kv.ModRevision, seen: max(resp.Revision, e.Kv.ModRevision)}
+		if e.Type != EventDelete {
+			v.stored = e.Kv.Value
+		}
+		s.saw(v.seen, false)
+		err = s.judge(ctx, v)
+	}
+	return err
 }
 
 // refresh reads the ring and judges it.

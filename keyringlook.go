@@ -130,7 +130,9 @@ func (s *StoredKeyring) upToDate(ctx context.Context) error {
 	var err error
 	if !s.isClosed() {
 		if err = s.refresh(ctx); err == nil {
-			err = s.Err()
+			s.mu.Lock()
+			err = s.err // not Err: where the ring lacks keys, this process can rewrite their values
+			s.mu.Unlock()
 		}
 	}
 	return err

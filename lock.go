@@ -421,9 +421,10 @@ func (l *Lock) isClosing() bool {
 }
 
 // WithLock runs f while it holds the lock of that name, with a context that ends
-// when ctx does or the lock is lost. It returns what f returns, and an
-// [ErrLockLost] beside it when the lock was lost meanwhile. A nil f is
-// [ErrInvalidArgument], before anything is sent.
+// when ctx does or the lock is lost; [context.Cause] of it tells which, as of
+// [Lock.Context]. It waits for f, which should return soon after that. It returns
+// what f returns, and an [ErrLockLost] beside it when the lock was lost meanwhile. A
+// nil f is [ErrInvalidArgument], before anything is sent.
 func (c *Client) WithLock(ctx context.Context, name string, f func(ctx context.Context) error, opts ...LockOption) (err error) {
 	if err := c.admit(ctx); err != nil {
 		return fail("lock", name, err)

@@ -91,7 +91,8 @@ func (s *StoredKeyring) RetireKey(ctx context.Context, id KeyID, opts ...RetireO
 // DeleteKey takes a retired key out of the ring for good: what it encrypted can't be read
 // any more, from backups neither, unless the key is kept elsewhere. It makes sure of the
 // same as [StoredKeyring.RetireKey], and fails as that does; a key that is not retired is
-// [ErrInvalidArgument].
+// [ErrInvalidArgument]. A process that has seen neither the retirement nor the deletion
+// when they are done keeps the key to decrypt, and says so in [StoredKeyring.Err].
 func (s *StoredKeyring) DeleteKey(ctx context.Context, id KeyID, opts ...RetireOption) error {
 	return s.withdraw(ctx, "delete key", id, opts, func(r *storedRing) error {
 		k, err := r.find(id)

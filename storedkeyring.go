@@ -22,7 +22,8 @@ import (
 // can't be the ring's next generation, it does not take: another ring, an older one, one
 // without the primary key. It keeps its keys, reports [ErrKeyringReplaced] in
 // [StoredKeyring.Err], and leaves the decision to [StoredKeyring.Restore] and
-// [StoredKeyring.Adopt].
+// [StoredKeyring.Adopt]. A later generation that lacks keys which this process did not see
+// retired is taken over, with those keys kept to decrypt, and reported in the same way.
 //
 // Where the cluster was restored to an older revision, an older generation is stored
 // for a reason: until the decision a process encrypts with its primary key, which all
@@ -68,6 +69,9 @@ type followed struct {
 	regressed      bool             // nothing was judged since the store went back
 	restored       bool             // nothing was taken since it did
 	kept           []*EncryptionKey // of the rings that [StoredKeyring.Adopt] replaced
+	// missing are keys that were in use, and that the taken ring lacks though nothing
+	// showed that they were retired.
+	missing []storedKey
 }
 
 // CreateKeyring makes a ring of one new random key and stores it under key, sealed
@@ -206,7 +210,8 @@ func (s *StoredKeyring) Keyring() *Keyring { return s.ring }
 //     put back, see [StoredKeyring.Restore].
 //   - [ErrKeyringReplaced]: another ring, an older one, or one without the primary key
 //     is stored; with [ErrRevisionRegressed] as well where the cluster was restored from
-//     a backup.
+//     a backup. Or the ring was taken over and lacks the keys that are named, which were
+//     not seen retired: they are kept to decrypt until this process ends.
 //   - A [*DecodeError]: what is stored does not open, or the outer key can't be used.
 //   - Anything else: the ring could not be read.
 //
@@ -214,7 +219,10 @@ func (s *StoredKeyring) Keyring() *Keyring { return s.ring }
 func (s *StoredKeyring) Err() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.err
+	if s.err != nil {
+		return s.err
+	}
+	return answered(opFollow, s.key, s.followed().lacks())
 }
 
 // Close stops following changes, and returns even if the outer key hangs. It is

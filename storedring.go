@@ -112,13 +112,16 @@ func (r *storedRing) encryptionKeys(retired bool) (primary *EncryptionKey, other
 	return primary, others, nil
 }
 
-// absorb adds the keys of another ring that this one lacks.
-func (r *storedRing) absorb(other *storedRing) {
-	for _, k := range other.Keys {
-		if !r.has(k.ID) {
-			r.Keys = append(r.Keys, k)
+// with returns the next generation of a ring, with those of the keys that it lacks.
+func (r *storedRing) with(keys []storedKey) *storedRing {
+	next := r.clone()
+	next.Generation++
+	for _, k := range keys {
+		if !next.has(k.ID) {
+			next.Keys = append(next.Keys, k)
 		}
 	}
+	return next
 }
 
 // errUnchanged says that a change would leave a record as it is.
