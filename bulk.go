@@ -139,12 +139,6 @@ func (c *Client) newBulk(r request, keys []string, opFor func(key string) (*pb.R
 	return b, nil
 }
 
-// sealedOp returns a put as an operation of a transaction.
-func (c *Client) sealedOp(ctx context.Context, key string, value []byte, o putOptions) (*pb.RequestOp, *sealedPut, error) {
-	req, sealed, err := c.putRequest(ctx, key, value, o)
-	return opOfPut(req), sealed, err
-}
-
 // send sends the operations and returns the responses to those that were applied.
 func (b *bulk) send(ctx context.Context, o bulkOptions) ([]*pb.ResponseOp, error) {
 	if o.chunked {

@@ -3,6 +3,7 @@ package etcd
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"slices"
 	"sync"
@@ -12,6 +13,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 )
 
 // conn is the connection of a client to its cluster: what requests, watches and
@@ -38,24 +40,6 @@ type conn struct {
 	// when closing is closed. mu keeps wait from waiting while one is added.
 	mu         sync.Mutex
 	background sync.WaitGroup
-}
-
-// rpcs are the calls that the road can make, taken from the generated clients
-// once so that a request needs no closure of its own.
-type rpcs struct {
-	put    unary[*pb.PutRequest, *pb.PutResponse]
-	get    unary[*pb.RangeRequest, *pb.RangeResponse]
-	delete unary[*pb.DeleteRangeRequest, *pb.DeleteRangeResponse]
-	txn    unary[*pb.TxnRequest, *pb.TxnResponse]
-
-	grant      unary[*pb.LeaseGrantRequest, *pb.LeaseGrantResponse]
-	revoke     unary[*pb.LeaseRevokeRequest, *pb.LeaseRevokeResponse]
-	timeToLive unary[*pb.LeaseTimeToLiveRequest, *pb.LeaseTimeToLiveResponse]
-	lease      pb.LeaseClient
-	watch      pb.WatchClient
-	status     unary[*pb.StatusRequest, *pb.StatusResponse]
-
-	rangeStream func(context.Context, *pb.RangeRequest, ...grpc.CallOption) (pb.KV_RangeStreamClient, error)
 }
 
 // newConn takes a resolved Config, and makes of its secrets what it needs.
@@ -117,62 +101,6 @@ func (c *conn) open() error {
 // gRPC messages (server/v3/etcdserver/api/v3rpc, grpcOverheadBytes).
 const grpcOverhead = 512 * 1024
 
-// check waits until the cluster answers, DialTimeout has passed, or every
-// endpoint has failed for a reason that waiting doesn't heal.
-func (c *conn) check() error {
-	ctx, cancel := context.WithTimeout(context.Background(), c.cfg.DialTimeout)
-	defer cancel()
-	ctx, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
-
-	// Owned by this call: it ends with ctx, and the call waits for it.
-	watched := make(chan struct{})
-	go func() {
-		defer close(watched)
-		for {
-			changed := c.dials.changed()
-			if c.hopeless() {
-				stop(errHopeless)
-				return
-			}
-			select {
-			case <-changed:
-			case <-ctx.Done():
-				return
-			}
-		}
-	}()
-	err := c.ping(ctx)
-	stop(nil)
-	<-watched
-	if err == nil {
-		return nil
-	}
-	var e *Error
-	if errors.As(err, &e) {
-		e.Op, e.Key = "connect", ""
-		if errors.Is(e.Err, errHopeless) {
-			e.Err = withKind(ErrUnavailable, c.dialError())
-		}
-	}
-	return err
-}
-
-// errHopeless ends the check of NewClient early.
-var errHopeless = errors.New("no endpoint can be used")
-
-// hopeless reports whether every endpoint has failed for a reason that waiting
-// doesn't heal.
-func (c *conn) hopeless() bool {
-	failures := c.dials.failures()
-	for _, f := range failures {
-		if !permanent(f.Err) {
-			return false
-		}
-	}
-	return len(failures) >= len(c.cfg.Endpoints)
-}
-
 // dialError joins why endpoints can't be used, and what attempts that are under way wait
 // for; nil means that there is neither.
 func (c *conn) dialError() error {
@@ -186,17 +114,6 @@ func (c *conn) dialError() error {
 // disconnected reports whether the last attempt to connect failed at every
 // endpoint.
 func (c *conn) disconnected() bool { return len(c.dials.failures()) >= c.endpointCount() }
-
-// ping makes a linearizable read, as etcdctl's "endpoint health" does: only a
-// member that reaches a quorum answers it. That the user may not read the key
-// is an answer too, in etcd's own words: a proxy denies as well.
-func (c *conn) ping(ctx context.Context) error {
-	_, err := do(ctx, c, request{op: "ping", impatient: true}, c.rpc.get, &pb.RangeRequest{Key: []byte("health"), KeysOnly: true})
-	if errors.Is(err, ErrPermissionDenied) && saidByEtcd(err) {
-		return nil
-	}
-	return err
-}
 
 // close ends what is under way, and refuses what comes later. It is called once.
 func (c *conn) close() {
@@ -281,4 +198,25 @@ func (c *conn) bounded(ctx context.Context) (context.Context, context.CancelFunc
 		return ctx, func() {}
 	}
 	return context.WithTimeout(ctx, c.cfg.RequestTimeout)
+}
+
+// How a lease that was given up is revoked: by so many requests at once, and again
+// after these times while it isn't found, for its grant may be on the way still.
+const maxRevocations = 16
+
+// checkSize refuses a request that the server would refuse for its size, and no
+// other but for a few bytes below the limit: the server's ID may be shorter than it
+// is taken for here. The name of a user that the client doesn't know, as that of a
+// token, is not counted; the server refuses by the same error then.
+//
+// Reads have the same limit, for the sake of one rule. The server's own would be
+// half a MiB higher.
+func (c *conn) checkSize(m proto.Message) error { return c.checkBytes(proto.Size(m)) }
+
+func (c *conn) checkBytes(n int) error {
+	if n <= c.largest {
+		return nil
+	}
+	limit := c.cfg.MaxRequestBytes
+	return fmt.Errorf("%w: %d bytes, the limit is %d", ErrTooLarge, n+limit-c.largest, limit)
 }

@@ -298,4 +298,8 @@ type unreadError struct {
 }
 
 func (e *unreadError) Error() string { return fmt.Sprintf("value of %q: %v", e.key, e.err) }
+
 func (e *unreadError) Unwrap() error { return e.err }
+
+// maxReported bounds the errors that a report lists; all are counted.
+const maxReported = 100

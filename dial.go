@@ -23,12 +23,6 @@ const (
 	maxConnectTimeout = 4 * time.Second
 )
 
-// failureLifetime is for how long a failure counts. gRPC tries an endpoint that it can't
-// reach again and again, less than maxReconnectDelay + maxConnectTimeout apart. A failure
-// that is much older is that of an endpoint no longer in use, or of a time without
-// requests.
-const failureLifetime = 30 * time.Second
-
 // Params say how connections are opened.
 type Params struct {
 	// Endpoints are the configured ones, for their names and their transport.

@@ -3,7 +3,6 @@ package etcd
 import (
 	"context"
 	"errors"
-	"slices"
 
 	"github.com/blueprint-go/etcd/internal/envelope"
 	"github.com/blueprint-go/etcd/internal/errs"
@@ -319,50 +318,6 @@ var (
 	// to be confused with [ErrLockLost].
 	ErrNotHeld = errors.New("lock is not held")
 )
-
-// MaybeApplied reports whether the write that returned err may have taken
-// effect: whether any [*Error] in the tree of err says so. It is false for nil, for
-// errors of reads, for requests that were never sent, and for those that the server
-// refused. When it is true, only reading the key can tell, see [Client.Settle]: this
-// package never sends a write twice behind the caller's back.
-func MaybeApplied(err error) bool {
-	return slices.ContainsFunc(requestErrors(err), func(e *Error) bool { return e.MaybeApplied })
-}
-
-// requestErrors returns every [*Error] in the tree of err.
-func requestErrors(err error) []*Error {
-	var out []*Error
-	if e, ok := err.(*Error); ok { //nolint:errorlint // the tree is walked here
-		out = append(out, e)
-	}
-	switch e := err.(type) { //nolint:errorlint // likewise
-	case interface{ Unwrap() error }:
-		out = append(out, requestErrors(e.Unwrap())...)
-	case interface{ Unwrap() []error }:
-		for _, one := range e.Unwrap() {
-			out = append(out, requestErrors(one)...)
-		}
-	}
-	return out
-}
-
-// IsRetryable reports whether the same call may succeed when it is made again:
-// the cluster was unavailable, had no leader, shed load, or did not answer in
-// time, or a key that is kept elsewhere could not be had. For a write, ask [MaybeApplied] as well: a retry of a write that was
-// applied applies it twice. An error of the caller's own context is not
-// retryable when that context was cancelled.
-func IsRetryable(err error) bool {
-	switch {
-	case err == nil, errors.Is(err, ErrClosed), errors.Is(err, context.Canceled):
-		return false
-	}
-	for _, s := range []error{ErrUnavailable, ErrNoLeader, ErrTimeout, ErrTooManyRequests, ErrKeyUnavailable, ErrKeyringStale} {
-		if errors.Is(err, s) {
-			return true
-		}
-	}
-	return false
-}
 
 // hint adds to the error of a request that was sent and timed out what can be done
 // about it.

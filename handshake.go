@@ -113,8 +113,6 @@ func noteCertificateRequest(cfg *tls.Config, asked *atomic.Bool) {
 	}
 }
 
-var errNoHTTP2 = errors.New("server did not agree to HTTP/2")
-
 // requireHTTP2 has a handshake under cfg fail where gRPC would, but with an
 // error that can be told from others.
 func requireHTTP2(cfg *tls.Config) {

@@ -187,3 +187,9 @@ func (l *journal) names(t target) []string {
 	}
 	return names
 }
+
+// failureLifetime is for how long a failure counts. gRPC tries an endpoint that it can't
+// reach again and again, less than maxReconnectDelay + maxConnectTimeout apart. A failure
+// that is much older is that of an endpoint no longer in use, or of a time without
+// requests.
+const failureLifetime = 30 * time.Second

@@ -7,11 +7,6 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 )
 
-// fail returns the error of a call that ended before it came to a request.
-func fail(op, key string, err error) error {
-	return &Error{Op: op, Key: key, Err: err}
-}
-
 // Put stores value under key, in one round trip. A nil value is an empty one.
 // Without options the key is detached from any lease that it had.
 //
@@ -136,10 +131,4 @@ func (c *Client) deleteRange(ctx context.Context, op, key string, r keyRange, o 
 	}
 	o.tell(ctx, c.codec, resp.Header, prev)
 	return resp.Deleted, nil
-}
-
-// PutIfNotExists stores value under key if the key does not exist, in one round
-// trip (and see [Txn]), and reports whether it did.
-func (c *Client) PutIfNotExists(ctx context.Context, key string, value []byte, opts ...PutOption) (bool, error) {
-	return c.swap(ctx, "put if not exists", key, Missing(key), OpPut(key, value, opts...))
 }

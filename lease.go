@@ -52,20 +52,6 @@ func (c *Client) RevokeLease(ctx context.Context, id LeaseID) error {
 	return c.endLease(ctx, id)
 }
 
-// endLease is RevokeLease.
-func (c *conn) endLease(ctx context.Context, id LeaseID) error {
-	err := c.revoke(ctx, id)
-	if errors.Is(err, ErrLeaseNotFound) {
-		return nil
-	}
-	return err
-}
-
-func (c *conn) revoke(ctx context.Context, id LeaseID) error {
-	_, err := do(ctx, c, request{op: "revoke", write: true, repeatable: true}, c.rpc.revoke, &pb.LeaseRevokeRequest{ID: int64(id)})
-	return err
-}
-
 // LeaseStatus is what the server knows about a lease.
 type LeaseStatus struct {
 	// TTL is the time left, in whole seconds.

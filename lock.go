@@ -9,10 +9,6 @@ import (
 	"time"
 )
 
-// DefaultLockTTL is the time to live of a lock's lease: how long a lock stays
-// taken after its holder has died.
-const DefaultLockTTL = 15 * time.Second
-
 // Lock is a mutual exclusion between processes, and between the goroutines of
 // one. Those who wait get it in the order in which they came. Make one with
 // [Client.NewLock] and end it with [Lock.Close].
@@ -56,43 +52,6 @@ type Lock struct {
 	session *session
 	claim   *claim
 }
-
-// LockOption changes a [Lock]: [WithLockTTL] and [WithTryWait].
-type LockOption interface{ applyLock(*lockOptions) }
-
-// lockOptions are what options set.
-type lockOptions struct {
-	ttl  time.Duration
-	wait time.Duration
-}
-
-// check returns the time to live in the server's unit, or why the options can't be meant.
-func (o lockOptions) check() (ttlSeconds int64, err error) {
-	if o.wait < 0 {
-		return 0, fmt.Errorf("%w: negative wait", ErrInvalidArgument)
-	}
-	return checkTTL(o.ttl)
-}
-
-type lockTTLOption time.Duration
-
-func (ttl lockTTLOption) applyLock(o *lockOptions) { o.ttl = time.Duration(ttl) }
-
-// WithLockTTL sets the time to live of the lock's lease, in whole seconds
-// (rounded up; the server may raise it, see [Client.Grant]). It is the time after
-// which others get the lock when its holder has died. A holder survives three
-// quarters of it without an answer from the cluster: the lease is renewed at least
-// every eighth, and counts as lost a tenth of it, at most a second, before it may end.
-// The default is [DefaultLockTTL].
-func WithLockTTL(ttl time.Duration) LockOption { return lockTTLOption(ttl) }
-
-type tryWaitOption time.Duration
-
-func (d tryWaitOption) applyLock(o *lockOptions) { o.wait = time.Duration(d) }
-
-// WithTryWait lets [Lock.TryLock] wait up to d for a lock that is taken, on top of
-// what the server takes to answer. The default is 0: it doesn't wait.
-func WithTryWait(d time.Duration) LockOption { return tryWaitOption(d) }
 
 // NewLock returns the lock of that name, not yet taken. It takes one round trip
 // of at most [Config.RequestTimeout], for the lease. Locks of different names

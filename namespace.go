@@ -1,6 +1,8 @@
 package etcd
 
-import "fmt"
+import (
+	"fmt"
+)
 
 // namespace says where the keys of a client lie among those of the cluster, and how long
 // they may be.
@@ -62,4 +64,37 @@ func (n namespace) prefixRange(prefix string) (keyRange, error) {
 // list of many keys needs no copy of each.
 func (n namespace) visible(stored []byte) string {
 	return text(stored[min(len(n.prefix), len(stored)):])
+}
+
+// keyOrPrefix returns the range of a key, or of all that begin with a prefix.
+func (n namespace) keyOrPrefix(key string, prefix bool) (keyRange, error) {
+	if prefix {
+		return n.prefixRange(key)
+	}
+	stored, err := n.stored(key)
+	return keyRange{start: stored}, err
+}
+
+// between returns the range from start up to end.
+func (n namespace) between(start, end string) (keyRange, error) {
+	// No key is before "\x00", and as an end the server would take it for "to the
+	// end of all keys".
+	if end != "" && (end <= start || end == "\x00") {
+		return keyRange{}, fmt.Errorf("%w: range ends at %q, before it starts", ErrInvalidArgument, end)
+	}
+	all, err := n.prefixRange("") // also bounds an open end to the namespace
+	if err != nil {
+		return keyRange{}, err
+	}
+	if start != "" {
+		if all.start, err = n.storedBound(start); err != nil {
+			return keyRange{}, err
+		}
+	}
+	if end != "" {
+		if all.end, err = n.storedBound(end); err != nil {
+			return keyRange{}, err
+		}
+	}
+	return all, nil
 }

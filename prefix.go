@@ -75,30 +75,6 @@ func (c *Client) GetRange(ctx context.Context, start, end string, opts ...GetOpt
 	return c.readRange(ctx, op, start, keys, opts)
 }
 
-// between returns the range from start up to end.
-func (n namespace) between(start, end string) (keyRange, error) {
-	// No key is before "\x00", and as an end the server would take it for "to the
-	// end of all keys".
-	if end != "" && (end <= start || end == "\x00") {
-		return keyRange{}, fmt.Errorf("%w: range ends at %q, before it starts", ErrInvalidArgument, end)
-	}
-	all, err := n.prefixRange("") // also bounds an open end to the namespace
-	if err != nil {
-		return keyRange{}, err
-	}
-	if start != "" {
-		if all.start, err = n.storedBound(start); err != nil {
-			return keyRange{}, err
-		}
-	}
-	if end != "" {
-		if all.end, err = n.storedBound(end); err != nil {
-			return keyRange{}, err
-		}
-	}
-	return all, nil
-}
-
 // GetKeysWithPrefix returns the first limit key-values that begin with prefix, in
 // the order of the keys; a limit of 0 means all.
 func (c *Client) GetKeysWithPrefix(ctx context.Context, prefix string, limit int64) ([]KeyValue, error) {
@@ -163,13 +139,4 @@ func (c *Client) pages(ctx context.Context, r request, keys keyRange, keysOnly b
 		return nil, fail(r.op, r.key, err)
 	}
 	return c.newPager(r, keys, pagerOptions{getOptions: o, keysOnly: keysOnly, pinned: true}).all(ctx)
-}
-
-// answered returns the error of a request that was answered and whose values
-// could not all be decoded; nil for nil.
-func answered(op, key string, err error) error {
-	if err == nil {
-		return nil
-	}
-	return &Error{Op: op, Key: key, Sent: true, Err: err}
 }

@@ -3,7 +3,6 @@ package etcd
 import (
 	"context"
 	"errors"
-	"slices"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -279,28 +278,4 @@ func (c *Client) unreplayed(ctx context.Context, r request, req *pb.TxnRequest, 
 		err = e.Err
 	}
 	return nil, &Error{Op: r.op, Key: r.key, Sent: true, MaybeApplied: true, Err: err, lost: c.lose(req, r.seals)}
-}
-
-// tellNewest has the answer to a transaction whose conditions don't hold tell about the
-// key by which it can be proved that it was applied before, if it doesn't already. Only
-// of a key that the user may read: it is part of a condition.
-func (c *Client) tellNewest(w *wireTxn) {
-	req := w.request
-	if !c.codec.encrypts() || len(req.Compare) == 0 || changes(req.Failure) {
-		return
-	}
-	proof, ok := c.proof(req.Success, boundTo(req.Compare), nil)
-	isRead := func(op *pb.RequestOp) bool {
-		read := op.GetRequestRange()
-		return read != nil && string(read.Key) == string(proof.key)
-	}
-	isCompared := func(cmp *pb.Compare) bool { return cmp.RangeEnd == nil && string(cmp.Key) == string(proof.key) }
-	if !ok || slices.ContainsFunc(req.Failure, isRead) || !slices.ContainsFunc(req.Compare, isCompared) {
-		return
-	}
-	before := req.Failure
-	req.Failure = append(slices.Clip(req.Failure), opOfRange(&pb.RangeRequest{Key: proof.key, KeysOnly: true}))
-	if w.checkLoad(req) != nil {
-		req.Failure = before
-	}
 }

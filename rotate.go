@@ -24,104 +24,6 @@ const (
 	rewriteFraming = 5
 )
 
-// maxReported bounds the errors that a report lists; all are counted.
-const maxReported = 100
-
-// ReencryptReport says what [Client.Reencrypt] has done so far.
-type ReencryptReport struct {
-	// Scanned is how many keys were looked at.
-	Scanned int64
-	// Stale is how many of them were not encrypted as the primary key does it: with
-	// another one, in another suite (see [EncryptionKey.WithPlainGCM]), by the
-	// Blueprint provider, or not at all. Each is counted in
-	// one of the next four as well, but for those of a batch that failed.
-	Stale int64
-	// Rewritten is how many stale values are now encrypted with the primary key;
-	// with [WithDryRun], how many would be.
-	Rewritten int64
-	// Conflicts is how many stale values were changed or deleted by another
-	// client before they could be rewritten. The other client's value stands.
-	Conflicts int64
-	// Undecodable is how many values could not be decoded. They are left as they
-	// are.
-	Undecodable int64
-	// TooLarge is how many values would exceed [Config.MaxRequestBytes] when
-	// encrypted. They are left as they are.
-	TooLarge int64
-	// Errors holds a [*DecodeError] for each undecodable value and an [*Error]
-	// for each one too large, no more than a hundred together.
-	Errors []error
-	// Next is the key to resume from with [WithResumeAt]: all before it is done.
-	// It is empty when the pass is complete.
-	Next string
-}
-
-// ReencryptOption changes [Client.Reencrypt]. They are [WithDryRun], [WithResumeAt],
-// [WithKeysPerSecond] and [WithProgress].
-type ReencryptOption interface{ applyReencrypt(*reencryptOptions) }
-
-// reencryptOptions are what options set.
-type reencryptOptions struct {
-	progress func(ReencryptReport)
-	resume   string
-	rate     int // keys a second; 0 means no limit
-	dryRun   bool
-}
-
-// PassOption is an option for passes over many keys, [Client.Reencrypt] and
-// [Client.Import]: [WithDryRun] and [WithResumeAt].
-type PassOption interface {
-	ReencryptOption
-	ImportOption
-}
-
-type reencryptProgressOption func(ReencryptReport)
-
-func (f reencryptProgressOption) applyReencrypt(o *reencryptOptions) { o.progress = f }
-
-// WithProgress calls f with the report after each batch and each page that was
-// read, in the goroutine of Reencrypt.
-func WithProgress(f func(ReencryptReport)) ReencryptOption {
-	if f == nil {
-		return nil
-	}
-	return reencryptProgressOption(f)
-}
-
-type resumeOption string
-
-func (k resumeOption) applyReencrypt(o *reencryptOptions) { o.resume = string(k) }
-func (k resumeOption) applyImport(o *importOptions)       { o.resume = string(k) }
-
-// WithResumeAt begins at a key: the Next of an earlier report on the same prefix or
-// file. The empty key means the beginning.
-func WithResumeAt(key string) PassOption { return resumeOption(key) }
-
-type rateOption int
-
-func (n rateOption) applyReencrypt(o *reencryptOptions) { o.rate = int(n) }
-
-// RateOption is an option for what goes through many keys, [Client.Reencrypt] and all
-// that is sent in chunks: [WithKeysPerSecond].
-type RateOption interface {
-	ReencryptOption
-	ChunkOption
-}
-
-// WithKeysPerSecond limits the keys that are written or deleted per second, so that
-// others are held up less; no chunk or batch holds more than that either. Zero, the
-// default, means no limit.
-func WithKeysPerSecond(n int) RateOption { return rateOption(n) }
-
-type dryRunOption struct{}
-
-func (dryRunOption) applyReencrypt(o *reencryptOptions) { o.dryRun = true }
-func (dryRunOption) applyImport(o *importOptions)       { o.dryRun = true }
-
-// WithDryRun counts what would be done and writes nothing. An import sends nothing
-// at all: it checks the file, and that this client can write what is in it.
-func WithDryRun() PassOption { return dryRunOption{} }
-
 // Reencrypt encrypts every value under prefix anew that is not encrypted with the
 // keyring's primary key and its suite. The empty prefix means all keys. Values that are meant to
 // be without encryption, by [Config.UnencryptedPrefixes] or
@@ -163,8 +65,6 @@ func (c *Client) Reencrypt(ctx context.Context, prefix string, opts ...Reencrypt
 	err = r.run(ctx, prefix, keys)
 	return r.report, err
 }
-
-const opReencrypt = "reencrypt"
 
 // reencryption is one run of Reencrypt.
 type reencryption struct {

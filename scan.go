@@ -9,45 +9,6 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 )
 
-// ScanOption changes [Client.Scan], [Typed.All] and [Typed.List]. They are
-// [WithRevision], [WithSerializable], [WithLimit], [WithFromKey], [WithReverse] and,
-// for [Client.Scan], [WithKeysOnly].
-type ScanOption interface{ applyScan(*scanOptions) }
-
-type scanOptions struct {
-	getOptions
-	keysOnly bool
-	reverse  bool
-	from     string
-}
-
-type keysOnlyOption struct{}
-
-func (keysOnlyOption) applyScan(o *scanOptions) { o.keysOnly = true }
-
-// WithKeysOnly reads no values: [KeyValue.Value] is nil. A server of version 3.7
-// leaves out the lease too: [KeyValue.Lease] is 0.
-func WithKeysOnly() ScanOption { return keysOnlyOption{} }
-
-type reverseOption struct{}
-
-func (reverseOption) applyScan(o *scanOptions) { o.reverse = true }
-
-// WithReverse scans from the last key to the first. The server can't turn pages
-// in that order, so all keys under the prefix are read once, in their own order
-// and without values, before the first comes.
-func WithReverse() ScanOption { return reverseOption{} }
-
-type fromKeyOption string
-
-func (k fromKeyOption) applyScan(o *scanOptions) { o.from = string(k) }
-
-// WithFromKey begins at a key, itself included if it exists; to go on after a
-// key, add "\x00" to it. With [WithReverse] the scan goes down from there. It
-// widens nothing: keys without the prefix are left out all the same. The empty
-// key is as no option.
-func WithFromKey(key string) ScanOption { return fromKeyOption(key) }
-
 // Scan returns the key-values that begin with prefix, in the order of the keys,
 // all at one revision, however many they are: only a few MiB of them are held at
 // a time. The empty prefix means all keys.

@@ -8,26 +8,6 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 )
 
-// DefaultTransactAttempts is how often [Client.Transact] runs its function unless
-// [WithMaxAttempts] says otherwise: several times what the unluckiest of 32 workers
-// takes that compete for one key (15, measured on one server).
-const DefaultTransactAttempts = 100
-
-// TransactOption changes a [Client.Transact]: [WithMaxAttempts] and [WithResult].
-type TransactOption interface{ applyTransact(*transactOptions) }
-
-type transactOptions struct {
-	writeOptions
-	attempts int
-}
-
-type maxAttemptsOption int
-
-func (n maxAttemptsOption) applyTransact(o *transactOptions) { o.attempts = int(n) }
-
-// WithMaxAttempts bounds how often the function is run: 1 or more.
-func WithMaxAttempts(n int) TransactOption { return maxAttemptsOption(n) }
-
 const opTransact = "transact"
 
 // Transact runs f, which reads and writes keys through tx, and applies the writes
