@@ -14,6 +14,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
+
+	"github.com/blueprint-go/etcd/internal/errs"
 )
 
 // token returns the token that goes with requests. It is a function and not a string
@@ -183,9 +185,9 @@ func askCredentials(ctx context.Context, f func(context.Context) (string, string
 	user, password, err = f(ctx)
 	switch {
 	case err != nil:
-		return "", "", &credentialsError{withKind(ErrCredentials, err)}
+		return "", "", &credentialsError{errs.WithKind(ErrCredentials, err)}
 	case user == "" || password == "":
-		return "", "", &credentialsError{withKind(ErrCredentials, errors.New("config function Credentials returned no user name or no password"))}
+		return "", "", &credentialsError{errs.WithKind(ErrCredentials, errors.New("config function Credentials returned no user name or no password"))}
 	}
 	return user, password, nil
 }
@@ -196,9 +198,9 @@ func askToken(ctx context.Context, f func(context.Context) (string, error)) (tok
 	token, err = f(ctx)
 	switch {
 	case err != nil:
-		return "", &credentialsError{withKind(ErrCredentials, err)}
+		return "", &credentialsError{errs.WithKind(ErrCredentials, err)}
 	case token == "":
-		return "", &credentialsError{withKind(ErrCredentials, errors.New("TokenSource returned no token"))}
+		return "", &credentialsError{errs.WithKind(ErrCredentials, errors.New("TokenSource returned no token"))}
 	}
 	return token, nil
 }
@@ -206,6 +208,6 @@ func askToken(ctx context.Context, f func(context.Context) (string, error)) (tok
 // recoverCredentials makes an error of a panic. What it says may be a secret.
 func recoverCredentials(err *error) {
 	if p := recover(); p != nil {
-		*err = &credentialsError{withKind(ErrCredentials, fmt.Errorf("panic of type %T", p))}
+		*err = &credentialsError{errs.WithKind(ErrCredentials, fmt.Errorf("panic of type %T", p))}
 	}
 }

@@ -9,6 +9,8 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/blueprint-go/etcd/internal/errs"
 )
 
 // chunkBytes is about the size of one chunk on the wire: large enough that a round
@@ -130,7 +132,7 @@ func (s *chunker) add(ctx context.Context, op operation) error {
 		s.land()
 	}
 	if ctx.Err() != nil {
-		return fail(s.request.op, op.key, contextError(ctx))
+		return fail(s.request.op, op.key, errs.OfContext(ctx))
 	}
 	if len(s.current.ops) >= s.keys || s.current.size+op.size > s.bytes {
 		s.hand(ctx)
@@ -203,7 +205,7 @@ func (s *chunker) ended(ctx context.Context) error {
 	if s.client.isClosed() {
 		return ErrClosed
 	}
-	return contextError(ctx)
+	return errs.OfContext(ctx)
 }
 
 // count returns how many keys the chunk is about.

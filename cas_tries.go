@@ -3,6 +3,8 @@ package etcd
 import (
 	"context"
 	"errors"
+
+	"github.com/blueprint-go/etcd/internal/errs"
 )
 
 // untilUncontested runs round until it reports that the matter is settled or fails, all
@@ -24,7 +26,7 @@ func (c *Client) untilUncontested(ctx context.Context, op, key string, round fun
 			case c.isClosed():
 				return answered(op, key, ErrClosed)
 			default:
-				return answered(op, key, withKind(ErrConflict, context.Cause(ctx)))
+				return answered(op, key, errs.WithKind(ErrConflict, context.Cause(ctx)))
 			}
 		}
 	})
@@ -37,7 +39,7 @@ func afterConflicts(ctx context.Context, n int, err error) error {
 		return err
 	}
 	if e, ok := err.(*Error); ok && !errors.Is(err, ErrConflict) { //nolint:errorlint // a request of this package, not one inside a caller's error
-		e.Err = withKind(ErrConflict, e.Err)
+		e.Err = errs.WithKind(ErrConflict, e.Err)
 	}
 	return err
 }

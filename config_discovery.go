@@ -7,6 +7,8 @@ import (
 	"net"
 	"strconv"
 	"strings"
+
+	"github.com/blueprint-go/etcd/internal/errs"
 )
 
 // WithDiscoverySRV sets DiscoverySRV and DiscoverySRVName, and drops the Endpoints
@@ -36,7 +38,7 @@ func (c *Config) discovered() error {
 		return nil
 	}
 	if err := c.discover(); err != nil {
-		return fail("connect", "", withKind(ErrUnavailable, fmt.Errorf("look up the endpoints: %w", err)))
+		return fail("connect", "", errs.WithKind(ErrUnavailable, fmt.Errorf("look up the endpoints: %w", err)))
 	}
 	return c.Validate()
 }

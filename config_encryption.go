@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+
+	"github.com/blueprint-go/etcd/internal/errs"
 )
 
 // WithKeyring sets Keyring. A nil ring is refused by [NewClient] with
@@ -93,7 +95,7 @@ func checkEncryptionPolicy(c *Config) error {
 	if c.encrypts() {
 		return nil
 	}
-	var errs []error
+	var causes []error
 	for _, p := range []struct {
 		field string
 		set   bool
@@ -107,10 +109,10 @@ func checkEncryptionPolicy(c *Config) error {
 		{"LegacyPrefixes", len(c.LegacyPrefixes) > 0},
 	} {
 		if p.set {
-			errs = append(errs, fmt.Errorf("%s is set without a key", p.field))
+			causes = append(causes, fmt.Errorf("%s is set without a key", p.field))
 		}
 	}
-	return oneLine(errs)
+	return errs.Join(causes)
 }
 
 func checkLegacyKey(c *Config) error {

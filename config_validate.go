@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/blueprint-go/etcd/internal/errs"
 )
 
 const (
@@ -156,13 +158,13 @@ func checkSomeEndpoint(c *Config) error {
 }
 
 func checkEndpoints(c *Config) error {
-	var errs []error
+	var causes []error
 	for _, raw := range c.Endpoints {
 		if _, err := parseEndpoint(raw); err != nil {
-			errs = append(errs, err)
+			causes = append(causes, err)
 		}
 	}
-	return oneLine(errs)
+	return errs.Join(causes)
 }
 
 func checkOneTransport(c *Config) error {
@@ -290,7 +292,7 @@ func (p *problem) Unwrap() error { return p.err }
 type invalidConfig struct{ problems []error }
 
 func (e *invalidConfig) Error() string {
-	return "etcd: " + ErrInvalidConfig.Error() + ": " + oneLine(e.problems).Error()
+	return "etcd: " + ErrInvalidConfig.Error() + ": " + errs.Join(e.problems).Error()
 }
 
 func (e *invalidConfig) Unwrap() []error { return append([]error{ErrInvalidConfig}, e.problems...) }

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/blueprint-go/etcd/internal/errs"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
@@ -104,11 +105,11 @@ const grpcOverhead = 512 * 1024
 // dialError joins why endpoints can't be used, and what attempts that are under way wait
 // for; nil means that there is neither.
 func (c *conn) dialError() error {
-	var errs []error
+	var causes []error
 	for _, f := range c.dials.troubles() {
-		errs = append(errs, &EndpointError{Endpoint: f.Endpoint, Err: f.Err})
+		causes = append(causes, &EndpointError{Endpoint: f.Endpoint, Err: f.Err})
 	}
-	return oneLine(errs)
+	return errs.Join(causes)
 }
 
 // disconnected reports whether the last attempt to connect failed at every

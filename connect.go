@@ -5,6 +5,8 @@ import (
 	"errors"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/blueprint-go/etcd/internal/errs"
 )
 
 // check waits until the cluster answers, DialTimeout has passed, or every
@@ -42,7 +44,7 @@ func (c *conn) check() error {
 	if errors.As(err, &e) {
 		e.Op, e.Key = "connect", ""
 		if errors.Is(e.Err, errHopeless) {
-			e.Err = withKind(ErrUnavailable, c.dialError())
+			e.Err = errs.WithKind(ErrUnavailable, c.dialError())
 		}
 	}
 	return err

@@ -147,5 +147,5 @@ func troubles(l *dialer) error {
 	for _, f := range l.troubles() {
 		errs = append(errs, f)
 	}
-	return oneLine(errs)
+	return errs.Join(errs)
 }

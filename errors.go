@@ -1,7 +1,6 @@
 package etcd
 
 import (
-	"context"
 	"errors"
 
 	"github.com/blueprint-go/etcd/internal/envelope"
@@ -323,23 +322,7 @@ var (
 // about it.
 func hint(err error, advice string) error {
 	if e, ok := errors.AsType[*Error](err); ok && e.Sent && errors.Is(err, ErrTimeout) {
-		e.Err = withDetail(e.Err, errors.New(advice))
-	}
-	return err
-}
-
-// contextError returns the error of a context that ended, with its cause, or whose
-// deadline has passed.
-func contextError(ctx context.Context) error {
-	err := ctx.Err()
-	if err == nil {
-		err = context.DeadlineExceeded
-	}
-	if cause := context.Cause(ctx); !errors.Is(cause, err) {
-		err = withKind(err, cause)
-	}
-	if errors.Is(err, context.DeadlineExceeded) {
-		err = withKind(ErrTimeout, err)
+		e.Err = errs.WithDetail(e.Err, errors.New(advice))
 	}
 	return err
 }

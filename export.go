@@ -10,6 +10,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 
+	"github.com/blueprint-go/etcd/internal/errs"
 	"github.com/blueprint-go/etcd/internal/export"
 )
 
@@ -179,7 +180,7 @@ func (e *exportation) decrypt(ctx context.Context, entry *export.Entry, kv *mvcc
 		entry.Value, entry.Stored = value, false
 		return nil
 	case ctx.Err() != nil: // it may be the reason, by way of a key provider
-		return e.failure(contextError(ctx))
+		return e.failure(errs.OfContext(ctx))
 	case errors.Is(err, ErrKeyUnavailable):
 		return e.failure(undecoded(strings.Clone(entry.Key), err))
 	}

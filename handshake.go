@@ -12,6 +12,8 @@ import (
 
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/blueprint-go/etcd/internal/errs"
 )
 
 // handshaker makes a connection of what dial opened, over TLS or in plaintext:
@@ -81,7 +83,7 @@ func (h *handshaker) cause(ctx context.Context, t target, err error, certificate
 	case closedByPeer(err):
 		err = fmt.Errorf("connection closed during the TLS handshake: %w", err)
 		if h.dialer.waitsForClient(ctx, t) {
-			return withKind(ErrNotTLS, err)
+			return errs.WithKind(ErrNotTLS, err)
 		}
 		return err
 	}

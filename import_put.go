@@ -13,6 +13,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
 	"github.com/blueprint-go/etcd/internal/envelope"
+	"github.com/blueprint-go/etcd/internal/errs"
 	"github.com/blueprint-go/etcd/internal/export"
 )
 
@@ -54,7 +55,7 @@ func (i *importation) puts(ctx context.Context) iter.Seq2[loadPut, error] {
 func (i *importation) put(ctx context.Context, entry export.Entry) (loadPut, error) {
 	key := i.target + entry.Key[len(i.file.Header().Prefix):]
 	if ctx.Err() != nil {
-		return loadPut{}, fail(opImport, key, contextError(ctx))
+		return loadPut{}, fail(opImport, key, errs.OfContext(ctx))
 	}
 	put, sealed, err := i.encoded(ctx, key, entry)
 	if err == nil && entry.Lease != 0 {
@@ -88,7 +89,7 @@ func (i *importation) encoded(ctx context.Context, key string, entry export.Entr
 	if err != nil {
 		switch {
 		case ctx.Err() != nil: // it may be the reason, by way of a key provider
-			err = contextError(ctx)
+			err = errs.OfContext(ctx)
 		case errors.Is(err, ErrKeyUnavailable):
 			err = undecoded(key, err)
 		case i.options.noUndecodable:

@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"slices"
 	"time"
+
+	"github.com/blueprint-go/etcd/internal/errs"
 )
 
 // sighting is what was seen of the stored ring at one moment.
@@ -128,7 +130,7 @@ func (s *StoredKeyring) take(record *storedRing, v sighting) error {
 		return s.install(record, v)
 	}
 	if f.regressed {
-		err = withKind(ErrRevisionRegressed, err)
+		err = errs.WithKind(ErrRevisionRegressed, err)
 		f.restored = true
 	}
 	if f.restored {

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/blueprint-go/etcd/internal/errs"
 )
 
 const (
@@ -47,7 +49,7 @@ func (s *StoredKeyring) look(ctx context.Context) error {
 				return l.err
 			}
 		case <-ctx.Done():
-			return contextError(ctx)
+			return errs.OfContext(ctx)
 		}
 	}
 }
@@ -101,7 +103,7 @@ func (s *StoredKeyring) lacks(id KeyID, err error) error {
 	case s.isRetired(id):
 		return fmt.Errorf("%w: %s is retired", ErrUnknownKey, id)
 	}
-	return withKind(fmt.Errorf("%w: %s", ErrUnknownKey, id), s.Err()) // what is stored may not have been taken
+	return errs.WithKind(fmt.Errorf("%w: %s", ErrUnknownKey, id), s.Err()) // what is stored may not have been taken
 }
 
 func (s *StoredKeyring) isRetired(id KeyID) bool {
@@ -121,7 +123,7 @@ func (s *StoredKeyring) fresh(ctx context.Context) error {
 	if s.isFresh() {
 		return nil
 	}
-	return withKind(ErrKeyringStale, err)
+	return errs.WithKind(ErrKeyringStale, err)
 }
 
 // upToDate reads the stored ring and reports why the ring in use is not that one. Of a

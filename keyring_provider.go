@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/blueprint-go/etcd/internal/errs"
 )
 
 // KeyProvider supplies keys from elsewhere: Vault, a cloud's key management
@@ -98,7 +100,7 @@ func (l *keyLookup) find(ctx context.Context, ids ...KeyID) map[KeyID]error {
 	defer l.leave(calls)
 	for _, call := range calls {
 		if !call.wait(ctx) {
-			failed[call.id] = unavailableKey(call.id, contextError(ctx))
+			failed[call.id] = unavailableKey(call.id, errs.OfContext(ctx))
 			continue
 		}
 		if p := l.takePanic(call); p != nil {
@@ -128,7 +130,7 @@ func (c *keyCall) wait(ctx context.Context) bool {
 
 // unavailableKey is the error for a key that can't be had because of cause.
 func unavailableKey(id KeyID, cause error) error {
-	return withKind(fmt.Errorf("%w: %s", ErrKeyUnavailable, id), cause)
+	return errs.WithKind(fmt.Errorf("%w: %s", ErrKeyUnavailable, id), cause)
 }
 
 // unknownKey is the error for a key that does not exist.
@@ -153,7 +155,7 @@ func (l *keyLookup) join(ctx context.Context, ids []KeyID, failed map[KeyID]erro
 			failed[id] = before.err
 			continue
 		case ctx.Err() != nil:
-			failed[id] = unavailableKey(id, contextError(ctx))
+			failed[id] = unavailableKey(id, errs.OfContext(ctx))
 			continue
 		}
 		call := l.pending[id]
@@ -239,7 +241,7 @@ func (l *keyLookup) ended(ctx context.Context) error {
 	if l.life.Err() != nil {
 		return context.Cause(l.life)
 	}
-	return contextError(ctx)
+	return errs.OfContext(ctx)
 }
 
 func (l *keyLookup) free() {
@@ -266,9 +268,9 @@ func (l *keyLookup) ask(ctx context.Context, id KeyID) (err error, panicked any)
 	returned = true
 	switch {
 	case err != nil && errors.Is(err, ErrUnknownKey) && !errors.Is(err, ErrKeyUnavailable):
-		return withKind(fmt.Errorf("%w: %s", ErrUnknownKey, id), err), nil
+		return errs.WithKind(fmt.Errorf("%w: %s", ErrUnknownKey, id), err), nil
 	case err != nil && ctx.Err() != nil:
-		return unavailableKey(id, withKind(l.ended(ctx), err)), nil
+		return unavailableKey(id, errs.WithKind(l.ended(ctx), err)), nil
 	case err != nil:
 		return unavailableKey(id, err), nil
 	case key == nil:

@@ -11,6 +11,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/blueprint-go/etcd/internal/errs"
 )
 
 // renewals renews all leases of a client on one stream. A stream for each renewal
@@ -251,7 +253,7 @@ func (r *renewals) reason(s *session) error {
 	if reason == nil {
 		return r.conn.dialError()
 	}
-	return withDetail(reason, r.conn.dialError())
+	return errs.WithDetail(reason, r.conn.dialError())
 }
 
 // renewalQueue is a heap of the sessions by when they are to be renewed next.

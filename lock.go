@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/blueprint-go/etcd/internal/errs"
 )
 
 // Lock is a mutual exclusion between processes, and between the goroutines of
@@ -167,7 +169,7 @@ func (l *Lock) lockWithin(ctx context.Context, op string) (bool, error) {
 	case ctx.Err() == nil:
 		return false, nil
 	default: // the caller's own end, not that of the wait
-		return false, answered(op, l.name, withDetail(contextError(ctx), ErrLocked))
+		return false, answered(op, l.name, errs.WithDetail(errs.OfContext(ctx), ErrLocked))
 	}
 }
 
@@ -184,7 +186,7 @@ func (l *Lock) lock(ctx, waiting context.Context, op string) error {
 	select {
 	case l.turn <- struct{}{}:
 	case <-waiting.Done():
-		return fail(op, l.name, withDetail(contextError(waiting), ErrLocked))
+		return fail(op, l.name, errs.WithDetail(errs.OfContext(waiting), ErrLocked))
 	case <-l.closing:
 		return fail(op, l.name, l.closedError())
 	case <-l.client.closing:
@@ -234,7 +236,7 @@ func (l *Lock) Unlock(ctx context.Context) error {
 	case err != nil:
 		return err
 	case !there:
-		return answered(op, l.name, withKind(ErrLockLost, ErrLockKeyDeleted))
+		return answered(op, l.name, errs.WithKind(ErrLockLost, ErrLockKeyDeleted))
 	}
 	released = !c.repeated // else the claim may come back, as long as its lease lives
 	return nil
@@ -343,7 +345,7 @@ func (l *Lock) usable(ctx context.Context) error {
 		return l.closedError()
 	}
 	if ctx.Err() != nil {
-		return contextError(ctx)
+		return errs.OfContext(ctx)
 	}
 	return nil
 }
@@ -390,7 +392,7 @@ func (c *Client) WithLock(ctx context.Context, name string, f func(ctx context.C
 	}
 	switch {
 	case ctx.Err() != nil:
-		return fail("lock", name, contextError(ctx))
+		return fail("lock", name, errs.OfContext(ctx))
 	case f == nil:
 		return fail("lock", name, errNilFunction)
 	}

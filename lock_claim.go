@@ -7,6 +7,8 @@ import (
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/blueprint-go/etcd/internal/errs"
 )
 
 // lockCleanup bounds the extra time that a call takes to withdraw its claim
@@ -44,7 +46,7 @@ func (c *claim) end() {
 // reason counts.
 func (c *claim) fail(reason error) {
 	c.drop()
-	c.cancel(withKind(ErrLockLost, reason))
+	c.cancel(errs.WithKind(ErrLockLost, reason))
 }
 
 // lost returns ErrLockLost with its reason when a held lock was lost, else nil.
@@ -267,4 +269,4 @@ func (l *Lock) noteHeld(c *claim, op string) error {
 }
 
 // lockLost returns ErrLockLost with the reason.
-func lockLost(s *session) error { return withKind(ErrLockLost, context.Cause(s.ctx)) }
+func lockLost(s *session) error { return errs.WithKind(ErrLockLost, context.Cause(s.ctx)) }

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/blueprint-go/etcd/internal/errs"
 )
 
 // lookAgain is how long a waiter watches the one before it before it looks at the
@@ -38,7 +40,7 @@ func (l *Lock) await(ctx context.Context, op string, c *claim) error {
 		case !c.session.alive():
 			return answered(op, l.name, lockLost(c.session))
 		case ctx.Err() != nil:
-			return answered(op, l.name, withDetail(contextError(ctx), ErrLocked))
+			return answered(op, l.name, errs.WithDetail(errs.OfContext(ctx), ErrLocked))
 		case err != nil && !IsRetryable(err):
 			return err
 		case err != nil:
@@ -85,7 +87,7 @@ func (l *Lock) before(ctx context.Context, op string, claim *claim) ([]byte, int
 		return nil, 0, err
 	}
 	if !resp.Succeeded {
-		return nil, 0, answered(op, l.name, withKind(ErrLockLost, ErrLockKeyDeleted))
+		return nil, 0, answered(op, l.name, errs.WithKind(ErrLockLost, ErrLockKeyDeleted))
 	}
 	if len(resp.Responses) == 0 {
 		return nil, 0, answered(op, l.name, fmt.Errorf("%w: answer lacks parts", ErrServer))

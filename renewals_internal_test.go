@@ -12,6 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+
+	"github.com/blueprint-go/etcd/internal/errs"
 )
 
 // fakeRenewals is a server of renewals. What reaches it is answered by answer: nil
@@ -199,7 +201,7 @@ func TestRenewalOfOneTimeTellsWhatTheStreamSaid(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		_, err = r.once(ctx, &pb.LeaseKeepAliveRequest{ID: 1})
-		require.ErrorIs(t, contextError(ctx), context.DeadlineExceeded)
+		require.ErrorIs(t, errs.OfContext(ctx), context.DeadlineExceeded)
 		require.Error(t, err)
 		end(r)
 		_, err = r.once(t.Context(), &pb.LeaseKeepAliveRequest{ID: 1})

@@ -6,6 +6,8 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
+
+	"github.com/blueprint-go/etcd/internal/errs"
 )
 
 // Some proxies send a request again whose answer they have lost, and pass on the answer
@@ -272,7 +274,7 @@ func (c *Client) unreplayed(ctx context.Context, r request, req *pb.TxnRequest, 
 		return resp, nil
 	}
 	if errors.Is(err, errReplayed) {
-		err = withKind(ErrUnavailable, err)
+		err = errs.WithKind(ErrUnavailable, err)
 	}
 	if e, ok := errors.AsType[*Error](err); ok {
 		err = e.Err

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/blueprint-go/etcd/internal/envelope"
+	"github.com/blueprint-go/etcd/internal/errs"
 )
 
 const (
@@ -140,7 +141,7 @@ func (r *reencryption) take(ctx context.Context, kv *mvccpb.KeyValue) error {
 	value, err := c.codec.decode(ctx, kv.Key, kv.Value)
 	if err != nil {
 		if ctx.Err() != nil { // it may be the reason, by way of a key provider
-			return fail(opReencrypt, key, contextError(ctx))
+			return fail(opReencrypt, key, errs.OfContext(ctx))
 		}
 		if errors.Is(err, ErrKeyUnavailable) {
 			return answered(opReencrypt, key, undecoded(strings.Clone(key), err))
@@ -243,7 +244,7 @@ func (r *reencryption) pace(ctx context.Context) error {
 	case r.client.isClosed():
 		return fail(opReencrypt, r.report.Next, ErrClosed)
 	default:
-		return fail(opReencrypt, r.report.Next, contextError(ctx))
+		return fail(opReencrypt, r.report.Next, errs.OfContext(ctx))
 	}
 }
 

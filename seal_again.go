@@ -7,6 +7,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
 	"github.com/blueprint-go/etcd/internal/envelope"
+	"github.com/blueprint-go/etcd/internal/errs"
 )
 
 // put makes a put, as do does.
@@ -49,7 +50,7 @@ func (c *Client) encryptAgain(ctx context.Context, r request, late []*sealedPut,
 	if err == nil || !c.codec.lost(late) {
 		return nil
 	}
-	return &Error{Op: r.op, Key: r.key, Sent: true, MaybeApplied: true, Err: withKind(ErrUnknownKey, err)}
+	return &Error{Op: r.op, Key: r.key, Sent: true, MaybeApplied: true, Err: errs.WithKind(ErrUnknownKey, err)}
 }
 
 // wrote reports whether a transaction put anything.

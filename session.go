@@ -6,6 +6,8 @@ import (
 	"math/rand/v2"
 	"sync/atomic"
 	"time"
+
+	"github.com/blueprint-go/etcd/internal/errs"
 )
 
 // session is a lease that is kept alive for as long as its owner needs it, and
@@ -100,7 +102,7 @@ func (s *session) expire() {
 		s.expiry.Reset(left) // a renewal has come in between
 		return
 	}
-	s.end(withKind(ErrLeaseLost, s.renewals.reason(s)))
+	s.end(errs.WithKind(ErrLeaseLost, s.renewals.reason(s)))
 }
 
 // end ends the session; the first cause counts.

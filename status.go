@@ -7,6 +7,8 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/blueprint-go/etcd/internal/errs"
 )
 
 // remedy says what may be done about a failed attempt.
@@ -113,10 +115,10 @@ var serverVerdicts = func() map[string]verdict {
 	add(verdict{kind: ErrNoSpace}, rpctypes.ErrGRPCNoSpace)
 
 	// The server gave up waiting; the proposal may still be applied.
-	add(verdict{kind: withKind(ErrUnavailable, ErrNoLeader), remedy: retryRead, avoid: true}, rpctypes.ErrGRPCNoLeader)
+	add(verdict{kind: errs.WithKind(ErrUnavailable, ErrNoLeader), remedy: retryRead, avoid: true}, rpctypes.ErrGRPCNoLeader)
 	add(verdict{kind: ErrUnavailable, remedy: retryRead},
 		rpctypes.ErrGRPCLeaderChanged, rpctypes.ErrGRPCStopped, rpctypes.ErrGRPCUnhealthy)
-	add(verdict{kind: withKind(ErrUnavailable, ErrTimeout), remedy: retryRead},
+	add(verdict{kind: errs.WithKind(ErrUnavailable, ErrTimeout), remedy: retryRead},
 		rpctypes.ErrGRPCTimeout, rpctypes.ErrGRPCTimeoutDueToLeaderFail,
 		rpctypes.ErrGRPCTimeoutDueToConnectionLost, rpctypes.ErrGRPCTimeoutWaitAppliedIndex,
 		rpctypes.ErrGRPCDeadlineExceeded)
@@ -156,7 +158,7 @@ func watchVerdict(reason string) (verdict, error) {
 	if msg == "" {
 		msg = "watch ended without a reason"
 	}
-	return a, withKind(a.kind, errors.New(strings.TrimPrefix(msg, "etcdserver: ")))
+	return a, errs.WithKind(a.kind, errors.New(strings.TrimPrefix(msg, "etcdserver: ")))
 }
 
 // ownVerdict finds what etcd says by msg. A transaction says which of its operations
@@ -224,16 +226,16 @@ func describe(kind, err error) error {
 	}
 	st, ok := status.FromError(err)
 	if !ok {
-		return withKind(kind, err)
+		return errs.WithKind(kind, err)
 	}
 	msg := st.Message()
 	if _, own := ownVerdict(msg); own {
-		return withKind(kind, &rpcError{code: st.Code(), msg: strings.TrimPrefix(msg, "etcdserver: "), own: true, err: err})
+		return errs.WithKind(kind, &rpcError{code: st.Code(), msg: strings.TrimPrefix(msg, "etcdserver: "), own: true, err: err})
 	}
 	if web, ok := webStatus(msg); ok {
 		msg = web.String()
 	}
-	return withKind(kind, &rpcError{code: st.Code(), msg: firstLine(msg), err: err})
+	return errs.WithKind(kind, &rpcError{code: st.Code(), msg: firstLine(msg), err: err})
 }
 
 // rpcError keeps an RPC's status reachable (status.FromError and

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+
+	"github.com/blueprint-go/etcd/internal/errs"
 )
 
 // TLSParams say how TLS is spoken.
@@ -114,7 +116,7 @@ func readKeyPair(certFile, keyFile string) (tls.Certificate, error) {
 	if err != nil {
 		unreadable = append(unreadable, err)
 	}
-	if err := oneLine(unreadable); err != nil {
+	if err := errs.Join(unreadable); err != nil {
 		return tls.Certificate{}, err
 	}
 	if err := checkChain(cert); err != nil {

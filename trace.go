@@ -9,6 +9,8 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/blueprint-go/etcd/internal/errs"
 )
 
 // trace gathers over the attempts of one request what its error has to say.
@@ -103,7 +105,7 @@ func (t *trace) error(ctx context.Context, in any) error {
 	default:
 		e.Err = t.trouble.last
 		if errors.Is(t.kind, ErrUnavailable) {
-			e.Err = withDetail(e.Err, t.conn.dialError())
+			e.Err = errs.WithDetail(e.Err, t.conn.dialError())
 		}
 	}
 	return e
@@ -112,14 +114,14 @@ func (t *trace) error(ctx context.Context, in any) error {
 // ended returns the error of a request whose context ended. What it was
 // waiting for is part of it: the last answer, or why there was no connection.
 func (t *trace) ended(ctx context.Context) error {
-	ended := withDetail(contextError(ctx), t.reason)
+	ended := errs.WithDetail(errs.OfContext(ctx), t.reason)
 	if t.reason == nil && !t.unsent {
-		ended = withDetail(ended, t.trouble.silent)
+		ended = errs.WithDetail(ended, t.trouble.silent)
 	}
 	// A request whose connection broke before it was written waits inside gRPC
 	// for another one, and counts as sent.
 	if t.unsent || errors.Is(t.kind, ErrUnavailable) || t.conn.disconnected() {
-		ended = withDetail(ended, t.conn.dialError())
+		ended = errs.WithDetail(ended, t.conn.dialError())
 	}
 	return ended
 }

@@ -9,6 +9,8 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
+
+	"github.com/blueprint-go/etcd/internal/errs"
 )
 
 // watcher is one watch. One goroutine at a time runs it, and none while it rests: it
@@ -242,7 +244,7 @@ func (w *watcher) overdue(ctx context.Context, r *registration) error {
 	limit := w.conn.cfg.RequestTimeout
 	if w.answerWithin *= 2; w.answerWithin >= limit {
 		w.answerWithin = limit
-		if !w.interrupted(ctx, withDetail(ErrUnavailable, w.conn.dialError())) {
+		if !w.interrupted(ctx, errs.WithDetail(ErrUnavailable, w.conn.dialError())) {
 			return errStopped
 		}
 	}
@@ -295,7 +297,7 @@ func (w *watcher) judge(ctx context.Context, err error) error {
 		return nil
 	}
 	if errors.Is(a.kind, ErrUnavailable) {
-		err = withDetail(err, w.conn.dialError())
+		err = errs.WithDetail(err, w.conn.dialError())
 	}
 	if !w.interrupted(ctx, err) {
 		return errStopped

@@ -1,6 +1,8 @@
-package etcd
+package errs
 
 import (
+	"context"
+	"errors"
 	"strings"
 )
 
@@ -29,17 +31,20 @@ func (e *unspoken) Error() string { return e.kind.Error() }
 
 func (e *unspoken) Unwrap() []error { return []error{e.kind, e.cause} }
 
-// withKind returns cause under kind.
-func withKind(kind, cause error) error {
+// WithUnspoken returns cause under kind, whose words alone are said.
+func WithUnspoken(kind, cause error) error { return &unspoken{kind, cause} }
+
+// WithKind returns cause under kind.
+func WithKind(kind, cause error) error {
 	if cause == nil {
 		return kind
 	}
 	return &sentinelError{kind: kind, cause: cause}
 }
 
-// withDetail returns err with a further cause beside it; a nil detail changes
+// WithDetail returns err with a further cause beside it; a nil detail changes
 // nothing.
-func withDetail(err, detail error) error {
+func WithDetail(err, detail error) error {
 	if detail == nil {
 		return err
 	}
@@ -53,9 +58,9 @@ func (e *detailError) Error() string { return e.err.Error() + ": " + e.detail.Er
 
 func (e *detailError) Unwrap() []error { return []error{e.err, e.detail} }
 
-// oneLine joins errs like [errors.Join], with semicolons where that has line
+// Join joins errs like [errors.Join], with semicolons where that has line
 // ends, which would tear a log entry apart. It returns nil if errs is empty.
-func oneLine(errs []error) error {
+func Join(errs []error) error {
 	if len(errs) == 0 {
 		return nil
 	}
@@ -73,3 +78,19 @@ func (j joined) Error() string {
 }
 
 func (j joined) Unwrap() []error { return j }
+
+// OfContext returns the error of a context that ended, with its cause, or whose
+// deadline has passed.
+func OfContext(ctx context.Context) error {
+	err := ctx.Err()
+	if err == nil {
+		err = context.DeadlineExceeded
+	}
+	if cause := context.Cause(ctx); !errors.Is(cause, err) {
+		err = WithKind(err, cause)
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = WithKind(ErrTimeout, err)
+	}
+	return err
+}
