@@ -143,9 +143,9 @@ func connectOnceWith(t testing.TB, l *dialer) error {
 
 // troubles joins what is wrong with the endpoints of l.
 func troubles(l *dialer) error {
-	var errs []error
+	var all []error
 	for _, f := range l.troubles() {
-		errs = append(errs, f)
+		all = append(all, f)
 	}
-	return errs.Join(errs)
+	return errs.Join(all)
 }
