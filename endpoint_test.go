@@ -12,6 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+
+	"github.com/blueprint-go/etcd/internal/errs"
 )
 
 func TestMalformedEndpointsAreNamedWithTheReason(t *testing.T) {
