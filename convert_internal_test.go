@@ -28,18 +28,18 @@ func FuzzPrefixRange(f *testing.F) {
 			return
 		}
 		c := clientOfNamespace(namespace)
-		keys, err := c.prefixRange(prefix)
+		rng, err := c.prefixRange(prefix)
 		require.NoError(t, err)
 		all := namespace + prefix
 		// The keys at the borders are where it goes wrong.
 		for _, stored := range []string{
 			key, namespace + key, all + key, all, all + "\x00", all + "\xff",
-			string(keys.start), string(keys.end), string(keys.end) + key,
+			string(rng.start), string(rng.end), string(rng.end) + key,
 		} {
 			if stored == "" {
 				continue // the server has no such key
 			}
-			require.Equal(t, strings.HasPrefix(stored, all), keys.contains([]byte(stored)), "%q in %q", stored, all)
+			require.Equal(t, strings.HasPrefix(stored, all), rng.contains([]byte(stored)), "%q in %q", stored, all)
 			if strings.HasPrefix(stored, namespace) {
 				require.Equal(t, stored[len(namespace):], c.visible([]byte(stored)))
 			}
@@ -62,9 +62,9 @@ func TestPrefixEndOwnsItsBytes(t *testing.T) {
 
 func TestRangeOfOneKeyContainsThatKeyAlone(t *testing.T) {
 	t.Parallel()
-	keys, err := clientOfNamespace("").keyOrPrefix("k", false)
+	rng, err := clientOfNamespace("").keyOrPrefix("k", false)
 	require.NoError(t, err)
-	require.True(t, keys.contains([]byte("k")))
-	require.False(t, keys.contains([]byte("k\x00")))
-	require.False(t, keys.contains([]byte("")))
+	require.True(t, rng.contains([]byte("k")))
+	require.False(t, rng.contains([]byte("k\x00")))
+	require.False(t, rng.contains([]byte("")))
 }

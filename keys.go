@@ -75,4 +75,4 @@ func (s span) request() *pb.RangeRequest {
 	return r
 }
 
-func spanOf(keys keyRange) span { return span{string(keys.start), string(keys.end)} }
+func spanOf(rng keyRange) span { return span{string(rng.start), string(rng.end)} }

@@ -51,11 +51,11 @@ func (c *Client) Count(ctx context.Context, prefix string, opts ...GetOption) (i
 	if err != nil {
 		return 0, fail(op, prefix, err)
 	}
-	keys, err := c.prefixRange(prefix)
+	rng, err := c.prefixRange(prefix)
 	if err != nil {
 		return 0, fail(op, prefix, err)
 	}
-	req := o.rangeRequest(keys)
+	req := o.rangeRequest(rng)
 	req.CountOnly = true
 	resp, err := do(ctx, c.conn, request{op: op, key: prefix}, c.rpc.get, req)
 	if err != nil {
@@ -68,22 +68,22 @@ func (c *Client) Count(ctx context.Context, prefix string, opts ...GetOption) (i
 // order of the keys. An empty end means to the end of all keys.
 func (c *Client) GetRange(ctx context.Context, start, end string, opts ...GetOption) ([]KeyValue, error) {
 	const op = "get range"
-	keys, err := c.between(start, end)
+	rng, err := c.between(start, end)
 	if err != nil {
 		return nil, fail(op, start, err)
 	}
-	return c.readRange(ctx, op, start, keys, opts)
+	return c.readRange(ctx, op, start, rng, opts)
 }
 
 // GetKeysWithPrefix returns the first limit key-values that begin with prefix, in
 // the order of the keys; a limit of 0 means all.
 func (c *Client) GetKeysWithPrefix(ctx context.Context, prefix string, limit int64) ([]KeyValue, error) {
 	const op = "get prefix"
-	keys, err := c.prefixRange(prefix)
+	rng, err := c.prefixRange(prefix)
 	if err != nil {
 		return nil, fail(op, prefix, err)
 	}
-	return c.readRange(ctx, op, prefix, keys, []GetOption{WithLimit(limit)})
+	return c.readRange(ctx, op, prefix, rng, []GetOption{WithLimit(limit)})
 }
 
 // GetKeysByPattern returns the keys that match a pattern of [path.Match], in
@@ -114,8 +114,8 @@ func (c *Client) GetKeysByPattern(ctx context.Context, pattern string) ([]string
 
 // readRange reads and converts a range. The error joins a *DecodeError for each
 // value that could not be decoded; the others are returned.
-func (c *Client) readRange(ctx context.Context, op, key string, keys keyRange, opts []GetOption) ([]KeyValue, error) {
-	kvs, err := c.pages(ctx, request{op: op, key: key}, keys, false, opts)
+func (c *Client) readRange(ctx context.Context, op, key string, rng keyRange, opts []GetOption) ([]KeyValue, error) {
+	kvs, err := c.pages(ctx, request{op: op, key: key}, rng, false, opts)
 	if err != nil {
 		return nil, err
 	}
@@ -124,19 +124,19 @@ func (c *Client) readRange(ctx context.Context, op, key string, keys keyRange, o
 }
 
 func (c *Client) listPrefix(ctx context.Context, op, prefix string, keysOnly bool, opts []GetOption) ([]*mvccpb.KeyValue, error) {
-	keys, err := c.prefixRange(prefix)
+	rng, err := c.prefixRange(prefix)
 	if err != nil {
 		return nil, fail(op, prefix, err)
 	}
-	return c.pages(ctx, request{op: op, key: prefix}, keys, keysOnly, opts)
+	return c.pages(ctx, request{op: op, key: prefix}, rng, keysOnly, opts)
 }
 
 // pages reads a range at one revision. A compaction past that revision on the way is
 // ErrCompacted.
-func (c *Client) pages(ctx context.Context, r request, keys keyRange, keysOnly bool, opts []GetOption) ([]*mvccpb.KeyValue, error) {
+func (c *Client) pages(ctx context.Context, r request, rng keyRange, keysOnly bool, opts []GetOption) ([]*mvccpb.KeyValue, error) {
 	o, err := getOptionsOf(opts)
 	if err != nil {
 		return nil, fail(r.op, r.key, err)
 	}
-	return c.newPager(r, keys, pagerOptions{getOptions: o, keysOnly: keysOnly, pinned: true}).all(ctx)
+	return c.newPager(r, rng, pagerOptions{getOptions: o, keysOnly: keysOnly, pinned: true}).all(ctx)
 }

@@ -28,20 +28,20 @@ func (c *Client) DeletePrefix(ctx context.Context, prefix string, opts ...Delete
 	if err != nil {
 		return 0, fail(opDeletePrefix, prefix, err)
 	}
-	keys, err := c.prefixRange(prefix)
+	rng, err := c.prefixRange(prefix)
 	if err != nil {
 		return 0, fail(opDeletePrefix, prefix, err)
 	}
 	if o.chunked {
-		return c.deleteInChunks(ctx, prefix, keys, o)
+		return c.deleteInChunks(ctx, prefix, rng, o)
 	}
-	deleted, err := c.deleteRange(ctx, opDeletePrefix, prefix, keys, o)
+	deleted, err := c.deleteRange(ctx, opDeletePrefix, prefix, rng, o)
 	return deleted, hint(err, "the keys may be too many for the time: InChunks deletes them in chunks")
 }
 
 // deleteInChunks deletes ranges that lie side by side, from the beginning of keys to
 // the end.
-func (c *Client) deleteInChunks(ctx context.Context, prefix string, keys keyRange, o deleteOptions) (int64, error) {
+func (c *Client) deleteInChunks(ctx context.Context, prefix string, rng keyRange, o deleteOptions) (int64, error) {
 	if err := c.admit(ctx); err != nil {
 		return 0, fail(opDeletePrefix, prefix, err)
 	}
@@ -55,8 +55,8 @@ func (c *Client) deleteInChunks(ctx context.Context, prefix string, keys keyRang
 	})
 	// Not at one revision: what was listed is deleted whatever becomes of it, and a
 	// compaction on the way does no harm.
-	pages := c.newPager(request{op: opDeletePrefix, key: prefix}, keys, pagerOptions{keysOnly: true, claims: true})
-	err := chunks.run(ctx, c.deletions(ctx, pages, keys, o.chunks.most()))
+	pages := c.newPager(request{op: opDeletePrefix, key: prefix}, rng, pagerOptions{keysOnly: true, claims: true})
+	err := chunks.run(ctx, c.deletions(ctx, pages, rng, o.chunks.most()))
 	switch {
 	case err != nil:
 		err = report.summary(err)
@@ -69,9 +69,9 @@ func (c *Client) deleteInChunks(ctx context.Context, prefix string, keys keyRang
 
 // deletions yields deletions that cover all of keys, each of a range in which pages
 // find n keys.
-func (c *Client) deletions(ctx context.Context, pages *pager, keys keyRange, n int) iter.Seq2[operation, error] {
+func (c *Client) deletions(ctx context.Context, pages *pager, rng keyRange, n int) iter.Seq2[operation, error] {
 	return func(yield func(operation, error) bool) {
-		found, rest := 0, keys
+		found, rest := 0, rng
 		for pages.more() {
 			page, err := pages.read(ctx)
 			if err != nil {
@@ -95,9 +95,9 @@ func (c *Client) deletions(ctx context.Context, pages *pager, keys keyRange, n i
 }
 
 // deletion returns the deletion of a range of so many keys.
-func (c *Client) deletion(keys keyRange, n int) (operation, error) {
-	key := c.visible(keys.start)
-	req := &pb.DeleteRangeRequest{Key: keys.start, RangeEnd: keys.end}
+func (c *Client) deletion(rng keyRange, n int) (operation, error) {
+	key := c.visible(rng.start)
+	req := &pb.DeleteRangeRequest{Key: rng.start, RangeEnd: rng.end}
 	op, err := c.operation(key, opOfDelete(req), nil)
 	op.keys = n
 	if err != nil {

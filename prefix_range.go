@@ -39,11 +39,11 @@ func (c *Client) Range(ctx context.Context, prefix string, opts ...GetOption) (*
 	if err != nil {
 		return nil, fail(op, prefix, err)
 	}
-	keys, err := c.prefixRange(prefix)
+	rng, err := c.prefixRange(prefix)
 	if err != nil {
 		return nil, fail(op, prefix, err)
 	}
-	pages := c.newPager(request{op: op, key: prefix}, keys, pagerOptions{getOptions: o, pinned: true})
+	pages := c.newPager(request{op: op, key: prefix}, rng, pagerOptions{getOptions: o, pinned: true})
 	found, err := pages.all(ctx)
 	if err != nil {
 		return nil, err

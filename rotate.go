@@ -51,11 +51,11 @@ const (
 // [ErrNoPrimaryKey].
 func (c *Client) Reencrypt(ctx context.Context, prefix string, opts ...ReencryptOption) (ReencryptReport, error) {
 	r := &reencryption{client: c}
-	var keys keyRange
+	var rng keyRange
 	err := optionsOf(opts, &r.options, ReencryptOption.applyReencrypt)
 	if err == nil {
 		r.pacer.rate = r.options.rate
-		keys, err = r.check(ctx, prefix)
+		rng, err = r.check(ctx, prefix)
 	}
 	if err == nil {
 		err = c.codec.keyring.upToDate(ctx)
@@ -63,7 +63,7 @@ func (c *Client) Reencrypt(ctx context.Context, prefix string, opts ...Reencrypt
 	if err != nil {
 		return ReencryptReport{}, fail(opReencrypt, prefix, err)
 	}
-	err = r.run(ctx, prefix, keys)
+	err = r.run(ctx, prefix, rng)
 	return r.report, err
 }
 
@@ -98,17 +98,17 @@ func (r *reencryption) check(ctx context.Context, prefix string) (keyRange, erro
 		return keyRange{}, fmt.Errorf("%w: key to resume at is not under the prefix", ErrInvalidArgument)
 	}
 	r.report.Next = r.options.resume
-	keys, err := c.prefixRange(prefix)
+	rng, err := c.prefixRange(prefix)
 	if err == nil && r.options.resume != prefix {
-		keys.start, err = c.storedBound(r.options.resume)
+		rng.start, err = c.storedBound(r.options.resume)
 	}
-	return keys, err
+	return rng, err
 }
 
-func (r *reencryption) run(ctx context.Context, prefix string, keys keyRange) error {
+func (r *reencryption) run(ctx context.Context, prefix string, rng keyRange) error {
 	// Not at one revision: the pass may outlive it, and every rewrite is bound to
 	// the revision of its key anyway.
-	pages := r.client.newPager(request{op: opReencrypt, key: prefix}, keys, pagerOptions{bytes: rewriteRead})
+	pages := r.client.newPager(request{op: opReencrypt, key: prefix}, rng, pagerOptions{bytes: rewriteRead})
 	for pages.more() {
 		page, err := pages.read(ctx)
 		if err != nil {

@@ -49,12 +49,12 @@ type EncryptionStatus struct {
 // is [ErrCompacted].
 func (c *Client) EncryptionStatus(ctx context.Context, prefix string) (EncryptionStatus, error) {
 	const op = "encryption status"
-	keys, err := c.prefixRange(prefix)
+	rng, err := c.prefixRange(prefix)
 	if err != nil {
 		return EncryptionStatus{}, fail(op, prefix, err)
 	}
 	out := EncryptionStatus{ByKey: map[KeyID]int64{}, BySuite: map[Suite]int64{}}
-	pages := c.newPager(request{op: op, key: prefix}, keys, pagerOptions{bytes: rewriteRead, pinned: true})
+	pages := c.newPager(request{op: op, key: prefix}, rng, pagerOptions{bytes: rewriteRead, pinned: true})
 	for pages.more() {
 		page, err := pages.read(ctx)
 		if err != nil {

@@ -41,9 +41,9 @@ type pager struct {
 	most     int64            // keys of a page
 }
 
-func (c *Client) newPager(r request, keys keyRange, o pagerOptions) *pager {
+func (c *Client) newPager(r request, rng keyRange, o pagerOptions) *pager {
 	p := &pager{client: c, request: r, options: o, revision: o.revision, most: pageKeys}
-	p.next = o.rangeRequest(keys)
+	p.next = o.rangeRequest(rng)
 	p.next.KeysOnly = o.keysOnly
 	p.next.Limit = p.clamp(pageKeys)
 	if o.bytes > 0 {

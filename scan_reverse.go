@@ -65,12 +65,12 @@ type reversal struct {
 
 // page delivers key-values of which the keys are known, and reports whether no
 // more are wanted.
-func (r *reversal) page(ctx context.Context, keys []*mvccpb.KeyValue) (done bool, err error) {
-	keys = lastOf(keys, r.left)
-	r.left -= int64(len(keys))
-	for len(keys) > 0 {
-		piece := lastOf(keys, r.size)
-		keys = keys[:len(keys)-len(piece)]
+func (r *reversal) page(ctx context.Context, kvs []*mvccpb.KeyValue) (done bool, err error) {
+	kvs = lastOf(kvs, r.left)
+	r.left -= int64(len(kvs))
+	for len(kvs) > 0 {
+		piece := lastOf(kvs, r.size)
+		kvs = kvs[:len(kvs)-len(piece)]
 		if !r.keysOnly {
 			if piece, err = r.get(ctx, keyRange{piece[0].Key, after(piece[len(piece)-1].Key)}, false); err != nil {
 				return false, err
@@ -86,8 +86,8 @@ func (r *reversal) page(ctx context.Context, keys []*mvccpb.KeyValue) (done bool
 }
 
 // get reads a range that is small enough for one answer.
-func (r *reversal) get(ctx context.Context, keys keyRange, keysOnly bool) ([]*mvccpb.KeyValue, error) {
-	req := r.options.rangeRequest(keys)
+func (r *reversal) get(ctx context.Context, rng keyRange, keysOnly bool) ([]*mvccpb.KeyValue, error) {
+	req := r.options.rangeRequest(rng)
 	req.KeysOnly = keysOnly
 	resp, err := do(ctx, r.client.conn, r.request, r.client.rpc.get, req)
 	switch {

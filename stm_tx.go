@@ -87,11 +87,11 @@ func (tx *Tx) Get(key string) ([]byte, error) {
 // of them was changed or deleted, or another one created. The empty prefix means all
 // keys. The caller owns the values.
 func (tx *Tx) GetPrefix(prefix string) ([]KeyValue, error) {
-	keys, err := tx.client.prefixRange(prefix)
+	rng, err := tx.client.prefixRange(prefix)
 	if err != nil {
 		return nil, tx.stop(fail(opTransact, prefix, err))
 	}
-	kvs, err := tx.read(prefix, keys)
+	kvs, err := tx.read(prefix, rng)
 	if err != nil {
 		return nil, err
 	}
@@ -133,19 +133,19 @@ func (tx *Tx) covering(stored []byte) keyRange {
 
 // read returns the key-values of a range at the revision of this run, in the order
 // of the keys.
-func (tx *Tx) read(key string, keys keyRange) ([]KeyValue, error) {
-	at := spanOf(keys)
+func (tx *Tx) read(key string, rng keyRange) ([]KeyValue, error) {
+	at := spanOf(rng)
 	if kvs, ok := tx.reads[at]; ok {
 		return kvs, nil
 	}
 	found, ok := tx.known[at]
 	if !ok {
 		var err error
-		if found, err = tx.fetch(key, keys); err != nil {
+		if found, err = tx.fetch(key, rng); err != nil {
 			return nil, tx.stop(err)
 		}
 	}
-	if keys.end != nil {
+	if rng.end != nil {
 		found = withoutClaims(found)
 	}
 	kvs, err := tx.client.keyValues(tx.ctx, found)
@@ -157,9 +157,9 @@ func (tx *Tx) read(key string, keys keyRange) ([]KeyValue, error) {
 }
 
 // fetch asks the server. The first answer determines the revision of this run.
-func (tx *Tx) fetch(key string, keys keyRange) ([]*mvccpb.KeyValue, error) {
+func (tx *Tx) fetch(key string, rng keyRange) ([]*mvccpb.KeyValue, error) {
 	r := request{op: opTransact, key: key}
-	pages := tx.client.newPager(r, keys, pagerOptions{getOptions: getOptions{revision: tx.revision}, pinned: true})
+	pages := tx.client.newPager(r, rng, pagerOptions{getOptions: getOptions{revision: tx.revision}, pinned: true})
 	out, err := pages.all(tx.ctx)
 	if err == nil && tx.revision == 0 {
 		tx.revision = pages.revision

@@ -143,11 +143,11 @@ func (c *Client) compare(cond Condition) (*pb.Compare, error) {
 	if !cond.valid {
 		return nil, fmt.Errorf("%w: zero condition", ErrInvalidArgument)
 	}
-	keys, err := c.keyOrPrefix(cond.key, cond.prefix)
+	rng, err := c.keyOrPrefix(cond.key, cond.prefix)
 	if err != nil {
 		return nil, err
 	}
-	out := &pb.Compare{Key: keys.start, RangeEnd: keys.end, Target: cond.target, Result: cond.result}
+	out := &pb.Compare{Key: rng.start, RangeEnd: rng.end, Target: cond.target, Result: cond.result}
 	switch cond.target {
 	case pb.Compare_VALUE:
 		out.TargetUnion = &pb.Compare_Value{Value: cond.value}

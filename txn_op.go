@@ -116,7 +116,7 @@ func (c *Client) requestOp(ctx context.Context, op Op) (*pb.RequestOp, *sealedPu
 	if op.bad != nil {
 		return nil, nil, op.bad
 	}
-	keys, err := c.opRange(op)
+	rng, err := c.opRange(op)
 	if err == nil {
 		err = op.checkOptions()
 	}
@@ -131,14 +131,14 @@ func (c *Client) requestOp(ctx context.Context, op Op) (*pb.RequestOp, *sealedPu
 		if err != nil {
 			return nil, nil, err
 		}
-		req := o.rangeRequest(keys)
+		req := o.rangeRequest(rng)
 		req.KeysOnly = op.keysOnly
 		return opOfRange(req), nil, nil
 	default: // opDelete
 		if op.everything() && !op.delete.allKeys {
 			return nil, nil, ErrEmptyPrefix
 		}
-		req := &pb.DeleteRangeRequest{Key: keys.start, RangeEnd: keys.end, PrevKv: op.delete.prevKV}
+		req := &pb.DeleteRangeRequest{Key: rng.start, RangeEnd: rng.end, PrevKv: op.delete.prevKV}
 		return opOfDelete(req), nil, nil
 	}
 }

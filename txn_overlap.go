@@ -82,14 +82,14 @@ func (w *written) put(key string) error {
 	return nil
 }
 
-func (w *written) delete(keys keyRange) error {
-	if err := w.checkDelete(keys); err != nil {
+func (w *written) delete(rng keyRange) error {
+	if err := w.checkDelete(rng); err != nil {
 		return err
 	}
-	if keys.end == nil {
-		insert(&w.deletes, text(keys.start))
+	if rng.end == nil {
+		insert(&w.deletes, text(rng.start))
 	} else {
-		w.ranges = append(w.ranges, keys)
+		w.ranges = append(w.ranges, rng)
 	}
 	return nil
 }
@@ -108,15 +108,15 @@ func (w *written) checkPut(key string) error {
 	return nil
 }
 
-func (w *written) checkDelete(keys keyRange) error {
-	if key := text(keys.start); keys.end == nil {
+func (w *written) checkDelete(rng keyRange) error {
+	if key := text(rng.start); rng.end == nil {
 		if w.puts[key] {
 			return w.putAndDeleted(key)
 		}
 		return nil
 	}
 	for key := range w.puts {
-		if keys.contains([]byte(key)) {
+		if rng.contains([]byte(key)) {
 			return w.putAndDeleted(key)
 		}
 	}

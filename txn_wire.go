@@ -106,8 +106,8 @@ func (w *wireTxn) conditions(req *pb.TxnRequest, conditions []Condition) error {
 }
 
 // read returns which of the reads finds keys.
-func (w *wireTxn) read(keys keyRange) int {
-	at := spanOf(keys)
+func (w *wireTxn) read(rng keyRange) int {
+	at := spanOf(rng)
 	n, ok := w.readAt[at]
 	if !ok {
 		n = len(w.reads)
