@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/blueprint-go/etcd/internal/envelope"
+	"github.com/blueprint-go/etcd/internal/keys"
 )
 
 // codec turns values into what is stored and back, as the configuration says for
@@ -135,7 +136,7 @@ func (c *codec) seal(ctx context.Context, storedKey, value []byte) ([]byte, *env
 		ctx, cancel = c.bounded(ctx, c.timeout)
 		defer cancel()
 	}
-	stored, err := c.envelope.Seal(ctx, primary, text(storedKey), value)
+	stored, err := c.envelope.Seal(ctx, primary, keys.Text(storedKey), value)
 	return stored, primary, err
 }
 

@@ -10,6 +10,7 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 
 	"github.com/blueprint-go/etcd/internal/envelope"
+	"github.com/blueprint-go/etcd/internal/keys"
 )
 
 // decoding is the decoding of the values of one call, or of one response of a watch:
@@ -120,7 +121,7 @@ func (d *decoding) open(storedKey, stored []byte) ([]byte, error) {
 func (d *decoding) unseal(suite envelope.Suite, storedKey, stored []byte) ([]byte, error) {
 	c := d.codec
 	if suite != envelope.ExternalAEAD {
-		return c.envelope.Open(d.ctx, c.keyring.current().ring, text(storedKey), stored, &d.allowance)
+		return c.envelope.Open(d.ctx, c.keyring.current().ring, keys.Text(storedKey), stored, &d.allowance)
 	}
 	id, _ := envelope.KeyIDOf(stored)
 	if err := d.failed[KeyID(id)]; err != nil {
@@ -131,7 +132,7 @@ func (d *decoding) unseal(suite envelope.Suite, storedKey, stored []byte) ([]byt
 		return nil, unavailableKey(KeyID(id), errImpatient)
 	}
 	began := time.Now()
-	value, err := c.envelope.Open(ctx, c.keyring.current().ring, text(storedKey), stored, &d.allowance)
+	value, err := c.envelope.Open(ctx, c.keyring.current().ring, keys.Text(storedKey), stored, &d.allowance)
 	if errors.Is(err, ErrKeyUnavailable) {
 		d.note(KeyID(id), err, time.Since(began))
 	}

@@ -5,6 +5,8 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
+
+	"github.com/blueprint-go/etcd/internal/keys"
 )
 
 // Put stores value under key, in one round trip. A nil value is an empty one.
@@ -67,7 +69,7 @@ func (c *Client) getKV(ctx context.Context, op, key string, opts []GetOption) (K
 	if err != nil {
 		return KeyValue{}, fail(op, key, err)
 	}
-	resp, err := do(ctx, c.conn, request{op: op, key: key}, c.rpc.get, o.rangeRequest(keyRange{start: stored}))
+	resp, err := do(ctx, c.conn, request{op: op, key: key}, c.rpc.get, o.rangeRequest(keys.Range{Start: stored}))
 	if err != nil {
 		return KeyValue{}, err
 	}
@@ -92,7 +94,7 @@ func (c *Client) Exists(ctx context.Context, key string, opts ...GetOption) (boo
 	if err != nil {
 		return false, fail("exists", key, err)
 	}
-	req := o.rangeRequest(keyRange{start: stored})
+	req := o.rangeRequest(keys.Range{Start: stored})
 	req.CountOnly = true
 	resp, err := do(ctx, c.conn, request{op: "exists", key: key}, c.rpc.get, req)
 	return err == nil && resp.Count > 0, err
@@ -113,11 +115,11 @@ func (c *Client) Delete(ctx context.Context, key string, opts ...DeleteOption) (
 	if err != nil {
 		return 0, fail(op, key, err)
 	}
-	return c.deleteRange(ctx, op, key, keyRange{start: stored}, o)
+	return c.deleteRange(ctx, op, key, keys.Range{Start: stored}, o)
 }
 
-func (c *Client) deleteRange(ctx context.Context, op, key string, r keyRange, o deleteOptions) (int64, error) {
-	req := &pb.DeleteRangeRequest{Key: r.start, RangeEnd: r.end, PrevKv: o.prevKV}
+func (c *Client) deleteRange(ctx context.Context, op, key string, r keys.Range, o deleteOptions) (int64, error) {
+	req := &pb.DeleteRangeRequest{Key: r.Start, RangeEnd: r.End, PrevKv: o.prevKV}
 	if err := c.checkSize(req); err != nil {
 		return 0, fail(op, key, err)
 	}

@@ -4,6 +4,8 @@ import (
 	"fmt"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/blueprint-go/etcd/internal/keys"
 )
 
 func deleteOptionsOf(opts []DeleteOption) (deleteOptions, error) {
@@ -78,8 +80,8 @@ func (o getOptions) check() error {
 }
 
 // rangeRequest returns the read of r with these options.
-func (o getOptions) rangeRequest(r keyRange) *pb.RangeRequest {
-	return &pb.RangeRequest{Key: r.start, RangeEnd: r.end, Revision: o.revision, Serializable: o.serializable, Limit: o.limit}
+func (o getOptions) rangeRequest(r keys.Range) *pb.RangeRequest {
+	return &pb.RangeRequest{Key: r.Start, RangeEnd: r.End, Revision: o.revision, Serializable: o.serializable, Limit: o.limit}
 }
 
 type deleteOptions struct {

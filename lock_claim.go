@@ -9,6 +9,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
 	"github.com/blueprint-go/etcd/internal/errs"
+	"github.com/blueprint-go/etcd/internal/keys"
 )
 
 // lockCleanup bounds the extra time that a call takes to withdraw its claim
@@ -167,7 +168,7 @@ func (l *Lock) lookFor(ctx context.Context, op string, c *claim) (bool, error) {
 
 // claimTxn puts own, attached to a lease, if all is empty, and for a queue also if
 // own isn't in it. Otherwise it reads own.
-func claimTxn(own []byte, all keyRange, lease LeaseID, queue bool) *pb.TxnRequest {
+func claimTxn(own []byte, all keys.Range, lease LeaseID, queue bool) *pb.TxnRequest {
 	none := func(key, end []byte) []*pb.Compare {
 		return []*pb.Compare{{
 			Key: key, RangeEnd: end, Target: pb.Compare_CREATE, Result: pb.Compare_EQUAL,
@@ -180,7 +181,7 @@ func claimTxn(own []byte, all keyRange, lease LeaseID, queue bool) *pb.TxnReques
 	if queue {
 		inQueue = []*pb.RequestOp{opOfTxn(&pb.TxnRequest{Compare: none(own, nil), Success: put, Failure: get})}
 	}
-	return &pb.TxnRequest{Compare: none(all.start, all.end), Success: put, Failure: inQueue}
+	return &pb.TxnRequest{Compare: none(all.Start, all.End), Success: put, Failure: inQueue}
 }
 
 // answered takes in the answer to claimTxn. It reports whether the claim is the lock

@@ -6,6 +6,8 @@ import (
 	"strconv"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
+
+	"github.com/blueprint-go/etcd/internal/keys"
 )
 
 // The claims of locks lie among the keys of users, under the names that these gave
@@ -33,7 +35,7 @@ func leaseOfName(key []byte) int64 {
 	if bytes.ContainsFunc(digits, func(r rune) bool { return (r < '0' || r > '9') && (r < 'a' || r > 'f') }) {
 		return 0
 	}
-	id, err := strconv.ParseUint(text(digits), 16, 64)
+	id, err := strconv.ParseUint(keys.Text(digits), 16, 64)
 	if err != nil {
 		return 0
 	}

@@ -10,6 +10,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
 	"github.com/blueprint-go/etcd/internal/errs"
+	"github.com/blueprint-go/etcd/internal/keys"
 )
 
 // lookAgain is how long a waiter watches the one before it before it looks at the
@@ -78,7 +79,7 @@ func (l *Lock) before(ctx context.Context, op string, claim *claim) ([]byte, int
 			TargetUnion: &pb.Compare_CreateRevision{CreateRevision: claim.token},
 		}},
 		Success: []*pb.RequestOp{opOfRange(&pb.RangeRequest{
-			Key: queue.start, RangeEnd: queue.end, KeysOnly: true, Limit: 1,
+			Key: queue.Start, RangeEnd: queue.End, KeysOnly: true, Limit: 1,
 			MaxCreateRevision: claim.token - 1,
 			SortTarget:        pb.RangeRequest_CREATE, SortOrder: pb.RangeRequest_DESCEND,
 		})},
@@ -102,7 +103,7 @@ func (l *Lock) before(ctx context.Context, op string, claim *claim) ([]byte, int
 // gone waits until a key, as stored, is deleted at revision from or later.
 func (c *Client) gone(ctx context.Context, op string, stored []byte, from int64) error {
 	key := c.visible(stored)
-	w := &watcher{conn: c.conn, hub: c.watches, key: key, keys: keyRange{start: stored}, next: from, opts: watchOptions{noPut: true}}
+	w := &watcher{conn: c.conn, hub: c.watches, key: key, keys: keys.Range{Start: stored}, next: from, opts: watchOptions{noPut: true}}
 	err := w.run(ctx, func(WatchResponse) bool { return false })
 	if errors.Is(err, errStopped) || errors.Is(err, ErrCompacted) {
 		return nil // look again

@@ -2,6 +2,8 @@ package etcd
 
 import (
 	"fmt"
+
+	"github.com/blueprint-go/etcd/internal/keys"
 )
 
 // namespace says where the keys of a client lie among those of the cluster, and how long
@@ -47,53 +49,53 @@ func (n namespace) storedBound(key string) ([]byte, error) {
 }
 
 // prefixRange returns the range of all keys that begin with prefix.
-func (n namespace) prefixRange(prefix string) (keyRange, error) {
+func (n namespace) prefixRange(prefix string) (keys.Range, error) {
 	start, err := n.storedPrefix(prefix)
 	if err != nil {
-		return keyRange{}, err
+		return keys.Range{}, err
 	}
-	end := prefixEnd(start)
+	end := keys.PrefixEnd(start)
 	if len(start) == 0 {
 		start = []byte{0} // the smallest key; the server refuses an empty one
 	}
-	return keyRange{start, end}, nil
+	return keys.Range{Start: start, End: end}, nil
 }
 
 // visible returns the key of an answer without the namespace. The string shares
 // the memory of the message: nothing writes to a key that was received, and a
 // list of many keys needs no copy of each.
 func (n namespace) visible(stored []byte) string {
-	return text(stored[min(len(n.prefix), len(stored)):])
+	return keys.Text(stored[min(len(n.prefix), len(stored)):])
 }
 
 // keyOrPrefix returns the range of a key, or of all that begin with a prefix.
-func (n namespace) keyOrPrefix(key string, prefix bool) (keyRange, error) {
+func (n namespace) keyOrPrefix(key string, prefix bool) (keys.Range, error) {
 	if prefix {
 		return n.prefixRange(key)
 	}
 	stored, err := n.stored(key)
-	return keyRange{start: stored}, err
+	return keys.Range{Start: stored}, err
 }
 
 // between returns the range from start up to end.
-func (n namespace) between(start, end string) (keyRange, error) {
+func (n namespace) between(start, end string) (keys.Range, error) {
 	// No key is before "\x00", and as an end the server would take it for "to the
 	// end of all keys".
 	if end != "" && (end <= start || end == "\x00") {
-		return keyRange{}, fmt.Errorf("%w: range ends at %q, before it starts", ErrInvalidArgument, end)
+		return keys.Range{}, fmt.Errorf("%w: range ends at %q, before it starts", ErrInvalidArgument, end)
 	}
 	all, err := n.prefixRange("") // also bounds an open end to the namespace
 	if err != nil {
-		return keyRange{}, err
+		return keys.Range{}, err
 	}
 	if start != "" {
-		if all.start, err = n.storedBound(start); err != nil {
-			return keyRange{}, err
+		if all.Start, err = n.storedBound(start); err != nil {
+			return keys.Range{}, err
 		}
 	}
 	if end != "" {
-		if all.end, err = n.storedBound(end); err != nil {
-			return keyRange{}, err
+		if all.End, err = n.storedBound(end); err != nil {
+			return keys.Range{}, err
 		}
 	}
 	return all, nil

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
+
+	"github.com/blueprint-go/etcd/internal/keys"
 )
 
 // List returns the keys that begin with prefix, in order. The empty prefix means
@@ -114,7 +116,7 @@ func (c *Client) GetKeysByPattern(ctx context.Context, pattern string) ([]string
 
 // readRange reads and converts a range. The error joins a *DecodeError for each
 // value that could not be decoded; the others are returned.
-func (c *Client) readRange(ctx context.Context, op, key string, rng keyRange, opts []GetOption) ([]KeyValue, error) {
+func (c *Client) readRange(ctx context.Context, op, key string, rng keys.Range, opts []GetOption) ([]KeyValue, error) {
 	kvs, err := c.pages(ctx, request{op: op, key: key}, rng, false, opts)
 	if err != nil {
 		return nil, err
@@ -133,7 +135,7 @@ func (c *Client) listPrefix(ctx context.Context, op, prefix string, keysOnly boo
 
 // pages reads a range at one revision. A compaction past that revision on the way is
 // ErrCompacted.
-func (c *Client) pages(ctx context.Context, r request, rng keyRange, keysOnly bool, opts []GetOption) ([]*mvccpb.KeyValue, error) {
+func (c *Client) pages(ctx context.Context, r request, rng keys.Range, keysOnly bool, opts []GetOption) ([]*mvccpb.KeyValue, error) {
 	o, err := getOptionsOf(opts)
 	if err != nil {
 		return nil, fail(r.op, r.key, err)

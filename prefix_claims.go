@@ -6,6 +6,8 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
+
+	"github.com/blueprint-go/etcd/internal/keys"
 )
 
 // keysWithoutClaims is withoutClaims for key-values that were read without their
@@ -22,7 +24,7 @@ func (c *Client) keysWithoutClaims(ctx context.Context, r request, o getOptions,
 	for piece := range slices.Chunk(named, claimsPerRead) {
 		req := &pb.TxnRequest{}
 		for _, kv := range piece {
-			get := o.rangeRequest(keyRange{start: kv.Key})
+			get := o.rangeRequest(keys.Range{Start: kv.Key})
 			get.Limit = 0
 			req.Success = append(req.Success, opOfRange(get))
 		}

@@ -5,6 +5,8 @@ import (
 	"iter"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/blueprint-go/etcd/internal/keys"
 )
 
 const opDeletePrefix = "delete prefix"
@@ -41,7 +43,7 @@ func (c *Client) DeletePrefix(ctx context.Context, prefix string, opts ...Delete
 
 // deleteInChunks deletes ranges that lie side by side, from the beginning of keys to
 // the end.
-func (c *Client) deleteInChunks(ctx context.Context, prefix string, rng keyRange, o deleteOptions) (int64, error) {
+func (c *Client) deleteInChunks(ctx context.Context, prefix string, rng keys.Range, o deleteOptions) (int64, error) {
 	if err := c.admit(ctx); err != nil {
 		return 0, fail(opDeletePrefix, prefix, err)
 	}
@@ -69,7 +71,7 @@ func (c *Client) deleteInChunks(ctx context.Context, prefix string, rng keyRange
 
 // deletions yields deletions that cover all of keys, each of a range in which pages
 // find n keys.
-func (c *Client) deletions(ctx context.Context, pages *pager, rng keyRange, n int) iter.Seq2[operation, error] {
+func (c *Client) deletions(ctx context.Context, pages *pager, rng keys.Range, n int) iter.Seq2[operation, error] {
 	return func(yield func(operation, error) bool) {
 		found, rest := 0, rng
 		for pages.more() {
@@ -80,10 +82,10 @@ func (c *Client) deletions(ctx context.Context, pages *pager, rng keyRange, n in
 			}
 			for _, kv := range page {
 				if found == n {
-					if !yield(c.deletion(keyRange{rest.start, kv.Key}, found)) {
+					if !yield(c.deletion(keys.Range{Start: rest.Start, End: kv.Key}, found)) {
 						return
 					}
-					found, rest.start = 0, kv.Key
+					found, rest.Start = 0, kv.Key
 				}
 				found++
 			}
@@ -95,9 +97,9 @@ func (c *Client) deletions(ctx context.Context, pages *pager, rng keyRange, n in
 }
 
 // deletion returns the deletion of a range of so many keys.
-func (c *Client) deletion(rng keyRange, n int) (operation, error) {
-	key := c.visible(rng.start)
-	req := &pb.DeleteRangeRequest{Key: rng.start, RangeEnd: rng.end}
+func (c *Client) deletion(rng keys.Range, n int) (operation, error) {
+	key := c.visible(rng.Start)
+	req := &pb.DeleteRangeRequest{Key: rng.Start, RangeEnd: rng.End}
 	op, err := c.operation(key, opOfDelete(req), nil)
 	op.keys = n
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 
 	"github.com/blueprint-go/etcd/internal/errs"
+	"github.com/blueprint-go/etcd/internal/keys"
 )
 
 // Some proxies send a request again whose answer they have lost, and pass on the answer
@@ -113,7 +114,7 @@ func (c *Client) proof(ops []*pb.RequestOp, bound map[string]int64, seals *seale
 func newestOf(key []byte, req *pb.TxnRequest, resp *pb.TxnResponse) (*mvccpb.KeyValue, bool) {
 	for i, op := range req.Failure {
 		read := op.GetRequestRange()
-		if read == nil || read.CountOnly || read.Revision != 0 || !(keyRange{read.Key, read.RangeEnd}).contains(key) {
+		if read == nil || read.CountOnly || read.Revision != 0 || !(keys.Range{Start: read.Key, End: read.RangeEnd}).Contains(key) {
 			continue
 		}
 		found := resp.Responses[i].GetResponseRange()

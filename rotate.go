@@ -12,6 +12,7 @@ import (
 
 	"github.com/blueprint-go/etcd/internal/envelope"
 	"github.com/blueprint-go/etcd/internal/errs"
+	"github.com/blueprint-go/etcd/internal/keys"
 )
 
 const (
@@ -51,7 +52,7 @@ const (
 // [ErrNoPrimaryKey].
 func (c *Client) Reencrypt(ctx context.Context, prefix string, opts ...ReencryptOption) (ReencryptReport, error) {
 	r := &reencryption{client: c}
-	var rng keyRange
+	var rng keys.Range
 	err := optionsOf(opts, &r.options, ReencryptOption.applyReencrypt)
 	if err == nil {
 		r.pacer.rate = r.options.rate
@@ -80,32 +81,32 @@ type reencryption struct {
 }
 
 // check reports why the run can't be begun, or what it is about.
-func (r *reencryption) check(ctx context.Context, prefix string) (keyRange, error) {
+func (r *reencryption) check(ctx context.Context, prefix string) (keys.Range, error) {
 	c := r.client
 	err := c.admit(ctx)
 	switch {
 	case err != nil:
-		return keyRange{}, err
+		return keys.Range{}, err
 	case !c.codec.encrypts():
-		return keyRange{}, fmt.Errorf("%w: the client does not encrypt", ErrInvalidArgument)
+		return keys.Range{}, fmt.Errorf("%w: the client does not encrypt", ErrInvalidArgument)
 	case c.codec.keyring.current().primary == nil:
-		return keyRange{}, ErrNoPrimaryKey
+		return keys.Range{}, ErrNoPrimaryKey
 	case r.options.rate < 0:
-		return keyRange{}, fmt.Errorf("%w: negative rate", ErrInvalidArgument)
+		return keys.Range{}, fmt.Errorf("%w: negative rate", ErrInvalidArgument)
 	case r.options.resume == "":
 		r.options.resume = prefix
 	case !strings.HasPrefix(r.options.resume, prefix):
-		return keyRange{}, fmt.Errorf("%w: key to resume at is not under the prefix", ErrInvalidArgument)
+		return keys.Range{}, fmt.Errorf("%w: key to resume at is not under the prefix", ErrInvalidArgument)
 	}
 	r.report.Next = r.options.resume
 	rng, err := c.prefixRange(prefix)
 	if err == nil && r.options.resume != prefix {
-		rng.start, err = c.storedBound(r.options.resume)
+		rng.Start, err = c.storedBound(r.options.resume)
 	}
 	return rng, err
 }
 
-func (r *reencryption) run(ctx context.Context, prefix string, rng keyRange) error {
+func (r *reencryption) run(ctx context.Context, prefix string, rng keys.Range) error {
 	// Not at one revision: the pass may outlive it, and every rewrite is bound to
 	// the revision of its key anyway.
 	pages := r.client.newPager(request{op: opReencrypt, key: prefix}, rng, pagerOptions{bytes: rewriteRead})

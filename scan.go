@@ -7,6 +7,8 @@ import (
 	"iter"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
+
+	"github.com/blueprint-go/etcd/internal/keys"
 )
 
 // Scan returns the key-values that begin with prefix, in the order of the keys,
@@ -56,7 +58,7 @@ type scan struct {
 	client  *Client
 	request request
 	options scanOptions
-	keys    keyRange
+	keys    keys.Range
 }
 
 // deliver takes the next key-values of a scan and reports whether more are
@@ -80,9 +82,9 @@ func (c *Client) newScan(ctx context.Context, prefix string, opts []ScanOption) 
 	}
 	from, err := c.storedBound(s.options.from)
 	if s.options.reverse {
-		s.keys = s.keys.before(after(from))
-	} else if bytes.Compare(from, s.keys.start) > 0 {
-		s.keys.start = from
+		s.keys = s.keys.Before(keys.After(from))
+	} else if bytes.Compare(from, s.keys.Start) > 0 {
+		s.keys.Start = from
 	}
 	return s, err
 }
@@ -110,7 +112,7 @@ func (s *scan) converted(ctx context.Context, yield func(KeyValue, error) bool) 
 // are wanted.
 func (s *scan) run(ctx context.Context, deliver deliver) error {
 	switch {
-	case s.keys.empty():
+	case s.keys.Empty():
 		return nil
 	case s.options.reverse:
 		return s.backward(ctx, deliver)

@@ -7,6 +7,8 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
+
+	"github.com/blueprint-go/etcd/internal/keys"
 )
 
 // pagerOptions say how a range is read in pages.
@@ -41,7 +43,7 @@ type pager struct {
 	most     int64            // keys of a page
 }
 
-func (c *Client) newPager(r request, rng keyRange, o pagerOptions) *pager {
+func (c *Client) newPager(r request, rng keys.Range, o pagerOptions) *pager {
 	p := &pager{client: c, request: r, options: o, revision: o.revision, most: pageKeys}
 	p.next = o.rangeRequest(rng)
 	p.next.KeysOnly = o.keysOnly
@@ -186,7 +188,7 @@ func (p *pager) skip(kvs []*mvccpb.KeyValue) {
 		return
 	}
 	next := p.rest()
-	next.Key = after(kvs[len(kvs)-1].Key)
+	next.Key = keys.After(kvs[len(kvs)-1].Key)
 	next.Limit = p.clamp(pageKeys)
 	if p.options.bytes > 0 && !p.options.keysOnly {
 		next.Limit = p.clamp(pageLimit(kvs, p.options.bytes))

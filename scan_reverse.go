@@ -6,6 +6,8 @@ import (
 	"slices"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
+
+	"github.com/blueprint-go/etcd/internal/keys"
 )
 
 // backward delivers the key-values from the last to the first. It reads the keys
@@ -45,7 +47,7 @@ func (s *scan) backward(ctx context.Context, deliver deliver) error {
 		if err != nil || done || i == 0 {
 			return err
 		}
-		if page, err = r.get(ctx, keyRange{firsts[i-1], firsts[i]}, true); err != nil {
+		if page, err = r.get(ctx, keys.Range{Start: firsts[i-1], End: firsts[i]}, true); err != nil {
 			return err
 		}
 	}
@@ -72,7 +74,7 @@ func (r *reversal) page(ctx context.Context, kvs []*mvccpb.KeyValue) (done bool,
 		piece := lastOf(kvs, r.size)
 		kvs = kvs[:len(kvs)-len(piece)]
 		if !r.keysOnly {
-			if piece, err = r.get(ctx, keyRange{piece[0].Key, after(piece[len(piece)-1].Key)}, false); err != nil {
+			if piece, err = r.get(ctx, keys.Range{Start: piece[0].Key, End: keys.After(piece[len(piece)-1].Key)}, false); err != nil {
 				return false, err
 			}
 			r.size = pageLimit(piece, scanBytes)
@@ -86,7 +88,7 @@ func (r *reversal) page(ctx context.Context, kvs []*mvccpb.KeyValue) (done bool,
 }
 
 // get reads a range that is small enough for one answer.
-func (r *reversal) get(ctx context.Context, rng keyRange, keysOnly bool) ([]*mvccpb.KeyValue, error) {
+func (r *reversal) get(ctx context.Context, rng keys.Range, keysOnly bool) ([]*mvccpb.KeyValue, error) {
 	req := r.options.rangeRequest(rng)
 	req.KeysOnly = keysOnly
 	resp, err := do(ctx, r.client.conn, r.request, r.client.rpc.get, req)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/blueprint-go/etcd/internal/envelope"
 	"github.com/blueprint-go/etcd/internal/errs"
+	"github.com/blueprint-go/etcd/internal/keys"
 )
 
 // put makes a put, as do does.
@@ -79,7 +80,7 @@ func (c *codec) lost(puts []*sealedPut) bool {
 func (c *Client) reseal(ctx context.Context, r request, puts []*sealedPut, revision int64) error {
 	branches := map[string]int{}
 	for s := r.seals; s != nil; s = s.next {
-		branches[text(s.wire.Key)]++
+		branches[keys.Text(s.wire.Key)]++
 	}
 	again := request{op: opReencrypt, key: r.key, write: true}
 	chunks := c.newChunker(again, chunkOptions{parallel: 1, keys: DefaultChunkKeys}, func(part) {})
@@ -94,7 +95,7 @@ func (c *Client) reseal(ctx context.Context, r request, puts []*sealedPut, revis
 			put := &sealedPut{codec: c.codec, value: s.value, key: key}
 			put.wire.Key, put.wire.Value, put.wire.IgnoreLease = s.wire.Key, stored, true
 			compare := []*pb.Compare{guard(s.wire.Key, revision)}
-			if branches[text(s.wire.Key)] > 1 {
+			if branches[keys.Text(s.wire.Key)] > 1 {
 				// Only one of them was taken: what it stored tells which.
 				compare = append(compare, storedAs(&s.wire))
 			}

@@ -6,6 +6,8 @@ import (
 	"fmt"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/blueprint-go/etcd/internal/keys"
 )
 
 const opTransact = "transact"
@@ -129,7 +131,7 @@ func (tx *Tx) commit() (bool, error) {
 // versionOf returns the version of a key as stored that this run has read, or 0.
 func (tx *Tx) versionOf(stored []byte) int64 {
 	key := tx.client.visible(stored)
-	kvs := tx.reads[spanOf(tx.covering(stored))]
+	kvs := tx.reads[keys.SpanOf(tx.covering(stored))]
 	if i, found := indexOf(kvs, key); found {
 		return kvs[i].Version
 	}
@@ -141,9 +143,9 @@ func (tx *Tx) versionOf(stored []byte) int64 {
 func (tx *Tx) guards() (compares []*pb.Compare, again []*pb.RequestOp) {
 	var guards guards
 	for at, kvs := range tx.reads {
-		read := at.request()
+		read := readOf(at)
 		switch {
-		case at.end != "":
+		case at.End != "":
 			guards.nothingNewer(read, tx.revision)
 			// A prefix that has grown past what can be committed is not worth
 			// waiting for.

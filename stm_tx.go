@@ -8,6 +8,8 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
+
+	"github.com/blueprint-go/etcd/internal/keys"
 )
 
 // Tx is what the function of [Client.Transact] reads and writes through. It is not
@@ -22,9 +24,9 @@ type Tx struct {
 
 	// revision is that of all reads of this run; 0 before the first.
 	revision int64
-	reads    map[span][]KeyValue
+	reads    map[keys.Span][]KeyValue
 	// known is what came back with the last conflict, at revision.
-	known  map[span][]*mvccpb.KeyValue
+	known  map[keys.Span][]*mvccpb.KeyValue
 	writes map[string]Op // by key
 	order  []string      // keys of writes, in the order of the first
 }
@@ -33,7 +35,7 @@ type Tx struct {
 func (tx *Tx) begin() {
 	tx.attempt++
 	tx.failed = nil
-	tx.reads, tx.writes, tx.order = map[span][]KeyValue{}, map[string]Op{}, nil
+	tx.reads, tx.writes, tx.order = map[keys.Span][]KeyValue{}, map[string]Op{}, nil
 }
 
 // forget makes the next run read anew.
@@ -42,12 +44,12 @@ func (tx *Tx) forget() { tx.known, tx.revision = nil, 0 }
 // keep makes the next run begin with what came back with a conflict, all of it as
 // of the answer's revision.
 func (tx *Tx) keep(resp *pb.TxnResponse, again []*pb.RequestOp) {
-	tx.known = make(map[span][]*mvccpb.KeyValue, len(again))
+	tx.known = make(map[keys.Span][]*mvccpb.KeyValue, len(again))
 	tx.revision = resp.Header.GetRevision()
 	for i, op := range again {
 		read, found := op.GetRequestRange(), resp.Responses[i].GetResponseRange()
 		if !found.GetMore() {
-			tx.known[spanOf(keyRange{read.Key, read.RangeEnd})] = found.GetKvs()
+			tx.known[keys.SpanOf(keys.Range{Start: read.Key, End: read.RangeEnd})] = found.GetKvs()
 		}
 	}
 }
@@ -121,20 +123,20 @@ func bytesOf(b []byte) []byte { return append([]byte{}, b...) }
 
 // covering returns what to read for a key as stored: a prefix that this run has
 // read already, or else the key alone.
-func (tx *Tx) covering(stored []byte) keyRange {
+func (tx *Tx) covering(stored []byte) keys.Range {
 	for at := range tx.reads {
-		r := keyRange{[]byte(at.start), []byte(at.end)}
-		if at.end != "" && r.contains(stored) {
+		r := keys.Range{Start: []byte(at.Start), End: []byte(at.End)}
+		if at.End != "" && r.Contains(stored) {
 			return r
 		}
 	}
-	return keyRange{start: stored}
+	return keys.Range{Start: stored}
 }
 
 // read returns the key-values of a range at the revision of this run, in the order
 // of the keys.
-func (tx *Tx) read(key string, rng keyRange) ([]KeyValue, error) {
-	at := spanOf(rng)
+func (tx *Tx) read(key string, rng keys.Range) ([]KeyValue, error) {
+	at := keys.SpanOf(rng)
 	if kvs, ok := tx.reads[at]; ok {
 		return kvs, nil
 	}
@@ -145,7 +147,7 @@ func (tx *Tx) read(key string, rng keyRange) ([]KeyValue, error) {
 			return nil, tx.stop(err)
 		}
 	}
-	if rng.end != nil {
+	if rng.End != nil {
 		found = withoutClaims(found)
 	}
 	kvs, err := tx.client.keyValues(tx.ctx, found)
@@ -157,7 +159,7 @@ func (tx *Tx) read(key string, rng keyRange) ([]KeyValue, error) {
 }
 
 // fetch asks the server. The first answer determines the revision of this run.
-func (tx *Tx) fetch(key string, rng keyRange) ([]*mvccpb.KeyValue, error) {
+func (tx *Tx) fetch(key string, rng keys.Range) ([]*mvccpb.KeyValue, error) {
 	r := request{op: opTransact, key: key}
 	pages := tx.client.newPager(r, rng, pagerOptions{getOptions: getOptions{revision: tx.revision}, pinned: true})
 	out, err := pages.all(tx.ctx)

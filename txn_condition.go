@@ -147,7 +147,7 @@ func (c *Client) compare(cond Condition) (*pb.Compare, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := &pb.Compare{Key: rng.start, RangeEnd: rng.end, Target: cond.target, Result: cond.result}
+	out := &pb.Compare{Key: rng.Start, RangeEnd: rng.End, Target: cond.target, Result: cond.result}
 	switch cond.target {
 	case pb.Compare_VALUE:
 		out.TargetUnion = &pb.Compare_Value{Value: cond.value}

@@ -1,12 +1,16 @@
 package etcd
 
-import pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+import (
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/blueprint-go/etcd/internal/keys"
+)
 
 // guards are conditions under which what was read is still so, each once. They are
 // about revisions, so that the server can decide them where it can't compare values.
 type guards struct {
 	compares []*pb.Compare
-	known    map[span]bool
+	known    map[keys.Span]bool
 }
 
 // unchanged adds the guard of a key.
@@ -26,12 +30,12 @@ func (g *guards) nothingNewer(read *pb.RangeRequest, revision int64) {
 
 // add adds a guard, unless there is one for the same keys.
 func (g *guards) add(compare *pb.Compare) {
-	at := spanOf(keyRange{compare.Key, compare.RangeEnd})
+	at := keys.SpanOf(keys.Range{Start: compare.Key, End: compare.RangeEnd})
 	if g.known[at] {
 		return
 	}
 	if g.known == nil {
-		g.known = map[span]bool{}
+		g.known = map[keys.Span]bool{}
 	}
 	g.known[at] = true
 	g.compares = append(g.compares, compare)

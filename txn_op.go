@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/blueprint-go/etcd/internal/keys"
 )
 
 // Op is an operation of a transaction. Make one with [OpPut], [OpGet] and their
@@ -100,7 +102,7 @@ func OpDeleteRange(start, end string, opts ...DeletePrefixOption) Op {
 func OpTxn(t *Txn) Op { return Op{kind: kindTxn, txn: t} }
 
 // opRange returns the keys that an operation is about.
-func (c *Client) opRange(op Op) (keyRange, error) {
+func (c *Client) opRange(op Op) (keys.Range, error) {
 	if op.reach == upToEnd {
 		return c.between(op.key, op.end)
 	}
@@ -138,7 +140,7 @@ func (c *Client) requestOp(ctx context.Context, op Op) (*pb.RequestOp, *sealedPu
 		if op.everything() && !op.delete.allKeys {
 			return nil, nil, ErrEmptyPrefix
 		}
-		req := &pb.DeleteRangeRequest{Key: rng.start, RangeEnd: rng.end, PrevKv: op.delete.prevKV}
+		req := &pb.DeleteRangeRequest{Key: rng.Start, RangeEnd: rng.End, PrevKv: op.delete.prevKV}
 		return opOfDelete(req), nil, nil
 	}
 }

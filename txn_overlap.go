@@ -4,6 +4,8 @@ import (
 	"fmt"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/blueprint-go/etcd/internal/keys"
 )
 
 // written is what some operations of a transaction may write, all keys as stored.
@@ -19,7 +21,7 @@ type written struct {
 	client  *Client // for its errors
 	puts    map[string]bool
 	deletes map[string]bool
-	ranges  []keyRange // deleted, of more than one key
+	ranges  []keys.Range // deleted, of more than one key
 }
 
 // checkOverlaps refuses the operations of the outermost branch that may not be
@@ -37,9 +39,9 @@ func (w *written) add(ops []*pb.RequestOp) error {
 		var err error
 		switch r := op.Request.(type) {
 		case *pb.RequestOp_RequestPut:
-			err = w.put(text(r.RequestPut.Key))
+			err = w.put(keys.Text(r.RequestPut.Key))
 		case *pb.RequestOp_RequestDeleteRange:
-			err = w.delete(keyRange{r.RequestDeleteRange.Key, r.RequestDeleteRange.RangeEnd})
+			err = w.delete(keys.Range{Start: r.RequestDeleteRange.Key, End: r.RequestDeleteRange.RangeEnd})
 		case *pb.RequestOp_RequestTxn:
 			err = w.branches(r.RequestTxn)
 		}
@@ -82,12 +84,12 @@ func (w *written) put(key string) error {
 	return nil
 }
 
-func (w *written) delete(rng keyRange) error {
+func (w *written) delete(rng keys.Range) error {
 	if err := w.checkDelete(rng); err != nil {
 		return err
 	}
-	if rng.end == nil {
-		insert(&w.deletes, text(rng.start))
+	if rng.End == nil {
+		insert(&w.deletes, keys.Text(rng.Start))
 	} else {
 		w.ranges = append(w.ranges, rng)
 	}
@@ -100,7 +102,7 @@ func (w *written) checkPut(key string) error {
 	}
 	deleted := w.deletes[key]
 	for _, r := range w.ranges {
-		deleted = deleted || r.contains([]byte(key))
+		deleted = deleted || r.Contains([]byte(key))
 	}
 	if deleted {
 		return w.putAndDeleted(key)
@@ -108,15 +110,15 @@ func (w *written) checkPut(key string) error {
 	return nil
 }
 
-func (w *written) checkDelete(rng keyRange) error {
-	if key := text(rng.start); rng.end == nil {
+func (w *written) checkDelete(rng keys.Range) error {
+	if key := keys.Text(rng.Start); rng.End == nil {
 		if w.puts[key] {
 			return w.putAndDeleted(key)
 		}
 		return nil
 	}
 	for key := range w.puts {
-		if rng.contains([]byte(key)) {
+		if rng.Contains([]byte(key)) {
 			return w.putAndDeleted(key)
 		}
 	}

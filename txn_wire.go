@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/blueprint-go/etcd/internal/keys"
 )
 
 // wireTxn is a transaction in the server's terms.
@@ -18,7 +20,7 @@ type wireTxn struct {
 	values map[*pb.TxnRequest][]valueCondition
 	// reads find what those conditions are about, each once.
 	reads  []*pb.RequestOp
-	readAt map[span]int
+	readAt map[keys.Span]int
 	writes bool
 	seals  *sealedPut // puts of the whole tree whose values are encrypted
 	// first is the key of the first condition or operation.
@@ -98,21 +100,21 @@ func (w *wireTxn) conditions(req *pb.TxnRequest, conditions []Condition) error {
 			continue
 		}
 		if w.values == nil {
-			w.values, w.readAt = map[*pb.TxnRequest][]valueCondition{}, map[span]int{}
+			w.values, w.readAt = map[*pb.TxnRequest][]valueCondition{}, map[keys.Span]int{}
 		}
-		w.values[req] = append(w.values[req], valueCondition{cond, w.read(keyRange{compare.Key, compare.RangeEnd})})
+		w.values[req] = append(w.values[req], valueCondition{cond, w.read(keys.Range{Start: compare.Key, End: compare.RangeEnd})})
 	}
 	return nil
 }
 
 // read returns which of the reads finds keys.
-func (w *wireTxn) read(rng keyRange) int {
-	at := spanOf(rng)
+func (w *wireTxn) read(rng keys.Range) int {
+	at := keys.SpanOf(rng)
 	n, ok := w.readAt[at]
 	if !ok {
 		n = len(w.reads)
 		w.readAt[at] = n
-		w.reads = append(w.reads, opOfRange(at.request()))
+		w.reads = append(w.reads, opOfRange(readOf(at)))
 	}
 	return n
 }

@@ -25,7 +25,7 @@ func (w *watcher) tooLarge(ctx context.Context) {
 		return
 	}
 	resp, err := do(ctx, w.conn, request{op: "watch", key: w.key}, w.conn.rpc.get, &pb.RangeRequest{
-		Key: w.keys.start, RangeEnd: w.keys.end, Limit: sampleKeys, Serializable: true,
+		Key: w.keys.Start, RangeEnd: w.keys.End, Limit: sampleKeys, Serializable: true,
 	})
 	n := 0
 	for _, kv := range resp.GetKvs() {

@@ -49,9 +49,9 @@ func (w *watcher) checkHistory(ctx context.Context, header *pb.ResponseHeader) e
 // look makes a linearizable read of the first key, or of all with counting only.
 // What it says of the history is not about one member alone.
 func (w *watcher) look(ctx context.Context, all bool) (*pb.RangeResponse, error) {
-	req := &pb.RangeRequest{Key: w.keys.start, KeysOnly: true, Limit: 1}
+	req := &pb.RangeRequest{Key: w.keys.Start, KeysOnly: true, Limit: 1}
 	if all {
-		req.RangeEnd, req.KeysOnly, req.CountOnly, req.Limit = w.keys.end, false, true, 0
+		req.RangeEnd, req.KeysOnly, req.CountOnly, req.Limit = w.keys.End, false, true, 0
 	}
 	return do(ctx, w.conn, request{op: "watch", key: w.key}, w.conn.rpc.get, req)
 }
@@ -68,7 +68,7 @@ func (w *watcher) promise(ctx context.Context) {
 // it there. It can when its only key exists and has not changed since: a deletion
 // and what came before it would have left a newer revision.
 func (w *watcher) missedNothing(ctx context.Context) bool {
-	if len(w.keys.end) > 0 || w.next == 0 {
+	if len(w.keys.End) > 0 || w.next == 0 {
 		return false
 	}
 	resp, err := w.look(ctx, false)

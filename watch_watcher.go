@@ -11,6 +11,7 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 
 	"github.com/blueprint-go/etcd/internal/errs"
+	"github.com/blueprint-go/etcd/internal/keys"
 )
 
 // watcher is one watch. One goroutine at a time runs it, and none while it rests: it
@@ -20,7 +21,7 @@ type watcher struct {
 	conn *conn
 	hub  *watchHub
 	key  string
-	keys keyRange
+	keys keys.Range
 	opts watchOptions
 	told *watchStatus // nil where nobody wants to know
 
@@ -80,8 +81,8 @@ func (w *watcher) position() (start int64, fragment bool) { return w.next, w.fra
 // request implements [watchConsumer].
 func (w *watcher) request() *pb.WatchCreateRequest {
 	req := &pb.WatchCreateRequest{
-		Key:      w.keys.start,
-		RangeEnd: w.keys.end,
+		Key:      w.keys.Start,
+		RangeEnd: w.keys.End,
 		PrevKv:   w.opts.prevKV,
 		// Also where the consumer doesn't want to know: the position moves on with
 		// every server, and without a further request.

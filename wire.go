@@ -1,6 +1,10 @@
 package etcd
 
-import pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+import (
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/blueprint-go/etcd/internal/keys"
+)
 
 // The operations of a transaction of the protocol.
 
@@ -18,4 +22,13 @@ func opOfDelete(del *pb.DeleteRangeRequest) *pb.RequestOp {
 
 func opOfTxn(txn *pb.TxnRequest) *pb.RequestOp {
 	return &pb.RequestOp{Request: &pb.RequestOp_RequestTxn{RequestTxn: txn}}
+}
+
+// readOf returns the read of a span.
+func readOf(s keys.Span) *pb.RangeRequest {
+	r := &pb.RangeRequest{Key: []byte(s.Start)}
+	if s.End != "" {
+		r.RangeEnd = []byte(s.End)
+	}
+	return r
 }
