@@ -71,10 +71,10 @@ func NewClient(cfg *Config) (*Client, error) {
 // use: every call waits for the end. The error is nil in all known cases.
 func (c *Client) Close() error {
 	c.closeOnce.Do(func() {
-		c.conn.close()
+		c.stop()
 		c.watches.cancel()
 		c.codec.close()
-		c.closeErr = c.conn.wait()
+		c.closeErr = c.disconnect()
 	})
 	return c.closeErr
 }

@@ -38,7 +38,7 @@ type conn struct {
 	closing chan struct{}
 	closed  atomic.Bool
 	// background counts the goroutines of watches, leases and locks; each ends
-	// when closing is closed. mu keeps wait from waiting while one is added.
+	// when closing is closed. mu keeps disconnect from waiting while one is added.
 	mu         sync.Mutex
 	background sync.WaitGroup
 }
@@ -116,16 +116,16 @@ func (c *conn) dialError() error {
 // endpoint.
 func (c *conn) disconnected() bool { return len(c.dials.failures()) >= c.endpointCount() }
 
-// close ends what is under way, and refuses what comes later. It is called once.
-func (c *conn) close() {
+// stop ends what is under way, and refuses what comes later. It is called once.
+func (c *conn) stop() {
 	c.mu.Lock()
 	c.closed.Store(true)
 	c.mu.Unlock()
 	close(c.closing)
 }
 
-// wait closes the connections and waits for all goroutines. It comes after close.
-func (c *conn) wait() error {
+// disconnect closes the connections and waits for all goroutines. It comes after stop.
+func (c *conn) disconnect() error {
 	err := c.raw.Close()
 	c.background.Wait()
 	// clientv3 reports that its own context ended, which is what closing does.

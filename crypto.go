@@ -12,7 +12,7 @@ import (
 
 // codec turns values into what is stored and back, as the configuration says for
 // the key's place. Every put and every key-value of an answer goes through it, in
-// convert.go; rotate.go rewrites what is stored.
+// kv_convert.go; rotate.go rewrites what is stored.
 type codec struct {
 	namespace namespace
 	envelope  *envelope.Codec

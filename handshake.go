@@ -83,12 +83,12 @@ func (h *handshaker) cause(ctx context.Context, t target, err error, certificate
 	case closedByPeer(err):
 		err = fmt.Errorf("connection closed during the TLS handshake: %w", err)
 		if h.dialer.waitsForClient(ctx, t) {
-			return errs.WithKind(ErrNotTLS, err)
+			return errs.WithKind(errs.ErrNotTLS, err)
 		}
 		return err
 	}
 	err = tlsCause(err, certificateAsked)
-	if t.network == "unix" && h.dialer.tls.serverName() == "" && errors.Is(err, ErrWrongHostName) {
+	if t.network == "unix" && h.dialer.tls.serverName() == "" && errors.Is(err, errs.ErrWrongHostName) {
 		return fmt.Errorf("%w (a socket's server is checked for the last part of the path; ServerName says another name)", err)
 	}
 	return err

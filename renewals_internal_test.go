@@ -78,7 +78,7 @@ func renewing(t *testing.T, f *fakeRenewals) (*renewals, func(id LeaseID, ttl ti
 
 // end closes a connection that was never made.
 func end(r *renewals) {
-	r.conn.close()
+	r.conn.stop()
 	r.conn.background.Wait()
 }
 

@@ -95,7 +95,7 @@ func (c *Client) commit(ctx context.Context, op, key string, t *Txn) (*TxnResult
 func (c *Client) txnResult(ctx context.Context, resp *pb.TxnResponse, revision int64, t *Txn) *TxnResult {
 	d := c.codec.decoding(ctx)
 	defer d.end()
-	return d.txnResult(c, resp, revision, t)
+	return d.txnResult(resp, revision, t)
 }
 
 // commitGuarded commits a transaction with conditions on values that only this

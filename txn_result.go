@@ -71,7 +71,7 @@ func (r *TxnResult) Err() error {
 	return joinUndecoded(bad...)
 }
 
-func (d *decoding) txnResult(c *Client, resp *pb.TxnResponse, revision int64, t *Txn) *TxnResult {
+func (d *decoding) txnResult(resp *pb.TxnResponse, revision int64, t *Txn) *TxnResult {
 	ops := t.els
 	if resp.Succeeded {
 		ops = t.then
@@ -96,7 +96,7 @@ func (d *decoding) txnResult(c *Client, resp *pb.TxnResponse, revision int64, t 
 		case *pb.ResponseOp_ResponsePut:
 			res.PrevKV, res.Err = d.replaced(r.ResponsePut.PrevKv)
 		case *pb.ResponseOp_ResponseTxn:
-			res.Txn = d.txnResult(c, r.ResponseTxn, revision, op.txn)
+			res.Txn = d.txnResult(r.ResponseTxn, revision, op.txn)
 		}
 	}
 	return out

@@ -74,9 +74,9 @@ func (c *unprovenConn) Write(b []byte) (int, error) {
 func (c *unprovenConn) strange(begun []byte) error {
 	err := fmt.Errorf("it answered with %q", begun)
 	if c.dialer.tls == nil && c.dialer.speaksTLS(c.ctx, c.target) {
-		return errs.WithKind(ErrTLSRequired, err)
+		return errs.WithKind(errs.ErrTLSRequired, err)
 	}
-	return errs.WithKind(ErrNotEtcd, err)
+	return errs.WithKind(errs.ErrNotEtcd, err)
 }
 
 // cause finds out why the connection broke before the server had begun. A server
@@ -88,7 +88,7 @@ func (c *unprovenConn) cause(err error) error {
 	case c.dialer.tls != nil:
 		return tlsCause(err, c.certificateAsked.Load())
 	case closedByPeer(err) && c.dialer.speaksTLS(c.ctx, c.target):
-		return errs.WithKind(ErrTLSRequired, err)
+		return errs.WithKind(errs.ErrTLSRequired, err)
 	}
 	return err
 }

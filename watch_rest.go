@@ -8,7 +8,7 @@ import (
 // A goroutine's stack is most of what an idle watch would take. So a watch that is
 // registered on a shared stream and has nothing to deliver rests: its goroutine
 // ends, and whoever has something for it begins another one, which goes on in its
-// place. Client.hold has Close wait for the watch whether it rests or not.
+// place. conn.retain has Close wait for the watch whether it rests or not.
 
 // errResting says that the goroutine of a watch ends and the watch doesn't. What
 // belongs to the watch may be another goroutine's by then.
