@@ -8,7 +8,8 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
-	"unicode"
+
+	"github.com/blueprint-go/etcd/internal/secret"
 )
 
 // endpoint is one of [Config.Endpoints], understood as clientv3 understands it
@@ -40,7 +41,7 @@ func (e endpoint) local() bool {
 }
 
 // name is the endpoint for messages: raw, but for what may be a password in it.
-func (e endpoint) name() string { return shown(withoutUserinfo(e.raw)) }
+func (e endpoint) name() string { return secret.Shown(secret.WithoutUserinfo(e.raw)) }
 
 // parseEndpoint's errors name the endpoint.
 func parseEndpoint(raw string) (endpoint, error) {
@@ -152,28 +153,4 @@ func checkHost(host string, bracketed bool) error {
 
 func notInHost(r rune) bool {
 	return r <= ' ' || r == 0x7f || strings.ContainsRune(`/\?#%,;"'<>[]`, r)
-}
-
-// withoutUserinfo hides what may be a password in an endpoint, whether or not that is
-// a valid URL: what stands before an @, a query, and a port that is none.
-func withoutUserinfo(raw string) string {
-	if strings.HasPrefix(raw, "unix:") || strings.HasPrefix(raw, "unixs:") {
-		return raw
-	}
-	scheme, rest, found := strings.Cut(raw, "://")
-	if found && !strings.ContainsFunc(scheme, func(r rune) bool { return !unicode.IsLetter(r) }) {
-		scheme += "://"
-	} else {
-		scheme, rest = "", raw
-	}
-	if at := strings.LastIndexByte(rest, '@'); at >= 0 {
-		rest = redacted + rest[at:]
-	}
-	if i := strings.IndexAny(rest, "?#"); i >= 0 {
-		rest = rest[:i+1] + redacted
-	}
-	if host, port, found := strings.Cut(rest, ":"); found && strings.ContainsFunc(port, unicode.IsLetter) && !strings.ContainsAny(port, ":/") {
-		rest = host + ":" + redacted
-	}
-	return scheme + rest
 }

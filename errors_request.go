@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 )
@@ -151,4 +152,12 @@ func IsRetryable(err error) bool {
 // package never sends a write twice behind the caller's back.
 func MaybeApplied(err error) bool {
 	return slices.ContainsFunc(requestErrors(err), func(e *Error) bool { return e.MaybeApplied })
+}
+
+// at returns err as that of the endpoint which to leads to; a nil to is none.
+func at(to net.Addr, err error) error {
+	if to == nil || err == nil {
+		return err
+	}
+	return &EndpointError{Endpoint: nameOf(to), Err: err}
 }

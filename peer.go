@@ -41,11 +41,3 @@ func nameOf(addr net.Addr) string {
 	}
 	return addr.String()
 }
-
-// at returns err as that of the endpoint which to leads to; a nil to is none.
-func at(to net.Addr, err error) error {
-	if to == nil || err == nil {
-		return err
-	}
-	return &EndpointError{Endpoint: nameOf(to), Err: err}
-}

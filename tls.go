@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/blueprint-go/etcd/internal/errs"
+	"github.com/blueprint-go/etcd/internal/secret"
 )
 
 // TLSParams say how TLS is spoken.
@@ -108,11 +109,11 @@ func (s *tlsSource) read() (*tls.Config, error) {
 // readKeyPair names the files in its errors, both when both can't be read.
 func readKeyPair(certFile, keyFile string) (tls.Certificate, error) {
 	var unreadable []error
-	cert, err := readNamed("CertFile", certFile)
+	cert, err := secret.ReadFile("CertFile", certFile)
 	if err != nil {
 		unreadable = append(unreadable, err)
 	}
-	key, err := readNamed("KeyFile", keyFile)
+	key, err := secret.ReadFile("KeyFile", keyFile)
 	if err != nil {
 		unreadable = append(unreadable, err)
 	}
@@ -135,7 +136,7 @@ func readKeyPair(certFile, keyFile string) (tls.Certificate, error) {
 // readAuthorities names the file in its errors. A bundle is used whole or not at
 // all: a part of it would pass for all.
 func readAuthorities(file string) (*x509.CertPool, error) {
-	bundle, err := readNamed("CAFile", file)
+	bundle, err := secret.ReadFile("CAFile", file)
 	if err != nil {
 		return nil, err
 	}
