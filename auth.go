@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
+	"github.com/blueprint-go/etcd/internal/dial"
 	"github.com/blueprint-go/etcd/internal/errs"
 )
 
@@ -124,7 +125,7 @@ func (a *authenticator) ask(ctx context.Context) (string, error) {
 		return resp.GetToken(), nil
 	case timeIsUp(ctx) && to.Addr != nil:
 		// The request that needs the token was not sent, and has nothing to say.
-		return "", status.Error(codes.Unavailable, at(to.Addr, noneFor("answer to the authentication", time.Since(began))).Error())
+		return "", status.Error(codes.Unavailable, at(to.Addr, dial.NoneFor("answer to the authentication", time.Since(began))).Error())
 	case errors.Is(rpctypes.Error(err), rpctypes.ErrAuthNotEnabled):
 		// Credentials are given ahead of the day when authentication is
 		// switched on; until then no token is needed.

@@ -6,6 +6,7 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
+	"github.com/blueprint-go/etcd/internal/dial"
 	"github.com/blueprint-go/etcd/internal/errs"
 )
 
@@ -22,7 +23,7 @@ func (c *conn) check() error {
 	go func() {
 		defer close(watched)
 		for {
-			changed := c.dials.changed()
+			changed := c.dials.Changed()
 			if c.hopeless() {
 				stop(errHopeless)
 				return
@@ -64,9 +65,9 @@ func (c *conn) ping(ctx context.Context) error {
 // hopeless reports whether every endpoint has failed for a reason that waiting
 // doesn't heal.
 func (c *conn) hopeless() bool {
-	failures := c.dials.failures()
+	failures := c.dials.Failures()
 	for _, f := range failures {
-		if !permanent(f.Err) {
+		if !dial.IsPermanent(f.Err) {
 			return false
 		}
 	}

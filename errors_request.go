@@ -7,6 +7,8 @@ import (
 	"net"
 	"slices"
 	"strings"
+
+	"github.com/blueprint-go/etcd/internal/dial"
 )
 
 // Error is the error of a request: what was asked, what went wrong, and whether
@@ -159,5 +161,5 @@ func at(to net.Addr, err error) error {
 	if to == nil || err == nil {
 		return err
 	}
-	return &EndpointError{Endpoint: nameOf(to), Err: err}
+	return &EndpointError{Endpoint: dial.NameOf(to), Err: err}
 }

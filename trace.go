@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/blueprint-go/etcd/internal/dial"
 	"github.com/blueprint-go/etcd/internal/errs"
 )
 
@@ -68,7 +69,7 @@ func (t *trace) judge(ctx context.Context, err error, sent bool, n int) bool {
 	case !isContextStatus(err):
 		t.reason = t.trouble.last
 	case sent:
-		t.trouble.silent = at(t.to, noneFor("answer", time.Since(epoch)-t.began))
+		t.trouble.silent = at(t.to, dial.NoneFor("answer", time.Since(epoch)-t.began))
 	}
 	// A proxy may say of its own connections that it closes them.
 	t.closed = t.conn.isClosed() || !sent && isClosing(err)
@@ -172,11 +173,11 @@ const minSplit = 500 * time.Millisecond
 // and reports whether another one is worth an attempt: until each was asked as
 // often as it takes, or can't be connected to.
 func (t *trace) elsewhere(a verdict, n int) bool {
-	if t.to != nil && !slices.Contains(t.trouble.asked, nameOf(t.to)) {
-		t.trouble.asked = append(t.trouble.asked, nameOf(t.to))
+	if t.to != nil && !slices.Contains(t.trouble.asked, dial.NameOf(t.to)) {
+		t.trouble.asked = append(t.trouble.asked, dial.NameOf(t.to))
 	}
 	count := t.conn.endpointCount()
-	return n < a.rounds()*count || n < maxElsewhere && len(t.trouble.asked)+len(t.conn.dials.failures()) < count
+	return n < a.rounds()*count || n < maxElsewhere && len(t.trouble.asked)+len(t.conn.dials.Failures()) < count
 }
 
 // maxElsewhere bounds the attempts that wait for an endpoint to be connected to

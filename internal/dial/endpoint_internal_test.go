@@ -1,4 +1,4 @@
-package etcd
+package dial
 
 import (
 	"context"
@@ -6,12 +6,9 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.uber.org/zap"
 
 	"github.com/blueprint-go/etcd/internal/errs"
 )
@@ -56,7 +53,7 @@ func TestMalformedEndpointsAreNamedWithTheReason(t *testing.T) {
 		"http://u:p@a:1":        "holds a user name",
 		"u@a:1":                 "holds a user name",
 	} {
-		_, err := parseEndpoint(raw)
+		_, err := ParseEndpoint(raw)
 		if assert.Error(t, err, raw) {
 			assert.Contains(t, err.Error(), reason, raw)
 			assert.Contains(t, err.Error(), "endpoint ", raw)
@@ -89,65 +86,23 @@ func TestEachFormOfEndpointReachesTheDialerAsParsed(t *testing.T) {
 	} {
 		t.Run(raw, func(t *testing.T) {
 			t.Parallel()
-			e, err := parseEndpoint(raw)
+			e, err := ParseEndpoint(raw)
 			require.NoError(t, err)
 			assert.Equal(t, want, target{e.network, e.address})
-			assert.Equal(t, strings.HasPrefix(strings.ToLower(raw), "https:") || strings.HasPrefix(raw, "unixs:"), e.tls(false))
+			assert.Equal(t, strings.HasPrefix(strings.ToLower(raw), "https:") || strings.HasPrefix(raw, "unixs:"), e.IsTLS(false))
 
 			dialed := make(chan target, 100)
-			err = connectOnce(t, new(Config).WithEndpoints(raw).WithDialer(func(_ context.Context, network, address string) (net.Conn, error) {
+			p := to(raw)
+			if e.IsTLS(false) {
+				p = with(p, TLSParams{})
+			}
+			err = connectOnce(t, by(p, func(_ context.Context, network, address string) (net.Conn, error) {
 				dialed <- target{network, address}
 				return nil, syscall.ECONNREFUSED
 			}))
 			assert.Equal(t, want, <-dialed)
-			assert.ErrorIs(t, err, ErrConnectionRefused)
+			assert.ErrorIs(t, err, errs.ErrConnectionRefused)
 			assert.ErrorContains(t, err, raw+": ", "the endpoint is named as configured")
 		})
 	}
-}
-
-// connectOnce connects to cfg's endpoints as a client does, until each of them has
-// failed once or one has succeeded. It returns what the log says then.
-func connectOnce(t testing.TB, cfg *Config) error {
-	t.Helper()
-	r, err := cfg.resolved()
-	require.NoError(t, err)
-	l := newDialer(r.dialing())
-	if cfg.DialTimeout == 0 {
-		l.timeout = 20 * time.Second // a busy machine is no cause
-	}
-	return connectOnceWith(t, l)
-}
-
-func connectOnceWith(t testing.TB, l *dialer) error {
-	t.Helper()
-	var endpoints []string
-	for _, e := range l.endpoints {
-		endpoints = append(endpoints, e.raw)
-	}
-	changed := l.changed()
-	c, err := clientv3.New(clientv3.Config{Endpoints: endpoints, DialOptions: l.dialOptions(), Logger: zap.NewNop()})
-	require.NoError(t, err)
-	defer func() { _ = c.Close() }()
-	c.ActiveConnection().Connect()
-	for deadline := time.After(30 * time.Second); ; {
-		select {
-		case <-changed:
-		case <-deadline:
-			t.Fatal("nothing came of the attempt to connect")
-		}
-		changed = l.changed()
-		if n := len(l.failures()); n == 0 || n == len(endpoints) {
-			return troubles(l)
-		}
-	}
-}
-
-// troubles joins what is wrong with the endpoints of l.
-func troubles(l *dialer) error {
-	var all []error
-	for _, f := range l.troubles() {
-		all = append(all, f)
-	}
-	return errs.Join(all)
 }

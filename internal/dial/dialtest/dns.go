@@ -1,4 +1,4 @@
-package etcd
+package dialtest
 
 import (
 	"context"
@@ -12,16 +12,16 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// zone is what a DNS server on this machine knows; names end with a dot. What it
-// doesn't know doesn't exist. A name in failing is answered by SERVFAIL.
-type zone struct {
-	srv     map[string][]net.SRV
-	addr    map[string][]netip.Addr
-	failing string
+// Zone is what a DNS server on this machine knows; names end with a dot. What it
+// doesn't know doesn't exist. A name in Failing is answered by SERVFAIL.
+type Zone struct {
+	SRV     map[string][]net.SRV
+	Addr    map[string][]netip.Addr
+	Failing string
 }
 
-// resolver returns a resolver that asks z only.
-func (z zone) resolver(t testing.TB) *net.Resolver {
+// Resolver returns a resolver that asks z only.
+func (z Zone) Resolver(t testing.TB) *net.Resolver {
 	t.Helper()
 	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -51,7 +51,7 @@ const (
 	serverFailure, noName    = 2, 3
 )
 
-func (z zone) answer(query []byte) []byte {
+func (z Zone) answer(query []byte) []byte {
 	name, end := "", 12
 	for query[end] != 0 {
 		n := int(query[end])
@@ -63,14 +63,14 @@ func (z zone) answer(query []byte) []byte {
 	var records [][]byte
 	switch kind {
 	case typeSRV:
-		for _, r := range z.srv[name] {
+		for _, r := range z.SRV[name] {
 			data := binary.BigEndian.AppendUint16(nil, r.Priority)
 			data = binary.BigEndian.AppendUint16(data, r.Weight)
 			data = binary.BigEndian.AppendUint16(data, r.Port)
 			records = append(records, append(data, labels(r.Target)...))
 		}
 	case typeA, typeAAAA:
-		for _, ip := range z.addr[name] {
+		for _, ip := range z.Addr[name] {
 			if ip.Is4() == (kind == typeA) {
 				records = append(records, ip.AsSlice())
 			}
@@ -78,9 +78,9 @@ func (z zone) answer(query []byte) []byte {
 	}
 	code := 0
 	switch {
-	case z.failing == name:
+	case z.Failing == name:
 		code = serverFailure
-	case z.srv[name] == nil && z.addr[name] == nil:
+	case z.SRV[name] == nil && z.Addr[name] == nil:
 		code = noName
 	}
 	out := append([]byte{}, query[:2]...)

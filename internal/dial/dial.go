@@ -1,4 +1,6 @@
-package etcd
+// Package dial opens connections, over TLS or not, and knows why one failed. Of this
+// module it may import errs and secret, and of others gRPC alone.
+package dial
 
 import (
 	"context"
@@ -26,7 +28,7 @@ const (
 // Params say how connections are opened.
 type Params struct {
 	// Endpoints are the configured ones, for their names and their transport.
-	Endpoints []endpoint
+	Endpoints []Endpoint
 	// Open replaces the opening of connections; nil for that of package net, with all
 	// addresses that Resolver knows.
 	Open     func(ctx context.Context, network, address string) (net.Conn, error)
@@ -40,10 +42,10 @@ type Params struct {
 	Exposed func(endpoint string)
 }
 
-// dialer opens the connections of a client. An attempt counts as failed until the server
+// Dialer opens the connections of a client. An attempt counts as failed until the server
 // has sent its HTTP/2 settings, because a TLS 1.3 server refuses a client's certificate
 // only after the handshake. Safe for concurrent use.
-type dialer struct {
+type Dialer struct {
 	journal
 	open      func(ctx context.Context, network, address string) (net.Conn, error)
 	tls       *tlsSource // nil for plaintext
@@ -61,9 +63,10 @@ type dialer struct {
 // target is where a connection leads, in the words of package net.
 type target struct{ network, address string }
 
-// newDialer reads the TLS files, to have something to fall back on.
-func newDialer(p Params) *dialer {
-	l := &dialer{
+// New returns what opens connections by p. It reads the TLS files, to have something to
+// fall back on.
+func New(p Params) *Dialer {
+	d := &Dialer{
 		journal: newJournal(p.Endpoints),
 		open:    p.Open,
 		timeout: min(p.Timeout/5*4, maxConnectTimeout),
@@ -71,22 +74,22 @@ func newDialer(p Params) *dialer {
 		warned:  make(map[target]bool),
 		opened:  make(map[*net.TCPConn]target),
 	}
-	if l.open == nil {
-		l.addresses = newAddresses(p.Resolver)
-		l.open = l.addresses.open
+	if d.open == nil {
+		d.addresses = newAddresses(p.Resolver)
+		d.open = d.addresses.open
 	}
 	if p.TLS != nil {
-		l.tls = newTLSSource(*p.TLS)
+		d.tls = newTLSSource(*p.TLS)
 	}
-	return l
+	return d
 }
 
-// dialOptions returns what makes gRPC connect through l. They must come after
+// Options returns what makes gRPC connect through d. They must come after
 // clientv3's own options, to replace them.
-func (l *dialer) dialOptions() []grpc.DialOption {
+func (d *Dialer) Options() []grpc.DialOption {
 	return []grpc.DialOption{
-		grpc.WithContextDialer(l.dial),
-		grpc.WithTransportCredentials(newHandshaker(l)),
+		grpc.WithContextDialer(d.dial),
+		grpc.WithTransportCredentials(newHandshaker(d)),
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff: grpcbackoff.Config{
 				BaseDelay:  200 * time.Millisecond,
@@ -95,48 +98,48 @@ func (l *dialer) dialOptions() []grpc.DialOption {
 				// Jitter comes on top of the maximum.
 				MaxDelay: maxReconnectDelay * 10 / 12,
 			},
-			MinConnectTimeout: l.timeout,
+			MinConnectTimeout: d.timeout,
 		}),
 	}
 }
 
 // dial opens a connection to an address in gRPC's form.
-func (l *dialer) dial(ctx context.Context, address string) (net.Conn, error) {
+func (d *Dialer) dial(ctx context.Context, address string) (net.Conn, error) {
 	t := parseTarget(address)
-	l.begin(ctx, t)
-	l.warnOfCredentials(t)
-	conn, err := l.open(ctx, t.network, t.address)
+	d.begin(ctx, t)
+	d.warnOfCredentials(t)
+	conn, err := d.open(ctx, t.network, t.address)
 	if err == nil && conn == nil {
 		err = errors.New("the dialer returned neither a connection nor an error")
 	}
 	if err != nil {
 		err = connectCause(err)
-		l.noteFailure(ctx, t, err)
+		d.noteFailure(ctx, t, err)
 		return nil, err
 	}
-	return l.tag(ctx, conn, t), nil
+	return d.tag(ctx, conn, t), nil
 }
 
 // warnOfCredentials warns once of a target that the cluster has advertised, and to
 // which credentials go in plaintext. The configured ones were warned of before.
-func (l *dialer) warnOfCredentials(t target) {
-	if l.exposed == nil || l.tls != nil {
+func (d *Dialer) warnOfCredentials(t target) {
+	if d.exposed == nil || d.tls != nil {
 		return
 	}
-	for _, e := range l.endpoints {
+	for _, e := range d.endpoints {
 		if e.network == t.network && e.address == t.address {
 			return
 		}
 	}
-	if e, err := parseEndpoint(t.address); t.network == "unix" || err == nil && e.local() {
+	if e, err := ParseEndpoint(t.address); t.network == "unix" || err == nil && e.IsLocal() {
 		return
 	}
-	l.mu.Lock()
-	first := !l.warned[t]
-	l.warned[t] = true
-	l.mu.Unlock()
+	d.mu.Lock()
+	first := !d.warned[t]
+	d.warned[t] = true
+	d.mu.Unlock()
 	if first {
-		l.exposed(t.address)
+		d.exposed(t.address)
 	}
 }
 
@@ -155,31 +158,31 @@ type taggedConn struct {
 }
 
 // tag ties conn to t until the attempt to connect, and with it ctx, has ended.
-func (l *dialer) tag(ctx context.Context, conn net.Conn, t target) net.Conn {
+func (d *Dialer) tag(ctx context.Context, conn net.Conn, t target) net.Conn {
 	tcp, ok := conn.(*net.TCPConn)
 	if !ok {
 		return &taggedConn{conn, t}
 	}
-	l.mu.Lock()
-	l.opened[tcp] = t
-	l.mu.Unlock()
+	d.mu.Lock()
+	d.opened[tcp] = t
+	d.mu.Unlock()
 	context.AfterFunc(ctx, func() {
-		l.mu.Lock()
-		delete(l.opened, tcp)
-		l.mu.Unlock()
+		d.mu.Lock()
+		delete(d.opened, tcp)
+		d.mu.Unlock()
 	})
 	return conn
 }
 
 // untag returns what was tagged, for the handshake.
-func (l *dialer) untag(conn net.Conn) (net.Conn, target) {
+func (d *Dialer) untag(conn net.Conn) (net.Conn, target) {
 	switch conn := conn.(type) {
 	case *taggedConn:
 		return conn.Conn, conn.target
 	case *net.TCPConn:
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		return conn, l.opened[conn]
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		return conn, d.opened[conn]
 	}
 	return conn, target{}
 }

@@ -1,4 +1,4 @@
-package etcd
+package dial
 
 import (
 	"cmp"
@@ -23,10 +23,10 @@ const (
 
 // speaksTLS reports whether the server at t answers a TLS handshake. No
 // authority is trusted, so that the handshake ends at the server's certificate.
-func (l *dialer) speaksTLS(ctx context.Context, t target) bool {
+func (d *Dialer) speaksTLS(ctx context.Context, t target) bool {
 	ctx, cancel := context.WithTimeout(ctx, tlsProbeTimeout)
 	defer cancel()
-	conn, err := l.open(ctx, t.network, t.address)
+	conn, err := d.open(ctx, t.network, t.address)
 	if err != nil {
 		return false
 	}
@@ -48,10 +48,10 @@ func (l *dialer) speaksTLS(ctx context.Context, t target) bool {
 // waitsForClient reports whether the server at t keeps a connection open on
 // which nothing is sent. If it hangs up on a TLS handshake nevertheless, it is
 // the handshake that it doesn't like.
-func (l *dialer) waitsForClient(ctx context.Context, t target) bool {
+func (d *Dialer) waitsForClient(ctx context.Context, t target) bool {
 	ctx, cancel := context.WithTimeout(ctx, silentProbeTimeout)
 	defer cancel()
-	conn, err := l.open(ctx, t.network, t.address)
+	conn, err := d.open(ctx, t.network, t.address)
 	if err != nil {
 		return false
 	}

@@ -1,4 +1,4 @@
-package etcd
+package dial
 
 import (
 	"context"
@@ -17,7 +17,7 @@ import (
 type unprovenConn struct {
 	net.Conn
 	ctx    context.Context // of the attempt to connect; Read is given none
-	dialer *dialer
+	dialer *Dialer
 	target target
 	name   string // of the endpoint
 	// certificateAsked is set when the server asked for a client certificate.

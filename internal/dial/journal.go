@@ -1,4 +1,4 @@
-package etcd
+package dial
 
 import (
 	"cmp"
@@ -12,7 +12,7 @@ import (
 // journal remembers for each address why the last attempt to connect to it failed: gRPC
 // tells its callers no more than that the deadline passed. Safe for concurrent use.
 type journal struct {
-	endpoints []endpoint
+	endpoints []Endpoint
 
 	mu       sync.Mutex
 	failed   map[target]failure
@@ -52,7 +52,7 @@ const (
 	waitingSettings   = "HTTP/2 settings from the server"
 )
 
-func newJournal(endpoints []endpoint) journal {
+func newJournal(endpoints []Endpoint) journal {
 	return journal{
 		endpoints: endpoints,
 		failed:    make(map[target]failure),
@@ -63,39 +63,39 @@ func newJournal(endpoints []endpoint) journal {
 
 // begin notes that an attempt to connect to t has begun; it is forgotten with its
 // end, which is also that of ctx.
-func (l *journal) begin(ctx context.Context, t target) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.underway[t] = underway{since: time.Now(), waiting: waitingConnection, ctx: ctx}
+func (j *journal) begin(ctx context.Context, t target) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.underway[t] = underway{since: time.Now(), waiting: waitingConnection, ctx: ctx}
 	context.AfterFunc(ctx, func() {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		if l.underway[t].ctx == ctx {
-			delete(l.underway, t)
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		if j.underway[t].ctx == ctx {
+			delete(j.underway, t)
 		}
 	})
 }
 
 // wait notes what the attempt to connect to t waits for from now on.
-func (l *journal) wait(t target, waiting string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if u, ok := l.underway[t]; ok {
+func (j *journal) wait(t target, waiting string) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if u, ok := j.underway[t]; ok {
 		u.waiting = waiting
-		l.underway[t] = u
+		j.underway[t] = u
 	}
 }
 
 // pending returns one for each endpoint that is being connected to, if no
-// earlier attempt has failed: then its error says more. It needs l.mu.
-func (l *journal) pending() []Failure {
+// earlier attempt has failed: then its error says more. It needs j.mu.
+func (j *journal) pending() []Failure {
 	var all []Failure
-	for t, u := range l.underway {
-		if _, failed := l.failed[t]; failed {
+	for t, u := range j.underway {
+		if _, failed := j.failed[t]; failed {
 			continue
 		}
-		for _, name := range l.names(t) {
-			all = append(all, Failure{Endpoint: name, Err: noneFor(u.waiting, time.Since(u.since))})
+		for _, name := range j.names(t) {
+			all = append(all, Failure{Endpoint: name, Err: NoneFor(u.waiting, time.Since(u.since))})
 		}
 	}
 	return all
@@ -103,65 +103,65 @@ func (l *journal) pending() []Failure {
 
 // noteFailure notes why an attempt failed. One that was called off, as its client was
 // closed or its endpoint dropped, says nothing about the endpoint.
-func (l *journal) noteFailure(ctx context.Context, t target, err error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	delete(l.underway, t)
+func (j *journal) noteFailure(ctx context.Context, t target, err error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	delete(j.underway, t)
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return
 	}
-	l.failed[t] = failure{err, time.Now()}
-	l.announce()
+	j.failed[t] = failure{err, time.Now()}
+	j.announce()
 }
 
 // succeed forgets why earlier attempts failed.
-func (l *journal) succeed(t target) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	delete(l.failed, t)
-	delete(l.underway, t)
-	l.announce()
+func (j *journal) succeed(t target) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	delete(j.failed, t)
+	delete(j.underway, t)
+	j.announce()
 }
 
-// announce needs l.mu.
-func (l *journal) announce() {
-	close(l.change)
-	l.change = make(chan struct{})
+// announce needs j.mu.
+func (j *journal) announce() {
+	close(j.change)
+	j.change = make(chan struct{})
 }
 
-// changed returns a channel that is closed when the failures next change. Take
+// Changed returns a channel that is closed when the failures next change. Take
 // it before looking at them.
-func (l *journal) changed() <-chan struct{} {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.change
+func (j *journal) Changed() <-chan struct{} {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.change
 }
 
-// failures returns one for each endpoint to which the last attempt to connect failed,
+// Failures returns one for each endpoint to which the last attempt to connect failed,
 // sorted by endpoint.
-func (l *journal) failures() []Failure {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return sorted(l.recent())
+func (j *journal) Failures() []Failure {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return sorted(j.recent())
 }
 
-// troubles returns the failures and what attempts that are under way wait for, sorted by
+// Troubles returns the failures and what attempts that are under way wait for, sorted by
 // endpoint.
-func (l *journal) troubles() []Failure {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return sorted(append(l.recent(), l.pending()...))
+func (j *journal) Troubles() []Failure {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return sorted(append(j.recent(), j.pending()...))
 }
 
-// recent needs l.mu.
-func (l *journal) recent() []Failure {
+// recent needs j.mu.
+func (j *journal) recent() []Failure {
 	var all []Failure
-	for t, f := range l.failed {
+	for t, f := range j.failed {
 		if time.Since(f.at) > failureLifetime {
-			delete(l.failed, t)
+			delete(j.failed, t)
 			continue
 		}
-		for _, name := range l.names(t) {
+		for _, name := range j.names(t) {
 			all = append(all, Failure{Endpoint: name, Err: f.err})
 		}
 	}
@@ -175,11 +175,11 @@ func sorted(all []Failure) []Failure {
 
 // names returns the configured endpoints that lead to t, or else its address:
 // one that the cluster advertises.
-func (l *journal) names(t target) []string {
+func (j *journal) names(t target) []string {
 	var names []string
-	for _, e := range l.endpoints {
+	for _, e := range j.endpoints {
 		if e.network == t.network && e.address == t.address {
-			names = append(names, e.name())
+			names = append(names, e.Name())
 		}
 	}
 	if names == nil {

@@ -1,4 +1,4 @@
-package etcd
+package dial
 
 import (
 	"cmp"
@@ -22,17 +22,17 @@ import (
 // [credentials.TransportCredentials].
 type handshaker struct {
 	credentials.TransportCredentials // for what isn't overridden here
-	dialer                           *dialer
+	dialer                           *Dialer
 }
 
-func newHandshaker(l *dialer) *handshaker {
-	if l.tls == nil {
-		return &handshaker{insecure.NewCredentials(), l}
+func newHandshaker(d *Dialer) *handshaker {
+	if d.tls == nil {
+		return &handshaker{insecure.NewCredentials(), d}
 	}
 	return &handshaker{credentials.NewTLS(&tls.Config{
-		ServerName: l.tls.serverName(),
+		ServerName: d.tls.serverName(),
 		MinVersion: tls.VersionTLS12,
-	}), l}
+	}), d}
 }
 
 // Clone implements [credentials.TransportCredentials].

@@ -1,4 +1,4 @@
-package etcd
+package dial
 
 import (
 	"fmt"
@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// noneFor says what was waited for in vain, and how long.
-func noneFor(waiting string, d time.Duration) error {
+// NoneFor says what was waited for in vain, and how long.
+func NoneFor(waiting string, d time.Duration) error {
 	return fmt.Errorf("no %s for %v", waiting, d.Round(time.Millisecond))
 }
 
@@ -34,8 +34,8 @@ func (a endpointAddr) String() string {
 	return a.addr.String()
 }
 
-// nameOf returns the name of the endpoint that led to addr.
-func nameOf(addr net.Addr) string {
+// NameOf returns the name of the endpoint that led to addr.
+func NameOf(addr net.Addr) string {
 	if a, ok := addr.(endpointAddr); ok && a.name != "" {
 		return a.name
 	}

@@ -1,4 +1,4 @@
-package etcd
+package dial
 
 import (
 	"bytes"
@@ -10,6 +10,8 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/blueprint-go/etcd/internal/dial/dialtest"
+	"github.com/blueprint-go/etcd/internal/errs"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -18,10 +20,10 @@ import (
 // certificate it saw.
 type rotation struct {
 	t       *testing.T
-	a       *authority
+	a       *dialtest.Authority
 	dir     string
 	address string
-	log     *dialer
+	log     *Dialer
 	logged  bytes.Buffer
 
 	mu     sync.Mutex
@@ -30,9 +32,9 @@ type rotation struct {
 }
 
 func newRotation(t *testing.T) *rotation {
-	r := &rotation{t: t, a: newAuthority(t), dir: t.TempDir()}
-	r.server = r.a.issue()
-	r.address = serveGRPC(t, listen(t), &tls.Config{
+	r := &rotation{t: t, a: dialtest.NewAuthority(t), dir: t.TempDir()}
+	r.server = r.a.Issue()
+	r.address = dialtest.ServeGRPC(t, dialtest.Listen(t), &tls.Config{
 		ClientAuth: tls.RequireAnyClientCert,
 		NextProtos: []string{"h2"},
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
@@ -47,10 +49,11 @@ func newRotation(t *testing.T) *rotation {
 			return nil
 		},
 	})
-	cert, key := writePair(t, r.dir, r.a.issue())
-	ca := writeFile(t, r.dir, "ca.pem", r.a.pem())
-	r.log = resolvedLog(t, new(Config).WithEndpoints(r.address).WithTLS(cert, key, ca, false).
-		WithLogger(slog.New(slog.NewTextHandler(&r.logged, nil))))
+	cert, key := dialtest.WritePair(t, r.dir, r.a.Issue())
+	ca := dialtest.WriteFile(t, r.dir, "ca.pem", r.a.PEM())
+	r.log = newDialer(with(to(r.address), TLSParams{
+		CertFile: cert, KeyFile: key, CAFile: ca, Logger: slog.New(slog.NewTextHandler(&r.logged, nil)),
+	}))
 	return r
 }
 
@@ -74,8 +77,8 @@ func TestARotatedClientCertificateIsUsedForTheNextConnection(t *testing.T) {
 	before, err := r.connect()
 	require.NoError(t, err)
 
-	next := r.a.issue()
-	writePair(t, r.dir, next)
+	next := r.a.Issue()
+	dialtest.WritePair(t, r.dir, next)
 	after, err := r.connect()
 	require.NoError(t, err)
 	assert.NotEqual(t, before, after)
@@ -89,31 +92,31 @@ func TestARotatedAuthorityIsTrustedForTheNextConnection(t *testing.T) {
 	_, err := r.connect()
 	require.NoError(t, err)
 
-	next := newAuthority(t)
-	r.setServer(next.issue())
+	next := dialtest.NewAuthority(t)
+	r.setServer(next.Issue())
 	_, err = r.connect()
-	require.ErrorIs(t, err, ErrUnknownAuthority)
+	require.ErrorIs(t, err, errs.ErrUnknownAuthority)
 
-	writeFile(t, r.dir, "ca.pem", next.pem())
+	dialtest.WriteFile(t, r.dir, "ca.pem", next.PEM())
 	_, err = r.connect()
 	require.NoError(t, err)
 
-	r.setServer(r.a.issue())
+	r.setServer(r.a.Issue())
 	_, err = r.connect()
-	require.ErrorIs(t, err, ErrUnknownAuthority, "the old authority is trusted no longer")
+	require.ErrorIs(t, err, errs.ErrUnknownAuthority, "the old authority is trusted no longer")
 }
 
 func TestTheLastGoodFilesAreUsedAsASetWhileTheyCannotBeRead(t *testing.T) {
 	t.Parallel()
-	next := newAuthority(t)
-	pair := next.issue()
+	next := dialtest.NewAuthority(t)
+	pair := next.Issue()
 	for name, spoil := range map[string]func(r *rotation){
-		"certificate without its key": func(r *rotation) { writeFile(t, r.dir, "cert.pem", certificatePEM(pair.Leaf)) },
-		"key without its certificate": func(r *rotation) { writeFile(t, r.dir, "key.pem", keyPEM(t, pair)) },
+		"certificate without its key": func(r *rotation) { dialtest.WriteFile(t, r.dir, "cert.pem", dialtest.CertificatePEM(pair.Leaf)) },
+		"key without its certificate": func(r *rotation) { dialtest.WriteFile(t, r.dir, "key.pem", dialtest.KeyPEM(t, pair)) },
 		"no key":                      func(r *rotation) { require.NoError(t, os.Remove(r.dir+"/key.pem")) },
 		"authority half written": func(r *rotation) {
-			writePair(t, r.dir, pair)
-			writeFile(t, r.dir, "ca.pem", next.pem()[:200])
+			dialtest.WritePair(t, r.dir, pair)
+			dialtest.WriteFile(t, r.dir, "ca.pem", next.PEM()[:200])
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -130,9 +133,9 @@ func TestTheLastGoodFilesAreUsedAsASetWhileTheyCannotBeRead(t *testing.T) {
 				}
 				assert.Equal(t, episode, strings.Count(r.logged.String(), "level=WARN"), "one warning per episode")
 
-				good := r.a.issue()
-				writePair(t, r.dir, good)
-				writeFile(t, r.dir, "ca.pem", r.a.pem())
+				good := r.a.Issue()
+				dialtest.WritePair(t, r.dir, good)
+				dialtest.WriteFile(t, r.dir, "ca.pem", r.a.PEM())
 				before, err = r.connect()
 				require.NoError(t, err)
 				assert.Equal(t, good.Leaf.Subject.CommonName, before)
@@ -145,23 +148,21 @@ func TestTheLastGoodFilesAreUsedAsASetWhileTheyCannotBeRead(t *testing.T) {
 
 func TestFilesThatWereNeverGoodAreTheCause(t *testing.T) {
 	t.Parallel()
-	a := newAuthority(t)
-	cfg, err := new(Config).WithEndpoints(serveGRPC(t, listen(t), serverTLS(a.issue()))).
-		WithTLS("", "", a.file(), false).WithLogger(slog.New(slog.DiscardHandler)).resolved()
-	require.NoError(t, err)
-	require.NoError(t, os.Rename(cfg.CAFile, cfg.CAFile+".away"))
-	l := newDialer(cfg.dialing())
+	a := dialtest.NewAuthority(t)
+	file := a.File()
+	p := with(to(dialtest.ServeGRPC(t, dialtest.Listen(t), dialtest.ServerTLS(a.Issue()))),
+		TLSParams{CAFile: file, Logger: slog.New(slog.DiscardHandler)})
+	require.NoError(t, os.Rename(file, file+".away"))
+	l := newDialer(p)
 	require.ErrorIs(t, connectOnceWith(t, l), fs.ErrNotExist)
-	require.NoError(t, os.Rename(cfg.CAFile+".away", cfg.CAFile))
+	require.NoError(t, os.Rename(file+".away", file))
 	require.NoError(t, connectOnceWith(t, l))
 }
 
 func TestTLSIsAtLeastVersion12(t *testing.T) {
 	t.Parallel()
 	for _, own := range []*tls.Config{nil, {}, {MinVersion: tls.VersionTLS10}, {MinVersion: tls.VersionTLS13}} {
-		r, err := new(Config).WithTLSConfig(own).resolved()
-		require.NoError(t, err)
-		cfg, err := newTLSSource(*r.dialing().TLS).config()
+		cfg, err := newTLSSource(TLSParams{Config: own}).config()
 		require.NoError(t, err)
 		if own == nil || own.MinVersion < tls.VersionTLS12 {
 			assert.Equal(t, uint16(tls.VersionTLS12), cfg.MinVersion)
@@ -169,18 +170,28 @@ func TestTLSIsAtLeastVersion12(t *testing.T) {
 			assert.Equal(t, own.MinVersion, cfg.MinVersion)
 		}
 	}
-	a := newAuthority(t)
-	old := serverTLS(a.issue())
+	a := dialtest.NewAuthority(t)
+	old := dialtest.ServerTLS(a.Issue())
 	old.MinVersion, old.MaxVersion = tls.VersionTLS10, tls.VersionTLS11
-	require.Error(t, connectOnce(t, overTLS(a, serveGRPC(t, listen(t), old))))
+	require.Error(t, connectOnce(t, overTLS(a, dialtest.ServeGRPC(t, dialtest.Listen(t), old))))
 }
 
 func TestWithoutACAFileTheSystemsAuthoritiesCount(t *testing.T) {
 	t.Parallel()
-	r, err := new(Config).WithTLS("", "", "", false).resolved()
-	require.NoError(t, err)
-	cfg, err := newTLSSource(*r.dialing().TLS).config()
+	cfg, err := newTLSSource(TLSParams{}).config()
 	require.NoError(t, err)
 	assert.Nil(t, cfg.RootCAs, "which is crypto/tls for the system's")
 	assert.False(t, cfg.InsecureSkipVerify)
+}
+
+func TestABundleOfAuthoritiesIsReadWhole(t *testing.T) {
+	t.Parallel()
+	a, b := dialtest.NewAuthority(t), dialtest.NewAuthority(t)
+	file := dialtest.WriteFile(t, t.TempDir(), "ca.pem", append(append([]byte("# first\n"), a.PEM()...), b.PEM()...))
+	pool, err := ReadAuthorities(file)
+	require.NoError(t, err)
+	want := a.Pool()
+	require.True(t, want.AppendCertsFromPEM(b.PEM()))
+	assert.True(t, want.Equal(pool))
+	require.NoError(t, os.Remove(file))
 }

@@ -1,4 +1,4 @@
-package etcd
+package dialtest
 
 import (
 	"crypto/ecdsa"
@@ -18,24 +18,25 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// authority issues certificates for a test.
-type authority struct {
+// Authority issues certificates for a test.
+type Authority struct {
 	t    testing.TB
 	cert *x509.Certificate
 	key  *ecdsa.PrivateKey
 }
 
-func newAuthority(t testing.TB) *authority {
-	a := &authority{t: t}
-	pair := a.issue(func(c *x509.Certificate) {
+// NewAuthority returns an authority that signs its own certificate.
+func NewAuthority(t testing.TB) *Authority {
+	a := &Authority{t: t}
+	pair := a.Issue(func(c *x509.Certificate) {
 		c.IsCA, c.BasicConstraintsValid, c.KeyUsage = true, true, x509.KeyUsageCertSign
 	})
 	a.cert, a.key = pair.Leaf, pair.PrivateKey.(*ecdsa.PrivateKey)
 	return a
 }
 
-// issue returns a certificate for 127.0.0.1 and localhost, as changed by edit.
-func (a *authority) issue(edit ...func(*x509.Certificate)) tls.Certificate {
+// Issue returns a certificate for 127.0.0.1 and localhost, as changed by edit.
+func (a *Authority) Issue(edit ...func(*x509.Certificate)) tls.Certificate {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	require.NoError(a.t, err)
 	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 100))
@@ -62,33 +63,38 @@ func (a *authority) issue(edit ...func(*x509.Certificate)) tls.Certificate {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
 }
 
-func (a *authority) pool() *x509.CertPool {
+// Pool trusts the authority alone.
+func (a *Authority) Pool() *x509.CertPool {
 	p := x509.NewCertPool()
 	p.AddCert(a.cert)
 	return p
 }
 
-func (a *authority) pem() []byte { return certificatePEM(a.cert) }
+// PEM returns the authority's certificate.
+func (a *Authority) PEM() []byte { return CertificatePEM(a.cert) }
 
-// file writes the authority's certificate.
-func (a *authority) file() string { return writeFile(a.t, a.t.TempDir(), "ca.pem", a.pem()) }
+// File writes the authority's certificate.
+func (a *Authority) File() string { return WriteFile(a.t, a.t.TempDir(), "ca.pem", a.PEM()) }
 
-func certificatePEM(c *x509.Certificate) []byte {
+// CertificatePEM returns a certificate as it is stored.
+func CertificatePEM(c *x509.Certificate) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})
 }
 
-func keyPEM(t testing.TB, pair tls.Certificate) []byte {
+// KeyPEM returns the private key of a certificate.
+func KeyPEM(t testing.TB, pair tls.Certificate) []byte {
 	der, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
 	require.NoError(t, err)
 	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
 }
 
-// writePair writes a certificate and its key into dir.
-func writePair(t testing.TB, dir string, pair tls.Certificate) (certFile, keyFile string) {
-	return writeFile(t, dir, "cert.pem", certificatePEM(pair.Leaf)), writeFile(t, dir, "key.pem", keyPEM(t, pair))
+// WritePair writes a certificate and its key into dir.
+func WritePair(t testing.TB, dir string, pair tls.Certificate) (certFile, keyFile string) {
+	return WriteFile(t, dir, "cert.pem", CertificatePEM(pair.Leaf)), WriteFile(t, dir, "key.pem", KeyPEM(t, pair))
 }
 
-func writeFile(t testing.TB, dir, name string, content []byte) string {
+// WriteFile writes a file into dir, and returns its path.
+func WriteFile(t testing.TB, dir, name string, content []byte) string {
 	path := filepath.Join(dir, name)
 	require.NoError(t, os.WriteFile(path, content, 0o600))
 	return path

@@ -1,4 +1,4 @@
-package etcd
+package dial
 
 import (
 	"crypto/tls"
@@ -88,7 +88,7 @@ func (s *tlsSource) note(err error) {
 func (s *tlsSource) read() (*tls.Config, error) {
 	cfg := s.base.Clone()
 	if s.certFile != "" {
-		pair, err := readKeyPair(s.certFile, s.keyFile)
+		pair, err := ReadKeyPair(s.certFile, s.keyFile)
 		if err != nil {
 			return nil, err
 		}
@@ -97,7 +97,7 @@ func (s *tlsSource) read() (*tls.Config, error) {
 		cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }
 	}
 	if s.caFile != "" {
-		pool, err := readAuthorities(s.caFile)
+		pool, err := ReadAuthorities(s.caFile)
 		if err != nil {
 			return nil, err
 		}
@@ -106,8 +106,9 @@ func (s *tlsSource) read() (*tls.Config, error) {
 	return cfg, nil
 }
 
-// readKeyPair names the files in its errors, both when both can't be read.
-func readKeyPair(certFile, keyFile string) (tls.Certificate, error) {
+// ReadKeyPair reads a certificate with its private key. Its errors name the files,
+// both when both can't be read.
+func ReadKeyPair(certFile, keyFile string) (tls.Certificate, error) {
 	var unreadable []error
 	cert, err := secret.ReadFile("CertFile", certFile)
 	if err != nil {
@@ -133,9 +134,9 @@ func readKeyPair(certFile, keyFile string) (tls.Certificate, error) {
 	return pair, nil
 }
 
-// readAuthorities names the file in its errors. A bundle is used whole or not at
-// all: a part of it would pass for all.
-func readAuthorities(file string) (*x509.CertPool, error) {
+// ReadAuthorities reads a bundle of authorities' certificates. Its errors name the file.
+// A bundle is used whole or not at all: a part of it would pass for all.
+func ReadAuthorities(file string) (*x509.CertPool, error) {
 	bundle, err := secret.ReadFile("CAFile", file)
 	if err != nil {
 		return nil, err

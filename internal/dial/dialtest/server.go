@@ -1,10 +1,11 @@
-package etcd
+// Package dialtest has the other side of a connection for tests: authorities, servers
+// and a DNS zone, all on this machine. It may import grpc; tests alone import it.
+package dialtest
 
 import (
 	"bufio"
 	"bytes"
 	"crypto/tls"
-	"errors"
 	"io"
 	"net"
 	"sync"
@@ -15,17 +16,17 @@ import (
 	"google.golang.org/grpc/credentials"
 )
 
-// listen returns a listener on this machine that the test's end closes.
-func listen(t testing.TB) net.Listener {
+// Listen returns a listener on this machine that the test's end closes.
+func Listen(t testing.TB) net.Listener {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = l.Close() })
 	return l
 }
 
-// serve has answer deal with each connection to l, and waits for that at the
+// Serve has answer deal with each connection to l, and waits for that at the
 // test's end. The connection is closed when answer returns.
-func serve(t testing.TB, l net.Listener, answer func(net.Conn)) string {
+func Serve(t testing.TB, l net.Listener, answer func(net.Conn)) string {
 	var running sync.WaitGroup
 	var mu sync.Mutex
 	open := make(map[net.Conn]bool)
@@ -61,8 +62,13 @@ func serve(t testing.TB, l net.Listener, answer func(net.Conn)) string {
 	return l.Addr().String()
 }
 
-// serveGRPC has a gRPC server speak HTTP/2 on l; a nil cfg means plaintext.
-func serveGRPC(t testing.TB, l net.Listener, cfg *tls.Config) string {
+// ServerTLS returns the settings of a server of HTTP/2 with a certificate.
+func ServerTLS(pair tls.Certificate) *tls.Config {
+	return &tls.Config{Certificates: []tls.Certificate{pair}, NextProtos: []string{"h2"}}
+}
+
+// ServeGRPC has a gRPC server speak HTTP/2 on l; a nil cfg means plaintext.
+func ServeGRPC(t testing.TB, l net.Listener, cfg *tls.Config) string {
 	var options []grpc.ServerOption
 	if cfg != nil {
 		options = append(options, grpc.Creds(credentials.NewTLS(cfg)))
@@ -77,17 +83,17 @@ func serveGRPC(t testing.TB, l net.Listener, cfg *tls.Config) string {
 	return l.Addr().String()
 }
 
-// handshakeThenClose is what etcd does with a client whose first bytes aren't
+// HandshakeThenClose is what etcd does with a client whose first bytes aren't
 // those of a TLS handshake: it hangs up.
-func handshakeThenClose(cfg *tls.Config) func(net.Conn) {
+func HandshakeThenClose(cfg *tls.Config) func(net.Conn) {
 	return func(conn net.Conn) { _ = tls.Server(conn, cfg).Handshake() }
 }
 
-// waitThenClose is what etcd does without TLS when a TLS handshake comes in.
-func waitThenClose(conn net.Conn) { _, _ = conn.Read(make([]byte, 1024)) }
+// WaitThenClose is what etcd does without TLS when a TLS handshake comes in.
+func WaitThenClose(conn net.Conn) { _, _ = conn.Read(make([]byte, 1024)) }
 
-// say answers the first bytes of a client.
-func say(text string) func(net.Conn) {
+// Say answers the first bytes of a client.
+func Say(text string) func(net.Conn) {
 	return func(conn net.Conn) {
 		_, _ = conn.Read(make([]byte, 1024))
 		_, _ = io.WriteString(conn, text)
@@ -95,8 +101,8 @@ func say(text string) func(net.Conn) {
 	}
 }
 
-// tlsOr sends plaintext clients away by a text, as web servers do on a TLS port.
-func tlsOr(cfg *tls.Config, text string) func(net.Conn) {
+// TLSOr sends plaintext clients away by a text, as web servers do on a TLS port.
+func TLSOr(cfg *tls.Config, text string) func(net.Conn) {
 	return func(conn net.Conn) {
 		r := bufio.NewReader(conn)
 		first, err := r.Peek(1)
@@ -104,7 +110,7 @@ func tlsOr(cfg *tls.Config, text string) func(net.Conn) {
 			return
 		}
 		if first[0] != 0x16 {
-			say(text)(&readConn{conn, r})
+			Say(text)(&readConn{conn, r})
 			return
 		}
 		_ = tls.Server(&readConn{conn, r}, cfg).Handshake()
@@ -119,14 +125,15 @@ type readConn struct {
 
 func (c *readConn) Read(b []byte) (int, error) { return c.r.Read(b) }
 
-// recording listens and keeps what comes in, per connection.
-type recording struct {
+// Recording listens and keeps what comes in, per connection.
+type Recording struct {
 	net.Listener
 	mu    sync.Mutex
 	heard []*bytes.Buffer
 }
 
-func (r *recording) Accept() (net.Conn, error) {
+// Accept implements [net.Listener].
+func (r *Recording) Accept() (net.Conn, error) {
 	conn, err := r.Listener.Accept()
 	if err != nil {
 		return nil, err
@@ -138,8 +145,8 @@ func (r *recording) Accept() (net.Conn, error) {
 	return &readConn{conn, io.TeeReader(conn, &lockedWriter{&r.mu, b})}, nil
 }
 
-// all returns what each connection brought.
-func (r *recording) all() []string {
+// All returns what each connection brought.
+func (r *Recording) All() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var texts []string
@@ -159,5 +166,3 @@ func (w *lockedWriter) Write(b []byte) (int, error) {
 	defer w.mu.Unlock()
 	return w.w.Write(b)
 }
-
-var errScripted = errors.New("scripted failure")

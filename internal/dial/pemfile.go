@@ -1,4 +1,4 @@
-package etcd
+package dial
 
 import (
 	"bytes"

@@ -1,4 +1,4 @@
-package etcd
+package dial
 
 import (
 	"crypto/tls"
@@ -13,9 +13,9 @@ import (
 	"github.com/blueprint-go/etcd/internal/errs"
 )
 
-// permanent reports whether an endpoint's failure is one that waiting doesn't
+// IsPermanent reports whether an endpoint's failure is one that waiting doesn't
 // heal: somebody has to change a configuration or a certificate.
-func permanent(err error) bool {
+func IsPermanent(err error) bool {
 	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 		return true
 	}

@@ -1,4 +1,4 @@
-package etcd
+package dial
 
 import (
 	"context"
@@ -35,7 +35,7 @@ func newAddresses(resolver *net.Resolver) *addresses {
 	return &addresses{resolver: resolver, dial: new(net.Dialer).DialContext, bad: make(map[string]time.Time)}
 }
 
-// open implements Config.Dialer.
+// open implements Params.Open.
 func (a *addresses) open(ctx context.Context, network, address string) (net.Conn, error) {
 	host, port, err := net.SplitHostPort(address)
 	if network != "tcp" || err != nil || isLiteral(host) {

@@ -1,4 +1,4 @@
-package etcd
+package dial
 
 import (
 	"errors"
@@ -12,9 +12,9 @@ import (
 	"github.com/blueprint-go/etcd/internal/secret"
 )
 
-// endpoint is one of [Config.Endpoints], understood as clientv3 understands it
+// Endpoint is a configured endpoint, understood as clientv3 understands it
 // (client/v3/internal/endpoint), but where clientv3 guesses, with an error.
-type endpoint struct {
+type Endpoint struct {
 	raw     string
 	scheme  string // "http", "https", "unix", "unixs", or empty for host:port
 	network string // "tcp" or "unix"
@@ -22,17 +22,17 @@ type endpoint struct {
 	host    string // without brackets and port; empty for a socket
 }
 
-// tls reports whether the endpoint is spoken to by TLS when an endpoint without
+// IsTLS reports whether the endpoint is spoken to by TLS when an endpoint without
 // a scheme is or isn't.
-func (e endpoint) tls(schemeless bool) bool {
+func (e Endpoint) IsTLS(schemeless bool) bool {
 	if e.scheme == "" {
 		return schemeless
 	}
 	return e.scheme == "https" || e.scheme == "unixs"
 }
 
-// local reports whether what is sent to the endpoint stays on this machine.
-func (e endpoint) local() bool {
+// IsLocal reports whether what is sent to the endpoint stays on this machine.
+func (e Endpoint) IsLocal() bool {
 	if e.network == "unix" || e.host == "localhost" {
 		return true
 	}
@@ -40,19 +40,20 @@ func (e endpoint) local() bool {
 	return err == nil && ip.IsLoopback()
 }
 
-// name is the endpoint for messages: raw, but for what may be a password in it.
-func (e endpoint) name() string { return secret.Shown(secret.WithoutUserinfo(e.raw)) }
+// Name is the endpoint for messages: as configured, but for what may be a password in it.
+func (e Endpoint) Name() string { return secret.Shown(secret.WithoutUserinfo(e.raw)) }
 
-// parseEndpoint's errors name the endpoint.
-func parseEndpoint(raw string) (endpoint, error) {
-	e := endpoint{raw: raw}
+// ParseEndpoint reads an endpoint in one of the forms that clientv3 takes. Its errors
+// name it.
+func ParseEndpoint(raw string) (Endpoint, error) {
+	e := Endpoint{raw: raw}
 	if err := e.parse(); err != nil {
-		return endpoint{}, fmt.Errorf("endpoint %q: %w", e.name(), err)
+		return Endpoint{}, fmt.Errorf("endpoint %q: %w", e.Name(), err)
 	}
 	return e, nil
 }
 
-func (e *endpoint) parse() error {
+func (e *Endpoint) parse() error {
 	switch scheme, rest, found := strings.Cut(e.raw, ":"); {
 	case strings.TrimSpace(e.raw) == "":
 		return errors.New("is empty")
@@ -75,7 +76,7 @@ func (e *endpoint) parse() error {
 
 // parseSocket takes unix:path, unix:///path and, as etcd's servers print it,
 // unix://path, which is relative too.
-func (e *endpoint) parseSocket(scheme, rest string) error {
+func (e *Endpoint) parseSocket(scheme, rest string) error {
 	e.scheme, e.network = scheme, "unix"
 	e.address = strings.TrimPrefix(rest, "//")
 	if e.address == "" {
@@ -84,7 +85,7 @@ func (e *endpoint) parseSocket(scheme, rest string) error {
 	return nil
 }
 
-func (e *endpoint) parseURL() error {
+func (e *Endpoint) parseURL() error {
 	u, err := url.Parse(e.raw)
 	if err != nil {
 		// The error around the reason repeats the URL, which is named already.
@@ -116,7 +117,7 @@ func unquoted(err error) error {
 	return errors.New(strings.TrimSpace(reason))
 }
 
-func (e *endpoint) parseHostPort(s string) error {
+func (e *Endpoint) parseHostPort(s string) error {
 	host, port, err := net.SplitHostPort(s)
 	if err != nil {
 		// Like the URL's, without the address that is named already.
@@ -145,12 +146,13 @@ func checkHost(host string, bracketed bool) error {
 		return errors.New("missing host")
 	case bracketed && err != nil:
 		return errors.New("what stands in brackets is not an IPv6 address")
-	case err != nil && strings.ContainsFunc(host, notInHost):
+	case err != nil && strings.ContainsFunc(host, NotInHost):
 		return errors.New("host name holds a character that none has")
 	}
 	return nil
 }
 
-func notInHost(r rune) bool {
+// NotInHost reports whether no host name holds r.
+func NotInHost(r rune) bool {
 	return r <= ' ' || r == 0x7f || strings.ContainsRune(`/\?#%,;"'<>[]`, r)
 }

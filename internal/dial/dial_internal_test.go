@@ -1,10 +1,9 @@
-package etcd
+package dial
 
 import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"io"
 	"io/fs"
 	"net"
@@ -18,6 +17,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/blueprint-go/etcd/internal/dial/dialtest"
+	"github.com/blueprint-go/etcd/internal/errs"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -25,46 +26,18 @@ import (
 	"google.golang.org/grpc/test/bufconn"
 )
 
-func plaintext(address string) *Config { return new(Config).WithEndpoints(address) }
-
-func overTLS(a *authority, address string) *Config {
-	return new(Config).WithEndpoints(address).WithTLSConfig(&tls.Config{RootCAs: a.pool()})
-}
-
-func serverTLS(pair tls.Certificate) *tls.Config {
-	return &tls.Config{Certificates: []tls.Certificate{pair}, NextProtos: []string{"h2"}}
-}
-
-// requireCause connects to address and expects the failure of kind, or success
-// if kind is nil.
-func requireCause(t *testing.T, cfg *Config, kind error) error {
-	t.Helper()
-	err := connectOnce(t, cfg)
-	require.ErrorIs(t, err, kind)
-	if kind != nil {
-		assert.True(t, permanent(err), "%v", err)
-	}
-	return err
-}
-
-func causeAs[E error](t *testing.T, err error) {
-	t.Helper()
-	_, ok := errors.AsType[E](err)
-	assert.True(t, ok, "%T is not in the chain of %v", *new(E), err)
-}
-
 func TestAServerThatSpeaksHTTP2IsNoFailure(t *testing.T) {
 	t.Parallel()
-	a := newAuthority(t)
-	requireCause(t, plaintext(serveGRPC(t, listen(t), nil)), nil)
-	requireCause(t, overTLS(a, serveGRPC(t, listen(t), serverTLS(a.issue()))), nil)
+	a := dialtest.NewAuthority(t)
+	requireCause(t, plaintext(dialtest.ServeGRPC(t, dialtest.Listen(t), nil)), nil)
+	requireCause(t, overTLS(a, dialtest.ServeGRPC(t, dialtest.Listen(t), dialtest.ServerTLS(a.Issue()))), nil)
 }
 
 func TestAServerMayBeginByteByByte(t *testing.T) {
 	t.Parallel()
-	a := newAuthority(t)
-	address := serve(t, listen(t), func(conn net.Conn) {
-		server := tls.Server(conn, serverTLS(a.issue()))
+	a := dialtest.NewAuthority(t)
+	address := dialtest.Serve(t, dialtest.Listen(t), func(conn net.Conn) {
+		server := tls.Server(conn, dialtest.ServerTLS(a.Issue()))
 		for _, b := range []byte("\x00\x00\x00\x04\x00\x00\x00\x00\x00") {
 			_, _ = server.Write([]byte{b}) // a record each, and so a Read each
 		}
@@ -75,90 +48,90 @@ func TestAServerMayBeginByteByByte(t *testing.T) {
 
 func TestAnUnknownAuthorityIsTold(t *testing.T) {
 	t.Parallel()
-	address := serveGRPC(t, listen(t), serverTLS(newAuthority(t).issue()))
-	causeAs[x509.UnknownAuthorityError](t, requireCause(t, overTLS(newAuthority(t), address), ErrUnknownAuthority))
-	requireCause(t, new(Config).WithEndpoints(address).WithTLS("", "", "", true), nil)
-	requireCause(t, new(Config).WithEndpoints("https://"+address), ErrUnknownAuthority)
+	address := dialtest.ServeGRPC(t, dialtest.Listen(t), dialtest.ServerTLS(dialtest.NewAuthority(t).Issue()))
+	causeAs[x509.UnknownAuthorityError](t, requireCause(t, overTLS(dialtest.NewAuthority(t), address), errs.ErrUnknownAuthority))
+	requireCause(t, with(to(address), TLSParams{InsecureSkipVerify: true}), nil)
+	requireCause(t, with(to("https://"+address), TLSParams{}), errs.ErrUnknownAuthority)
 }
 
 func TestAWrongHostNameIsTold(t *testing.T) {
 	t.Parallel()
-	a := newAuthority(t)
-	address := serveGRPC(t, listen(t), serverTLS(a.issue(func(c *x509.Certificate) {
+	a := dialtest.NewAuthority(t)
+	address := dialtest.ServeGRPC(t, dialtest.Listen(t), dialtest.ServerTLS(a.Issue(func(c *x509.Certificate) {
 		c.DNSNames, c.IPAddresses = []string{"etcd.example"}, nil
 	})))
-	causeAs[x509.HostnameError](t, requireCause(t, overTLS(a, address), ErrWrongHostName))
+	causeAs[x509.HostnameError](t, requireCause(t, overTLS(a, address), errs.ErrWrongHostName))
 }
 
 func TestTheConfiguredServerNameWinsOverTheEndpointsHost(t *testing.T) {
 	t.Parallel()
-	a := newAuthority(t)
-	address := serveGRPC(t, listen(t), serverTLS(a.issue(func(c *x509.Certificate) {
+	a := dialtest.NewAuthority(t)
+	address := dialtest.ServeGRPC(t, dialtest.Listen(t), dialtest.ServerTLS(a.Issue(func(c *x509.Certificate) {
 		c.DNSNames = []string{"etcd.example"}
 	})))
-	named := overTLS(a, address)
-	named.TLSConfig.ServerName = "etcd.example"
-	requireCause(t, overTLS(a, address).WithServerName("etcd.example"), nil)
-	requireCause(t, named, nil)
+	own := overTLS(a, address)
+	own.TLS.Config.ServerName = "etcd.example"
+	requireCause(t, named(overTLS(a, address), "etcd.example"), nil)
+	requireCause(t, own, nil)
 
 	// The host would match; the configured name does not.
-	requireCause(t, overTLS(a, address).WithServerName("other.example"), ErrWrongHostName)
-	named.TLSConfig.ServerName = "other.example"
-	requireCause(t, named, ErrWrongHostName)
-	requireCause(t, named.WithServerName("etcd.example"), nil)
+	requireCause(t, named(overTLS(a, address), "other.example"), errs.ErrWrongHostName)
+	own.TLS.Config.ServerName = "other.example"
+	requireCause(t, own, errs.ErrWrongHostName)
+	requireCause(t, named(own, "etcd.example"), nil)
 }
 
 func TestAnExpiredCertificateIsTold(t *testing.T) {
 	t.Parallel()
-	a := newAuthority(t)
+	a := dialtest.NewAuthority(t)
 	for _, validity := range [][2]time.Duration{{-2 * time.Hour, -time.Hour}, {time.Hour, 2 * time.Hour}} {
-		address := serveGRPC(t, listen(t), serverTLS(a.issue(func(c *x509.Certificate) {
+		address := dialtest.ServeGRPC(t, dialtest.Listen(t), dialtest.ServerTLS(a.Issue(func(c *x509.Certificate) {
 			c.NotBefore, c.NotAfter = time.Now().Add(validity[0]), time.Now().Add(validity[1])
 		})))
-		causeAs[x509.CertificateInvalidError](t, requireCause(t, overTLS(a, address), ErrCertificateExpired))
+		causeAs[x509.CertificateInvalidError](t, requireCause(t, overTLS(a, address), errs.ErrCertificateExpired))
 	}
 }
 
 func TestACertificateInvalidForAnotherReasonIsPermanentToo(t *testing.T) {
 	t.Parallel()
-	a := newAuthority(t)
-	address := serveGRPC(t, listen(t), serverTLS(a.issue(func(c *x509.Certificate) {
+	a := dialtest.NewAuthority(t)
+	address := dialtest.ServeGRPC(t, dialtest.Listen(t), dialtest.ServerTLS(a.Issue(func(c *x509.Certificate) {
 		c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
 	})))
 	err := connectOnce(t, overTLS(a, address))
 	causeAs[*tls.CertificateVerificationError](t, err)
-	assert.NotErrorIs(t, err, ErrCertificateExpired)
-	assert.True(t, permanent(err))
+	assert.NotErrorIs(t, err, errs.ErrCertificateExpired)
+	assert.True(t, IsPermanent(err))
 }
 
 func TestARefusedClientCertificateIsTold(t *testing.T) {
 	t.Parallel()
-	a, other := newAuthority(t), newAuthority(t)
+	a, other := dialtest.NewAuthority(t), dialtest.NewAuthority(t)
 	expired := func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
-		server := serverTLS(a.issue())
-		server.ClientAuth, server.ClientCAs = tls.RequireAndVerifyClientCert, a.pool()
+		server := dialtest.ServerTLS(a.Issue())
+		server.ClientAuth, server.ClientCAs = tls.RequireAndVerifyClientCert, a.Pool()
 		server.MinVersion, server.MaxVersion = version, version
-		address := serveGRPC(t, listen(t), server)
-		withPair := func(pair tls.Certificate) *Config {
-			cert, key := writePair(t, t.TempDir(), pair)
-			return new(Config).WithEndpoints(address).WithTLS(cert, key, a.file(), false)
+		address := dialtest.ServeGRPC(t, dialtest.Listen(t), server)
+		withPair := func(pair tls.Certificate) Params {
+			cert, key := dialtest.WritePair(t, t.TempDir(), pair)
+			return with(to(address), TLSParams{CertFile: cert, KeyFile: key, CAFile: a.File()})
 		}
 		t.Run(tls.VersionName(version), func(t *testing.T) {
 			t.Parallel()
-			for name, cfg := range map[string]*Config{
+			for name, cfg := range map[string]Params{
 				"missing":            overTLS(a, address),
-				"of other authority": withPair(other.issue()),
-				"expired":            withPair(a.issue(expired)),
+				"of other authority": withPair(other.Issue()),
+				"expired":            withPair(a.Issue(expired)),
 			} {
 				t.Run(name, func(t *testing.T) {
 					t.Parallel()
-					causeAs[*net.OpError](t, requireCause(t, cfg, ErrClientCertificate))
+					causeAs[*net.OpError](t, requireCause(t, cfg, errs.ErrClientCertificate))
 				})
 			}
-			requireCause(t, withPair(a.issue()), nil)
+			requireCause(t, withPair(a.Issue()), nil)
 			own := overTLS(a, address)
-			own.TLSConfig.Certificates = []tls.Certificate{a.issue()}
+			own.TLS.Config.Certificates = []tls.Certificate{a.Issue()}
 			requireCause(t, own, nil)
 		})
 	}
@@ -167,27 +140,27 @@ func TestARefusedClientCertificateIsTold(t *testing.T) {
 // The alert is the same as for a missing certificate under TLS 1.2.
 func TestAHandshakeThatFailsForAnotherReasonIsNotLaidOnTheClientCertificate(t *testing.T) {
 	t.Parallel()
-	a := newAuthority(t)
-	server := serverTLS(a.issue())
+	a := dialtest.NewAuthority(t)
+	server := dialtest.ServerTLS(a.Issue())
 	server.MaxVersion, server.CipherSuites = tls.VersionTLS12, []uint16{tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256}
-	err := connectOnce(t, overTLS(a, serveGRPC(t, listen(t), server)))
+	err := connectOnce(t, overTLS(a, dialtest.ServeGRPC(t, dialtest.Listen(t), server)))
 	assert.ErrorContains(t, err, "handshake failure")
-	assert.NotErrorIs(t, err, ErrClientCertificate)
+	assert.NotErrorIs(t, err, errs.ErrClientCertificate)
 }
 
 // The alert about a TLS 1.3 client's certificate comes when the client has begun
 // to write, so the connection may break there first.
 func TestARefusedClientCertificateIsToldEvenIfWritingFailsFirst(t *testing.T) {
 	t.Parallel()
-	a := newAuthority(t)
-	server := serverTLS(a.issue())
-	server.ClientAuth, server.ClientCAs = tls.RequireAndVerifyClientCert, a.pool()
-	address := serveGRPC(t, listen(t), server)
-	cfg := overTLS(a, address).WithDialer(func(ctx context.Context, network, address string) (net.Conn, error) {
+	a := dialtest.NewAuthority(t)
+	server := dialtest.ServerTLS(a.Issue())
+	server.ClientAuth, server.ClientCAs = tls.RequireAndVerifyClientCert, a.Pool()
+	address := dialtest.ServeGRPC(t, dialtest.Listen(t), server)
+	cfg := by(overTLS(a, address), func(ctx context.Context, network, address string) (net.Conn, error) {
 		conn, err := new(net.Dialer).DialContext(ctx, network, address)
 		return &brokenForWriting{Conn: conn}, err
 	})
-	requireCause(t, cfg, ErrClientCertificate)
+	requireCause(t, cfg, errs.ErrClientCertificate)
 }
 
 // brokenForWriting fails each Write after those of a TLS 1.3 handshake: the
@@ -206,35 +179,35 @@ func (c *brokenForWriting) Write(b []byte) (int, error) {
 
 func TestAServerWithoutTLSIsTold(t *testing.T) {
 	t.Parallel()
-	a := newAuthority(t)
-	causeAs[tls.RecordHeaderError](t, requireCause(t, overTLS(a, serveGRPC(t, listen(t), nil)), ErrNotTLS))
-	requireCause(t, overTLS(a, serve(t, listen(t), waitThenClose)), ErrNotTLS)
-	requireCause(t, overTLS(a, serve(t, listen(t), say("HTTP/1.1 400 Bad Request\r\n\r\n"))), ErrNotTLS)
+	a := dialtest.NewAuthority(t)
+	causeAs[tls.RecordHeaderError](t, requireCause(t, overTLS(a, dialtest.ServeGRPC(t, dialtest.Listen(t), nil)), errs.ErrNotTLS))
+	requireCause(t, overTLS(a, dialtest.Serve(t, dialtest.Listen(t), dialtest.WaitThenClose)), errs.ErrNotTLS)
+	requireCause(t, overTLS(a, dialtest.Serve(t, dialtest.Listen(t), dialtest.Say("HTTP/1.1 400 Bad Request\r\n\r\n"))), errs.ErrNotTLS)
 }
 
 func TestAServerThatRequiresTLSIsTold(t *testing.T) {
 	t.Parallel()
-	cfg := serverTLS(newAuthority(t).issue())
-	picky := serverTLS(newAuthority(t).issue())
+	cfg := dialtest.ServerTLS(dialtest.NewAuthority(t).Issue())
+	picky := dialtest.ServerTLS(dialtest.NewAuthority(t).Issue())
 	picky.NextProtos = []string{"other"}
 	for name, answer := range map[string]func(net.Conn){
-		"hangs up":          handshakeThenClose(cfg),
-		"hangs up on both":  handshakeThenClose(picky),
-		"sends an alert":    say("\x15\x03\x01\x00\x02\x02\x46"),
-		"sends a web page":  tlsOr(cfg, "HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n"),
-		"sends a short hey": tlsOr(cfg, "hey!"),
+		"hangs up":          dialtest.HandshakeThenClose(cfg),
+		"hangs up on both":  dialtest.HandshakeThenClose(picky),
+		"sends an alert":    dialtest.Say("\x15\x03\x01\x00\x02\x02\x46"),
+		"sends a web page":  dialtest.TLSOr(cfg, "HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n"),
+		"sends a short hey": dialtest.TLSOr(cfg, "hey!"),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			requireCause(t, plaintext(serve(t, listen(t), answer)), ErrTLSRequired)
+			requireCause(t, plaintext(dialtest.Serve(t, dialtest.Listen(t), answer)), errs.ErrTLSRequired)
 		})
 	}
 }
 
 func TestAServerThatIsNotEtcdIsTold(t *testing.T) {
 	t.Parallel()
-	a := newAuthority(t)
-	cfg := serverTLS(a.issue())
+	a := dialtest.NewAuthority(t)
+	cfg := dialtest.ServerTLS(a.Issue())
 	noALPN, otherALPN := cfg.Clone(), cfg.Clone()
 	noALPN.NextProtos, otherALPN.NextProtos = nil, []string{"http/1.1"}
 	for name, answer := range map[string]string{
@@ -247,42 +220,42 @@ func TestAServerThatIsNotEtcdIsTold(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			err := requireCause(t, plaintext(serve(t, listen(t), say(answer))), ErrNotEtcd)
+			err := requireCause(t, plaintext(dialtest.Serve(t, dialtest.Listen(t), dialtest.Say(answer))), errs.ErrNotEtcd)
 			assert.ErrorContains(t, err, "it answered with")
-			requireCause(t, overTLS(a, serve(t, listen(t), func(conn net.Conn) { say(answer)(tls.Server(conn, cfg)) })), ErrNotEtcd)
+			requireCause(t, overTLS(a, dialtest.Serve(t, dialtest.Listen(t), func(conn net.Conn) { dialtest.Say(answer)(tls.Server(conn, cfg)) })), errs.ErrNotEtcd)
 		})
 	}
-	requireCause(t, overTLS(a, serve(t, listen(t), handshakeThenClose(noALPN))), ErrNotEtcd)
-	requireCause(t, overTLS(a, serve(t, listen(t), handshakeThenClose(otherALPN))), ErrNotEtcd)
+	requireCause(t, overTLS(a, dialtest.Serve(t, dialtest.Listen(t), dialtest.HandshakeThenClose(noALPN))), errs.ErrNotEtcd)
+	requireCause(t, overTLS(a, dialtest.Serve(t, dialtest.Listen(t), dialtest.HandshakeThenClose(otherALPN))), errs.ErrNotEtcd)
 }
 
 func TestNothingListeningIsToldAndMayPass(t *testing.T) {
 	t.Parallel()
-	l := listen(t)
+	l := dialtest.Listen(t)
 	require.NoError(t, l.Close())
 	err := connectOnce(t, plaintext(l.Addr().String()))
-	assert.ErrorIs(t, err, ErrConnectionRefused)
+	assert.ErrorIs(t, err, errs.ErrConnectionRefused)
 	assert.ErrorIs(t, err, syscall.ECONNREFUSED)
-	assert.False(t, permanent(err))
+	assert.False(t, IsPermanent(err))
 
 	err = connectOnce(t, plaintext("unix://"+filepath.Join(t.TempDir(), "none.sock")))
-	assert.ErrorIs(t, err, ErrConnectionRefused)
+	assert.ErrorIs(t, err, errs.ErrConnectionRefused)
 	assert.ErrorIs(t, err, fs.ErrNotExist)
-	assert.False(t, permanent(err))
+	assert.False(t, IsPermanent(err))
 }
 
 // A server that is stopping, or a proxy in front of none, hangs up whoever comes.
 func TestAServerThatHangsUpOnEveryoneMayPass(t *testing.T) {
 	t.Parallel()
-	for name, cfg := range map[string]func(string) *Config{
+	for name, cfg := range map[string]func(string) Params{
 		"plaintext": plaintext,
-		"TLS":       func(address string) *Config { return overTLS(newAuthority(t), address) },
+		"TLS":       func(address string) Params { return overTLS(dialtest.NewAuthority(t), address) },
 	} {
-		err := connectOnce(t, cfg(serve(t, listen(t), func(net.Conn) {})))
+		err := connectOnce(t, cfg(dialtest.Serve(t, dialtest.Listen(t), func(net.Conn) {})))
 		require.Error(t, err, name)
 		assert.True(t, closedByPeer(err), "%s: %v", name, err)
-		assert.False(t, permanent(err), "%s: %v", name, err)
-		for _, kind := range []error{ErrNotTLS, ErrTLSRequired, ErrNotEtcd} {
+		assert.False(t, IsPermanent(err), "%s: %v", name, err)
+		for _, kind := range []error{errs.ErrNotTLS, errs.ErrTLSRequired, errs.ErrNotEtcd} {
 			assert.NotErrorIs(t, err, kind, name)
 		}
 	}
@@ -290,43 +263,44 @@ func TestAServerThatHangsUpOnEveryoneMayPass(t *testing.T) {
 
 func TestAServerThatHangsUpAndIsGoneMayPass(t *testing.T) {
 	t.Parallel()
-	for name, cfg := range map[string]func(string) *Config{
+	for name, cfg := range map[string]func(string) Params{
 		"plaintext": plaintext,
-		"TLS":       func(address string) *Config { return overTLS(newAuthority(t), address) },
+		"TLS":       func(address string) Params { return overTLS(dialtest.NewAuthority(t), address) },
 	} {
-		l := listen(t)
-		err := connectOnce(t, cfg(serve(t, l, func(conn net.Conn) {
+		l := dialtest.Listen(t)
+		err := connectOnce(t, cfg(dialtest.Serve(t, l, func(conn net.Conn) {
 			_ = l.Close()
-			waitThenClose(conn)
+			dialtest.WaitThenClose(conn)
 		})))
 		require.Error(t, err, name)
-		assert.False(t, permanent(err), "%s: %v", name, err)
+		assert.False(t, IsPermanent(err), "%s: %v", name, err)
 	}
 }
 
 func TestASilentServerIsToldAndMayPass(t *testing.T) {
 	t.Parallel()
 	silent := func(conn net.Conn) { _, _ = io.Copy(io.Discard, conn) }
-	for text, cfg := range map[string]*Config{
-		"HTTP/2 settings from the server": plaintext(serve(t, listen(t), silent)),
-		"end of the TLS handshake":        overTLS(newAuthority(t), serve(t, listen(t), silent)),
+	for text, cfg := range map[string]Params{
+		"HTTP/2 settings from the server": plaintext(dialtest.Serve(t, dialtest.Listen(t), silent)),
+		"end of the TLS handshake":        overTLS(dialtest.NewAuthority(t), dialtest.Serve(t, dialtest.Listen(t), silent)),
 	} {
-		err := connectOnce(t, cfg.WithDialTimeout(2*time.Second))
+		cfg.Timeout = 2 * time.Second
+		err := connectOnce(t, cfg)
 		assert.ErrorIs(t, err, context.DeadlineExceeded)
 		assert.ErrorContains(t, err, text)
-		assert.False(t, permanent(err))
+		assert.False(t, IsPermanent(err))
 	}
 }
 
 func TestTheDialersErrorIsTheCause(t *testing.T) {
 	t.Parallel()
-	err := connectOnce(t, plaintext("a:1").WithDialer(func(context.Context, string, string) (net.Conn, error) {
+	err := connectOnce(t, by(plaintext("a:1"), func(context.Context, string, string) (net.Conn, error) {
 		return nil, errScripted
 	}))
 	assert.ErrorIs(t, err, errScripted)
 	assert.EqualError(t, err, "a:1: scripted failure")
 
-	err = connectOnce(t, plaintext("a:1").WithDialer(func(context.Context, string, string) (net.Conn, error) {
+	err = connectOnce(t, by(plaintext("a:1"), func(context.Context, string, string) (net.Conn, error) {
 		return nil, nil
 	}))
 	assert.ErrorContains(t, err, "neither a connection nor an error")
@@ -334,10 +308,10 @@ func TestTheDialersErrorIsTheCause(t *testing.T) {
 
 func TestConnectionsThatAreNotTCPWorkToo(t *testing.T) {
 	t.Parallel()
-	a := newAuthority(t)
+	a := dialtest.NewAuthority(t)
 	l := bufconn.Listen(1 << 16)
-	serveGRPC(t, l, serverTLS(a.issue()))
-	requireCause(t, overTLS(a, "localhost:1").WithDialer(func(ctx context.Context, _, _ string) (net.Conn, error) {
+	dialtest.ServeGRPC(t, l, dialtest.ServerTLS(a.Issue()))
+	requireCause(t, by(overTLS(a, "localhost:1"), func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return l.DialContext(ctx)
 	}), nil)
 
@@ -347,30 +321,23 @@ func TestConnectionsThatAreNotTCPWorkToo(t *testing.T) {
 	path := filepath.Join(dir, "localhost")
 	socket, err := net.Listen("unix", path)
 	require.NoError(t, err)
-	serveGRPC(t, socket, serverTLS(a.issue()))
+	dialtest.ServeGRPC(t, socket, dialtest.ServerTLS(a.Issue()))
 	requireCause(t, overTLS(a, "unixs://"+path), nil)
 }
 
 func TestFailuresAreSortedAndNamedAsConfigured(t *testing.T) {
 	t.Parallel()
 	endpoints := []string{"http://g:1", "f:1", "unix:///a", "http://f:1", "e:1", "d:1", "c:1", "b:1"}
-	err := connectOnce(t, new(Config).WithEndpoints(endpoints...).
-		WithDialer(func(context.Context, string, string) (net.Conn, error) { return nil, errScripted }))
+	err := connectOnce(t, by(to(endpoints...), func(context.Context, string, string) (net.Conn, error) { return nil, errScripted }))
 	slices.Sort(endpoints)
 	assert.EqualError(t, err, strings.Join(endpoints, ": scripted failure; ")+": scripted failure")
 }
 
-func resolvedLog(t *testing.T, cfg *Config) *dialer {
-	r, err := cfg.resolved()
-	require.NoError(t, err)
-	return newDialer(r.dialing())
-}
-
 func TestASuccessForgetsTheFailureBefore(t *testing.T) {
 	t.Parallel()
-	address := serveGRPC(t, listen(t), nil)
+	address := dialtest.ServeGRPC(t, dialtest.Listen(t), nil)
 	var up atomic.Bool
-	l := resolvedLog(t, plaintext("a:1").WithDialer(func(ctx context.Context, _, _ string) (net.Conn, error) {
+	l := newDialer(by(plaintext("a:1"), func(ctx context.Context, _, _ string) (net.Conn, error) {
 		if !up.Load() {
 			return nil, errScripted
 		}
@@ -379,12 +346,12 @@ func TestASuccessForgetsTheFailureBefore(t *testing.T) {
 	require.ErrorIs(t, connectOnceWith(t, l), errScripted)
 	up.Store(true)
 	require.NoError(t, connectOnceWith(t, l))
-	assert.Empty(t, l.failures())
+	assert.Empty(t, l.Failures())
 }
 
 func TestAnAttemptThatWasCalledOffIsNoFailure(t *testing.T) {
 	t.Parallel()
-	l := resolvedLog(t, plaintext("a:1").WithDialer(func(ctx context.Context, _, _ string) (net.Conn, error) {
+	l := newDialer(by(plaintext("a:1"), func(ctx context.Context, _, _ string) (net.Conn, error) {
 		<-ctx.Done()
 		return nil, ctx.Err()
 	}))
@@ -398,7 +365,7 @@ func TestAnAttemptThatWasCalledOffIsNoFailure(t *testing.T) {
 func TestAnEndpointThatIsNoLongerTriedIsForgotten(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		l := resolvedLog(t, plaintext("a:1").WithDialer(func(context.Context, string, string) (net.Conn, error) {
+		l := newDialer(by(plaintext("a:1"), func(context.Context, string, string) (net.Conn, error) {
 			return nil, errScripted
 		}))
 		_, err := l.dial(t.Context(), "advertised:1")
@@ -413,12 +380,12 @@ func TestAnEndpointThatIsNoLongerTriedIsForgotten(t *testing.T) {
 
 func TestEachChangeOfTheFailuresIsAnnounced(t *testing.T) {
 	t.Parallel()
-	l := resolvedLog(t, plaintext("a:1"))
+	l := newDialer(plaintext("a:1"))
 	for _, change := range []func(){
 		func() { l.noteFailure(t.Context(), target{"tcp", "a:1"}, errScripted) },
 		func() { l.succeed(target{"tcp", "a:1"}) },
 	} {
-		changed := l.changed()
+		changed := l.Changed()
 		select {
 		case <-changed:
 			t.Fatal("announced before it happened")
@@ -431,7 +398,7 @@ func TestEachChangeOfTheFailuresIsAnnounced(t *testing.T) {
 
 func TestNothingIsKeptOfAnAttemptThatHasEnded(t *testing.T) {
 	t.Parallel()
-	l := resolvedLog(t, plaintext(serveGRPC(t, listen(t), nil)))
+	l := newDialer(plaintext(dialtest.ServeGRPC(t, dialtest.Listen(t), nil)))
 	ctx, cancel := context.WithCancel(t.Context())
 	conn, err := l.dial(ctx, l.endpoints[0].address)
 	require.NoError(t, err)
@@ -443,72 +410,69 @@ func TestNothingIsKeptOfAnAttemptThatHasEnded(t *testing.T) {
 	require.Eventually(t, func() bool { _, got := l.untag(conn); return got == target{} }, 10*time.Second, time.Millisecond)
 }
 
-// The secrets that a client would send are held back until TLS stands.
+// That a password is held back likewise is tested with a client.
 func TestNothingIsSentInPlaintextWhenTLSIsConfigured(t *testing.T) {
 	t.Parallel()
-	a := newAuthority(t)
+	a := dialtest.NewAuthority(t)
 	for name, answer := range map[string]func(net.Conn){
-		"server without TLS":          waitThenClose,
+		"server without TLS":          dialtest.WaitThenClose,
 		"server that hangs up":        func(net.Conn) {},
-		"server that answers in text": say("HTTP/1.1 400 Bad Request\r\n\r\n"),
+		"server that answers in text": dialtest.Say("HTTP/1.1 400 Bad Request\r\n\r\n"),
 		"server that speaks first": func(conn net.Conn) {
 			_, _ = conn.Write([]byte("\x00\x00\x00\x04\x00\x00\x00\x00\x00"))
-			waitThenClose(conn)
+			dialtest.WaitThenClose(conn)
 		},
-		"unknown authority": handshakeThenClose(serverTLS(newAuthority(t).issue())),
-		"good server":       handshakeThenClose(serverTLS(a.issue())),
+		"unknown authority": dialtest.HandshakeThenClose(dialtest.ServerTLS(dialtest.NewAuthority(t).Issue())),
+		"good server":       dialtest.HandshakeThenClose(dialtest.ServerTLS(a.Issue())),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			heard := &recording{Listener: listen(t)}
-			address := serve(t, heard, answer)
-			require.Error(t, connectOnce(t, overTLS(a, address).WithAuth("alice", secretPassword)))
-			for _, text := range heard.all() {
+			heard := &dialtest.Recording{Listener: dialtest.Listen(t)}
+			address := dialtest.Serve(t, heard, answer)
+			require.Error(t, connectOnce(t, overTLS(a, address)))
+			for _, text := range heard.All() {
 				if text != "" {
 					assert.Equal(t, "\x16\x03", text[:2], "a TLS record")
 				}
 				assert.NotContains(t, text, "PRI * HTTP/2.0")
-				assert.NotContains(t, text, secretPassword)
 			}
 		})
 	}
 }
 
-const secretPassword = "hunter2-password"
-
 // An endpoint that the cluster advertises can't turn TLS off.
 func TestTLSHoldsForEndpointsThatAreSetLater(t *testing.T) {
 	t.Parallel()
-	a := newAuthority(t)
-	heard := &recording{Listener: listen(t)}
-	later := serve(t, heard, waitThenClose)
-	l := resolvedLog(t, overTLS(a, serveGRPC(t, listen(t), serverTLS(a.issue()))))
-	c, err := clientv3.New(clientv3.Config{Endpoints: []string{l.endpoints[0].raw}, DialOptions: l.dialOptions(), Logger: zap.NewNop()})
+	a := dialtest.NewAuthority(t)
+	heard := &dialtest.Recording{Listener: dialtest.Listen(t)}
+	later := dialtest.Serve(t, heard, dialtest.WaitThenClose)
+	l := newDialer(overTLS(a, dialtest.ServeGRPC(t, dialtest.Listen(t), dialtest.ServerTLS(a.Issue()))))
+	c, err := clientv3.New(clientv3.Config{Endpoints: []string{l.endpoints[0].raw}, DialOptions: l.Options(), Logger: zap.NewNop()})
 	require.NoError(t, err)
 	defer func() { _ = c.Close() }()
-	changed := l.changed()
+	changed := l.Changed()
 	c.ActiveConnection().Connect()
 	<-changed
 	require.NoError(t, troubles(l))
-	changed = l.changed()
+	changed = l.Changed()
 	c.SetEndpoints("http://" + later)
 	<-changed
-	assert.ErrorIs(t, troubles(l), ErrNotTLS)
-	assert.Contains(t, heard.all()[0], "\x16\x03")
+	assert.ErrorIs(t, troubles(l), errs.ErrNotTLS)
+	assert.Contains(t, heard.All()[0], "\x16\x03")
 }
 
 func TestTheHandshakerNamesItsProtocolAndClones(t *testing.T) {
 	t.Parallel()
-	secure := newHandshaker(resolvedLog(t, plaintext("https://a:1").WithServerName("etcd.example"))).Clone()
+	secure := newHandshaker(newDialer(with(to("https://a:1"), TLSParams{ServerName: "etcd.example"}))).Clone()
 	assert.Equal(t, "tls", secure.Info().SecurityProtocol)
 	assert.Equal(t, "etcd.example", secure.Info().ServerName)
-	assert.Equal(t, "insecure", newHandshaker(resolvedLog(t, plaintext("a:1"))).Clone().Info().SecurityProtocol)
+	assert.Equal(t, "insecure", newHandshaker(newDialer(plaintext("a:1"))).Clone().Info().SecurityProtocol)
 }
 
 func TestTheApplicationsOwnVerificationStillCounts(t *testing.T) {
 	t.Parallel()
-	a := newAuthority(t)
-	cfg := overTLS(a, serveGRPC(t, listen(t), serverTLS(a.issue())))
-	cfg.TLSConfig.VerifyConnection = func(tls.ConnectionState) error { return errScripted }
+	a := dialtest.NewAuthority(t)
+	cfg := overTLS(a, dialtest.ServeGRPC(t, dialtest.Listen(t), dialtest.ServerTLS(a.Issue())))
+	cfg.TLS.Config.VerifyConnection = func(tls.ConnectionState) error { return errScripted }
 	require.ErrorIs(t, connectOnce(t, cfg), errScripted)
 }

@@ -1,22 +1,24 @@
-package etcd
+package dial
 
 import (
 	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
 	"testing"
 
+	"github.com/blueprint-go/etcd/internal/dial/dialtest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
 func TestBundlesAreUsedWholeOrRefusedByName(t *testing.T) {
 	t.Parallel()
-	one, two, three := string(newAuthority(t).pem()), string(newAuthority(t).pem()), string(newAuthority(t).pem())
+	one, two, three := string(dialtest.NewAuthority(t).PEM()), string(dialtest.NewAuthority(t).PEM()), string(dialtest.NewAuthority(t).PEM())
 	lines := strings.Count(one, "\n")
 	for name, tc := range map[string]struct {
 		bundle string
@@ -53,6 +55,7 @@ func TestBundlesAreUsedWholeOrRefusedByName(t *testing.T) {
 			continue
 		}
 		require.ErrorContains(t, err, tc.want, name)
+		assert.Equal(t, strings.HasPrefix(tc.want, "no certificate"), errors.Is(err, errNoCertificate), name)
 		assert.NotContains(t, err.Error(), "secret", name)
 		assert.NotContains(t, err.Error(), "\n", name)
 	}
@@ -73,8 +76,8 @@ func TestBadBundleLeavesTheLastGoodOneInUse(t *testing.T) {
 	r := newRotation(t)
 	_, err := r.connect()
 	require.NoError(t, err)
-	other := string(newAuthority(t).pem())
-	writeFile(t, r.dir, "ca.pem", []byte(strings.TrimSpace(other)+string(r.a.pem())))
+	other := string(dialtest.NewAuthority(t).PEM())
+	dialtest.WriteFile(t, r.dir, "ca.pem", []byte(strings.TrimSpace(other)+string(r.a.PEM())))
 	_, err = r.connect()
 	require.NoError(t, err)
 	assert.Contains(t, r.logged.String(), "no line end stands between")
@@ -83,25 +86,25 @@ func TestBadBundleLeavesTheLastGoodOneInUse(t *testing.T) {
 
 func TestClientChainIsUsedWholeOrRefused(t *testing.T) {
 	t.Parallel()
-	a := newAuthority(t)
+	a := dialtest.NewAuthority(t)
 	dir := t.TempDir()
-	cert, key := writePair(t, dir, a.issue())
+	cert, key := dialtest.WritePair(t, dir, a.Issue())
 	leaf, err := os.ReadFile(cert)
 	require.NoError(t, err)
-	between := newAuthority(t).pem()
+	between := dialtest.NewAuthority(t).PEM()
 
-	writeFile(t, dir, "chain.pem", append(append([]byte{}, leaf...), between...))
-	_, err = readKeyPair(dir+"/chain.pem", key)
+	dialtest.WriteFile(t, dir, "chain.pem", append(append([]byte{}, leaf...), between...))
+	_, err = ReadKeyPair(dir+"/chain.pem", key)
 	require.NoError(t, err)
-	writeFile(t, dir, "chain.pem", append(bytes.TrimSpace(leaf), between...))
-	_, err = readKeyPair(dir+"/chain.pem", key)
+	dialtest.WriteFile(t, dir, "chain.pem", append(bytes.TrimSpace(leaf), between...))
+	_, err = ReadKeyPair(dir+"/chain.pem", key)
 	require.ErrorContains(t, err, "chain.pem: block 1, at line 1: no line end")
 }
 
 func TestEncryptedKeyIsToldAsSuch(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	cert, _ := writePair(t, dir, newAuthority(t).issue())
+	cert, _ := dialtest.WritePair(t, dir, dialtest.NewAuthority(t).Issue())
 	old := &pem.Block{Type: "RSA PRIVATE KEY", Bytes: []byte("secret"), Headers: map[string]string{
 		"Proc-Type": "4,ENCRYPTED", "DEK-Info": "AES-256-CBC,00",
 	}}
@@ -109,9 +112,8 @@ func TestEncryptedKeyIsToldAsSuch(t *testing.T) {
 		"pkcs8.pem": block("ENCRYPTED PRIVATE KEY", []byte("secret")),
 		"old.pem":   string(pem.EncodeToMemory(old)),
 	} {
-		key := writeFile(t, dir, name, []byte(content))
-		err := new(Config).WithTLS(cert, key, "", false).Validate()
-		require.ErrorIs(t, err, ErrInvalidConfig)
+		key := dialtest.WriteFile(t, dir, name, []byte(content))
+		_, err := ReadKeyPair(cert, key)
 		require.ErrorIs(t, err, errEncryptedKey)
 		assert.Contains(t, err.Error(), name)
 		assert.NotContains(t, err.Error(), "secret")
