@@ -7,6 +7,8 @@ import (
 	"sync"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/blueprint-go/etcd/internal/txntree"
 )
 
 // Client is a client of an etcd cluster. It is safe for concurrent use by
@@ -18,7 +20,7 @@ type Client struct {
 	codec *codec
 
 	streams streamSupport
-	nesting nestingLimit
+	nesting txntree.Limit
 
 	renewals *renewals
 	watches  *watchHub
