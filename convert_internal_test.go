@@ -6,10 +6,12 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/blueprint-go/etcd/internal/keys"
 )
 
-func clientOfNamespace(namespace string) *Client {
-	return &Client{cfg: &Config{Namespace: namespace, MaxKeyBytes: DefaultMaxKeyBytes}}
+func clientOfNamespace(prefix string) *Client {
+	return &Client{conn: &conn{namespace: namespace{prefix: prefix, maxKey: DefaultMaxKeyBytes}}}
 }
 
 // FuzzPrefixRange holds that a range of keys as the server understands it, by the
@@ -28,18 +30,18 @@ func FuzzPrefixRange(f *testing.F) {
 			return
 		}
 		c := clientOfNamespace(namespace)
-		keys, err := c.prefixRange(prefix)
+		rng, err := c.prefixRange(prefix)
 		require.NoError(t, err)
 		all := namespace + prefix
 		// The keys at the borders are where it goes wrong.
 		for _, stored := range []string{
 			key, namespace + key, all + key, all, all + "\x00", all + "\xff",
-			string(keys.start), string(keys.end), string(keys.end) + key,
+			string(rng.Start), string(rng.End), string(rng.End) + key,
 		} {
 			if stored == "" {
 				continue // the server has no such key
 			}
-			require.Equal(t, strings.HasPrefix(stored, all), keys.contains([]byte(stored)), "%q in %q", stored, all)
+			require.Equal(t, strings.HasPrefix(stored, all), rng.Contains([]byte(stored)), "%q in %q", stored, all)
 			if strings.HasPrefix(stored, namespace) {
 				require.Equal(t, stored[len(namespace):], c.visible([]byte(stored)))
 			}
@@ -50,21 +52,21 @@ func FuzzPrefixRange(f *testing.F) {
 func TestPrefixEndOwnsItsBytes(t *testing.T) {
 	t.Parallel()
 	prefix := []byte("key")
-	end := prefixEnd(prefix)
+	end := keys.PrefixEnd(prefix)
 	require.Equal(t, "kez", string(end))
 	require.Equal(t, "key", string(prefix))
 	_ = append(end, "more"...)
 	require.Equal(t, "key", string(prefix))
 	for prefix, want := range map[string]string{"": "\x00", "\xff": "\x00", "\xff\xff": "\x00", "a\xff": "b", "a\xff\xfe": "a\xff\xff", "\x00": "\x01"} {
-		require.True(t, bytes.Equal([]byte(want), prefixEnd([]byte(prefix))), "%q", prefix)
+		require.True(t, bytes.Equal([]byte(want), keys.PrefixEnd([]byte(prefix))), "%q", prefix)
 	}
 }
 
 func TestRangeOfOneKeyContainsThatKeyAlone(t *testing.T) {
 	t.Parallel()
-	keys, err := clientOfNamespace("").keys("k", false)
+	rng, err := clientOfNamespace("").keyOrPrefix("k", false)
 	require.NoError(t, err)
-	require.True(t, keys.contains([]byte("k")))
-	require.False(t, keys.contains([]byte("k\x00")))
-	require.False(t, keys.contains([]byte("")))
+	require.True(t, rng.Contains([]byte("k")))
+	require.False(t, rng.Contains([]byte("k\x00")))
+	require.False(t, rng.Contains([]byte("")))
 }

@@ -108,7 +108,7 @@ func TestClientOfSRVRecordsConnects(t *testing.T) {
 	}
 	c, err := discoverIn(t, z, DefaultConfig().WithDiscoverySRV("example.test", ""))
 	require.NoError(t, err)
-	l := newDialLog(c)
+	l := newDialer(c.dialing())
 	require.NoError(t, connectOnceWith(t, l))
 }
 

@@ -12,6 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+
+	"github.com/blueprint-go/etcd/internal/errs"
 )
 
 // fakeRenewals is a server of renewals. What reaches it is answered by answer: nil
@@ -62,23 +64,22 @@ func (s *fakeStream) Recv() (*pb.LeaseKeepAliveResponse, error) {
 	}
 }
 
-// renewing returns a client whose renewals go to f, and a function that keeps a lease
-// as a lock does.
-func renewing(t *testing.T, f *fakeRenewals) (*Client, func(id LeaseID, ttl time.Duration) *session) {
-	c := offline(t)
-	c.renewals.open = f.open
-	return c, func(id LeaseID, ttl time.Duration) *session {
-		s := c.beginSession(id, time.Now(), ttl, sessionMargin(ttl))
-		require.NoError(t, c.renewals.keep(s))
+// renewing returns renewals that go to f, and a function that keeps a lease as a lock
+// does.
+func renewing(t *testing.T, f *fakeRenewals) (*renewals, func(id LeaseID, ttl time.Duration) *session) {
+	r := offline(t)
+	r.open = f.open
+	return r, func(id LeaseID, ttl time.Duration) *session {
+		s := r.beginSession(id, time.Now(), ttl, sessionMargin(ttl))
+		require.NoError(t, r.keep(s))
 		return s
 	}
 }
 
-// end closes a client that was never connected.
-func end(c *Client) {
-	c.closed.Store(true)
-	close(c.closing)
-	c.background.Wait()
+// end closes a connection that was never made.
+func end(r *renewals) {
+	r.conn.stop()
+	r.conn.background.Wait()
 }
 
 func renewal(id, ttl int64) (*pb.LeaseKeepAliveResponse, error) {
@@ -94,12 +95,12 @@ func TestSilentRenewalStreamIsReplacedInTime(t *testing.T) {
 				}
 				return renewal(id, int64(ttl/time.Second))
 			}}
-			c, keep := renewing(t, f)
+			r, keep := renewing(t, f)
 			s := keep(1, ttl)
 			<-time.After(5 * ttl)
 			require.NoError(t, s.ctx.Err(), ttl)
 			require.EqualValues(t, 2, f.streams.Load(), "one that answers is kept")
-			end(c)
+			end(r)
 			require.ErrorIs(t, context.Cause(s.ctx), ErrClosed)
 		})
 	}
@@ -112,12 +113,12 @@ func TestLeaseIsRenewedEightTimesWithinItsTime(t *testing.T) {
 			renewed[id]++
 			return renewal(id, 10*id)
 		}}
-		c, keep := renewing(t, f)
+		r, keep := renewing(t, f)
 		for id := range 50 {
 			keep(LeaseID(id+1), time.Duration(10*(id+1))*time.Second)
 		}
 		<-time.After(1000 * time.Second)
-		end(c)
+		end(r)
 		for id, n := range renewed {
 			require.InDelta(t, 8*1000/(10*float64(id)), float64(n), 2+0.2*8*1000/(10*float64(id)), "lease %d", id)
 		}
@@ -130,11 +131,11 @@ func TestSlowAnswersRenewLeasesToo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		// More than a stream is given at first.
 		f := &fakeRenewals{delay: 6 * time.Second, answer: func(_ int, id int64) (*pb.LeaseKeepAliveResponse, error) { return renewal(id, 15) }}
-		c, keep := renewing(t, f)
+		r, keep := renewing(t, f)
 		s := keep(1, 15*time.Second)
 		<-time.After(10 * time.Minute)
 		require.NoError(t, s.ctx.Err())
-		end(c)
+		end(r)
 	})
 }
 
@@ -149,7 +150,7 @@ func TestRefusalOfOneLeaseLosesThatOneAlone(t *testing.T) {
 			}
 			return renewal(id, 10)
 		}}
-		c, keep := renewing(t, f)
+		r, keep := renewing(t, f)
 		var all []*session
 		for id := range 50 {
 			all = append(all, keep(LeaseID(id), 10*time.Second))
@@ -167,23 +168,23 @@ func TestRefusalOfOneLeaseLosesThatOneAlone(t *testing.T) {
 				require.NoError(t, cause, id)
 			}
 		}
-		end(c)
+		end(r)
 	})
 }
 
 func TestRenewalsOfNothingLeaveNoStream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakeRenewals{answer: func(_ int, id int64) (*pb.LeaseKeepAliveResponse, error) { return renewal(id, 10) }}
-		c, keep := renewing(t, f)
+		r, keep := renewing(t, f)
 		for range 3 {
 			s := keep(1, 10*time.Second)
-			_, err := c.renewals.once(t.Context(), &pb.LeaseKeepAliveRequest{ID: 2})
+			_, err := r.once(t.Context(), &pb.LeaseKeepAliveRequest{ID: 2})
 			require.NoError(t, err)
 			s.end(errSessionClosed)
 			<-time.After(3 * renewalLinger)
 			synctest.Wait()
-			require.False(t, c.renewals.running)
-			c.background.Wait()
+			require.False(t, r.running)
+			r.conn.background.Wait()
 		}
 		require.EqualValues(t, 3, f.streams.Load())
 	})
@@ -193,17 +194,17 @@ func TestRenewalOfOneTimeTellsWhatTheStreamSaid(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		failed := errors.New("broken")
 		f := &fakeRenewals{answer: func(int, int64) (*pb.LeaseKeepAliveResponse, error) { return nil, failed }}
-		c, _ := renewing(t, f)
-		_, err := c.renewals.once(t.Context(), &pb.LeaseKeepAliveRequest{ID: 1})
+		r, _ := renewing(t, f)
+		_, err := r.once(t.Context(), &pb.LeaseKeepAliveRequest{ID: 1})
 		require.ErrorIs(t, err, failed)
 		f.answer = func(int, int64) (*pb.LeaseKeepAliveResponse, error) { return nil, nil }
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		_, err = c.renewals.once(ctx, &pb.LeaseKeepAliveRequest{ID: 1})
-		require.ErrorIs(t, contextError(ctx), context.DeadlineExceeded)
+		_, err = r.once(ctx, &pb.LeaseKeepAliveRequest{ID: 1})
+		require.ErrorIs(t, errs.OfContext(ctx), context.DeadlineExceeded)
 		require.Error(t, err)
-		end(c)
-		_, err = c.renewals.once(t.Context(), &pb.LeaseKeepAliveRequest{ID: 1})
+		end(r)
+		_, err = r.once(t.Context(), &pb.LeaseKeepAliveRequest{ID: 1})
 		require.Equal(t, errClosedStatus, err)
 	})
 }
