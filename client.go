@@ -98,8 +98,5 @@ func (c *Client) Endpoints() []string { return c.raw.Endpoints() }
 // String names the endpoints, without secrets.
 func (c *Client) String() string { return fmt.Sprintf("etcd.Client%v", c.cfg.Endpoints) }
 
-// GoString is String, for %#v.
-func (c *Client) GoString() string { return c.String() }
-
 // Format writes String, whatever the verb.
 func (c *Client) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, c.String()) }
