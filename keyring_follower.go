@@ -138,6 +138,7 @@ func (s *StoredKeyring) take(record *storedRing, v sighting) error {
 	}
 	f.advance(v)
 	f.refused, f.refusal = v.stored, err
+	f.superseded = !f.restored && f.taken.supersededBy(record)
 	s.confirm(v)
 	return err
 }
@@ -200,11 +201,13 @@ func (s *StoredKeyring) install(record *storedRing, v sighting) error {
 	return nil
 }
 
-// confirm notes that the keys in use were the right ones when a read was sent. That of
-// a ring that was refused, or of none, proves it too: nobody had made another key of
-// this ring the primary. The lock is held.
+// confirm notes that the keys in use were the right ones when a read was sent. No ring,
+// another one and an older one count for that too: whoever can write to etcd can bring
+// them about, and must not stop every process from writing. A refused ring does not that
+// goes on from this one with another primary key. The lock is held.
 func (s *StoredKeyring) confirm(v sighting) {
-	if !v.sent.IsZero() {
+	f := s.followed()
+	if superseded := f.refusal != nil && f.superseded; !superseded && !v.sent.IsZero() {
 		s.confirmed.Store(max(s.confirmed.Load(), int64(v.sent.Sub(s.began))))
 	}
 }

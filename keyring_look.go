@@ -123,6 +123,9 @@ func (s *StoredKeyring) fresh(ctx context.Context) error {
 	if s.isFresh() {
 		return nil
 	}
+	if err == nil {
+		err = s.Err() // it was read, and not taken over
+	}
 	return errs.WithKind(ErrKeyringStale, err)
 }
 

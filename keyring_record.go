@@ -173,6 +173,12 @@ func (r *storedRing) refuses(next *storedRing) error {
 	return fmt.Errorf("%w: %s", ErrKeyringReplaced, reason)
 }
 
+// supersededBy reports whether another key was made the primary in a ring that r led to,
+// or may have.
+func (r *storedRing) supersededBy(next *storedRing) bool {
+	return bytes.Equal(r.Identity, next.Identity) && next.Generation >= r.Generation && next.Primary != r.Primary
+}
+
 // seal returns a record as it is stored.
 func (s *StoredKeyring) seal(ctx context.Context, r *storedRing) ([]byte, error) {
 	plain, err := json.Marshal(r)

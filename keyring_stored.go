@@ -64,6 +64,8 @@ type followed struct {
 	// refused is what was found and not taken, and refusal why.
 	refused []byte
 	refusal error
+	// superseded is whether what was refused shows that the primary key is another now.
+	superseded bool
 	// revision is the one up to which the ring was judged, seen the newest of the store.
 	revision, seen int64
 	regressed      bool             // nothing was judged since the store went back

@@ -1,13 +1,19 @@
 package integration
 
 import (
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"google.golang.org/grpc"
 
 	"github.com/blueprint-go/etcd"
+	"github.com/blueprint-go/etcd/etcdtest"
 )
 
 // Two processes drift apart: an older ring is put back, and one that knows no newer one
@@ -77,7 +83,7 @@ func TestAdoptSettlesForARingThatLacksKeys(t *testing.T) {
 	require.Contains(t, p.Keyring().IDs(), added)
 }
 
-// Both changes may come at once: here they wait for the outer key to open one before.
+// The changes wait for the outer key to open one before.
 func TestDeletedKeyIsNoLostOne(t *testing.T) {
 	t.Parallel()
 	srv := server(t)
@@ -96,5 +102,60 @@ func TestDeletedKeyIsNoLostOne(t *testing.T) {
 	outer.hangs.Store(false)
 	close(outer.free)
 	follower.comes(t, p.Keyring().String())
+	require.NoError(t, follower.Err())
+}
+
+// gatheringServer returns a server that sends the events of a watch by so many at once as
+// size says.
+func gatheringServer(t *testing.T) (srv *etcdtest.Server, size *atomic.Int64) {
+	t.Helper()
+	size = &atomic.Int64{}
+	return server(t, etcdtest.WithGRPCServerOptions(
+		grpc.ChainStreamInterceptor(func(server any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+			return handler(server, &gatheringStream{ServerStream: stream, size: size, kept: map[int64][]*mvccpb.Event{}})
+		}),
+	)), size
+}
+
+type gatheringStream struct {
+	grpc.ServerStream
+	size *atomic.Int64
+
+	mu   sync.Mutex
+	kept map[int64][]*mvccpb.Event // by watch
+}
+
+func (s *gatheringStream) SendMsg(m any) error {
+	if resp, ok := m.(*pb.WatchResponse); ok && len(resp.Events) > 0 {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		resp.Events = append(s.kept[resp.WatchId], resp.Events...)
+		if int64(len(resp.Events)) < s.size.Load() {
+			s.kept[resp.WatchId] = resp.Events
+			return nil
+		}
+		delete(s.kept, resp.WatchId)
+	}
+	return s.ServerStream.SendMsg(m)
+}
+
+// One response of the watch holds the retirement and the deletion.
+func TestKeyThatOneResponseDeletesIsNotLost(t *testing.T) {
+	t.Parallel()
+	srv, size := gatheringServer(t)
+	ctx := t.Context()
+	p, follower := created(t, srv), newProcess(t, srv.Endpoint())
+	var err error
+	// It doesn't read the ring in between.
+	follower.StoredKeyring, err = etcd.OpenKeyring(ctx, follower.client, ringKey, follower.outer, etcd.WithKeyringFreshness(24*time.Hour))
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, follower.Close()) })
+	first := p.primary(t)
+	p.rotated(t)
+	follower.comes(t, p.Keyring().String())
+	size.Store(2)
+	require.NoError(t, p.RetireKey(ctx, first, etcd.WithRetireAge(0), etcd.WithoutProof()))
+	require.NoError(t, p.DeleteKey(ctx, first, etcd.WithRetireAge(0), etcd.WithoutProof()))
+	require.Eventually(t, func() bool { return follower.Info().Generation == p.Info().Generation }, patience, time.Millisecond)
 	require.NoError(t, follower.Err())
 }
