@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 
 	"github.com/blueprint-go/etcd/internal/errs"
+	"github.com/blueprint-go/etcd/internal/rpc"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
@@ -25,7 +26,7 @@ type conn struct {
 	cfg   *Config
 	raw   *clientv3.Client
 	rpc   rpcs
-	seen  seen
+	seen  rpc.Seen
 	auth  *authenticator
 	dials *dialer
 
@@ -51,7 +52,7 @@ func newConn(cfg *Config) *conn {
 		cfg:       cfg,
 		auth:      auth,
 		dials:     newDialer(cfg.dialing()),
-		largest:   largestMessage(cfg.MaxRequestBytes, requestHeader(auth.username)),
+		largest:   rpc.LargestMessage(cfg.MaxRequestBytes, rpc.RequestHeader(auth.username)),
 		revoking:  make(chan struct{}, maxRevocations),
 		closing:   make(chan struct{}),
 	}
@@ -60,8 +61,8 @@ func newConn(cfg *Config) *conn {
 // open makes the clientv3 client and with it the connections; nothing is sent.
 func (c *conn) open() error {
 	send := c.cfg.MaxRequestBytes + grpcOverhead
-	options := slices.Concat(c.dials.dialOptions(), c.auth.dialOptions(), balanceOptions())
-	options = append(options, grpc.WithUnaryInterceptor(sendOnce), grpc.WithDefaultCallOptions(
+	options := slices.Concat(c.dials.dialOptions(), c.auth.dialOptions(), rpc.BalanceOptions())
+	options = append(options, grpc.WithUnaryInterceptor(rpc.SendOnce), grpc.WithDefaultCallOptions(
 		grpc.WaitForReady(true),
 		grpc.MaxCallSendMsgSize(send),
 		grpc.MaxCallRecvMsgSize(math.MaxInt32),
