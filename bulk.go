@@ -8,6 +8,8 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
+
+	"github.com/blueprint-go/etcd/internal/txntree"
 )
 
 // BulkPut stores all key-values atomically: in one transaction, one revision and
@@ -52,7 +54,7 @@ func (c *Client) BulkDelete(ctx context.Context, keys []string, opts ...BulkDele
 	}
 	b, err := c.newBulk(request{op: op, write: true}, keys, func(key string) (*pb.RequestOp, *sealedPut, error) {
 		stored, err := c.stored(key)
-		return opOfDelete(&pb.DeleteRangeRequest{Key: stored}), nil, err
+		return txntree.Delete(&pb.DeleteRangeRequest{Key: stored}), nil, err
 	})
 	if err != nil {
 		return 0, err
@@ -80,7 +82,7 @@ func (c *Client) BulkGet(ctx context.Context, keys []string, opts ...BulkOption)
 	}
 	b, err := c.newBulk(request{op: op}, keys, func(key string) (*pb.RequestOp, *sealedPut, error) {
 		stored, err := c.stored(key)
-		return opOfRange(&pb.RangeRequest{Key: stored}), nil, err
+		return txntree.Range(&pb.RangeRequest{Key: stored}), nil, err
 	})
 	if err == nil && o.chunked {
 		err = b.pin(ctx)

@@ -8,6 +8,8 @@ import (
 	"iter"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/blueprint-go/etcd/internal/txntree"
 )
 
 // BulkLoad stores any number of key-values, as for an import: in chunks, of which
@@ -100,15 +102,15 @@ func (c *Client) load(ctx context.Context, op string, puts iter.Seq2[loadPut, er
 // wire returns the put as an operation of a transaction: a nested one if it has a
 // guard, so that each is decided by itself.
 func (p loadPut) wire() *pb.RequestOp {
-	put := opOfPut(p.put)
+	put := txntree.Put(p.put)
 	if p.guard == nil {
 		return put
 	}
 	txn := &pb.TxnRequest{Compare: []*pb.Compare{p.guard}, Success: []*pb.RequestOp{put}}
 	if p.sealed != nil && len(p.put.Value) < chunkBytes { // to tell one that is sent twice
-		txn.Failure = []*pb.RequestOp{opOfRange(&pb.RangeRequest{Key: p.put.Key, KeysOnly: true})}
+		txn.Failure = []*pb.RequestOp{txntree.Range(&pb.RangeRequest{Key: p.put.Key, KeysOnly: true})}
 	}
-	return opOfTxn(txn)
+	return txntree.Txn(txn)
 }
 
 // loader reports on a load.

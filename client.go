@@ -7,6 +7,8 @@ import (
 	"sync"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/blueprint-go/etcd/internal/txntree"
 )
 
 // Client is a client of an etcd cluster. It is safe for concurrent use by
@@ -18,7 +20,7 @@ type Client struct {
 	codec *codec
 
 	streams streamSupport
-	nesting nestingLimit
+	nesting txntree.Limit
 
 	renewals *renewals
 	watches  *watchHub
@@ -95,9 +97,6 @@ func (c *Client) Endpoints() []string { return c.raw.Endpoints() }
 
 // String names the endpoints, without secrets.
 func (c *Client) String() string { return fmt.Sprintf("etcd.Client%v", c.cfg.Endpoints) }
-
-// GoString is String, for %#v.
-func (c *Client) GoString() string { return c.String() }
 
 // Format writes String, whatever the verb.
 func (c *Client) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, c.String()) }

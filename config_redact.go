@@ -25,9 +25,6 @@ func (c Config) String() string {
 	return b.String()
 }
 
-// GoString returns the same as String.
-func (c Config) GoString() string { return c.String() }
-
 // Format prints the same as String for every verb.
 func (c Config) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, c.String()) }
 

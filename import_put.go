@@ -15,6 +15,7 @@ import (
 	"github.com/blueprint-go/etcd/internal/envelope"
 	"github.com/blueprint-go/etcd/internal/errs"
 	"github.com/blueprint-go/etcd/internal/export"
+	"github.com/blueprint-go/etcd/internal/txntree"
 )
 
 // errLeftOut says that an entry is not meant to be written.
@@ -69,7 +70,7 @@ func (i *importation) put(ctx context.Context, entry export.Entry) (loadPut, err
 	}
 	out := loadPut{put: put, sealed: sealed}
 	if i.options.onlyMissing {
-		out.guard = guard(put.Key, 0)
+		out.guard = txntree.Unchanged(put.Key, 0)
 	}
 	return out, nil
 }

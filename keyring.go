@@ -212,9 +212,6 @@ func (k *Keyring) String() string {
 	return fmt.Sprintf("etcd.Keyring(primary %s, reads %v)", primary, k.IDs())
 }
 
-// GoString is String, for %#v.
-func (k *Keyring) GoString() string { return k.String() }
-
 // Format writes String, whatever the verb.
 func (k *Keyring) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, k.String()) }
 

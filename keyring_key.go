@@ -240,9 +240,6 @@ func (k EncryptionKey) String() string {
 	return "etcd.EncryptionKey(" + k.ID().String() + "…)"
 }
 
-// GoString is String, for %#v.
-func (k EncryptionKey) GoString() string { return k.String() }
-
 // Format writes String, whatever the verb.
 func (k EncryptionKey) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, k.String()) }
 

@@ -6,6 +6,8 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
+
+	"github.com/blueprint-go/etcd/internal/txntree"
 )
 
 // guardedPut is a put WithGuard.
@@ -60,9 +62,9 @@ func modRevisionOf(kvs []*mvccpb.KeyValue) int64 {
 // is missing.
 func (p *guardedPut) boundTo(revision int64) *pb.TxnRequest {
 	return &pb.TxnRequest{
-		Compare: []*pb.Compare{guard(p.put.Key, revision)},
-		Success: []*pb.RequestOp{opOfPut(p.put)},
-		Failure: []*pb.RequestOp{opOfRange(p.read())},
+		Compare: []*pb.Compare{txntree.Unchanged(p.put.Key, revision)},
+		Success: []*pb.RequestOp{txntree.Put(p.put)},
+		Failure: []*pb.RequestOp{txntree.Range(p.read())},
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/blueprint-go/etcd/internal/errs"
 	"github.com/blueprint-go/etcd/internal/keys"
+	"github.com/blueprint-go/etcd/internal/txntree"
 )
 
 // lockCleanup bounds the extra time that a call takes to withdraw its claim
@@ -175,11 +176,11 @@ func claimTxn(own []byte, all keys.Range, lease LeaseID, queue bool) *pb.TxnRequ
 			TargetUnion: &pb.Compare_CreateRevision{CreateRevision: 0},
 		}}
 	}
-	put := []*pb.RequestOp{opOfPut(&pb.PutRequest{Key: own, Lease: int64(lease)})}
-	get := []*pb.RequestOp{opOfRange(&pb.RangeRequest{Key: own, KeysOnly: true})}
+	put := []*pb.RequestOp{txntree.Put(&pb.PutRequest{Key: own, Lease: int64(lease)})}
+	get := []*pb.RequestOp{txntree.Range(&pb.RangeRequest{Key: own, KeysOnly: true})}
 	inQueue := get
 	if queue {
-		inQueue = []*pb.RequestOp{opOfTxn(&pb.TxnRequest{Compare: none(own, nil), Success: put, Failure: get})}
+		inQueue = []*pb.RequestOp{txntree.Txn(&pb.TxnRequest{Compare: none(own, nil), Success: put, Failure: get})}
 	}
 	return &pb.TxnRequest{Compare: none(all.Start, all.End), Success: put, Failure: inQueue}
 }

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/blueprint-go/etcd/internal/txntree"
 )
 
 // heldKeys looks after the keys of the locks that are held: the key is the lock, and
@@ -155,7 +157,7 @@ func (h *heldKeys) check(keys []*heldKey) {
 	defer cancel()
 	req := &pb.TxnRequest{}
 	for _, k := range keys {
-		req.Success = append(req.Success, opOfRange(&pb.RangeRequest{Key: k.stored, KeysOnly: true}))
+		req.Success = append(req.Success, txntree.Range(&pb.RangeRequest{Key: k.stored, KeysOnly: true}))
 	}
 	resp, err := do(ctx, h.conn, request{op: "check locks", key: keys[0].key}, h.conn.rpc.txn, req)
 	if refusesOne(err) && len(keys) > 1 {

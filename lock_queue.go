@@ -11,6 +11,7 @@ import (
 
 	"github.com/blueprint-go/etcd/internal/errs"
 	"github.com/blueprint-go/etcd/internal/keys"
+	"github.com/blueprint-go/etcd/internal/txntree"
 )
 
 // lookAgain is how long a waiter watches the one before it before it looks at the
@@ -78,7 +79,7 @@ func (l *Lock) before(ctx context.Context, op string, claim *claim) ([]byte, int
 			Key: claim.stored, Target: pb.Compare_CREATE, Result: pb.Compare_EQUAL,
 			TargetUnion: &pb.Compare_CreateRevision{CreateRevision: claim.token},
 		}},
-		Success: []*pb.RequestOp{opOfRange(&pb.RangeRequest{
+		Success: []*pb.RequestOp{txntree.Range(&pb.RangeRequest{
 			Key: queue.Start, RangeEnd: queue.End, KeysOnly: true, Limit: 1,
 			MaxCreateRevision: claim.token - 1,
 			SortTarget:        pb.RangeRequest_CREATE, SortOrder: pb.RangeRequest_DESCEND,

@@ -8,6 +8,7 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 
 	"github.com/blueprint-go/etcd/internal/keys"
+	"github.com/blueprint-go/etcd/internal/txntree"
 )
 
 // keysWithoutClaims is withoutClaims for key-values that were read without their
@@ -26,7 +27,7 @@ func (c *Client) keysWithoutClaims(ctx context.Context, r request, o getOptions,
 		for _, kv := range piece {
 			get := o.rangeRequest(keys.Range{Start: kv.Key})
 			get.Limit = 0
-			req.Success = append(req.Success, opOfRange(get))
+			req.Success = append(req.Success, txntree.Range(get))
 		}
 		resp, err := c.sendTxn(ctx, r, req)
 		if err != nil {

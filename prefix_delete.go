@@ -7,6 +7,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
 	"github.com/blueprint-go/etcd/internal/keys"
+	"github.com/blueprint-go/etcd/internal/txntree"
 )
 
 const opDeletePrefix = "delete prefix"
@@ -100,7 +101,7 @@ func (c *Client) deletions(ctx context.Context, pages *pager, rng keys.Range, n 
 func (c *Client) deletion(rng keys.Range, n int) (operation, error) {
 	key := c.visible(rng.Start)
 	req := &pb.DeleteRangeRequest{Key: rng.Start, RangeEnd: rng.End}
-	op, err := c.operation(key, opOfDelete(req), nil)
+	op, err := c.operation(key, txntree.Delete(req), nil)
 	op.keys = n
 	if err != nil {
 		err = fail(opDeletePrefix, key, err)

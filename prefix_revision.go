@@ -5,6 +5,8 @@ import (
 	"errors"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/blueprint-go/etcd/internal/txntree"
 )
 
 const opRevision = "revision"
@@ -40,7 +42,7 @@ func (c *Client) Revision(ctx context.Context) (int64, error) {
 // and is as linearizable as a write. It changes nothing, so that it is sent again as a
 // read is.
 func (c *Client) revisionWithoutReading(ctx context.Context) (int64, error) {
-	nothing := &pb.TxnRequest{Success: []*pb.RequestOp{opOfTxn(&pb.TxnRequest{})}}
+	nothing := &pb.TxnRequest{Success: []*pb.RequestOp{txntree.Txn(&pb.TxnRequest{})}}
 	resp, err := do(ctx, c.conn, request{op: opRevision}, c.rpc.txn, nothing)
 	return resp.GetHeader().GetRevision(), err
 }

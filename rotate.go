@@ -13,6 +13,7 @@ import (
 	"github.com/blueprint-go/etcd/internal/envelope"
 	"github.com/blueprint-go/etcd/internal/errs"
 	"github.com/blueprint-go/etcd/internal/keys"
+	"github.com/blueprint-go/etcd/internal/txntree"
 )
 
 const (
@@ -194,9 +195,9 @@ func (r *reencryption) full(size int) bool {
 // rewriteOp replaces a value if it is still the one that was read. It is a nested
 // transaction of its own, so that one key's change does not hold up the others.
 func rewriteOp(kv *mvccpb.KeyValue, put *pb.PutRequest) *pb.RequestOp {
-	return opOfTxn(&pb.TxnRequest{
-		Compare: []*pb.Compare{guard(kv.Key, kv.ModRevision)},
-		Success: []*pb.RequestOp{opOfPut(put)},
+	return txntree.Txn(&pb.TxnRequest{
+		Compare: []*pb.Compare{txntree.Unchanged(kv.Key, kv.ModRevision)},
+		Success: []*pb.RequestOp{txntree.Put(put)},
 	})
 }
 

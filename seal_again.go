@@ -9,6 +9,7 @@ import (
 	"github.com/blueprint-go/etcd/internal/envelope"
 	"github.com/blueprint-go/etcd/internal/errs"
 	"github.com/blueprint-go/etcd/internal/keys"
+	"github.com/blueprint-go/etcd/internal/txntree"
 )
 
 // put makes a put, as do does.
@@ -94,13 +95,13 @@ func (c *Client) reseal(ctx context.Context, r request, puts []*sealedPut, revis
 			}
 			put := &sealedPut{codec: c.codec, value: s.value, key: key}
 			put.wire.Key, put.wire.Value, put.wire.IgnoreLease = s.wire.Key, stored, true
-			compare := []*pb.Compare{guard(s.wire.Key, revision)}
+			compare := []*pb.Compare{txntree.Unchanged(s.wire.Key, revision)}
 			if branches[keys.Text(s.wire.Key)] > 1 {
 				// Only one of them was taken: what it stored tells which.
 				compare = append(compare, storedAs(&s.wire))
 			}
-			op, err := c.operation(c.visible(s.wire.Key), opOfTxn(&pb.TxnRequest{
-				Compare: compare, Success: []*pb.RequestOp{opOfPut(&put.wire)},
+			op, err := c.operation(c.visible(s.wire.Key), txntree.Txn(&pb.TxnRequest{
+				Compare: compare, Success: []*pb.RequestOp{txntree.Put(&put.wire)},
 			}), put)
 			if !yield(op, err) || err != nil {
 				return

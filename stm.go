@@ -8,6 +8,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
 	"github.com/blueprint-go/etcd/internal/keys"
+	"github.com/blueprint-go/etcd/internal/txntree"
 )
 
 const opTransact = "transact"
@@ -141,22 +142,22 @@ func (tx *Tx) versionOf(stored []byte) int64 {
 // guards returns the conditions under which everything that was read is still so,
 // and the reads that bring it up to date if it is not.
 func (tx *Tx) guards() (compares []*pb.Compare, again []*pb.RequestOp) {
-	var guards guards
+	var guards txntree.Guards
 	for at, kvs := range tx.reads {
-		read := readOf(at)
+		read := txntree.Read(at)
 		switch {
 		case at.End != "":
-			guards.nothingNewer(read, tx.revision)
+			guards.NothingNewer(read, tx.revision)
 			// A prefix that has grown past what can be committed is not worth
 			// waiting for.
 			read.Limit = int64(tx.client.cfg.MaxTxnOps)
 		case len(kvs) == 0:
-			guards.unchanged(read.Key, 0)
+			guards.Unchanged(read.Key, 0)
 		}
 		for _, kv := range kvs {
-			guards.unchanged([]byte(tx.client.cfg.Namespace+kv.Key), kv.ModRevision)
+			guards.Unchanged([]byte(tx.client.cfg.Namespace+kv.Key), kv.ModRevision)
 		}
-		again = append(again, opOfRange(read))
+		again = append(again, txntree.Range(read))
 	}
-	return guards.compares, again
+	return guards.Compares, again
 }

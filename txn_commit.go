@@ -6,6 +6,8 @@ import (
 	"slices"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/blueprint-go/etcd/internal/txntree"
 )
 
 // tellNewest has the answer to a transaction whose conditions don't hold tell about the
@@ -26,7 +28,7 @@ func (c *Client) tellNewest(w *wireTxn) {
 		return
 	}
 	before := req.Failure
-	req.Failure = append(slices.Clip(req.Failure), opOfRange(&pb.RangeRequest{Key: proof.key, KeysOnly: true}))
+	req.Failure = append(slices.Clip(req.Failure), txntree.Range(&pb.RangeRequest{Key: proof.key, KeysOnly: true}))
 	if w.checkLoad(req) != nil {
 		req.Failure = before
 	}

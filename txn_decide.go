@@ -6,6 +6,8 @@ import (
 	"math"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/blueprint-go/etcd/internal/txntree"
 )
 
 // guarded returns the transaction that applies ops as long as the guards are true,
@@ -21,7 +23,7 @@ func (w *wireTxn) checkGuarded() error {
 	hold := root.Success
 	if len(root.Compare) > 0 {
 		// A copy: without the conditions on values, which are decided then.
-		hold = []*pb.RequestOp{opOfTxn(&pb.TxnRequest{Compare: root.Compare, Success: root.Success, Failure: root.Failure})}
+		hold = []*pb.RequestOp{txntree.Txn(&pb.TxnRequest{Compare: root.Compare, Success: root.Success, Failure: root.Failure})}
 	}
 	guards := w.longestGuards()
 	for _, ops := range [][]*pb.RequestOp{hold, root.Failure} {
@@ -39,19 +41,19 @@ func (w *wireTxn) checkGuarded() error {
 // longestGuards returns as many and as large guards as there may be, but for the
 // length of the keys under a prefix.
 func (w *wireTxn) longestGuards() []*pb.Compare {
-	var all guards
+	var all txntree.Guards
 	for _, op := range w.reads {
 		if read := op.GetRequestRange(); read.RangeEnd != nil {
-			all.nothingNewer(read, math.MaxInt64-1)
+			all.NothingNewer(read, math.MaxInt64-1)
 		} else {
-			all.unchanged(read.Key, math.MaxInt64)
+			all.Unchanged(read.Key, math.MaxInt64)
 		}
 	}
-	longest := all.compares
+	longest := all.Compares
 	for _, conditions := range w.values {
 		for _, cond := range conditions {
 			if cond.prefix { // each may rest on another key
-				longest = append(longest, guard(all.compares[cond.read].Key, math.MaxInt64))
+				longest = append(longest, txntree.Unchanged(all.Compares[cond.read].Key, math.MaxInt64))
 			}
 		}
 	}
@@ -64,7 +66,7 @@ type decision struct {
 	wire   *wireTxn
 	found  *pb.TxnResponse
 	values [][]KeyValue // of each read, once they are decoded
-	guards guards
+	guards txntree.Guards
 	// hold tells whether the conditions on values of the outermost transaction
 	// hold, and nested whether it has others that are still to be decided.
 	hold, nested bool
@@ -82,12 +84,12 @@ func (d *decision) request(ctx context.Context) (*pb.TxnRequest, error) {
 	ops := root.Failure
 	switch {
 	case d.nested:
-		ops = []*pb.RequestOp{opOfTxn(root)}
+		ops = []*pb.RequestOp{txntree.Txn(root)}
 	case d.hold:
 		ops = root.Success
 	}
 	ops, err = d.branch(ctx, ops)
-	return d.wire.guarded(d.guards.compares, ops), err
+	return d.wire.guarded(d.guards.Compares, ops), err
 }
 
 // txn returns a transaction of the tree as it is decided, without a branch that
@@ -104,7 +106,7 @@ func (d *decision) txn(ctx context.Context, req *pb.TxnRequest) (*pb.TxnRequest,
 		}
 	} else {
 		first := d.wire.reads[d.wire.values[req][0].read].GetRequestRange()
-		out.Compare = []*pb.Compare{never(first.Key)}
+		out.Compare = []*pb.Compare{txntree.Never(first.Key)}
 	}
 	if len(out.Compare) > 0 {
 		out.Failure, err = d.branch(ctx, req.Failure)
@@ -122,7 +124,7 @@ func (d *decision) branch(ctx context.Context, ops []*pb.RequestOp) ([]*pb.Reque
 			if err != nil {
 				return nil, err
 			}
-			out[i] = opOfTxn(decided)
+			out[i] = txntree.Txn(decided)
 		}
 	}
 	return out, nil
@@ -159,9 +161,9 @@ func (d *decision) condition(ctx context.Context, cond valueCondition) (bool, er
 	read := d.wire.reads[cond.read].GetRequestRange()
 	switch {
 	case read.RangeEnd != nil:
-		d.guards.nothingNewer(read, d.found.Header.GetRevision())
+		d.guards.NothingNewer(read, d.found.Header.GetRevision())
 	case len(kvs) == 0:
-		d.guards.unchanged(read.Key, 0)
+		d.guards.Unchanged(read.Key, 0)
 	}
 	if len(kvs) == 0 {
 		return false, nil
@@ -172,7 +174,7 @@ func (d *decision) condition(ctx context.Context, cond valueCondition) (bool, er
 
 // witness guards a key that a decision rests on.
 func (d *decision) witness(kv KeyValue) {
-	d.guards.unchanged([]byte(d.wire.client.cfg.Namespace+kv.Key), kv.ModRevision)
+	d.guards.Unchanged([]byte(d.wire.client.cfg.Namespace+kv.Key), kv.ModRevision)
 }
 
 // read returns what a read found.

@@ -7,6 +7,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
 	"github.com/blueprint-go/etcd/internal/keys"
+	"github.com/blueprint-go/etcd/internal/txntree"
 )
 
 // Op is an operation of a transaction. Make one with [OpPut], [OpGet] and their
@@ -135,13 +136,13 @@ func (c *Client) requestOp(ctx context.Context, op Op) (*pb.RequestOp, *sealedPu
 		}
 		req := o.rangeRequest(rng)
 		req.KeysOnly = op.keysOnly
-		return opOfRange(req), nil, nil
+		return txntree.Range(req), nil, nil
 	default: // opDelete
 		if op.everything() && !op.delete.allKeys {
 			return nil, nil, ErrEmptyPrefix
 		}
 		req := &pb.DeleteRangeRequest{Key: rng.Start, RangeEnd: rng.End, PrevKv: op.delete.prevKV}
-		return opOfDelete(req), nil, nil
+		return txntree.Delete(req), nil, nil
 	}
 }
 
@@ -162,7 +163,7 @@ func (op Op) everything() bool { return op.reach != oneKey && op.key == "" && op
 // sealedOp returns a put as an operation of a transaction.
 func (c *Client) sealedOp(ctx context.Context, key string, value []byte, o putOptions) (*pb.RequestOp, *sealedPut, error) {
 	req, sealed, err := c.putRequest(ctx, key, value, o)
-	return opOfPut(req), sealed, err
+	return txntree.Put(req), sealed, err
 }
 
 // takeResult takes what the caller wants to know out of an operation that is sent in a

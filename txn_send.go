@@ -5,6 +5,8 @@ import (
 	"errors"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/blueprint-go/etcd/internal/txntree"
 )
 
 // sendBulk sends operations in one transaction, nested as the limit demands, and
@@ -20,21 +22,21 @@ func (c *Client) sendBulk(ctx context.Context, r request, ops []*pb.RequestOp) (
 		if len(ops) == 0 {
 			return nil
 		}
-		configured, inner := c.cfg.MaxTxnOps, innerOps(ops)
-		limit := c.nesting.begin(len(ops), configured, inner)
+		configured, inner := c.cfg.MaxTxnOps, txntree.InnerOps(ops)
+		limit := c.nesting.Begin(len(ops), configured, inner)
 		for {
-			levels, err := nestingFor(len(ops), limit-inner)
+			levels, err := txntree.LevelsFor(len(ops), limit-inner)
 			if err != nil {
 				return fail(r.op, r.key, err)
 			}
-			resp, err := c.sendTxn(ctx, r, &pb.TxnRequest{Success: nest(ops, levels)})
+			resp, err := c.sendTxn(ctx, r, &pb.TxnRequest{Success: txntree.Nest(ops, levels)})
 			if err == nil {
-				c.nesting.learn(limit, configured)
+				c.nesting.Learn(limit, configured)
 				revision = resp.Header.GetRevision()
-				out = flatten(make([]*pb.ResponseOp, 0, len(ops)), resp.Responses, len(levels))
+				out = txntree.Flatten(make([]*pb.ResponseOp, 0, len(ops)), resp.Responses, len(levels))
 				return nil
 			}
-			lower := max(limit/2, lowestLimit(len(ops))+inner)
+			lower := max(limit/2, txntree.LowestLimit(len(ops))+inner)
 			if !errors.Is(err, ErrTooManyOps) || MaybeApplied(err) || lower >= limit {
 				return err
 			}

@@ -7,6 +7,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
 	"github.com/blueprint-go/etcd/internal/keys"
+	"github.com/blueprint-go/etcd/internal/txntree"
 )
 
 // wireTxn is a transaction in the server's terms.
@@ -56,10 +57,10 @@ func (c *Client) compileTxn(ctx context.Context, t *Txn) (*wireTxn, error) {
 	if err := w.checkLoad(w.request); err != nil {
 		return w, err
 	}
-	if err := c.checkOverlaps(w.request.Success); err != nil {
+	if err := txntree.CheckOverlaps(w.request.Success, len(c.cfg.Namespace)); err != nil {
 		return w, err
 	}
-	return w, c.checkOverlaps(w.request.Failure)
+	return w, txntree.CheckOverlaps(w.request.Failure, len(c.cfg.Namespace))
 }
 
 // txn converts a transaction of the tree.
@@ -114,7 +115,7 @@ func (w *wireTxn) read(rng keys.Range) int {
 	if !ok {
 		n = len(w.reads)
 		w.readAt[at] = n
-		w.reads = append(w.reads, opOfRange(readOf(at)))
+		w.reads = append(w.reads, txntree.Range(txntree.Read(at)))
 	}
 	return n
 }
@@ -133,7 +134,7 @@ func (w *wireTxn) branch(ctx context.Context, ops []Op, here *level) ([]*pb.Requ
 			if err != nil {
 				return nil, err
 			}
-			out[i] = opOfTxn(txn)
+			out[i] = txntree.Txn(txn)
 			continue
 		}
 		w.name(op.key)
@@ -164,7 +165,7 @@ func (w *wireTxn) name(key string) {
 func readLinearizably(req *pb.TxnRequest) {
 	if len(req.Compare) > 0 && len(req.Success)+len(req.Failure) == 0 {
 		// Of a key that the user may read: it is part of a condition.
-		req.Success = []*pb.RequestOp{opOfRange(&pb.RangeRequest{Key: req.Compare[0].Key, CountOnly: true})}
+		req.Success = []*pb.RequestOp{txntree.Range(&pb.RangeRequest{Key: req.Compare[0].Key, CountOnly: true})}
 	}
 }
 

@@ -110,7 +110,7 @@ func TestAdoptedRingKeepsTheKeysFromBefore(t *testing.T) {
 	requireValue(t, second.values(t), "/old", "old")
 }
 
-// Whoever can write to etcd puts an older ring back, or one without the primary key.
+// Whoever can write to etcd puts an older ring back.
 func TestOlderRingIsNotTaken(t *testing.T) {
 	t.Parallel()
 	srv := server(t)

@@ -1,4 +1,4 @@
-package etcd
+package txntree
 
 import (
 	"fmt"
@@ -7,6 +7,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/blueprint-go/etcd/internal/errs"
 )
 
 // serverAccepts is the server's rule: an inner level may hold the limit less the
@@ -44,9 +46,9 @@ func TestNestedOperationsFitAndKeepTheirOrder(t *testing.T) {
 	t.Parallel()
 	for _, limit := range []int{1, 2, 3, 4, 5, 6, 7, 10, 16, 127, 128, 129, 1000} {
 		for _, n := range []int{1, 2, 3, 4, 5, 9, 10, 16, 27, 28, 127, 128, 129, 130, 1000, 4096, 4097, 20_000} {
-			levels, err := nestingFor(n, limit)
+			levels, err := LevelsFor(n, limit)
 			if err != nil {
-				require.ErrorIs(t, err, ErrTooManyOps)
+				require.ErrorIs(t, err, errs.ErrTooManyOps)
 				continue
 			}
 			ops := make([]*pb.RequestOp, n)
@@ -54,9 +56,9 @@ func TestNestedOperationsFitAndKeepTheirOrder(t *testing.T) {
 				// The length of the key is what tells an operation from the next.
 				ops[i] = &pb.RequestOp{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: &pb.DeleteRangeRequest{Key: make([]byte, i%7)}}}
 			}
-			tree := nest(ops, levels)
+			tree := Nest(ops, levels)
 			require.NoError(t, serverAccepts(tree, limit), "%d in %d: %v", n, limit, levels)
-			flat := flatten(nil, answerOf(tree), len(levels))
+			flat := Flatten(nil, answerOf(tree), len(levels))
 			require.Len(t, flat, n)
 			for i, r := range flat {
 				require.Equal(t, int64(i%7), r.GetResponseDeleteRange().GetDeleted())
@@ -72,21 +74,21 @@ func TestGuardedOperationsFitWhenNested(t *testing.T) {
 		for _, n := range []int{1, 2, 9, 127, 128, 1000} {
 			ops := make([]*pb.RequestOp, n)
 			for i := range ops {
-				ops[i] = loadPut{put: &pb.PutRequest{}, guard: &pb.Compare{}}.wire()
+				ops[i] = Txn(&pb.TxnRequest{Compare: []*pb.Compare{{}}, Success: []*pb.RequestOp{Put(&pb.PutRequest{})}})
 			}
-			levels, err := nestingFor(n, limit-innerOps(ops))
+			levels, err := LevelsFor(n, limit-InnerOps(ops))
 			if err != nil {
-				require.ErrorIs(t, err, ErrTooManyOps)
+				require.ErrorIs(t, err, errs.ErrTooManyOps)
 				continue
 			}
-			tree := nest(ops, levels)
+			tree := Nest(ops, levels)
 			require.NoError(t, serverAccepts(tree, limit), "%d in %d: %v", n, limit, levels)
 			answer := make([]*pb.ResponseOp, n)
 			for i := range answer {
 				answer[i] = &pb.ResponseOp{Response: &pb.ResponseOp_ResponseTxn{ResponseTxn: &pb.TxnResponse{Succeeded: i%3 == 0}}}
 			}
 			// The answers to the puts themselves are not looked into.
-			flat := flatten(nil, answerLike(tree, &answer, len(levels)), len(levels))
+			flat := Flatten(nil, answerLike(tree, &answer, len(levels)), len(levels))
 			require.Len(t, flat, n)
 			for i, r := range flat {
 				require.Equal(t, i%3 == 0, r.GetResponseTxn().GetSucceeded())
@@ -114,7 +116,7 @@ func TestNestingIsAsShallowAsCanBe(t *testing.T) {
 	for n, want := range map[int][]int{
 		1: {128}, 128: {128}, 129: {64, 64}, 4096: {64, 64}, 4097: {43, 43, 42}, 77_658: {43, 43, 42}, 77_659: {32, 32, 32, 32},
 	} {
-		levels, err := nestingFor(n, DefaultMaxTxnOps)
+		levels, err := LevelsFor(n, 128)
 		require.NoError(t, err)
 		require.Equal(t, want, levels, strconv.Itoa(n))
 	}
@@ -124,10 +126,10 @@ func TestNestingIsAsShallowAsCanBe(t *testing.T) {
 func TestNestingKnowsItsLimit(t *testing.T) {
 	t.Parallel()
 	for limit, most := range map[int]int{1: 1, 2: 2, 3: 3, 4: 4, 5: 6, 6: 9, 7: 12, 8: 18, 9: 27, 10: 36} {
-		_, err := nestingFor(most, limit)
+		_, err := LevelsFor(most, limit)
 		require.NoError(t, err, limit)
-		_, err = nestingFor(most+1, limit)
-		require.ErrorIs(t, err, ErrTooManyOps, limit)
+		_, err = LevelsFor(most+1, limit)
+		require.ErrorIs(t, err, errs.ErrTooManyOps, limit)
 		require.ErrorContains(t, err, fmt.Sprintf("at most %d fit", most))
 	}
 }

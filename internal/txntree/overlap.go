@@ -1,10 +1,11 @@
-package etcd
+package txntree
 
 import (
 	"fmt"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
+	"github.com/blueprint-go/etcd/internal/errs"
 	"github.com/blueprint-go/etcd/internal/keys"
 )
 
@@ -18,19 +19,19 @@ import (
 // that one nested transaction puts and a later one deletes, and a deletion to the
 // end of all keys beside a put.
 type written struct {
-	client  *Client // for its errors
-	puts    map[string]bool
-	deletes map[string]bool
-	ranges  []keys.Range // deleted, of more than one key
+	namespace int // how much of a key its errors leave out
+	puts      map[string]bool
+	deletes   map[string]bool
+	ranges    []keys.Range // deleted, of more than one key
 }
 
-// checkOverlaps refuses the operations of the outermost branch that may not be
-// applied together.
-func (c *Client) checkOverlaps(ops []*pb.RequestOp) error {
+// CheckOverlaps refuses the operations of the outermost branch that may not be
+// applied together. Its errors leave out so many bytes of each key, the namespace.
+func CheckOverlaps(ops []*pb.RequestOp, namespace int) error {
 	if len(ops) == 1 && ops[0].GetRequestTxn() == nil {
 		return nil // the usual case: nothing to remember it for
 	}
-	return (&written{client: c}).add(ops)
+	return (&written{namespace: namespace}).add(ops)
 }
 
 // add adds what operations may write, or refuses those that may not be together.
@@ -69,7 +70,7 @@ func (w *written) branches(txn *pb.TxnRequest) error {
 
 // branch returns what a branch may write, if it may be together with w.
 func (w *written) branch(ops []*pb.RequestOp) (*written, error) {
-	branch := &written{client: w.client}
+	branch := &written{namespace: w.namespace}
 	if err := branch.add(ops); err != nil {
 		return nil, err
 	}
@@ -98,7 +99,7 @@ func (w *written) delete(rng keys.Range) error {
 
 func (w *written) checkPut(key string) error {
 	if w.puts[key] {
-		return fmt.Errorf("%w: %q", ErrDuplicateKey, w.client.visible([]byte(key)))
+		return fmt.Errorf("%w: %q", errs.ErrDuplicateKey, w.name(key))
 	}
 	deleted := w.deletes[key]
 	for _, r := range w.ranges {
@@ -126,8 +127,11 @@ func (w *written) checkDelete(rng keys.Range) error {
 }
 
 func (w *written) putAndDeleted(key string) error {
-	return fmt.Errorf("%w: %q is put and deleted", ErrDuplicateKey, w.client.visible([]byte(key)))
+	return fmt.Errorf("%w: %q is put and deleted", errs.ErrDuplicateKey, w.name(key))
 }
+
+// name returns a key for an error.
+func (w *written) name(key string) string { return key[min(w.namespace, len(key)):] }
 
 // check refuses what may not be together with what others may write.
 func (w *written) check(others *written) error {
