@@ -78,3 +78,35 @@ func TestRingThatIsNoSuccessorStopsNoWrite(t *testing.T) {
 	require.Eventually(t, func() bool { return errors.Is(q.Err(), etcd.ErrKeyNotFound) }, patience, time.Millisecond)
 	writes()
 }
+
+// After a restore of the cluster a process writes with the primary key that is stored,
+// which later generations change without its own.
+func TestProcessWritesOnAfterARestore(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir() + "/data"
+	srv := server(t, etcdtest.WithDir(dir), etcdtest.WithFsync())
+	ctx := t.Context()
+	p := newProcess(t, srv.Endpoint())
+	var err error
+	p.StoredKeyring, err = etcd.CreateKeyring(ctx, p.client, ringKey, p.outer, etcd.WithKeyringFreshness(time.Second))
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, p.Close()) })
+	backup := copied(t, srv, dir)
+	writer := p.values(t)
+	for range 50 {
+		require.NoError(t, p.client.Put(ctx, "/other", nil))
+	}
+	p.rotated(t)
+	putBack(t, srv, dir, backup)
+	require.Eventually(t, func() bool { return errors.Is(p.Err(), etcd.ErrRevisionRegressed) }, patience, time.Millisecond)
+	fresh := opened(t, srv.Endpoint())
+	for fresh.Info().Generation <= p.Info().Generation {
+		fresh.rotated(t)
+	}
+	require.Eventually(t, func() bool { return p.primary(t) == fresh.primary(t) }, patience, time.Millisecond)
+	require.ErrorIs(t, p.Err(), etcd.ErrKeyringReplaced)
+	for began := time.Now(); time.Since(began) < 2*time.Second; {
+		require.NoError(t, writer.Put(ctx, "/k", []byte("value")))
+	}
+	requireValue(t, fresh.values(t), "/k", "value")
+}
