@@ -321,9 +321,7 @@ func TestProcessThatCannotOpenAChangeStopsWriting(t *testing.T) {
 	t.Cleanup(func() { assert.NoError(t, p.Close()) })
 	c := p.values(t)
 	p.outer.down.Store(true)
-	for began := time.Now(); time.Since(began) < 2*time.Second; {
-		require.NoError(t, c.Put(ctx, "/k", []byte("unchanged")))
-	}
+	writesOn(t, c)
 	require.NoError(t, p.Err())
 
 	added := leader.rotated(t)
