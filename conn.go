@@ -11,6 +11,7 @@ import (
 
 	"github.com/blueprint-go/etcd/internal/dial"
 	"github.com/blueprint-go/etcd/internal/errs"
+	"github.com/blueprint-go/etcd/internal/rpc"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
@@ -26,7 +27,7 @@ type conn struct {
 	cfg   *Config
 	raw   *clientv3.Client
 	rpc   rpcs
-	seen  seen
+	seen  rpc.Seen
 	auth  *authenticator
 	dials *dial.Dialer
 
@@ -52,7 +53,7 @@ func newConn(cfg *Config) *conn {
 		cfg:       cfg,
 		auth:      auth,
 		dials:     dial.New(cfg.dialing()),
-		largest:   largestMessage(cfg.MaxRequestBytes, requestHeader(auth.username)),
+		largest:   rpc.LargestMessage(cfg.MaxRequestBytes, rpc.RequestHeader(auth.username)),
 		revoking:  make(chan struct{}, maxRevocations),
 		closing:   make(chan struct{}),
 	}
@@ -61,8 +62,8 @@ func newConn(cfg *Config) *conn {
 // open makes the clientv3 client and with it the connections; nothing is sent.
 func (c *conn) open() error {
 	send := c.cfg.MaxRequestBytes + grpcOverhead
-	options := slices.Concat(c.dials.Options(), c.auth.dialOptions(), balanceOptions())
-	options = append(options, grpc.WithUnaryInterceptor(sendOnce), grpc.WithDefaultCallOptions(
+	options := slices.Concat(c.dials.Options(), c.auth.dialOptions(), rpc.BalanceOptions())
+	options = append(options, grpc.WithUnaryInterceptor(rpc.SendOnce), grpc.WithDefaultCallOptions(
 		grpc.WaitForReady(true),
 		grpc.MaxCallSendMsgSize(send),
 		grpc.MaxCallRecvMsgSize(math.MaxInt32),

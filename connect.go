@@ -8,6 +8,7 @@ import (
 
 	"github.com/blueprint-go/etcd/internal/dial"
 	"github.com/blueprint-go/etcd/internal/errs"
+	"github.com/blueprint-go/etcd/internal/rpc"
 )
 
 // check waits until the cluster answers, DialTimeout has passed, or every
@@ -56,7 +57,7 @@ func (c *conn) check() error {
 // is an answer too, in etcd's own words: a proxy denies as well.
 func (c *conn) ping(ctx context.Context) error {
 	_, err := do(ctx, c, request{op: "ping", impatient: true}, c.rpc.get, &pb.RangeRequest{Key: []byte("health"), KeysOnly: true})
-	if errors.Is(err, ErrPermissionDenied) && saidByEtcd(err) {
+	if errors.Is(err, ErrPermissionDenied) && rpc.SaidByEtcd(err) {
 		return nil
 	}
 	return err

@@ -1,4 +1,4 @@
-package etcd
+package rpc
 
 import (
 	"context"
@@ -6,14 +6,15 @@ import (
 	"time"
 )
 
-// timeIsUp reports whether ctx has ended, or its deadline has passed and only its
+// TimeIsUp reports whether ctx has ended, or its deadline has passed and only its
 // timer is late: the server and gRPC go by their own clocks.
-func timeIsUp(ctx context.Context) bool {
-	left, ok := timeLeft(ctx)
+func TimeIsUp(ctx context.Context) bool {
+	left, ok := TimeLeft(ctx)
 	return ctx.Err() != nil || ok && left <= 0
 }
 
-func timeLeft(ctx context.Context) (time.Duration, bool) {
+// TimeLeft returns the time until the deadline of ctx, and whether it has one.
+func TimeLeft(ctx context.Context) (time.Duration, bool) {
 	d, ok := ctx.Deadline()
 	if !ok {
 		return 0, false
@@ -21,9 +22,9 @@ func timeLeft(ctx context.Context) (time.Duration, bool) {
 	return time.Until(d), true
 }
 
-// backoff returns the wait after attempt n.
-func backoff(n int) time.Duration {
-	d := min(firstBackoff<<min(n-1, 6), maxBackoff)
+// Backoff returns the wait after attempt n.
+func Backoff(n int) time.Duration {
+	d := min(firstBackoff<<min(n-1, 6), MaxBackoff)
 	return d/2 + rand.N(d/2+1)
 }
 
@@ -34,12 +35,12 @@ func backoff(n int) time.Duration {
 // don't come back together.
 const (
 	firstBackoff = 25 * time.Millisecond
-	maxBackoff   = time.Second
+	MaxBackoff   = time.Second
 )
 
-// pause waits for d and reports whether the request should go on: false when
+// Pause waits for d and reports whether the request should go on: false when
 // its context ended or the client was closed meanwhile.
-func pause(ctx context.Context, closing <-chan struct{}, d time.Duration) bool {
+func Pause(ctx context.Context, closing <-chan struct{}, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {

@@ -1,4 +1,4 @@
-package etcd
+package rpc
 
 import (
 	"google.golang.org/grpc/status"
@@ -14,9 +14,9 @@ import (
 //
 // Source: auth, raft, lease, mvcc and etcdserver of etcd 3.4.16, 3.5.21, 3.6.16
 // and 3.7.3. A test walks those packages of 3.7.
-func addUnmapped(answers map[string]verdict) {
+func addUnmapped(answers map[string]Verdict) {
 	for msg, a := range unmapped {
-		a.own = true
+		a.Own = true
 		answers[msg] = a
 	}
 	for msg, err := range untranslated {
@@ -25,38 +25,38 @@ func addUnmapped(answers map[string]verdict) {
 }
 
 // unmapped are the errors that no version translates.
-var unmapped = map[string]verdict{
+var unmapped = map[string]Verdict{
 	// Raft answers so where it has not appended the proposal and hasn't sent it to
 	// anybody: there is no leader, the leader is handing over, or too much is
 	// waiting (raft.go, stepLeader, stepFollower and stepCandidate). A proposal that
 	// is dropped by another member is not answered at all.
-	"raft proposal dropped": {kind: ErrUnavailable, remedy: retryAny, refused: true},
+	"raft proposal dropped": {Kind: errs.ErrUnavailable, Remedy: RetryAny, Refused: true},
 	// The same text, before and after the proposal was taken in (node.go,
 	// stepWithWaitOption).
-	"raft: stopped": {kind: ErrUnavailable, remedy: retryRead},
+	"raft: stopped": {Kind: errs.ErrUnavailable, Remedy: RetryRead},
 	// 3.4 only: the server waited for a proposal whose client had gone.
-	"etcdserver: request cancelled": {kind: ErrUnavailable, remedy: retryRead},
+	"etcdserver: request cancelled": {Kind: errs.ErrUnavailable, Remedy: RetryRead},
 
 	// A leader that is not sure to be one (any more) says so of a renewal, for
 	// another member to be asked (v3_server.go, LeaseRenew).
-	"not a primary lessor": {kind: ErrUnavailable, remedy: retryElsewhere, refused: true},
-	"waiting for node to catch up its applied index has timed out": {kind: errs.WithKind(ErrUnavailable, ErrTimeout), remedy: retryRead},
-	"etcdserver: request timed out, leader transfer took too long": {kind: errs.WithKind(ErrUnavailable, ErrTimeout), remedy: retryRead},
+	"not a primary lessor": {Kind: errs.ErrUnavailable, Remedy: RetryElsewhere, Refused: true},
+	"waiting for node to catch up its applied index has timed out": {Kind: errs.WithKind(errs.ErrUnavailable, errs.ErrTimeout), Remedy: RetryRead},
+	"etcdserver: request timed out, leader transfer took too long": {Kind: errs.WithKind(errs.ErrUnavailable, errs.ErrTimeout), Remedy: RetryRead},
 
-	"auth: authentication failed, password was given for no password user": {kind: ErrAuthFailed, refused: true},
+	"auth: authentication failed, password was given for no password user": {Kind: errs.ErrAuthFailed, Refused: true},
 	// The server has no key to sign tokens with, so that they come from elsewhere.
-	"auth: token signing attempted with verify-only key": {kind: ErrFailedPrecondition, refused: true},
+	"auth: token signing attempted with verify-only key": {Kind: errs.ErrFailedPrecondition, Refused: true},
 	// Authentication was switched off between the check and the token.
-	"failed to assign": {kind: ErrUnavailable, remedy: retryAny, refused: true},
+	"failed to assign": {Kind: errs.ErrUnavailable, Remedy: RetryAny, Refused: true},
 
-	"mvcc: watcher range is empty":                          {kind: ErrInvalidArgument, refused: true},
-	"mvcc: duplicate watch ID provided on the WatchStream":  {kind: ErrInvalidArgument, refused: true},
-	"mvcc: watcher does not exist":                          {kind: ErrServer, refused: true},
-	"etcdserver: unknown method":                            {kind: ErrFailedPrecondition, refused: true},
-	"RangeStream does not support custom sort orders":       {kind: ErrInvalidArgument, refused: true},
-	"RangeStream does not support revision filters":         {kind: ErrInvalidArgument, refused: true},
-	"RangeStream is not supported by the KV client adapter": {kind: ErrFailedPrecondition, refused: true},
-	"RangeStream is not supported by the gRPC proxy":        {kind: ErrFailedPrecondition, refused: true},
+	"mvcc: watcher range is empty":                          {Kind: errs.ErrInvalidArgument, Refused: true},
+	"mvcc: duplicate watch ID provided on the WatchStream":  {Kind: errs.ErrInvalidArgument, Refused: true},
+	"mvcc: watcher does not exist":                          {Kind: errs.ErrServer, Refused: true},
+	"etcdserver: unknown method":                            {Kind: errs.ErrFailedPrecondition, Refused: true},
+	"RangeStream does not support custom sort orders":       {Kind: errs.ErrInvalidArgument, Refused: true},
+	"RangeStream does not support revision filters":         {Kind: errs.ErrInvalidArgument, Refused: true},
+	"RangeStream is not supported by the KV client adapter": {Kind: errs.ErrFailedPrecondition, Refused: true},
+	"RangeStream is not supported by the gRPC proxy":        {Kind: errs.ErrFailedPrecondition, Refused: true},
 }
 
 // untranslated are errors that one version translates and another does not, or

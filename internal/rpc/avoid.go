@@ -1,4 +1,4 @@
-package etcd
+package rpc
 
 import (
 	"context"
@@ -56,10 +56,10 @@ func (a *avoidance) prune() {
 	a.some.Store(len(a.until) > 0)
 }
 
-// avoid has other requests pass over the connection on which the last attempt
+// Avoid has other requests pass over the connection on which the last attempt
 // under ctx was made.
-func avoid(ctx context.Context) {
-	r, ok := ctx.Value(routeKey{}).(*route)
+func Avoid(ctx context.Context) {
+	r, ok := ctx.Value(RouteKey{}).(*Route)
 	if !ok {
 		return
 	}

@@ -1,4 +1,4 @@
-package etcd
+package rpc
 
 import (
 	"context"
@@ -25,9 +25,9 @@ func init() {
 	balancer.Register(elsewhere{balancer.Get(roundrobin.Name)})
 }
 
-// balanceOptions makes a connection use elsewhere. The policy that clientv3's
+// BalanceOptions makes a connection use elsewhere. The policy that clientv3's
 // resolver asks for would take precedence if it weren't switched off.
-func balanceOptions() []grpc.DialOption {
+func BalanceOptions() []grpc.DialOption {
 	return []grpc.DialOption{
 		grpc.WithDisableServiceConfig(),
 		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig": [{"` + elsewhereName + `": {}}]}`),
@@ -64,7 +64,7 @@ const maxPicks = 32
 
 // Pick implements [balancer.Picker].
 func (p elsewherePicker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
-	r, _ := info.Ctx.Value(routeKey{}).(*route)
+	r, _ := info.Ctx.Value(RouteKey{}).(*Route)
 	picked, err := p.search(info, func(conn balancer.SubConn) bool { return !r.tried(conn) && !p.avoided.has(conn) })
 	if err == nil && r != nil {
 		if r.tried(picked.SubConn) && p.avoided.some.Load() {
@@ -87,26 +87,27 @@ func (p elsewherePicker) search(info balancer.PickInfo, suits func(balancer.SubC
 	return picked, err
 }
 
-// route is where the attempts of one request went.
-type route struct {
+// Route is where the attempts of one request went.
+type Route struct {
 	mu      sync.Mutex
 	taken   []balancer.SubConn
 	avoided *avoidance // of the client whose connections they are
 }
 
-type routeKey struct{}
+// RouteKey is the key of the route in a context.
+type RouteKey struct{}
 
-// withRoute returns a context for all attempts of one request, and of others that are
+// WithRoute returns a context for all attempts of one request, and of others that are
 // begun with it.
-func withRoute(ctx context.Context) context.Context {
-	if _, ok := ctx.Value(routeKey{}).(*route); ok {
+func WithRoute(ctx context.Context) context.Context {
+	if _, ok := ctx.Value(RouteKey{}).(*Route); ok {
 		return ctx
 	}
-	return context.WithValue(ctx, routeKey{}, &route{})
+	return context.WithValue(ctx, RouteKey{}, &Route{})
 }
 
 // tried reports whether an attempt was made on conn; a nil route has made none.
-func (r *route) tried(conn balancer.SubConn) bool {
+func (r *Route) tried(conn balancer.SubConn) bool {
 	if r == nil {
 		return false
 	}
@@ -116,7 +117,7 @@ func (r *route) tried(conn balancer.SubConn) bool {
 }
 
 // take notes conn. If it was taken before, all were: a new round begins.
-func (r *route) take(conn balancer.SubConn, avoided *avoidance) {
+func (r *Route) take(conn balancer.SubConn, avoided *avoidance) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.avoided = avoided

@@ -1,4 +1,4 @@
-package etcd
+package rpc
 
 import (
 	"bytes"
@@ -8,10 +8,10 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// checkShape reports whether an answer has all the parts that etcd gives an answer to
+// CheckShape reports whether an answer has all the parts that etcd gives an answer to
 // such a request: what stands between may leave some out. Those who read the answer
 // rely on it. What it says of a write is not known then.
-func checkShape(in, out any) error {
+func CheckShape(in, out any) error {
 	ok := true
 	switch req := in.(type) {
 	case *pb.TxnRequest:
@@ -31,11 +31,11 @@ func checkShape(in, out any) error {
 	if ok {
 		return nil
 	}
-	return errIncomplete
+	return ErrIncomplete
 }
 
-// errIncomplete is judged like an answer that is not etcd's.
-var errIncomplete = status.Error(codes.DataLoss, "the answer lacks what etcd's has")
+// ErrIncomplete is judged like an answer that is not etcd's.
+var ErrIncomplete = status.Error(codes.DataLoss, "the answer lacks what etcd's has")
 
 // answersTxn reports whether a response has a part for each operation of the branch
 // that it names.
@@ -69,11 +69,11 @@ func answersTxn(req *pb.TxnRequest, resp *pb.TxnResponse) bool {
 	return true
 }
 
-// checkEvents is checkShape for what a watch brings: each event is about a key.
-func checkEvents(resp *pb.WatchResponse) error {
+// CheckEvents is checkShape for what a watch brings: each event is about a key.
+func CheckEvents(resp *pb.WatchResponse) error {
 	for _, ev := range resp.Events {
 		if ev.GetKv() == nil {
-			return errIncomplete
+			return ErrIncomplete
 		}
 	}
 	return nil

@@ -1,10 +1,12 @@
-package etcd
+package rpc
 
 import (
 	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
+
+	"github.com/blueprint-go/etcd/internal/errs"
 )
 
 // web is the status of an HTTP answer that came in the place of a gRPC one: a
@@ -24,18 +26,24 @@ func webStatus(msg string) (web, bool) {
 	return web(n), err == nil
 }
 
+// IsWeb reports whether gRPC's message is about an answer of the web, and not of gRPC.
+func IsWeb(msg string) bool {
+	_, is := webStatus(msg)
+	return is
+}
+
 // verdict returns what an HTTP status means. What a proxy says of itself or of
 // the servers behind it may pass; anything else doesn't come from etcd at all. It
 // never proves that a request was not applied.
-func (w web) verdict() verdict {
+func (w web) verdict() Verdict {
 	switch w {
 	case http.StatusRequestEntityTooLarge:
-		return verdict{kind: ErrTooLarge}
+		return Verdict{Kind: errs.ErrTooLarge}
 	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests, http.StatusInternalServerError,
 		http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-		return verdict{kind: ErrUnavailable, remedy: retryRead, avoid: true}
+		return Verdict{Kind: errs.ErrUnavailable, Remedy: RetryRead, avoid: true}
 	}
-	return verdict{kind: ErrNotEtcd, remedy: retryElsewhere}
+	return Verdict{Kind: errs.ErrNotEtcd, Remedy: RetryElsewhere}
 }
 
 // String says what was answered, on one line and without the page.
