@@ -22,6 +22,7 @@ func (m mark) precedes(h *pb.ResponseHeader) bool {
 // seen is the newest point of the history that a client was told of. It is safe for
 // concurrent use.
 type seen struct {
+	first    atomic.Int64 // the revision that it was told first
 	revision atomic.Int64
 	term     atomic.Uint64
 }
@@ -35,11 +36,19 @@ func (s *seen) note(answer any) {
 		return
 	}
 	h := a.GetHeader()
-	for r := s.revision.Load(); h.GetRevision() > r && !s.revision.CompareAndSwap(r, h.GetRevision()); {
-		r = s.revision.Load()
-	}
+	s.noteRevision(h.GetRevision())
 	for t := s.term.Load(); h.GetRaftTerm() > t && !s.term.CompareAndSwap(t, h.GetRaftTerm()); {
 		t = s.term.Load()
+	}
+}
+
+// noteRevision takes in a revision alone.
+func (s *seen) noteRevision(revision int64) {
+	if s.first.Load() == 0 {
+		s.first.CompareAndSwap(0, revision)
+	}
+	for r := s.revision.Load(); revision > r && !s.revision.CompareAndSwap(r, revision); {
+		r = s.revision.Load()
 	}
 }
 

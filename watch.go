@@ -41,9 +41,12 @@ func (r WatchResponse) Err() error { return r.err }
 // No change made after Watch has returned is missed. It returns when the server has
 // registered the watch, which takes a round trip, or when [Config.RequestTimeout] has
 // passed. At half of that time a linearizable read fixes the revision that the
-// watch begins after; with [WithRevision] it is fixed already. Only if that read
-// fails too does a watch begin when a server registers it, which [WithWatchStatus]
-// tells, and what happened before is not delivered.
+// watch begins after; with [WithRevision] it is fixed already. If that read fails
+// too, the watch begins after the newest revision that the client has seen: it may
+// deliver changes from before the call, and it ends with [ErrCompacted] when changes
+// since that revision were compacted before it could be registered. Only a client with
+// [Config.LazyConnect] that no server has answered yet has seen none; its watch
+// delivers what happens after the first answer to any of its requests.
 //
 // The last response holds the error when the watch fails; when ctx ends, the
 // channel is closed without one; when the client is closed, [ErrClosed] takes the
@@ -112,7 +115,8 @@ func (w *watcher) deliverTo(ctx context.Context, out chan<- WatchResponse) func(
 }
 
 // await waits until the watch is registered or has failed, which ends ctx, or
-// RequestTimeout has passed. At half of it, it makes a promise for that case.
+// RequestTimeout has passed. At half of it, it makes a promise for that case, and a
+// weaker one at the end if that failed.
 func (w *watcher) await(ctx context.Context) {
 	limit := w.client.cfg.RequestTimeout
 	ctx, cancel := context.WithTimeout(ctx, limit)
@@ -123,6 +127,9 @@ func (w *watcher) await(ctx context.Context) {
 	select {
 	case <-ctx.Done():
 	case <-w.client.closing:
+	}
+	if w.opts.revision == 0 {
+		w.promiseSeen()
 	}
 }
 

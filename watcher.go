@@ -1,6 +1,7 @@
 package etcd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -26,7 +27,7 @@ type watcher struct {
 	compacted  int64
 	patience   *patience    // with keys that can't be had
 	registered func()       // called once, when the watch is registered or run ends
-	anchor     atomic.Int64 // what next becomes where Watch has promised it
+	anchor     atomic.Int64 // what next becomes where Watch has promised it, or atFirstAnswer
 	history    history
 
 	deliver func(WatchResponse) bool
@@ -139,7 +140,7 @@ func (w *watcher) follow(ctx context.Context) error {
 // register gives the watch a place.
 func (w *watcher) register() (err error) {
 	if w.next == 0 {
-		w.next = w.anchor.Load()
+		w.next = w.anchored()
 	}
 	w.since, w.proved = time.Time{}, false
 	w.place, err = w.client.watches.join(w, w.own, w.avoid)
@@ -307,10 +308,12 @@ func watchFailure(err error) (answer, error) {
 func (w *watcher) created(ctx context.Context, r *registration, resp *pb.WatchResponse) error {
 	head := resp.Header.GetRevision()
 	if r.start == 0 {
-		if w.next = head + 1; !w.anchor.CompareAndSwap(0, w.next) {
-			if w.next = w.anchor.Load(); w.next <= head {
-				return errAnchored
-			}
+		w.next = head + 1
+		if !w.anchor.CompareAndSwap(0, w.next) {
+			w.next = cmp.Or(w.anchored(), w.next)
+		}
+		if w.next <= head {
+			return errAnchored
 		}
 	}
 	if err := w.checkHistory(ctx, resp.Header); err != nil {

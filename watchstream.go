@@ -188,6 +188,9 @@ func (s *watchStream) tick(n int) *pb.WatchRequest {
 
 // receive hands a response to its watch.
 func (s *watchStream) receive(resp *pb.WatchResponse) {
+	if resp.Header.GetClusterId() != 0 { // else it may be a proxy's word (checkHistory)
+		s.hub.client.seen.noteRevision(resp.Header.GetRevision())
+	}
 	s.mu.Lock()
 	s.heard, s.silent = time.Now(), false
 	if s.progress.member == 0 {
