@@ -4,8 +4,11 @@
 GO        ?= go
 BIN       := .cache/bin
 PROFILE   := .cache/coverage.out
-# The least statement coverage of the root package, in percent.
+# The least statement coverage of the root module, in percent.
 COVER_MIN := 85
+COVER_PKG := $(shell $(GO) list ./... | paste -s -d , -)
+# How many files of a package may depend on one another in a circle.
+CIRCLE_MAX := 7
 # For `make bench`: which benchmarks, for how long each, and how often.
 BENCH     ?= .
 BENCHTIME ?= 1s
@@ -32,13 +35,13 @@ race = @mkdir -p .cache; \
 	fi
 
 # `work` stands for every package of every module in go.work. The profile is
-# that of the root package alone, by the tests of all modules together, so that
+# that of the root module's packages, by the tests of all modules together, so that
 # `make cover` needs no second run. Most tests wait for something most of the time,
 # so that more of them run at once than there are processors.
 .PHONY: test
 test: ## run the tests of every module, with the race detector
 	$(race); set -x; \
-	$(GO) test $$race -p 2 -parallel 4 -timeout 15m -coverpkg=github.com/blueprint-go/etcd -coverprofile=$(PROFILE) work
+	$(GO) test $$race -p 2 -parallel 6 -timeout 15m -coverpkg=$(COVER_PKG) -coverprofile=$(PROFILE) work
 
 # The tests in files that begin by `//go:build long`.
 .PHONY: test-long
@@ -60,10 +63,10 @@ test-matrix: ## run the tests that need a server on each version of etcd
 	@RUN='$(RUN)' .ci/matrix $(SERVERS)
 
 .PHONY: cover
-cover: ## print the root package's coverage in the last `make test`
+cover: ## print the root module's coverage in the last `make test`
 	@test -f $(PROFILE) || { echo "make cover: run make test first" >&2; exit 1; }
 	@total=$$($(GO) tool cover -func=$(PROFILE) | awk '$$1 == "total:" { sub("%", "", $$NF); print $$NF }'); \
-	echo "statement coverage of the root package by all tests: $$total % (at least $(COVER_MIN))"; \
+	echo "statement coverage of the root module by all tests: $$total % (at least $(COVER_MIN))"; \
 	awk -v total="$$total" 'BEGIN { exit !(total >= $(COVER_MIN)) }'
 
 # One package at a time: nothing else runs while it is measured.
@@ -93,6 +96,10 @@ lint: $(BIN)/stamp ## run the linters over all modules
 		(cd "$$module" && "$(CURDIR)/$(BIN)/golangci-lint" run --build-tags long,proxies --config "$(CURDIR)/.golangci.yml" ./...); \
 	done
 
+.PHONY: circles
+circles: $(BIN)/stamp ## fail if more files than CIRCLE_MAX depend on one another
+	@$(BIN)/circles -max $(CIRCLE_MAX) ./...
+
 .PHONY: fmt
 fmt: $(BIN)/stamp ## format the code
 	$(BIN)/gofumpt -w .
@@ -114,7 +121,7 @@ tidy-check: ## fail if a go.mod or go.sum isn't tidy
 .PHONY: tools
 tools: $(BIN)/stamp ## build the formatter and the linters
 
-$(BIN)/stamp: internal/tools/go.mod internal/tools/go.sum
+$(BIN)/stamp: internal/tools/go.mod internal/tools/go.sum internal/tools/circles/main.go
 	@mkdir -p $(BIN)
 	cd internal/tools && GOWORK=off $(GO) build -o $(CURDIR)/$(BIN)/ tool
 	@touch $@

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/blueprint-go/etcd/internal/errs"
 )
 
 // A host name can have several addresses, of which some don't answer. They are
@@ -96,8 +98,8 @@ func (a *addresses) race(ctx context.Context, network string, all []string) (net
 		}()
 	}
 	var (
-		won  net.Conn
-		errs []error
+		won    net.Conn
+		causes []error
 	)
 	timer := time.NewTimer(nextAddressDelay)
 	defer timer.Stop()
@@ -116,7 +118,7 @@ func (a *addresses) race(ctx context.Context, network string, all []string) (net
 			ended++
 			switch {
 			case r.err != nil:
-				errs = append(errs, r.err)
+				causes = append(causes, r.err)
 			case won == nil:
 				won = r.conn
 				cancel()
@@ -135,10 +137,10 @@ func (a *addresses) race(ctx context.Context, network string, all []string) (net
 	if won != nil {
 		return won, nil
 	}
-	if len(errs) == 0 {
+	if len(causes) == 0 {
 		return nil, errors.New("the host name has no address")
 	}
-	return nil, oneLine(errs)
+	return nil, errs.Join(causes)
 }
 
 // distrust notes that a server at an address did not prove itself, and trust that

@@ -3,6 +3,7 @@ package etcd
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"sync/atomic"
 	"time"
@@ -13,6 +14,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
+
+	"github.com/blueprint-go/etcd/internal/errs"
 )
 
 // token returns the token that goes with requests. It is a function and not a string
@@ -137,8 +140,10 @@ type authError struct {
 	err error
 }
 
-func (e *authError) Error() string              { return e.err.Error() }
-func (e *authError) Unwrap() error              { return e.err }
+func (e *authError) Error() string { return e.err.Error() }
+
+func (e *authError) Unwrap() error { return e.err }
+
 func (e *authError) GRPCStatus() *status.Status { return status.Convert(e.err) }
 
 // GetRequestMetadata implements credentials.PerRPCCredentials.
@@ -164,4 +169,45 @@ func (a *authenticator) dialOptions() []grpc.DialOption {
 		return nil
 	}
 	return []grpc.DialOption{grpc.WithPerRPCCredentials(a)}
+}
+
+// credentialsError is the error of a function of the user. It is no status, and
+// what it belongs to was not sent.
+type credentialsError struct{ err error }
+
+func (e *credentialsError) Error() string { return e.err.Error() }
+
+func (e *credentialsError) Unwrap() error { return e.err }
+
+// askCredentials calls Config.Credentials.
+func askCredentials(ctx context.Context, f func(context.Context) (string, string, error)) (user, password string, err error) {
+	defer recoverCredentials(&err)
+	user, password, err = f(ctx)
+	switch {
+	case err != nil:
+		return "", "", &credentialsError{errs.WithKind(ErrCredentials, err)}
+	case user == "" || password == "":
+		return "", "", &credentialsError{errs.WithKind(ErrCredentials, errors.New("config function Credentials returned no user name or no password"))}
+	}
+	return user, password, nil
+}
+
+// askToken calls Config.TokenSource.
+func askToken(ctx context.Context, f func(context.Context) (string, error)) (token string, err error) {
+	defer recoverCredentials(&err)
+	token, err = f(ctx)
+	switch {
+	case err != nil:
+		return "", &credentialsError{errs.WithKind(ErrCredentials, err)}
+	case token == "":
+		return "", &credentialsError{errs.WithKind(ErrCredentials, errors.New("TokenSource returned no token"))}
+	}
+	return token, nil
+}
+
+// recoverCredentials makes an error of a panic. What it says may be a secret.
+func recoverCredentials(err *error) {
+	if p := recover(); p != nil {
+		*err = &credentialsError{errs.WithKind(ErrCredentials, fmt.Errorf("panic of type %T", p))}
+	}
 }

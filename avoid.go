@@ -2,7 +2,6 @@ package etcd
 
 import (
 	"context"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -69,19 +68,4 @@ func avoid(ctx context.Context) {
 	if n := len(r.taken); n > 0 && r.avoided != nil {
 		r.avoided.add(r.taken[n-1])
 	}
-}
-
-// maxElsewhere bounds the attempts that wait for an endpoint to be connected to
-// which could serve what others can't.
-const maxElsewhere = 10
-
-// elsewhere takes in that the endpoint of attempt n could not serve the request,
-// and reports whether another one is worth an attempt: until each was asked as
-// often as it takes, or can't be connected to.
-func (t *trace) elsewhere(a answer, n int) bool {
-	if t.to != nil && !slices.Contains(t.trouble.asked, nameOf(t.to)) {
-		t.trouble.asked = append(t.trouble.asked, nameOf(t.to))
-	}
-	count := t.client.endpointCount()
-	return n < a.rounds()*count || n < maxElsewhere && len(t.trouble.asked)+len(t.client.dials.failures()) < count
 }

@@ -123,6 +123,8 @@ func TestAvoidedEndpointsServeWhenThereIsNoOther(t *testing.T) {
 	_, err = c.Exists(t.Context(), "key")
 	require.ErrorIs(t, err, etcd.ErrFailedPrecondition)
 	down.Store(false)
+	began := time.Now()
 	_, err = c.Exists(t.Context(), "key")
 	require.NoError(t, err)
+	assert.Less(t, time.Since(began), 4*time.Second, "it waited until none was avoided")
 }

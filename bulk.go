@@ -8,6 +8,8 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
+
+	"github.com/blueprint-go/etcd/internal/txntree"
 )
 
 // BulkPut stores all key-values atomically: in one transaction, one revision and
@@ -33,7 +35,7 @@ func (c *Client) BulkPut(ctx context.Context, kvs map[string][]byte, opts ...Bul
 		slices.Sort(keys)
 	}
 	b, err := c.newBulk(request{op: op, write: true}, keys, func(key string) (*pb.RequestOp, *sealedPut, error) {
-		return c.putOp(ctx, key, kvs[key], o.put)
+		return c.sealedOp(ctx, key, kvs[key], o.put)
 	})
 	if err == nil {
 		_, err = b.send(ctx, o)
@@ -52,7 +54,7 @@ func (c *Client) BulkDelete(ctx context.Context, keys []string, opts ...BulkDele
 	}
 	b, err := c.newBulk(request{op: op, write: true}, keys, func(key string) (*pb.RequestOp, *sealedPut, error) {
 		stored, err := c.stored(key)
-		return &pb.RequestOp{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: &pb.DeleteRangeRequest{Key: stored}}}, nil, err
+		return txntree.Delete(&pb.DeleteRangeRequest{Key: stored}), nil, err
 	})
 	if err != nil {
 		return 0, err
@@ -80,7 +82,7 @@ func (c *Client) BulkGet(ctx context.Context, keys []string, opts ...BulkOption)
 	}
 	b, err := c.newBulk(request{op: op}, keys, func(key string) (*pb.RequestOp, *sealedPut, error) {
 		stored, err := c.stored(key)
-		return &pb.RequestOp{Request: &pb.RequestOp_RequestRange{RequestRange: &pb.RangeRequest{Key: stored}}}, nil, err
+		return txntree.Range(&pb.RangeRequest{Key: stored}), nil, err
 	})
 	if err == nil && o.chunked {
 		err = b.pin(ctx)
@@ -139,12 +141,6 @@ func (c *Client) newBulk(r request, keys []string, opFor func(key string) (*pb.R
 	return b, nil
 }
 
-// putOp returns a put as an operation of a transaction.
-func (c *Client) putOp(ctx context.Context, key string, value []byte, o putOptions) (*pb.RequestOp, *sealedPut, error) {
-	req, sealed, err := c.putRequest(ctx, key, value, o)
-	return &pb.RequestOp{Request: &pb.RequestOp_RequestPut{RequestPut: req}}, sealed, err
-}
-
 // send sends the operations and returns the responses to those that were applied.
 func (b *bulk) send(ctx context.Context, o bulkOptions) ([]*pb.ResponseOp, error) {
 	if o.chunked {
@@ -167,7 +163,7 @@ func (b *bulk) pin(ctx context.Context) error {
 		return nil
 	}
 	first := &pb.RangeRequest{Key: b.ops[0].GetRequestRange().Key, CountOnly: true}
-	resp, err := do(ctx, b.client, b.request, b.client.rpc.get, first)
+	resp, err := do(ctx, b.client.conn, b.request, b.client.rpc.get, first)
 	if err != nil {
 		return err
 	}

@@ -139,23 +139,18 @@ func (c *Client) Update(ctx context.Context, key string, f func(old []byte) ([]b
 	})
 }
 
-func updateOptionsOf(opts []UpdateOption) (writeOptions, error) {
-	if len(opts) == 0 {
-		return writeOptions{}, nil // the common case; below, o is moved to the heap
-	}
-	var o writeOptions
-	if err := optionsOf(opts, &o, UpdateOption.applyUpdate); err != nil {
-		return o, err
-	}
-	return o, o.check()
-}
-
 func updateOp(key string, value []byte, exists, prevKV bool) Op {
-	op := Op{kind: opPut, key: key, value: value}
+	op := Op{kind: kindPut, key: key, value: value}
 	if value == nil {
-		op.kind = opDelete
+		op.kind = kindDelete
 	}
 	op.put.ignoreLease = exists
 	op.put.prevKV, op.delete.prevKV = prevKV, prevKV
 	return op
+}
+
+// PutIfNotExists stores value under key if the key does not exist, in one round
+// trip (and see [Txn]), and reports whether it did.
+func (c *Client) PutIfNotExists(ctx context.Context, key string, value []byte, opts ...PutOption) (bool, error) {
+	return c.swap(ctx, "put if not exists", key, Missing(key), OpPut(key, value, opts...))
 }

@@ -9,6 +9,8 @@ import (
 	"net"
 	"slices"
 	"syscall"
+
+	"github.com/blueprint-go/etcd/internal/errs"
 )
 
 // permanent reports whether an endpoint's failure is one that waiting doesn't
@@ -18,8 +20,8 @@ func permanent(err error) bool {
 		return true
 	}
 	return slices.ContainsFunc([]error{
-		ErrUnknownAuthority, ErrWrongHostName, ErrCertificateExpired, ErrClientCertificate,
-		ErrNotTLS, ErrTLSRequired, ErrNotEtcd,
+		errs.ErrUnknownAuthority, errs.ErrWrongHostName, errs.ErrCertificateExpired, errs.ErrClientCertificate,
+		errs.ErrNotTLS, errs.ErrTLSRequired, errs.ErrNotEtcd,
 	}, func(kind error) bool { return errors.Is(err, kind) })
 }
 
@@ -27,7 +29,7 @@ func permanent(err error) bool {
 func connectCause(err error) error {
 	// A socket that doesn't exist is to Unix sockets what a closed port is to TCP.
 	if errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, fs.ErrNotExist) {
-		return withKind(ErrConnectionRefused, err)
+		return errs.WithKind(errs.ErrConnectionRefused, err)
 	}
 	return err
 }
@@ -37,23 +39,23 @@ func connectCause(err error) error {
 // client certificate by then.
 func tlsCause(err error, certificateAsked bool) error {
 	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
-		return withKind(ErrUnknownAuthority, err)
+		return errs.WithKind(errs.ErrUnknownAuthority, err)
 	}
 	if _, ok := errors.AsType[x509.HostnameError](err); ok {
-		return withKind(ErrWrongHostName, err)
+		return errs.WithKind(errs.ErrWrongHostName, err)
 	}
 	if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok && invalid.Reason == x509.Expired {
-		return withKind(ErrCertificateExpired, err)
+		return errs.WithKind(errs.ErrCertificateExpired, err)
 	}
 	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
-		return withKind(ErrNotTLS, err)
+		return errs.WithKind(errs.ErrNotTLS, err)
 	}
 	alert := remoteAlert(err)
 	switch {
 	case errors.Is(err, errNoHTTP2), alert == alertNoApplicationProtocol:
-		return withKind(ErrNotEtcd, err)
+		return errs.WithKind(errs.ErrNotEtcd, err)
 	case slices.Contains(certificateAlerts, alert), alert == alertHandshakeFailure && certificateAsked:
-		return withKind(ErrClientCertificate, err)
+		return errs.WithKind(errs.ErrClientCertificate, err)
 	}
 	return err
 }
@@ -100,3 +102,5 @@ func closedByPeer(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
 		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
+
+var errNoHTTP2 = errors.New("server did not agree to HTTP/2")

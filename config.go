@@ -419,22 +419,6 @@ func (c *Config) WithHooks(hooks ...Hook) *Config {
 	return c
 }
 
-// resolved returns what the client goes by: a copy that shares nothing with c,
-// checked, with the defaults filled in. A nil c means the defaults.
-func (c *Config) resolved() (*Config, error) {
-	if c == nil {
-		c = &Config{}
-	}
-	if err := c.Validate(); err != nil {
-		return nil, err
-	}
-	r := c.clone().withDefaults()
-	if r.Logger == nil {
-		r.Logger = slog.Default()
-	}
-	return r, nil
-}
-
 // usesTLS reports whether TLS was asked for by anything but an endpoint. It
 // decides for the endpoints without a scheme.
 func (c *Config) usesTLS() bool {
@@ -496,4 +480,12 @@ func setDefault[T comparable](field *T, value T) {
 	if *field == zero {
 		*field = value
 	}
+}
+
+// secrets are what the setters of a [Config] were given. They are held by a function
+// and not by fields: what prints a struct by reflection, past its methods, can't look
+// into one.
+type secrets struct {
+	password, token          string
+	encryptionKey, legacyKey []byte
 }

@@ -7,17 +7,19 @@ import (
 	"time"
 
 	"github.com/blueprint-go/etcd/internal/envelope"
+	"github.com/blueprint-go/etcd/internal/keys"
 )
 
 // codec turns values into what is stored and back, as the configuration says for
 // the key's place. Every put and every key-value of an answer goes through it, in
-// convert.go; rotate.go rewrites what is stored.
+// kv_convert.go; rotate.go rewrites what is stored.
 type codec struct {
-	envelope *envelope.Codec
-	keyring  *Keyring // nil without encryption
-	compress bool
-	legacy   *envelope.LegacyReader // nil without
-	provider *keyLookup             // nil without
+	namespace namespace
+	envelope  *envelope.Codec
+	keyring   *Keyring // nil without encryption
+	compress  bool
+	legacy    *envelope.LegacyReader // nil without
+	provider  *keyLookup             // nil without
 
 	timeout time.Duration // of calls that leave the process, where the caller has no deadline
 	// life ends with the client.
@@ -33,6 +35,7 @@ type codec struct {
 
 func newCodec(cfg *Config) (*codec, error) {
 	c := &codec{
+		namespace:       newNamespace(cfg),
 		envelope:        envelope.NewCodec(envelope.Params{Context: cfg.AssociatedContext, CompressMin: cfg.CompressionMinSize}),
 		compress:        cfg.CompressionMinSize > 0,
 		timeout:         cfg.RequestTimeout,
@@ -133,7 +136,7 @@ func (c *codec) seal(ctx context.Context, storedKey, value []byte) ([]byte, *env
 		ctx, cancel = c.bounded(ctx, c.timeout)
 		defer cancel()
 	}
-	stored, err := c.envelope.Seal(ctx, primary, text(storedKey), value)
+	stored, err := c.envelope.Seal(ctx, primary, keys.Text(storedKey), value)
 	return stored, primary, err
 }
 

@@ -10,6 +10,7 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 
 	"github.com/blueprint-go/etcd/internal/envelope"
+	"github.com/blueprint-go/etcd/internal/keys"
 )
 
 // decoding is the decoding of the values of one call, or of one response of a watch:
@@ -120,7 +121,7 @@ func (d *decoding) open(storedKey, stored []byte) ([]byte, error) {
 func (d *decoding) unseal(suite envelope.Suite, storedKey, stored []byte) ([]byte, error) {
 	c := d.codec
 	if suite != envelope.ExternalAEAD {
-		return c.envelope.Open(d.ctx, c.keyring.current().ring, text(storedKey), stored, &d.allowance)
+		return c.envelope.Open(d.ctx, c.keyring.current().ring, keys.Text(storedKey), stored, &d.allowance)
 	}
 	id, _ := envelope.KeyIDOf(stored)
 	if err := d.failed[KeyID(id)]; err != nil {
@@ -131,9 +132,9 @@ func (d *decoding) unseal(suite envelope.Suite, storedKey, stored []byte) ([]byt
 		return nil, unavailableKey(KeyID(id), errImpatient)
 	}
 	began := time.Now()
-	value, err := c.envelope.Open(ctx, c.keyring.current().ring, text(storedKey), stored, &d.allowance)
+	value, err := c.envelope.Open(ctx, c.keyring.current().ring, keys.Text(storedKey), stored, &d.allowance)
 	if errors.Is(err, ErrKeyUnavailable) {
-		d.fail(KeyID(id), err, time.Since(began))
+		d.note(KeyID(id), err, time.Since(began))
 	}
 	return value, err
 }
@@ -152,7 +153,7 @@ func (d *decoding) find(id KeyID) error {
 		err = moreCertain(d.codec.provider.find(d.within(), id)[id], err)
 	}
 	if err != nil {
-		d.fail(id, err, time.Since(began))
+		d.note(id, err, time.Since(began))
 	}
 	return err
 }
@@ -169,22 +170,22 @@ func moreCertain(provider, ring error) error {
 // look looks for a key in the stored ring, if there is one. One look is enough for all
 // values: it comes after they were read.
 func (d *decoding) look(id KeyID) error {
-	stored := d.codec.keyring.source
-	if stored == nil {
+	source := d.codec.keyring.source
+	if source == nil {
 		return ErrUnknownKey
 	}
 	if !d.looked {
 		if d.patience.isExhausted() {
 			return unavailableKey(id, errImpatient)
 		}
-		d.lookErr = stored.look(d.within())
+		d.lookErr = source.look(d.within())
 		d.looked = true
 	}
-	return stored.lacks(id, d.lookErr)
+	return source.lacks(id, d.lookErr)
 }
 
-// fail notes that a key can't be had, after so long.
-func (d *decoding) fail(id KeyID, err error, waited time.Duration) {
+// note notes that a key can't be had, after so long.
+func (d *decoding) note(id KeyID, err error, waited time.Duration) {
 	if d.failed == nil {
 		d.failed = map[KeyID]error{}
 	}
@@ -215,7 +216,7 @@ func (d *decoding) prepare(kvs []*mvccpb.KeyValue) {
 		missing = slices.DeleteFunc(missing, func(id KeyID) bool { return d.look(id) == nil })
 	}
 	for id, err := range c.provider.find(d.within(), missing...) {
-		d.fail(id, moreCertain(err, d.look(id)), 0)
+		d.note(id, moreCertain(err, d.look(id)), 0)
 	}
 	if len(d.failed) > 0 {
 		d.patience.spend(time.Since(began))
@@ -226,9 +227,9 @@ func (d *decoding) prepare(kvs []*mvccpb.KeyValue) {
 // asked for, so that there is none to decode. The error is a *DecodeError, or an
 // *unreadError for a value whose key can't be had at the moment; the key-value is
 // complete but for the value then.
-func (d *decoding) keyValue(c *Client, kv *mvccpb.KeyValue, keysOnly bool) (KeyValue, error) {
+func (d *decoding) keyValue(kv *mvccpb.KeyValue, keysOnly bool) (KeyValue, error) {
 	out := KeyValue{
-		Key:            c.visible(kv.Key),
+		Key:            d.codec.namespace.visible(kv.Key),
 		CreateRevision: kv.CreateRevision,
 		ModRevision:    kv.ModRevision,
 		Version:        kv.Version,
@@ -248,14 +249,14 @@ func (d *decoding) keyValue(c *Client, kv *mvccpb.KeyValue, keysOnly bool) (KeyV
 // keyValues converts the key-values of an answer. Those without a value are left
 // out; the error joins a *DecodeError for each, or the *unreadErrors if there are
 // any: who skips what can't be decoded must not skip what can't be read just now.
-func (d *decoding) keyValues(c *Client, kvs []*mvccpb.KeyValue, keysOnly bool) ([]KeyValue, error) {
+func (d *decoding) keyValues(kvs []*mvccpb.KeyValue, keysOnly bool) ([]KeyValue, error) {
 	if !keysOnly {
 		d.prepare(kvs)
 	}
 	out := make([]KeyValue, 0, len(kvs))
 	var bad, unread []error
 	for _, kv := range kvs {
-		converted, err := d.keyValue(c, kv, keysOnly)
+		converted, err := d.keyValue(kv, keysOnly)
 		switch {
 		case err == nil:
 			out = append(out, converted)
@@ -298,4 +299,8 @@ type unreadError struct {
 }
 
 func (e *unreadError) Error() string { return fmt.Sprintf("value of %q: %v", e.key, e.err) }
+
 func (e *unreadError) Unwrap() error { return e.err }
+
+// maxReported bounds the errors that a report lists; all are counted.
+const maxReported = 100

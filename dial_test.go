@@ -360,10 +360,10 @@ func TestFailuresAreSortedAndNamedAsConfigured(t *testing.T) {
 	assert.EqualError(t, err, strings.Join(endpoints, ": scripted failure; ")+": scripted failure")
 }
 
-func resolvedLog(t *testing.T, cfg *Config) *dialLog {
+func resolvedLog(t *testing.T, cfg *Config) *dialer {
 	r, err := cfg.resolved()
 	require.NoError(t, err)
-	return newDialLog(r)
+	return newDialer(r.dialing())
 }
 
 func TestASuccessForgetsTheFailureBefore(t *testing.T) {
@@ -392,7 +392,7 @@ func TestAnAttemptThatWasCalledOffIsNoFailure(t *testing.T) {
 	cancel()
 	_, err := l.dial(ctx, "a:1")
 	require.ErrorIs(t, err, context.Canceled)
-	assert.NoError(t, l.err())
+	assert.NoError(t, troubles(l))
 }
 
 func TestAnEndpointThatIsNoLongerTriedIsForgotten(t *testing.T) {
@@ -404,9 +404,9 @@ func TestAnEndpointThatIsNoLongerTriedIsForgotten(t *testing.T) {
 		_, err := l.dial(t.Context(), "advertised:1")
 		require.ErrorIs(t, err, errScripted)
 		<-time.After(failureLifetime)
-		assert.EqualError(t, l.err(), "advertised:1: scripted failure")
+		assert.EqualError(t, troubles(l), "advertised:1: scripted failure")
 		<-time.After(1)
-		assert.NoError(t, l.err())
+		assert.NoError(t, troubles(l))
 		assert.Empty(t, l.failed)
 	})
 }
@@ -415,7 +415,7 @@ func TestEachChangeOfTheFailuresIsAnnounced(t *testing.T) {
 	t.Parallel()
 	l := resolvedLog(t, plaintext("a:1"))
 	for _, change := range []func(){
-		func() { l.fail(t.Context(), target{"tcp", "a:1"}, errScripted) },
+		func() { l.noteFailure(t.Context(), target{"tcp", "a:1"}, errScripted) },
 		func() { l.succeed(target{"tcp", "a:1"}) },
 	} {
 		changed := l.changed()
@@ -489,11 +489,11 @@ func TestTLSHoldsForEndpointsThatAreSetLater(t *testing.T) {
 	changed := l.changed()
 	c.ActiveConnection().Connect()
 	<-changed
-	require.NoError(t, l.err())
+	require.NoError(t, troubles(l))
 	changed = l.changed()
 	c.SetEndpoints("http://" + later)
 	<-changed
-	assert.ErrorIs(t, l.err(), ErrNotTLS)
+	assert.ErrorIs(t, troubles(l), ErrNotTLS)
 	assert.Contains(t, heard.all()[0], "\x16\x03")
 }
 

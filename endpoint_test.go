@@ -12,6 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+
+	"github.com/blueprint-go/etcd/internal/errs"
 )
 
 func TestMalformedEndpointsAreNamedWithTheReason(t *testing.T) {
@@ -110,14 +112,14 @@ func connectOnce(t testing.TB, cfg *Config) error {
 	t.Helper()
 	r, err := cfg.resolved()
 	require.NoError(t, err)
-	l := newDialLog(r)
+	l := newDialer(r.dialing())
 	if cfg.DialTimeout == 0 {
 		l.timeout = 20 * time.Second // a busy machine is no cause
 	}
 	return connectOnceWith(t, l)
 }
 
-func connectOnceWith(t testing.TB, l *dialLog) error {
+func connectOnceWith(t testing.TB, l *dialer) error {
 	t.Helper()
 	var endpoints []string
 	for _, e := range l.endpoints {
@@ -136,7 +138,16 @@ func connectOnceWith(t testing.TB, l *dialLog) error {
 		}
 		changed = l.changed()
 		if n := len(l.failures()); n == 0 || n == len(endpoints) {
-			return l.err()
+			return troubles(l)
 		}
 	}
+}
+
+// troubles joins what is wrong with the endpoints of l.
+func troubles(l *dialer) error {
+	var all []error
+	for _, f := range l.troubles() {
+		all = append(all, f)
+	}
+	return errs.Join(all)
 }

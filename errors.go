@@ -1,11 +1,10 @@
 package etcd
 
 import (
-	"context"
 	"errors"
-	"slices"
 
 	"github.com/blueprint-go/etcd/internal/envelope"
+	"github.com/blueprint-go/etcd/internal/errs"
 	"github.com/blueprint-go/etcd/internal/export"
 )
 
@@ -18,17 +17,17 @@ var (
 	ErrInvalidConfig = errors.New("invalid configuration")
 
 	// ErrNilContext is returned by every call that was given a nil context.
-	ErrNilContext = errors.New("nil context")
+	ErrNilContext = errs.ErrNilContext
 
 	// ErrInvalidArgument is returned when an argument can't be used: a
 	// negative limit, a nil operation, a time to live out of range. Nothing
 	// was sent. The more specific neighbours are [ErrEmptyKey],
 	// [ErrEmptyPrefix], [ErrTooLarge] and [ErrInvalidTTL].
-	ErrInvalidArgument = errors.New("invalid argument")
+	ErrInvalidArgument = errs.ErrInvalidArgument
 
 	// ErrEmptyKey is returned when a key is the empty string. Not to be
 	// confused with [ErrEmptyPrefix].
-	ErrEmptyKey = errors.New("empty key")
+	ErrEmptyKey = errs.ErrEmptyKey
 
 	// ErrEmptyPrefix is returned by [Client.DeletePrefix], [Client.WatchPrefix],
 	// [OpDeletePrefix] and [OpDeleteRange] for what would mean every key of the
@@ -37,25 +36,25 @@ var (
 
 	// ErrInvalidTTL is returned when a lease's time to live is zero, negative
 	// or larger than the server accepts.
-	ErrInvalidTTL = errors.New("invalid time to live")
+	ErrInvalidTTL = errs.ErrInvalidTTL
 
 	// ErrTooLarge is returned when a key, a value or a whole request is larger
 	// than the limit (see [Config.MaxRequestBytes] and [Config.MaxKeyBytes]).
 	// It is found before anything is sent wherever the client can know. Not to
 	// be confused with [ErrTooManyOps].
-	ErrTooLarge = errors.New("request is too large")
+	ErrTooLarge = errs.ErrTooLarge
 
 	// ErrTooManyOps is returned when a transaction holds more operations than
 	// the server allows in one.
-	ErrTooManyOps = errors.New("too many operations in one transaction")
+	ErrTooManyOps = errs.ErrTooManyOps
 
 	// ErrDuplicateKey is returned when one transaction puts a key twice, or puts and
 	// deletes it, at whatever level.
-	ErrDuplicateKey = errors.New("duplicate key in one transaction")
+	ErrDuplicateKey = errs.ErrDuplicateKey
 
 	// ErrClosed is returned by every call on a closed client or lock. The text of
 	// the error says which.
-	ErrClosed = errors.New("client is closed")
+	ErrClosed = errs.ErrClosed
 )
 
 // errLockClosed is the ErrClosed of a lock whose client is open.
@@ -73,7 +72,7 @@ func (closedError) Is(target error) bool { return target == ErrClosed }
 var (
 	// ErrKeyNotFound is returned by [Client.Get] and its neighbours when the
 	// key does not exist.
-	ErrKeyNotFound = errors.New("key not found")
+	ErrKeyNotFound = errs.ErrKeyNotFound
 
 	// ErrKeyExists is returned by [Client.MoveKey] when the destination is
 	// taken, by [CreateKeyring] when there is one, and by [Client.Import] with
@@ -93,11 +92,11 @@ var (
 
 	// ErrCompacted is returned when a revision is older than the oldest one
 	// the server still has.
-	ErrCompacted = errors.New("revision has been compacted")
+	ErrCompacted = errs.ErrCompacted
 
 	// ErrFutureRevision is returned when a revision is newer than the newest
 	// one the server has.
-	ErrFutureRevision = errors.New("revision is in the future")
+	ErrFutureRevision = errs.ErrFutureRevision
 
 	// ErrRevisionRegressed is returned when the cluster's history is not the one
 	// that was seen before: it was restored to an older revision, or another
@@ -108,10 +107,10 @@ var (
 
 	// ErrLeaseNotFound is returned when a lease does not exist or no longer
 	// exists: it expired or was revoked.
-	ErrLeaseNotFound = errors.New("lease not found")
+	ErrLeaseNotFound = errs.ErrLeaseNotFound
 
 	// ErrLeaseExists is returned when a lease with that ID exists already.
-	ErrLeaseExists = errors.New("lease exists")
+	ErrLeaseExists = errs.ErrLeaseExists
 
 	// ErrBadExport is returned by [Client.Import] for a file that was cut or
 	// changed, or is not an export. The text names the line. Not to be confused
@@ -135,12 +134,16 @@ var (
 	// ErrKeyringReplaced is reported by [StoredKeyring.Err], and returned by every change
 	// of the ring, when what is stored can't follow the ring that this process has:
 	// another ring, an older one, or one without the primary key. The keys that the
-	// process has stay in use. See [StoredKeyring.Restore] and [StoredKeyring.Adopt].
+	// process has stay in use. Err reports it of a ring too that was taken over and lacks
+	// keys which were not seen retired: they are kept to decrypt, and changes go on. See
+	// [StoredKeyring.Restore] and [StoredKeyring.Adopt].
 	ErrKeyringReplaced = errors.New("stored keyring was replaced")
 
 	// ErrKeyringStale is returned by writes when a [StoredKeyring] could not be read for
 	// longer than [WithKeyringFreshness] allows: another process may have retired its
-	// primary key. Nothing was sent. Its chain says why the ring could not be read.
+	// primary key. Nothing was sent. Its chain says why the ring could not be read, or is
+	// [ErrKeyringReplaced] where a later generation has another primary key and lacks the
+	// one of this process.
 	ErrKeyringStale = errors.New("stored keyring is not known to be current")
 
 	// ErrKeyInUse is returned by [StoredKeyring.RetireKey] and [StoredKeyring.DeleteKey]
@@ -192,59 +195,59 @@ var (
 var (
 	// ErrAuthFailed is returned when the server refused the user name or the
 	// password. The server does not tell which of the two was wrong.
-	ErrAuthFailed = errors.New("authentication failed")
+	ErrAuthFailed = errs.ErrAuthFailed
 
 	// ErrCredentials is returned when [Config.Credentials] or [Config.TokenSource]
 	// failed, panicked or returned nothing. The request was not sent. Not to be
 	// confused with [ErrAuthFailed], which is the server's own word.
-	ErrCredentials = errors.New("no credentials")
+	ErrCredentials = errs.ErrCredentials
 
 	// ErrUnauthenticated is returned when the server wants credentials and
 	// got none, or a token that it does not accept.
-	ErrUnauthenticated = errors.New("not authenticated")
+	ErrUnauthenticated = errs.ErrUnauthenticated
 
 	// ErrPermissionDenied is returned when the user may not do this to this
 	// key, or when something between the client and etcd denied the request: then
 	// an [*EndpointError] is in the chain as well.
-	ErrPermissionDenied = errors.New("permission denied")
+	ErrPermissionDenied = errs.ErrPermissionDenied
 )
 
 // Errors about the cluster.
 var (
 	// ErrUnavailable is returned when no server could take the request, or the
 	// connection was lost while it was under way.
-	ErrUnavailable = errors.New("unavailable")
+	ErrUnavailable = errs.ErrUnavailable
 
 	// ErrNoLeader is returned when the cluster has no leader. It is also an
 	// [ErrUnavailable].
-	ErrNoLeader = errors.New("no leader")
+	ErrNoLeader = errs.ErrNoLeader
 
 	// ErrTimeout is returned when the deadline passed first, the caller's or
 	// [Config.RequestTimeout], or when the server gave up waiting. An error
 	// from the caller's side also matches [context.DeadlineExceeded].
-	ErrTimeout = errors.New("timed out")
+	ErrTimeout = errs.ErrTimeout
 
 	// ErrNoSpace is returned for writes when the server's database is full and
 	// its NOSPACE alarm is raised. Reads and deletes still work. [MaybeApplied]
 	// is true of it: the write that exceeds the quota is applied, and the server
 	// answers it like those that it refuses from then on.
-	ErrNoSpace = errors.New("no space left in the server's database")
+	ErrNoSpace = errs.ErrNoSpace
 
 	// ErrTooManyRequests is returned when the server sheds load. The request
 	// was not applied; it was tried again until the deadline.
-	ErrTooManyRequests = errors.New("too many requests")
+	ErrTooManyRequests = errs.ErrTooManyRequests
 
 	// ErrClusterCorrupt is returned when the cluster raised its CORRUPT alarm:
 	// members disagree about the data.
-	ErrClusterCorrupt = errors.New("cluster is corrupt")
+	ErrClusterCorrupt = errs.ErrClusterCorrupt
 
 	// ErrFailedPrecondition is returned when the server is not in the state
 	// that the request needs (a learner that can't serve it, for example).
-	ErrFailedPrecondition = errors.New("failed precondition")
+	ErrFailedPrecondition = errs.ErrFailedPrecondition
 
 	// ErrServer is returned for an answer of the server that falls under none
 	// of the others.
-	ErrServer = errors.New("server error")
+	ErrServer = errs.ErrServer
 )
 
 // Errors about connecting, each for one endpoint, wrapped in an
@@ -252,36 +255,36 @@ var (
 // of a request that no server could be reached for.
 var (
 	// ErrConnectionRefused means that nothing listens at the endpoint.
-	ErrConnectionRefused = errors.New("connection refused")
+	ErrConnectionRefused = errs.ErrConnectionRefused
 
 	// ErrUnknownAuthority means that the server's certificate is signed by an
 	// authority that the client does not trust.
-	ErrUnknownAuthority = errors.New("certificate signed by unknown authority")
+	ErrUnknownAuthority = errs.ErrUnknownAuthority
 
 	// ErrWrongHostName means that the server's certificate is for another
 	// host name or address.
-	ErrWrongHostName = errors.New("certificate is for another host name")
+	ErrWrongHostName = errs.ErrWrongHostName
 
 	// ErrCertificateExpired means that the server's certificate has expired or
 	// is not valid yet.
-	ErrCertificateExpired = errors.New("certificate has expired or is not yet valid")
+	ErrCertificateExpired = errs.ErrCertificateExpired
 
 	// ErrClientCertificate means that the server refused the client's
 	// certificate, or requires one and was given none.
-	ErrClientCertificate = errors.New("client certificate missing or refused")
+	ErrClientCertificate = errs.ErrClientCertificate
 
 	// ErrNotTLS means that the client speaks TLS and the server does not. The
 	// client never falls back to plaintext.
-	ErrNotTLS = errors.New("server does not speak TLS")
+	ErrNotTLS = errs.ErrNotTLS
 
 	// ErrTLSRequired means that the client speaks plaintext and the server
 	// wants TLS.
-	ErrTLSRequired = errors.New("server requires TLS")
+	ErrTLSRequired = errs.ErrTLSRequired
 
 	// ErrNotEtcd means that what listens at the endpoint does not speak
 	// etcd's protocol: a web server, or another gRPC service. A proxy that can't
 	// reach its server (HTTP status 502, 503 or 504) is [ErrUnavailable].
-	ErrNotEtcd = errors.New("endpoint does not speak etcd's protocol")
+	ErrNotEtcd = errs.ErrNotEtcd
 )
 
 // Errors about leases and locks.
@@ -317,71 +320,11 @@ var (
 	ErrNotHeld = errors.New("lock is not held")
 )
 
-// MaybeApplied reports whether the write that returned err may have taken
-// effect: whether any [*Error] in the tree of err says so. It is false for nil, for
-// errors of reads, for requests that were never sent, and for those that the server
-// refused. When it is true, only reading the key can tell, see [Client.Settle]: this
-// package never sends a write twice behind the caller's back.
-func MaybeApplied(err error) bool {
-	return slices.ContainsFunc(requestErrors(err), func(e *Error) bool { return e.MaybeApplied })
-}
-
-// requestErrors returns every [*Error] in the tree of err.
-func requestErrors(err error) []*Error {
-	var out []*Error
-	if e, ok := err.(*Error); ok { //nolint:errorlint // the tree is walked here
-		out = append(out, e)
-	}
-	switch e := err.(type) { //nolint:errorlint // likewise
-	case interface{ Unwrap() error }:
-		out = append(out, requestErrors(e.Unwrap())...)
-	case interface{ Unwrap() []error }:
-		for _, one := range e.Unwrap() {
-			out = append(out, requestErrors(one)...)
-		}
-	}
-	return out
-}
-
-// IsRetryable reports whether the same call may succeed when it is made again:
-// the cluster was unavailable, had no leader, shed load, or did not answer in
-// time, or a key that is kept elsewhere could not be had. For a write, ask [MaybeApplied] as well: a retry of a write that was
-// applied applies it twice. An error of the caller's own context is not
-// retryable when that context was cancelled.
-func IsRetryable(err error) bool {
-	switch {
-	case err == nil, errors.Is(err, ErrClosed), errors.Is(err, context.Canceled):
-		return false
-	}
-	for _, s := range []error{ErrUnavailable, ErrNoLeader, ErrTimeout, ErrTooManyRequests, ErrKeyUnavailable, ErrKeyringStale} {
-		if errors.Is(err, s) {
-			return true
-		}
-	}
-	return false
-}
-
 // hint adds to the error of a request that was sent and timed out what can be done
 // about it.
 func hint(err error, advice string) error {
 	if e, ok := errors.AsType[*Error](err); ok && e.Sent && errors.Is(err, ErrTimeout) {
-		e.Err = withDetail(e.Err, errors.New(advice))
-	}
-	return err
-}
-
-// contextError returns the error of a context that ended, with its cause, or whose
-// deadline has passed.
-func contextError(ctx context.Context) error {
-	err := ctx.Err()
-	if err == nil {
-		err = context.DeadlineExceeded
-	}
-	if cause := context.Cause(ctx); !errors.Is(cause, err) {
-		err = withKind(err, cause)
-	}
-	if errors.Is(err, context.DeadlineExceeded) {
-		err = withKind(ErrTimeout, err)
+		e.Err = errs.WithDetail(e.Err, errors.New(advice))
 	}
 	return err
 }

@@ -10,45 +10,9 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 
+	"github.com/blueprint-go/etcd/internal/errs"
 	"github.com/blueprint-go/etcd/internal/export"
 )
-
-// ExportOption changes a [Client.Export]. They are [WithDecryptedValues],
-// [WithUndecodableAsStored], [WithoutLeaseTTLs] and [WithRevision].
-type ExportOption interface{ applyExport(*exportOptions) }
-
-type exportOptions struct {
-	revision  int64
-	decrypted bool
-	asStored  bool // what can't be decoded
-	noTTLs    bool
-}
-
-type exportOption func(*exportOptions)
-
-func (f exportOption) applyExport(o *exportOptions) { f(o) }
-
-// WithDecryptedValues exports the values themselves instead of what is stored:
-// everything that encryption keeps from readers is in the file in the clear. Such
-// a file can be imported under other keys of encryption, into another namespace
-// and under another prefix.
-func WithDecryptedValues() ExportOption {
-	return exportOption(func(o *exportOptions) { o.decrypted = true })
-}
-
-// WithUndecodableAsStored has an export of decrypted values hold what can't be
-// decoded as it is stored, marked as such, instead of failing. An import has to
-// open it, or leave it out ([WithoutUndecodable]).
-func WithUndecodableAsStored() ExportOption {
-	return exportOption(func(o *exportOptions) { o.asStored = true })
-}
-
-// WithoutLeaseTTLs notes of a lease only which one it is, and spares the round
-// trip for its time to live. Such a file can be imported [WithoutLeases] or
-// [WithoutLeasedKeys].
-func WithoutLeaseTTLs() ExportOption {
-	return exportOption(func(o *exportOptions) { o.noTTLs = true })
-}
 
 // ExportReport says what [Client.Export] has written so far.
 type ExportReport struct {
@@ -216,7 +180,7 @@ func (e *exportation) decrypt(ctx context.Context, entry *export.Entry, kv *mvcc
 		entry.Value, entry.Stored = value, false
 		return nil
 	case ctx.Err() != nil: // it may be the reason, by way of a key provider
-		return e.failure(contextError(ctx))
+		return e.failure(errs.OfContext(ctx))
 	case errors.Is(err, ErrKeyUnavailable):
 		return e.failure(undecoded(strings.Clone(entry.Key), err))
 	}
@@ -233,6 +197,6 @@ func (e *exportation) ttl(ctx context.Context, lease int64) (int64, error) {
 	if e.options.noTTLs {
 		return export.NoTTL, nil
 	}
-	resp, err := do(ctx, e.client, e.request, e.client.rpc.timeToLive, &pb.LeaseTimeToLiveRequest{ID: lease})
+	resp, err := do(ctx, e.client.conn, e.request, e.client.rpc.timeToLive, &pb.LeaseTimeToLiveRequest{ID: lease})
 	return resp.GetGrantedTTL(), err
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -142,7 +143,7 @@ func TestNewClientWaitsForAProxyToFindItsServer(t *testing.T) {
 	pb.RegisterKVServer(real, &stub{})
 	var asked atomic.Int64
 	endpoint := serveWeb(t, func(w http.ResponseWriter, r *http.Request) {
-		if asked.Add(1) == 1 { // a second one could come when patience is over, on a busy machine
+		if asked.Add(1) == 1 { // by the clock, a second one could come when patience is over
 			w.WriteHeader(http.StatusServiceUnavailable)
 			return
 		}
@@ -151,6 +152,38 @@ func TestNewClientWaitsForAProxyToFindItsServer(t *testing.T) {
 	c, err := etcd.NewClient(etcd.DefaultConfig().WithEndpoints(endpoint).WithDialTimeout(time.Minute))
 	require.NoError(t, err)
 	require.NoError(t, c.Close())
+}
+
+func TestNewClientIsPatientWithAProxyForASecond(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		name  string
+		takes time.Duration
+		want  error
+	}{
+		{"finds its server", 900 * time.Millisecond, nil},
+		{"has none", time.Hour, etcd.ErrUnavailable},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				began := time.Now()
+				asked := 0
+				s := &stub{get: func(context.Context, *pb.RangeRequest) (*pb.RangeResponse, error) {
+					if time.Since(began) >= tc.takes {
+						return &pb.RangeResponse{}, nil
+					}
+					asked++
+					return nil, status.Error(codes.Unavailable, "unexpected HTTP status code received from server: 503 (Service Unavailable)")
+				}}
+				_, err := tryStub(t, s, func(cfg *etcd.Config) { cfg.WithDialTimeout(time.Minute).LazyConnect = false })
+				require.ErrorIs(t, err, tc.want)
+				require.GreaterOrEqual(t, asked, 3)
+				require.GreaterOrEqual(t, time.Since(began), min(tc.takes, time.Second))
+				require.Less(t, time.Since(began), 3*time.Second)
+			})
+		})
+	}
 }
 
 func TestRequestsQuoteNoPage(t *testing.T) {

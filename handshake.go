@@ -12,6 +12,8 @@ import (
 
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/blueprint-go/etcd/internal/errs"
 )
 
 // handshaker makes a connection of what dial opened, over TLS or in plaintext:
@@ -20,10 +22,10 @@ import (
 // [credentials.TransportCredentials].
 type handshaker struct {
 	credentials.TransportCredentials // for what isn't overridden here
-	log                              *dialLog
+	dialer                           *dialer
 }
 
-func newHandshaker(l *dialLog) *handshaker {
+func newHandshaker(l *dialer) *handshaker {
 	if l.tls == nil {
 		return &handshaker{insecure.NewCredentials(), l}
 	}
@@ -35,35 +37,35 @@ func newHandshaker(l *dialLog) *handshaker {
 
 // Clone implements [credentials.TransportCredentials].
 func (h *handshaker) Clone() credentials.TransportCredentials {
-	return &handshaker{h.TransportCredentials.Clone(), h.log}
+	return &handshaker{h.TransportCredentials.Clone(), h.dialer}
 }
 
 // ClientHandshake implements [credentials.TransportCredentials].
 func (h *handshaker) ClientHandshake(ctx context.Context, authority string, conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	conn, t := h.log.untag(conn)
-	u := &unprovenConn{ctx: ctx, log: h.log, target: t, name: strings.Join(h.log.names(t), " or ")}
-	if h.log.tls == nil {
+	conn, t := h.dialer.untag(conn)
+	u := &unprovenConn{ctx: ctx, dialer: h.dialer, target: t, name: strings.Join(h.dialer.names(t), " or ")}
+	if h.dialer.tls == nil {
 		u.Conn = conn
-		h.log.wait(t, waitingSettings)
+		h.dialer.wait(t, waitingSettings)
 		_, info, err := h.TransportCredentials.ClientHandshake(ctx, authority, conn)
 		return u, info, err
 	}
-	h.log.wait(t, waitingHandshake)
+	h.dialer.wait(t, waitingHandshake)
 	secure, info, err := h.secure(ctx, authority, conn, &u.certificateAsked)
 	if err != nil {
 		err = h.cause(ctx, t, err, u.certificateAsked.Load())
-		h.log.addresses.distrust(conn.RemoteAddr())
-		h.log.fail(ctx, t, err)
+		h.dialer.addresses.distrust(conn.RemoteAddr())
+		h.dialer.noteFailure(ctx, t, err)
 		return nil, nil, err
 	}
 	u.Conn = secure
-	h.log.wait(t, waitingSettings)
+	h.dialer.wait(t, waitingSettings)
 	return u, info, nil
 }
 
 // secure does the TLS handshake, by the files as they are now.
 func (h *handshaker) secure(ctx context.Context, authority string, conn net.Conn, certificateAsked *atomic.Bool) (net.Conn, credentials.AuthInfo, error) {
-	cfg, err := h.log.tls.config()
+	cfg, err := h.dialer.tls.config()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -80,13 +82,13 @@ func (h *handshaker) cause(ctx context.Context, t target, err error, certificate
 		return withTimeout(waitingHandshake, err)
 	case closedByPeer(err):
 		err = fmt.Errorf("connection closed during the TLS handshake: %w", err)
-		if h.log.waitsForClient(ctx, t) {
-			return withKind(ErrNotTLS, err)
+		if h.dialer.waitsForClient(ctx, t) {
+			return errs.WithKind(errs.ErrNotTLS, err)
 		}
 		return err
 	}
 	err = tlsCause(err, certificateAsked)
-	if t.network == "unix" && h.log.tls.serverName() == "" && errors.Is(err, ErrWrongHostName) {
+	if t.network == "unix" && h.dialer.tls.serverName() == "" && errors.Is(err, errs.ErrWrongHostName) {
 		return fmt.Errorf("%w (a socket's server is checked for the last part of the path; ServerName says another name)", err)
 	}
 	return err
@@ -112,8 +114,6 @@ func noteCertificateRequest(cfg *tls.Config, asked *atomic.Bool) {
 		return answer(req)
 	}
 }
-
-var errNoHTTP2 = errors.New("server did not agree to HTTP/2")
 
 // requireHTTP2 has a handshake under cfg fail where gRPC would, but with an
 // error that can be told from others.

@@ -29,7 +29,7 @@ func hedged[In, Out any](ctx context.Context, t *trace, rpc unary[In, Out], in I
 	ctx, cancel := context.WithCancel(whole)
 	defer cancel()
 	h := &hedge[Out]{done: make(chan struct{})}
-	c, r := t.client, t.request
+	c, r := t.conn, t.request
 	r.beside++
 	// Owned by this call, which waits for it: it ends with ctx.
 	timer := time.AfterFunc(left/2, func() {
@@ -57,5 +57,5 @@ func hedged[In, Out any](ctx context.Context, t *trace, rpc unary[In, Out], in I
 // no endpoint has to carry out two of them.
 func (t *trace) hedges() bool {
 	r := &t.request
-	return !r.write && !r.single && r.beside+1 < t.client.endpointCount()
+	return !r.write && !r.single && r.beside+1 < t.conn.endpointCount()
 }

@@ -3,8 +3,6 @@ package etcd
 import (
 	"context"
 	"errors"
-	"log/slog"
-	"runtime/debug"
 	"time"
 )
 
@@ -100,19 +98,4 @@ type backgroundKey struct{}
 // panics at one would end the process, or leave undone what the client owes.
 func inBackground(ctx context.Context) context.Context {
 	return context.WithValue(ctx, backgroundKey{}, true)
-}
-
-// hookGuard returns what hooks are called by.
-func (c *Client) hookGuard(ctx context.Context) func(func()) {
-	if ctx.Value(backgroundKey{}) == nil {
-		return func(call func()) { call() }
-	}
-	return func(call func()) {
-		defer func() {
-			if p := recover(); p != nil {
-				c.cfg.Logger.Error("etcd: a hook panicked", slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
-			}
-		}()
-		call()
-	}
 }

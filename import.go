@@ -12,27 +12,6 @@ import (
 	"github.com/blueprint-go/etcd/internal/export"
 )
 
-// ImportReport says what [Client.Import] has done so far.
-type ImportReport struct {
-	// Revision is that of the export.
-	Revision int64
-	// Keys is how many keys of the file were read.
-	Keys int64
-	// Written is how many are certainly stored; with [WithDryRun], how many would
-	// be.
-	Written int64
-	// Existing is how many were left alone, by [WithOnlyMissing].
-	Existing int64
-	// LeftOut is how many were not meant to be written: by [WithoutLeasedKeys], by
-	// [WithoutUndecodable], or because their lease had ended when they were exported.
-	LeftOut int64
-	// Leases are the leases that were granted, by those in the file.
-	Leases map[LeaseID]LeaseID
-	// Next is the key of the file to resume from with [WithResumeAt]: all before it
-	// is done. It is empty when nothing is, and when all is.
-	Next string
-}
-
 // Import stores what [Client.Export] has written, in chunks of which several are
 // under way at a time, as [Client.BulkLoad] does: it is not atomic, takes one round
 // trip for a chunk, and holds no more than those, but for a few bytes for each lease.
@@ -130,7 +109,7 @@ func position(r io.Reader) (int64, bool) {
 func (i *importation) begin() error {
 	var err error
 	if i.file, err = export.NewReader(i.in); err == nil {
-		err = i.admit(i.file.Header())
+		err = i.takeHeader(i.file.Header())
 	}
 	if err != nil {
 		return fail(opImport, "", err)
@@ -138,8 +117,8 @@ func (i *importation) begin() error {
 	return nil
 }
 
-// admit takes in what a file is about.
-func (i *importation) admit(head export.Header) error {
+// takeHeader takes in what a file is about.
+func (i *importation) takeHeader(head export.Header) error {
 	i.report = ImportReport{Revision: head.Revision, Leases: map[LeaseID]LeaseID{}, Next: i.options.resume}
 	i.target = head.Prefix
 	if i.options.prefix != nil {

@@ -24,20 +24,33 @@ import (
 // full.
 type Keyring struct {
 	mu   sync.Mutex // serializes changes
-	keys atomic.Pointer[keys]
+	keys atomic.Pointer[keySet]
 	// source has what the ring lacks, and knows whether it is still the right one; nil
 	// for a ring that is the caller's alone.
-	source *StoredKeyring
+	source keySource
 }
 
-// keys are the keys of a ring at one moment.
-type keys struct {
+// keySource is where the keys of a ring come from, see [StoredKeyring].
+type keySource interface {
+	// fresh reports why the primary key must not be used any more.
+	fresh(ctx context.Context) error
+	// look has the source read.
+	look(ctx context.Context) error
+	// lacks returns why the ring has no such key after a look that ended with err, or nil
+	// if it has it now.
+	lacks(id KeyID, err error) error
+	// upToDate reads the source and reports why the keys in use are not those.
+	upToDate(ctx context.Context) error
+}
+
+// keySet are the keys of a ring at one moment.
+type keySet struct {
 	primary *envelope.Key  // encrypts; may be nil
 	ring    *envelope.Ring // decrypts
 }
 
-// noKeys are those of a ring that was not made by NewKeyring.
-var noKeys = &keys{}
+// emptyKeySet are those of a ring that was not made by NewKeyring.
+var emptyKeySet = &keySet{}
 
 // NewKeyring returns a ring of a primary key and others that only decrypt. A nil
 // primary makes a ring that can only read: writes fail with [ErrNoPrimaryKey]. A
@@ -55,7 +68,7 @@ func NewKeyring(primary *EncryptionKey, others ...*EncryptionKey) (*Keyring, err
 // Replace changes the keys to these, all at once; they are checked as by
 // [NewKeyring]. When it fails the ring is as it was.
 func (k *Keyring) Replace(primary *EncryptionKey, others ...*EncryptionKey) error {
-	next, err := newKeys(primary, others)
+	next, err := newKeySet(primary, others)
 	if err != nil {
 		return err
 	}
@@ -65,11 +78,11 @@ func (k *Keyring) Replace(primary *EncryptionKey, others ...*EncryptionKey) erro
 	return nil
 }
 
-func newKeys(primary *EncryptionKey, others []*EncryptionKey) (*keys, error) {
+func newKeySet(primary *EncryptionKey, others []*EncryptionKey) (*keySet, error) {
 	if primary == nil && len(others) == 0 {
 		return nil, fmt.Errorf("%w: no key", ErrInvalidKey)
 	}
-	var next keys
+	var next keySet
 	var reading *envelope.Key // the primary, if it may decrypt
 	if primary != nil {
 		if !primary.usable() {
@@ -98,14 +111,14 @@ func newKeys(primary *EncryptionKey, others []*EncryptionKey) (*keys, error) {
 }
 
 // current returns the keys of this moment.
-func (k *Keyring) current() *keys {
+func (k *Keyring) current() *keySet {
 	if k == nil {
-		return noKeys
+		return emptyKeySet
 	}
 	if now := k.keys.Load(); now != nil {
 		return now
 	}
-	return noKeys
+	return emptyKeySet
 }
 
 // encrypting returns the key that encrypts, or why there is none.
@@ -119,12 +132,13 @@ func (k *Keyring) encrypting(ctx context.Context) (*envelope.Key, error) {
 	return nil, ErrNoPrimaryKey
 }
 
-// storedSource returns the stored ring that the keys are from; nil if there is none.
-func (k *Keyring) storedSource() *StoredKeyring {
-	if k == nil {
+// upToDate reads where the keys are from, if they are from anywhere, and reports why
+// those in use are not the same.
+func (k *Keyring) upToDate(ctx context.Context) error {
+	if k == nil || k.source == nil {
 		return nil
 	}
-	return k.source
+	return k.source.upToDate(ctx)
 }
 
 // fresh reports why the key that encrypts must not be used any more.
@@ -166,7 +180,7 @@ func (k *Keyring) add(key *EncryptionKey) error {
 	if err != nil {
 		return err
 	}
-	k.keys.Store(&keys{primary: now.primary, ring: ring})
+	k.keys.Store(&keySet{primary: now.primary, ring: ring})
 	return nil
 }
 
@@ -197,9 +211,6 @@ func (k *Keyring) String() string {
 	}
 	return fmt.Sprintf("etcd.Keyring(primary %s, reads %v)", primary, k.IDs())
 }
-
-// GoString is String, for %#v.
-func (k *Keyring) GoString() string { return k.String() }
 
 // Format writes String, whatever the verb.
 func (k *Keyring) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, k.String()) }

@@ -5,12 +5,9 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
-)
 
-// fail returns the error of a call that ended before it came to a request.
-func fail(op, key string, err error) error {
-	return &Error{Op: op, Key: key, Err: err}
-}
+	"github.com/blueprint-go/etcd/internal/keys"
+)
 
 // Put stores value under key, in one round trip. A nil value is an empty one.
 // Without options the key is detached from any lease that it had.
@@ -36,7 +33,7 @@ func (c *Client) Put(ctx context.Context, key string, value []byte, opts ...PutO
 	}
 	resp, err := c.put(ctx, request{op: "put", key: key, write: true, seals: sealed}, req)
 	if err == nil {
-		o.tell(ctx, c, resp.Header, resp.PrevKv)
+		o.tell(ctx, c.codec, resp.Header, resp.PrevKv)
 	}
 	return err
 }
@@ -72,16 +69,16 @@ func (c *Client) getKV(ctx context.Context, op, key string, opts []GetOption) (K
 	if err != nil {
 		return KeyValue{}, fail(op, key, err)
 	}
-	resp, err := do(ctx, c, request{op: op, key: key}, c.rpc.get, o.rangeRequest(keyRange{start: stored}))
+	resp, err := do(ctx, c.conn, request{op: op, key: key}, c.rpc.get, o.rangeRequest(keys.Range{Start: stored}))
 	if err != nil {
 		return KeyValue{}, err
 	}
 	if len(resp.Kvs) == 0 {
-		return KeyValue{}, &Error{Op: op, Key: key, Sent: true, Err: ErrKeyNotFound}
+		return KeyValue{}, answered(op, key, ErrKeyNotFound)
 	}
 	kv, err := c.keyValue(ctx, resp.Kvs[0], false)
 	if err != nil {
-		return kv, &Error{Op: op, Key: key, Sent: true, Err: err}
+		return kv, answered(op, key, err)
 	}
 	return kv, nil
 }
@@ -97,9 +94,9 @@ func (c *Client) Exists(ctx context.Context, key string, opts ...GetOption) (boo
 	if err != nil {
 		return false, fail("exists", key, err)
 	}
-	req := o.rangeRequest(keyRange{start: stored})
+	req := o.rangeRequest(keys.Range{Start: stored})
 	req.CountOnly = true
-	resp, err := do(ctx, c, request{op: "exists", key: key}, c.rpc.get, req)
+	resp, err := do(ctx, c.conn, request{op: "exists", key: key}, c.rpc.get, req)
 	return err == nil && resp.Count > 0, err
 }
 
@@ -118,15 +115,15 @@ func (c *Client) Delete(ctx context.Context, key string, opts ...DeleteOption) (
 	if err != nil {
 		return 0, fail(op, key, err)
 	}
-	return c.deleteRange(ctx, op, key, keyRange{start: stored}, o)
+	return c.deleteRange(ctx, op, key, keys.Range{Start: stored}, o)
 }
 
-func (c *Client) deleteRange(ctx context.Context, op, key string, r keyRange, o deleteOptions) (int64, error) {
-	req := &pb.DeleteRangeRequest{Key: r.start, RangeEnd: r.end, PrevKv: o.prevKV}
+func (c *Client) deleteRange(ctx context.Context, op, key string, r keys.Range, o deleteOptions) (int64, error) {
+	req := &pb.DeleteRangeRequest{Key: r.Start, RangeEnd: r.End, PrevKv: o.prevKV}
 	if err := c.checkSize(req); err != nil {
 		return 0, fail(op, key, err)
 	}
-	resp, err := do(ctx, c, request{op: op, key: key, write: true}, c.rpc.delete, req)
+	resp, err := do(ctx, c.conn, request{op: op, key: key, write: true}, c.rpc.delete, req)
 	if err != nil {
 		return 0, err
 	}
@@ -134,12 +131,6 @@ func (c *Client) deleteRange(ctx context.Context, op, key string, r keyRange, o 
 	if len(resp.PrevKvs) > 0 {
 		prev = resp.PrevKvs[0]
 	}
-	o.tell(ctx, c, resp.Header, prev)
+	o.tell(ctx, c.codec, resp.Header, prev)
 	return resp.Deleted, nil
-}
-
-// PutIfNotExists stores value under key if the key does not exist, in one round
-// trip (and see [Txn]), and reports whether it did.
-func (c *Client) PutIfNotExists(ctx context.Context, key string, value []byte, opts ...PutOption) (bool, error) {
-	return c.swap(ctx, "put if not exists", key, Missing(key), OpPut(key, value, opts...))
 }

@@ -49,16 +49,7 @@ func (c *Client) grant(ctx context.Context, seconds int64) (LeaseID, error) {
 // round trip. A lease that no longer exists is no error, so that a revocation is sent
 // again when its answer is lost.
 func (c *Client) RevokeLease(ctx context.Context, id LeaseID) error {
-	err := c.revoke(ctx, id)
-	if errors.Is(err, ErrLeaseNotFound) {
-		return nil
-	}
-	return err
-}
-
-func (c *Client) revoke(ctx context.Context, id LeaseID) error {
-	_, err := do(ctx, c, request{op: "revoke", write: true, repeatable: true}, c.rpc.revoke, &pb.LeaseRevokeRequest{ID: int64(id)})
-	return err
+	return c.endLease(ctx, id)
 }
 
 // LeaseStatus is what the server knows about a lease.
@@ -76,7 +67,7 @@ type LeaseStatus struct {
 // trip.
 func (c *Client) TimeToLive(ctx context.Context, id LeaseID) (LeaseStatus, error) {
 	const op = "time to live"
-	resp, err := do(ctx, c, request{op: op}, c.rpc.timeToLive, &pb.LeaseTimeToLiveRequest{ID: int64(id), Keys: true})
+	resp, err := do(ctx, c.conn, request{op: op}, c.rpc.timeToLive, &pb.LeaseTimeToLiveRequest{ID: int64(id), Keys: true})
 	if err != nil {
 		return LeaseStatus{}, err
 	}
@@ -158,7 +149,7 @@ func (c *Client) PutWithTTL(ctx context.Context, key string, value []byte, ttl t
 		resp, err := c.put(ctx, request{op: op, key: key, write: true, seals: sealed}, req)
 		switch {
 		case err == nil:
-			o.tell(ctx, c, resp.Header, resp.PrevKv)
+			o.tell(ctx, c.codec, resp.Header, resp.PrevKv)
 		case !MaybeApplied(err):
 			err = errors.Join(err, c.RevokeLease(ctx, id))
 		}
@@ -176,7 +167,7 @@ func (c *Client) PutWithTTL(ctx context.Context, key string, value []byte, ttl t
 // ended.
 func (c *Client) KeepAliveOnce(ctx context.Context, id LeaseID) (time.Duration, error) {
 	const op = "keep alive"
-	resp, err := do(ctx, c, request{op: op}, c.renewals.once, &pb.LeaseKeepAliveRequest{ID: int64(id)})
+	resp, err := do(ctx, c.conn, request{op: op}, c.renewals.once, &pb.LeaseKeepAliveRequest{ID: int64(id)})
 	if err != nil {
 		return 0, err
 	}
@@ -219,7 +210,7 @@ func (c *Client) KeepAlive(ctx context.Context, id LeaseID) (<-chan KeepAliveRes
 		return nil, err
 	}
 	k := &keptAlive{out: make(chan KeepAliveResponse, 1)}
-	s := c.beginSession(id, began, ttl, 0)
+	s := c.renewals.beginSession(id, began, ttl, 0)
 	s.told = func(ttl time.Duration) { k.tell(KeepAliveResponse{TTL: ttl}, false) }
 	k.tell(KeepAliveResponse{TTL: ttl}, false)
 	if err := c.renewals.keep(s); err != nil {

@@ -1,18 +1,15 @@
 package etcd
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"strings"
 	"sync"
 	"time"
-)
 
-// DefaultLockTTL is the time to live of a lock's lease: how long a lock stays
-// taken after its holder has died.
-const DefaultLockTTL = 15 * time.Second
+	"github.com/blueprint-go/etcd/internal/errs"
+)
 
 // Lock is a mutual exclusion between processes, and between the goroutines of
 // one. Those who wait get it in the order in which they came. Make one with
@@ -58,38 +55,6 @@ type Lock struct {
 	claim   *claim
 }
 
-// LockOption changes a [Lock]: [WithLockTTL] and [WithTryWait].
-type LockOption interface{ applyLock(*Lock) error }
-
-type lockTTLOption time.Duration
-
-func (ttl lockTTLOption) applyLock(l *Lock) (err error) {
-	l.ttl, err = checkTTL(time.Duration(ttl))
-	return err
-}
-
-// WithLockTTL sets the time to live of the lock's lease, in whole seconds
-// (rounded up; the server may raise it, see [Client.Grant]). It is the time after
-// which others get the lock when its holder has died. A holder survives three
-// quarters of it without an answer from the cluster: the lease is renewed at least
-// every eighth, and counts as lost a tenth of it, at most a second, before it may end.
-// The default is [DefaultLockTTL].
-func WithLockTTL(ttl time.Duration) LockOption { return lockTTLOption(ttl) }
-
-type tryWaitOption time.Duration
-
-func (d tryWaitOption) applyLock(l *Lock) error {
-	if d < 0 {
-		return fmt.Errorf("%w: negative wait", ErrInvalidArgument)
-	}
-	l.wait = time.Duration(d)
-	return nil
-}
-
-// WithTryWait lets [Lock.TryLock] wait up to d for a lock that is taken, on top of
-// what the server takes to answer. The default is 0: it doesn't wait.
-func WithTryWait(d time.Duration) LockOption { return tryWaitOption(d) }
-
 // NewLock returns the lock of that name, not yet taken. It takes one round trip
 // of at most [Config.RequestTimeout], for the lease. Locks of different names
 // never exclude each other, also when one name begins with another; a name must
@@ -107,7 +72,6 @@ func (c *Client) newLock(ctx context.Context, name string, opts []LockOption) (*
 		client:  c,
 		name:    name,
 		prefix:  name + "\x00",
-		ttl:     int64(DefaultLockTTL / time.Second),
 		turn:    make(chan struct{}, 1),
 		closing: make(chan struct{}),
 	}
@@ -120,12 +84,16 @@ func (c *Client) newLock(ctx context.Context, name string, opts []LockOption) (*
 	if _, err := c.stored(l.prefix + LeaseID(0).String()); err != nil {
 		return nil, fail(op, name, err)
 	}
-	var bad error
-	err := optionsOf(opts, l, func(opt LockOption, l *Lock) { bad = cmp.Or(bad, opt.applyLock(l)) })
-	if err = cmp.Or(bad, err); err != nil {
+	o := lockOptions{ttl: DefaultLockTTL}
+	err := optionsOf(opts, &o, LockOption.applyLock)
+	if err == nil {
+		l.ttl, err = o.check()
+	}
+	if err != nil {
 		return nil, fail(op, name, err)
 	}
-	if l.session, err = c.newSession(ctx, l.ttl); err != nil {
+	l.wait = o.wait
+	if l.session, err = c.renewals.newSession(ctx, l.ttl); err != nil {
 		return nil, err
 	}
 	return l, nil
@@ -155,7 +123,7 @@ func (l *Lock) Lock(ctx context.Context) error {
 // unlocked is [ErrLockLost].
 func (l *Lock) TryLock(ctx context.Context) (bool, error) {
 	const op = "try lock"
-	if err := l.admit(ctx); err != nil {
+	if err := l.usable(ctx); err != nil {
 		return false, fail(op, l.name, err)
 	}
 	if l.wait > 0 {
@@ -201,7 +169,7 @@ func (l *Lock) lockWithin(ctx context.Context, op string) (bool, error) {
 	case ctx.Err() == nil:
 		return false, nil
 	default: // the caller's own end, not that of the wait
-		return false, &Error{Op: op, Key: l.name, Sent: true, Err: withDetail(contextError(ctx), ErrLocked)}
+		return false, answered(op, l.name, errs.WithDetail(errs.OfContext(ctx), ErrLocked))
 	}
 }
 
@@ -209,7 +177,7 @@ func (l *Lock) lockWithin(ctx context.Context, op string) (bool, error) {
 // with ctx at the latest, and for the server as long as ctx does: a slow answer is
 // no sign that the lock is taken.
 func (l *Lock) lock(ctx, waiting context.Context, op string) error {
-	if err := l.admit(ctx); err != nil {
+	if err := l.usable(ctx); err != nil {
 		return fail(op, l.name, err)
 	}
 	if err := l.unreleased(op); err != nil {
@@ -218,7 +186,7 @@ func (l *Lock) lock(ctx, waiting context.Context, op string) error {
 	select {
 	case l.turn <- struct{}{}:
 	case <-waiting.Done():
-		return fail(op, l.name, withDetail(contextError(waiting), ErrLocked))
+		return fail(op, l.name, errs.WithDetail(errs.OfContext(waiting), ErrLocked))
 	case <-l.closing:
 		return fail(op, l.name, l.closedError())
 	case <-l.client.closing:
@@ -264,11 +232,11 @@ func (l *Lock) Unlock(ctx context.Context) error {
 	there, err := l.release(ctx, op, c)
 	switch {
 	case lost != nil:
-		return &Error{Op: op, Key: l.name, Sent: true, Err: lost}
+		return answered(op, l.name, lost)
 	case err != nil:
 		return err
 	case !there:
-		return &Error{Op: op, Key: l.name, Sent: true, Err: withKind(ErrLockLost, ErrLockKeyDeleted)}
+		return answered(op, l.name, errs.WithKind(ErrLockLost, ErrLockKeyDeleted))
 	}
 	released = !c.repeated // else the claim may come back, as long as its lease lives
 	return nil
@@ -368,8 +336,8 @@ func (l *Lock) current() *claim {
 	return l.claim
 }
 
-// admit reports why the lock can't be taken.
-func (l *Lock) admit(ctx context.Context) error {
+// usable reports why the lock can't be taken.
+func (l *Lock) usable(ctx context.Context) error {
 	if err := l.client.admit(ctx); err != nil {
 		return err
 	}
@@ -377,7 +345,7 @@ func (l *Lock) admit(ctx context.Context) error {
 		return l.closedError()
 	}
 	if ctx.Err() != nil {
-		return contextError(ctx)
+		return errs.OfContext(ctx)
 	}
 	return nil
 }
@@ -414,16 +382,17 @@ func (l *Lock) isClosing() bool {
 }
 
 // WithLock runs f while it holds the lock of that name, with a context that ends
-// when ctx does or the lock is lost. It returns what f returns, and an
-// [ErrLockLost] beside it when the lock was lost meanwhile. A nil f is
-// [ErrInvalidArgument], before anything is sent.
+// when ctx does or the lock is lost; [context.Cause] of it tells which, as of
+// [Lock.Context]. It waits for f, which should return soon after that. It returns
+// what f returns, and an [ErrLockLost] beside it when the lock was lost meanwhile. A
+// nil f is [ErrInvalidArgument], before anything is sent.
 func (c *Client) WithLock(ctx context.Context, name string, f func(ctx context.Context) error, opts ...LockOption) (err error) {
 	if err := c.admit(ctx); err != nil {
 		return fail("lock", name, err)
 	}
 	switch {
 	case ctx.Err() != nil:
-		return fail("lock", name, contextError(ctx))
+		return fail("lock", name, errs.OfContext(ctx))
 	case f == nil:
 		return fail("lock", name, errNilFunction)
 	}

@@ -29,31 +29,6 @@ func (c *Client) CopyKey(ctx context.Context, from, to string, opts ...MoveOptio
 	return c.relocate(ctx, relocation{op: "copy", from: from, to: to}, opts)
 }
 
-// MoveOption changes a [Client.MoveKey] or a [Client.CopyKey]: [WithResult],
-// [WithPlaintextTarget].
-type MoveOption interface{ applyMove(*moveOptions) }
-
-type moveOptions struct {
-	writeOptions
-	plaintextTarget bool
-}
-
-type plaintextTargetOption struct{}
-
-func (plaintextTargetOption) applyMove(o *moveOptions) { o.plaintextTarget = true }
-
-// WithPlaintextTarget lets an encrypted value be moved or copied to where values are
-// stored without encryption.
-func WithPlaintextTarget() MoveOption { return plaintextTargetOption{} }
-
-func moveOptionsOf(opts []MoveOption) (moveOptions, error) {
-	var o moveOptions
-	if err := optionsOf(opts, &o, MoveOption.applyMove); err != nil {
-		return o, err
-	}
-	return o, o.check()
-}
-
 // relocation is a move or a copy.
 type relocation struct {
 	op, from, to string

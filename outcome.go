@@ -1,12 +1,10 @@
 package etcd
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"iter"
-	"slices"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -106,143 +104,6 @@ func (c *Client) settle(ctx context.Context, e *Error) (outcome Outcome, err err
 
 const opSettle = "settle"
 
-// lostWrite is what is kept of a write without an answer. It is never printed.
-type lostWrite struct {
-	witnesses []witness
-	mark      mark // of the history that it was made in
-}
-
-// lose returns what is kept of a request whose answer was lost. The values are copied:
-// the caller's buffers are the caller's again.
-func (c *Client) lose(in any, seals *sealedPut) *lostWrite {
-	out := &lostWrite{witnesses: witnesses(in, seals), mark: c.seen.mark()}
-	for i := range out.witnesses {
-		out.witnesses[i].stored = bytes.Clone(out.witnesses[i].stored)
-	}
-	return out
-}
-
-// witness is a key by which a lost write can be told, and how the write would have
-// changed it.
-type witness struct {
-	key     []byte
-	deletes bool
-	stored  []byte // unless it deletes
-	// earlier is what else attempts may have stored: the same value, sealed with an
-	// older key.
-	earlier [][]byte
-	// lease is that of the put; keepsLease says that it leaves the lease that the key
-	// has.
-	lease      int64
-	keepsLease bool
-	// since is the mod revision of the key that the whole write was bound to; 0 if
-	// it was bound to none.
-	since int64
-	// creates says that it was bound to the absence of the key.
-	creates bool
-}
-
-// maxWitnesses bounds what is asked about one write. A branch of a transaction is
-// applied as a whole, so that one key speaks for it.
-const maxWitnesses = 8
-
-func witnesses(request any, seals *sealedPut) []witness {
-	switch req := request.(type) {
-	case *pb.PutRequest:
-		return []witness{putWitness(req, seals)}
-	case *pb.TxnRequest:
-		var since map[string]int64
-		if !changes(req.Failure) {
-			since = boundTo(req.Compare)
-		}
-		all := branch(branch(nil, req.Success, since, seals), req.Failure, nil, seals)
-		return all[:min(len(all), maxWitnesses)]
-	}
-	return nil
-}
-
-func putWitness(put *pb.PutRequest, seals *sealedPut) witness {
-	return witness{
-		key: put.Key, stored: put.Value, earlier: seals.earlierOf(put),
-		lease: put.Lease, keepsLease: put.IgnoreLease,
-	}
-}
-
-// changes reports whether any of the operations is more than a read.
-func changes(ops []*pb.RequestOp) bool {
-	for _, op := range ops {
-		txn := op.GetRequestTxn()
-		if txn == nil && op.GetRequestRange() == nil || changes(txn.GetSuccess()) || changes(txn.GetFailure()) {
-			return true
-		}
-	}
-	return false
-}
-
-// boundTo returns the mod revisions that compares demand of keys that exist.
-func boundTo(compares []*pb.Compare) map[string]int64 {
-	out := map[string]int64{}
-	for _, cmp := range compares {
-		if cmp.Target == pb.Compare_MOD && cmp.Result == pb.Compare_EQUAL && cmp.RangeEnd == nil {
-			out[string(cmp.Key)] = cmp.GetModRevision()
-		}
-	}
-	return out
-}
-
-// branch appends the witnesses of a branch of a transaction: its first put, which can
-// prove that it was applied, its first bound change, which can prove that it was not,
-// and those of the transactions in it.
-func branch(out []witness, ops []*pb.RequestOp, since map[string]int64, seals *sealedPut) []witness {
-	var put, bound *witness
-	for _, op := range ops {
-		var w witness
-		switch r := op.Request.(type) {
-		case *pb.RequestOp_RequestPut:
-			w = putWitness(r.RequestPut, seals)
-		case *pb.RequestOp_RequestDeleteRange:
-			w = witness{key: r.RequestDeleteRange.Key, deletes: true}
-		case *pb.RequestOp_RequestTxn:
-			if len(out) < maxWitnesses {
-				out = branch(branch(out, r.RequestTxn.Success, nil, seals), r.RequestTxn.Failure, nil, seals)
-			}
-			continue
-		default:
-			continue
-		}
-		w.since = since[string(w.key)]
-		if put == nil && !w.deletes {
-			put = &w
-		}
-		if bound == nil && w.since > 0 {
-			bound = &w
-		}
-	}
-	if put != nil {
-		out = append(out, *put)
-	}
-	if bound != nil && bound != put {
-		out = append(out, *bound)
-	}
-	return out
-}
-
-// made reports whether the write makes kv what it is. before is the version before it,
-// nil for none.
-func (w *witness) made(kv, before *mvccpb.KeyValue) bool {
-	lease := w.lease
-	if w.keepsLease {
-		lease = before.GetLease()
-	}
-	return kv.Lease == lease && w.wrote(kv.Value)
-}
-
-// wrote reports whether the write makes a stored value what it is.
-func (w *witness) wrote(stored []byte) bool {
-	is := func(sent []byte) bool { return bytes.Equal(stored, sent) }
-	return !w.deletes && (is(w.stored) || slices.ContainsFunc(w.earlier, is))
-}
-
 // testimony is what the history of a witness says about a lost write.
 type testimony struct {
 	// applied tells that the write itself was found.
@@ -302,7 +163,7 @@ func (c *Client) history(ctx context.Context, key string, stored []byte, from ma
 	return func(yield func(*mvccpb.KeyValue, error) bool) {
 		req := &pb.RangeRequest{Key: stored}
 		for range maxHistory {
-			resp, err := do(ctx, c, request{op: opSettle, key: key, pinned: req.Revision > 0}, c.rpc.get, req)
+			resp, err := do(ctx, c.conn, request{op: opSettle, key: key, pinned: req.Revision > 0}, c.rpc.get, req)
 			switch {
 			case errors.Is(err, ErrCompacted):
 				return

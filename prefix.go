@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
+
+	"github.com/blueprint-go/etcd/internal/keys"
 )
 
 // List returns the keys that begin with prefix, in order. The empty prefix means
@@ -51,13 +53,13 @@ func (c *Client) Count(ctx context.Context, prefix string, opts ...GetOption) (i
 	if err != nil {
 		return 0, fail(op, prefix, err)
 	}
-	keys, err := c.prefixRange(prefix)
+	rng, err := c.prefixRange(prefix)
 	if err != nil {
 		return 0, fail(op, prefix, err)
 	}
-	req := o.rangeRequest(keys)
+	req := o.rangeRequest(rng)
 	req.CountOnly = true
-	resp, err := do(ctx, c, request{op: op, key: prefix}, c.rpc.get, req)
+	resp, err := do(ctx, c.conn, request{op: op, key: prefix}, c.rpc.get, req)
 	if err != nil {
 		return 0, err
 	}
@@ -68,46 +70,22 @@ func (c *Client) Count(ctx context.Context, prefix string, opts ...GetOption) (i
 // order of the keys. An empty end means to the end of all keys.
 func (c *Client) GetRange(ctx context.Context, start, end string, opts ...GetOption) ([]KeyValue, error) {
 	const op = "get range"
-	keys, err := c.rangeOf(start, end)
+	rng, err := c.between(start, end)
 	if err != nil {
 		return nil, fail(op, start, err)
 	}
-	return c.readRange(ctx, op, start, keys, opts)
-}
-
-// rangeOf returns the range from start up to end.
-func (c *Client) rangeOf(start, end string) (keyRange, error) {
-	// No key is before "\x00", and as an end the server would take it for "to the
-	// end of all keys".
-	if end != "" && (end <= start || end == "\x00") {
-		return keyRange{}, fmt.Errorf("%w: range ends at %q, before it starts", ErrInvalidArgument, end)
-	}
-	all, err := c.prefixRange("") // also bounds an open end to the namespace
-	if err != nil {
-		return keyRange{}, err
-	}
-	if start != "" {
-		if all.start, err = c.storedBound(start); err != nil {
-			return keyRange{}, err
-		}
-	}
-	if end != "" {
-		if all.end, err = c.storedBound(end); err != nil {
-			return keyRange{}, err
-		}
-	}
-	return all, nil
+	return c.readRange(ctx, op, start, rng, opts)
 }
 
 // GetKeysWithPrefix returns the first limit key-values that begin with prefix, in
 // the order of the keys; a limit of 0 means all.
 func (c *Client) GetKeysWithPrefix(ctx context.Context, prefix string, limit int64) ([]KeyValue, error) {
 	const op = "get prefix"
-	keys, err := c.prefixRange(prefix)
+	rng, err := c.prefixRange(prefix)
 	if err != nil {
 		return nil, fail(op, prefix, err)
 	}
-	return c.readRange(ctx, op, prefix, keys, []GetOption{WithLimit(limit)})
+	return c.readRange(ctx, op, prefix, rng, []GetOption{WithLimit(limit)})
 }
 
 // GetKeysByPattern returns the keys that match a pattern of [path.Match], in
@@ -138,8 +116,8 @@ func (c *Client) GetKeysByPattern(ctx context.Context, pattern string) ([]string
 
 // readRange reads and converts a range. The error joins a *DecodeError for each
 // value that could not be decoded; the others are returned.
-func (c *Client) readRange(ctx context.Context, op, key string, keys keyRange, opts []GetOption) ([]KeyValue, error) {
-	kvs, err := c.pages(ctx, request{op: op, key: key}, keys, false, opts)
+func (c *Client) readRange(ctx context.Context, op, key string, rng keys.Range, opts []GetOption) ([]KeyValue, error) {
+	kvs, err := c.pages(ctx, request{op: op, key: key}, rng, false, opts)
 	if err != nil {
 		return nil, err
 	}
@@ -148,28 +126,19 @@ func (c *Client) readRange(ctx context.Context, op, key string, keys keyRange, o
 }
 
 func (c *Client) listPrefix(ctx context.Context, op, prefix string, keysOnly bool, opts []GetOption) ([]*mvccpb.KeyValue, error) {
-	keys, err := c.prefixRange(prefix)
+	rng, err := c.prefixRange(prefix)
 	if err != nil {
 		return nil, fail(op, prefix, err)
 	}
-	return c.pages(ctx, request{op: op, key: prefix}, keys, keysOnly, opts)
+	return c.pages(ctx, request{op: op, key: prefix}, rng, keysOnly, opts)
 }
 
 // pages reads a range at one revision. A compaction past that revision on the way is
 // ErrCompacted.
-func (c *Client) pages(ctx context.Context, r request, keys keyRange, keysOnly bool, opts []GetOption) ([]*mvccpb.KeyValue, error) {
+func (c *Client) pages(ctx context.Context, r request, rng keys.Range, keysOnly bool, opts []GetOption) ([]*mvccpb.KeyValue, error) {
 	o, err := getOptionsOf(opts)
 	if err != nil {
 		return nil, fail(r.op, r.key, err)
 	}
-	return c.newPager(r, keys, pagerOptions{getOptions: o, keysOnly: keysOnly, pinned: true}).all(ctx)
-}
-
-// answered returns the error of a request that was answered and whose values
-// could not all be decoded; nil for nil.
-func answered(op, key string, err error) error {
-	if err == nil {
-		return nil
-	}
-	return &Error{Op: op, Key: key, Sent: true, Err: err}
+	return c.newPager(r, rng, pagerOptions{getOptions: o, keysOnly: keysOnly, pinned: true}).all(ctx)
 }

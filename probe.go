@@ -23,7 +23,7 @@ const (
 
 // speaksTLS reports whether the server at t answers a TLS handshake. No
 // authority is trusted, so that the handshake ends at the server's certificate.
-func (l *dialLog) speaksTLS(ctx context.Context, t target) bool {
+func (l *dialer) speaksTLS(ctx context.Context, t target) bool {
 	ctx, cancel := context.WithTimeout(ctx, tlsProbeTimeout)
 	defer cancel()
 	conn, err := l.open(ctx, t.network, t.address)
@@ -48,7 +48,7 @@ func (l *dialLog) speaksTLS(ctx context.Context, t target) bool {
 // waitsForClient reports whether the server at t keeps a connection open on
 // which nothing is sent. If it hangs up on a TLS handshake nevertheless, it is
 // the handshake that it doesn't like.
-func (l *dialLog) waitsForClient(ctx context.Context, t target) bool {
+func (l *dialer) waitsForClient(ctx context.Context, t target) bool {
 	ctx, cancel := context.WithTimeout(ctx, silentProbeTimeout)
 	defer cancel()
 	conn, err := l.open(ctx, t.network, t.address)

@@ -3,10 +3,12 @@ package etcd
 import (
 	"context"
 	"errors"
-	"slices"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
+
+	"github.com/blueprint-go/etcd/internal/errs"
+	"github.com/blueprint-go/etcd/internal/keys"
 )
 
 // Some proxies send a request again whose answer they have lost, and pass on the answer
@@ -112,7 +114,7 @@ func (c *Client) proof(ops []*pb.RequestOp, bound map[string]int64, seals *seale
 func newestOf(key []byte, req *pb.TxnRequest, resp *pb.TxnResponse) (*mvccpb.KeyValue, bool) {
 	for i, op := range req.Failure {
 		read := op.GetRequestRange()
-		if read == nil || read.CountOnly || read.Revision != 0 || !(keyRange{read.Key, read.RangeEnd}).contains(key) {
+		if read == nil || read.CountOnly || read.Revision != 0 || !(keys.Range{Start: read.Key, End: read.RangeEnd}).Contains(key) {
 			continue
 		}
 		found := resp.Responses[i].GetResponseRange()
@@ -213,7 +215,7 @@ func (r *replay) at(ctx context.Context, key []byte, revision int64) (*mvccpb.Ke
 // read reads as of a revision. What is compacted, or may not be read, is nil.
 func (r *replay) read(ctx context.Context, req *pb.RangeRequest) (*pb.RangeResponse, error) {
 	c := r.client
-	resp, err := do(ctx, c, request{op: r.request.op, key: r.request.key, pinned: req.Revision > 0}, c.rpc.get, req)
+	resp, err := do(ctx, c.conn, request{op: r.request.op, key: r.request.key, pinned: req.Revision > 0}, c.rpc.get, req)
 	if errors.Is(err, ErrCompacted) || errors.Is(err, ErrPermissionDenied) {
 		return nil, nil
 	}
@@ -273,34 +275,10 @@ func (c *Client) unreplayed(ctx context.Context, r request, req *pb.TxnRequest, 
 		return resp, nil
 	}
 	if errors.Is(err, errReplayed) {
-		err = withKind(ErrUnavailable, err)
+		err = errs.WithKind(ErrUnavailable, err)
 	}
 	if e, ok := errors.AsType[*Error](err); ok {
 		err = e.Err
 	}
 	return nil, &Error{Op: r.op, Key: r.key, Sent: true, MaybeApplied: true, Err: err, lost: c.lose(req, r.seals)}
-}
-
-// tellNewest has the answer to a transaction whose conditions don't hold tell about the
-// key by which it can be proved that it was applied before, if it doesn't already. Only
-// of a key that the user may read: it is part of a condition.
-func (c *Client) tellNewest(w *wireTxn) {
-	req := w.request
-	if !c.codec.encrypts() || len(req.Compare) == 0 || changes(req.Failure) {
-		return
-	}
-	proof, ok := c.proof(req.Success, boundTo(req.Compare), nil)
-	isRead := func(op *pb.RequestOp) bool {
-		read := op.GetRequestRange()
-		return read != nil && string(read.Key) == string(proof.key)
-	}
-	isCompared := func(cmp *pb.Compare) bool { return cmp.RangeEnd == nil && string(cmp.Key) == string(proof.key) }
-	if !ok || slices.ContainsFunc(req.Failure, isRead) || !slices.ContainsFunc(req.Compare, isCompared) {
-		return
-	}
-	before := req.Failure
-	req.Failure = append(slices.Clip(req.Failure), rangeOp(&pb.RangeRequest{Key: proof.key, KeysOnly: true}))
-	if w.checkLoad(req) != nil {
-		req.Failure = before
-	}
 }

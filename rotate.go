@@ -11,6 +11,9 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/blueprint-go/etcd/internal/envelope"
+	"github.com/blueprint-go/etcd/internal/errs"
+	"github.com/blueprint-go/etcd/internal/keys"
+	"github.com/blueprint-go/etcd/internal/txntree"
 )
 
 const (
@@ -23,96 +26,6 @@ const (
 	// transaction: a tag, and a length below 2^28.
 	rewriteFraming = 5
 )
-
-// maxReported bounds the errors that a report lists; all are counted.
-const maxReported = 100
-
-// ReencryptReport says what [Client.Reencrypt] has done so far.
-type ReencryptReport struct {
-	// Scanned is how many keys were looked at.
-	Scanned int64
-	// Stale is how many of them were not encrypted as the primary key does it: with
-	// another one, in another suite (see [EncryptionKey.WithPlainGCM]), by the
-	// Blueprint provider, or not at all. Each is counted in
-	// one of the next four as well, but for those of a batch that failed.
-	Stale int64
-	// Rewritten is how many stale values are now encrypted with the primary key;
-	// with [WithDryRun], how many would be.
-	Rewritten int64
-	// Conflicts is how many stale values were changed or deleted by another
-	// client before they could be rewritten. The other client's value stands.
-	Conflicts int64
-	// Undecodable is how many values could not be decoded. They are left as they
-	// are.
-	Undecodable int64
-	// TooLarge is how many values would exceed [Config.MaxRequestBytes] when
-	// encrypted. They are left as they are.
-	TooLarge int64
-	// Errors holds a [*DecodeError] for each undecodable value and an [*Error]
-	// for each one too large, no more than a hundred together.
-	Errors []error
-	// Next is the key to resume from with [WithResumeAt]: all before it is done.
-	// It is empty when the pass is complete.
-	Next string
-}
-
-// ReencryptOption changes [Client.Reencrypt]. They are [WithDryRun], [WithResumeAt],
-// [WithKeysPerSecond] and [WithProgress].
-type ReencryptOption interface{ applyReencrypt(*reencryption) }
-
-// PassOption is an option for passes over many keys, [Client.Reencrypt] and
-// [Client.Import]: [WithDryRun] and [WithResumeAt].
-type PassOption interface {
-	ReencryptOption
-	ImportOption
-}
-
-type reencryptProgressOption func(ReencryptReport)
-
-func (f reencryptProgressOption) applyReencrypt(r *reencryption) { r.progress = f }
-
-// WithProgress calls f with the report after each batch and each page that was
-// read, in the goroutine of Reencrypt.
-func WithProgress(f func(ReencryptReport)) ReencryptOption {
-	if f == nil {
-		return nil
-	}
-	return reencryptProgressOption(f)
-}
-
-type resumeOption string
-
-func (k resumeOption) applyReencrypt(r *reencryption) { r.resume = string(k) }
-func (k resumeOption) applyImport(o *importOptions)   { o.resume = string(k) }
-
-// WithResumeAt begins at a key: the Next of an earlier report on the same prefix or
-// file. The empty key means the beginning.
-func WithResumeAt(key string) PassOption { return resumeOption(key) }
-
-type rateOption int
-
-func (n rateOption) applyReencrypt(r *reencryption) { r.rate, r.pacer.rate = int(n), int(n) }
-
-// RateOption is an option for what goes through many keys, [Client.Reencrypt] and all
-// that is sent in chunks: [WithKeysPerSecond].
-type RateOption interface {
-	ReencryptOption
-	ChunkOption
-}
-
-// WithKeysPerSecond limits the keys that are written or deleted per second, so that
-// others are held up less; no chunk or batch holds more than that either. Zero, the
-// default, means no limit.
-func WithKeysPerSecond(n int) RateOption { return rateOption(n) }
-
-type dryRunOption struct{}
-
-func (dryRunOption) applyReencrypt(r *reencryption) { r.dryRun = true }
-func (dryRunOption) applyImport(o *importOptions)   { o.dryRun = true }
-
-// WithDryRun counts what would be done and writes nothing. An import sends nothing
-// at all: it checks the file, and that this client can write what is in it.
-func WithDryRun() PassOption { return dryRunOption{} }
 
 // Reencrypt encrypts every value under prefix anew that is not encrypted with the
 // keyring's primary key and its suite. The empty prefix means all keys. Values that are meant to
@@ -140,30 +53,26 @@ func WithDryRun() PassOption { return dryRunOption{} }
 // [ErrNoPrimaryKey].
 func (c *Client) Reencrypt(ctx context.Context, prefix string, opts ...ReencryptOption) (ReencryptReport, error) {
 	r := &reencryption{client: c}
-	var keys keyRange
-	err := optionsOf(opts, r, ReencryptOption.applyReencrypt)
+	var rng keys.Range
+	err := optionsOf(opts, &r.options, ReencryptOption.applyReencrypt)
 	if err == nil {
-		keys, err = r.check(ctx, prefix)
+		r.pacer.rate = r.options.rate
+		rng, err = r.check(ctx, prefix)
 	}
-	if stored := c.codec.keyring.storedSource(); err == nil && stored != nil {
-		err = stored.upToDate(ctx)
+	if err == nil {
+		err = c.codec.keyring.upToDate(ctx)
 	}
 	if err != nil {
 		return ReencryptReport{}, fail(opReencrypt, prefix, err)
 	}
-	err = r.run(ctx, prefix, keys)
+	err = r.run(ctx, prefix, rng)
 	return r.report, err
 }
 
-const opReencrypt = "reencrypt"
-
 // reencryption is one run of Reencrypt.
 type reencryption struct {
-	client   *Client
-	progress func(ReencryptReport)
-	resume   string
-	rate     int
-	dryRun   bool
+	client  *Client
+	options reencryptOptions
 
 	report ReencryptReport
 	batch  []*pb.RequestOp
@@ -173,35 +82,35 @@ type reencryption struct {
 }
 
 // check reports why the run can't be begun, or what it is about.
-func (r *reencryption) check(ctx context.Context, prefix string) (keyRange, error) {
+func (r *reencryption) check(ctx context.Context, prefix string) (keys.Range, error) {
 	c := r.client
 	err := c.admit(ctx)
 	switch {
 	case err != nil:
-		return keyRange{}, err
+		return keys.Range{}, err
 	case !c.codec.encrypts():
-		return keyRange{}, fmt.Errorf("%w: the client does not encrypt", ErrInvalidArgument)
+		return keys.Range{}, fmt.Errorf("%w: the client does not encrypt", ErrInvalidArgument)
 	case c.codec.keyring.current().primary == nil:
-		return keyRange{}, ErrNoPrimaryKey
-	case r.rate < 0:
-		return keyRange{}, fmt.Errorf("%w: negative rate", ErrInvalidArgument)
-	case r.resume == "":
-		r.resume = prefix
-	case !strings.HasPrefix(r.resume, prefix):
-		return keyRange{}, fmt.Errorf("%w: key to resume at is not under the prefix", ErrInvalidArgument)
+		return keys.Range{}, ErrNoPrimaryKey
+	case r.options.rate < 0:
+		return keys.Range{}, fmt.Errorf("%w: negative rate", ErrInvalidArgument)
+	case r.options.resume == "":
+		r.options.resume = prefix
+	case !strings.HasPrefix(r.options.resume, prefix):
+		return keys.Range{}, fmt.Errorf("%w: key to resume at is not under the prefix", ErrInvalidArgument)
 	}
-	r.report.Next = r.resume
-	keys, err := c.prefixRange(prefix)
-	if err == nil && r.resume != prefix {
-		keys.start, err = c.storedBound(r.resume)
+	r.report.Next = r.options.resume
+	rng, err := c.prefixRange(prefix)
+	if err == nil && r.options.resume != prefix {
+		rng.Start, err = c.storedBound(r.options.resume)
 	}
-	return keys, err
+	return rng, err
 }
 
-func (r *reencryption) run(ctx context.Context, prefix string, keys keyRange) error {
+func (r *reencryption) run(ctx context.Context, prefix string, rng keys.Range) error {
 	// Not at one revision: the pass may outlive it, and every rewrite is bound to
 	// the revision of its key anyway.
-	pages := r.client.newPager(request{op: opReencrypt, key: prefix}, keys, pagerOptions{bytes: rewriteRead})
+	pages := r.client.newPager(request{op: opReencrypt, key: prefix}, rng, pagerOptions{bytes: rewriteRead})
 	for pages.more() {
 		page, err := pages.read(ctx)
 		if err != nil {
@@ -234,7 +143,7 @@ func (r *reencryption) take(ctx context.Context, kv *mvccpb.KeyValue) error {
 	value, err := c.codec.decode(ctx, kv.Key, kv.Value)
 	if err != nil {
 		if ctx.Err() != nil { // it may be the reason, by way of a key provider
-			return fail(opReencrypt, key, contextError(ctx))
+			return fail(opReencrypt, key, errs.OfContext(ctx))
 		}
 		if errors.Is(err, ErrKeyUnavailable) {
 			return answered(opReencrypt, key, undecoded(strings.Clone(key), err))
@@ -247,7 +156,7 @@ func (r *reencryption) take(ctx context.Context, kv *mvccpb.KeyValue) error {
 	if err != nil {
 		return fail(opReencrypt, key, err)
 	}
-	sealed := &sealedPut{value: value, key: sealedBy}
+	sealed := &sealedPut{codec: r.client.codec, value: value, key: sealedBy}
 	sealed.wire.Key, sealed.wire.Value, sealed.wire.IgnoreLease = kv.Key, encoded, true
 	rewrite := rewriteOp(kv, &sealed.wire)
 	size := proto.Size(rewrite) + rewriteFraming
@@ -277,8 +186,8 @@ func (r *reencryption) leave(err error) {
 // the limit less one are left for those that hold a put each.
 func (r *reencryption) full(size int) bool {
 	most := max(r.client.cfg.MaxTxnOps-1, 1)
-	if r.rate > 0 {
-		most = min(most, r.rate)
+	if r.options.rate > 0 {
+		most = min(most, r.options.rate)
 	}
 	return len(r.batch) >= most || r.size+size > min(rewriteBytes, r.client.largest) && len(r.batch) > 0
 }
@@ -286,13 +195,10 @@ func (r *reencryption) full(size int) bool {
 // rewriteOp replaces a value if it is still the one that was read. It is a nested
 // transaction of its own, so that one key's change does not hold up the others.
 func rewriteOp(kv *mvccpb.KeyValue, put *pb.PutRequest) *pb.RequestOp {
-	return &pb.RequestOp{Request: &pb.RequestOp_RequestTxn{RequestTxn: &pb.TxnRequest{
-		Compare: []*pb.Compare{{
-			Key: kv.Key, Target: pb.Compare_MOD, Result: pb.Compare_EQUAL,
-			TargetUnion: &pb.Compare_ModRevision{ModRevision: kv.ModRevision},
-		}},
-		Success: []*pb.RequestOp{{Request: &pb.RequestOp_RequestPut{RequestPut: put}}},
-	}}}
+	return txntree.Txn(&pb.TxnRequest{
+		Compare: []*pb.Compare{txntree.Unchanged(kv.Key, kv.ModRevision)},
+		Success: []*pb.RequestOp{txntree.Put(put)},
+	})
 }
 
 // flush sends the batch, if there is one; then all before next is done.
@@ -304,14 +210,14 @@ func (r *reencryption) flush(ctx context.Context, next string) error {
 		r.batch, r.size, r.seals = r.batch[:0], 0, nil
 	}
 	r.report.Next = strings.Clone(next) // a part of it would hold the whole page
-	if r.progress != nil {
-		r.progress(r.report)
+	if r.options.progress != nil {
+		r.options.progress(r.report)
 	}
 	return nil
 }
 
 func (r *reencryption) send(ctx context.Context) error {
-	if r.dryRun {
+	if r.options.dryRun {
 		r.report.Rewritten += int64(len(r.batch))
 		return nil
 	}
@@ -340,7 +246,7 @@ func (r *reencryption) pace(ctx context.Context) error {
 	case r.client.isClosed():
 		return fail(opReencrypt, r.report.Next, ErrClosed)
 	default:
-		return fail(opReencrypt, r.report.Next, contextError(ctx))
+		return fail(opReencrypt, r.report.Next, errs.OfContext(ctx))
 	}
 }
 

@@ -7,46 +7,9 @@ import (
 	"iter"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
+
+	"github.com/blueprint-go/etcd/internal/keys"
 )
-
-// ScanOption changes [Client.Scan], [Typed.All] and [Typed.List]. They are
-// [WithRevision], [WithSerializable], [WithLimit], [WithFromKey], [WithReverse] and,
-// for [Client.Scan], [WithKeysOnly].
-type ScanOption interface{ applyScan(*scanOptions) }
-
-type scanOptions struct {
-	getOptions
-	keysOnly bool
-	reverse  bool
-	from     string
-}
-
-type keysOnlyOption struct{}
-
-func (keysOnlyOption) applyScan(o *scanOptions) { o.keysOnly = true }
-
-// WithKeysOnly reads no values: [KeyValue.Value] is nil. A server of version 3.7
-// leaves out the lease too: [KeyValue.Lease] is 0.
-func WithKeysOnly() ScanOption { return keysOnlyOption{} }
-
-type reverseOption struct{}
-
-func (reverseOption) applyScan(o *scanOptions) { o.reverse = true }
-
-// WithReverse scans from the last key to the first. The server can't turn pages
-// in that order, so all keys under the prefix are read once, in their own order
-// and without values, before the first comes.
-func WithReverse() ScanOption { return reverseOption{} }
-
-type fromKeyOption string
-
-func (k fromKeyOption) applyScan(o *scanOptions) { o.from = string(k) }
-
-// WithFromKey begins at a key, itself included if it exists; to go on after a
-// key, add "\x00" to it. With [WithReverse] the scan goes down from there. It
-// widens nothing: keys without the prefix are left out all the same. The empty
-// key is as no option.
-func WithFromKey(key string) ScanOption { return fromKeyOption(key) }
 
 // Scan returns the key-values that begin with prefix, in the order of the keys,
 // all at one revision, however many they are: only a few MiB of them are held at
@@ -95,7 +58,7 @@ type scan struct {
 	client  *Client
 	request request
 	options scanOptions
-	keys    keyRange
+	keys    keys.Range
 }
 
 // deliver takes the next key-values of a scan and reports whether more are
@@ -119,9 +82,9 @@ func (c *Client) newScan(ctx context.Context, prefix string, opts []ScanOption) 
 	}
 	from, err := c.storedBound(s.options.from)
 	if s.options.reverse {
-		s.keys = s.keys.before(after(from))
-	} else if bytes.Compare(from, s.keys.start) > 0 {
-		s.keys.start = from
+		s.keys = s.keys.Before(keys.After(from))
+	} else if bytes.Compare(from, s.keys.Start) > 0 {
+		s.keys.Start = from
 	}
 	return s, err
 }
@@ -135,7 +98,7 @@ func (s *scan) converted(ctx context.Context, yield func(KeyValue, error) bool) 
 			d.prepare(kvs)
 		}
 		for _, kv := range kvs {
-			out, err := d.keyValue(s.client, kv, s.options.keysOnly)
+			out, err := d.keyValue(kv, s.options.keysOnly)
 			// A key that can't be had ends the scan: nobody would come back for the value.
 			if !yield(out, answered(opScan, out.Key, err)) || errors.Is(err, ErrKeyUnavailable) {
 				return false
@@ -149,7 +112,7 @@ func (s *scan) converted(ctx context.Context, yield func(KeyValue, error) bool) 
 // are wanted.
 func (s *scan) run(ctx context.Context, deliver deliver) error {
 	switch {
-	case s.keys.empty():
+	case s.keys.Empty():
 		return nil
 	case s.options.reverse:
 		return s.backward(ctx, deliver)

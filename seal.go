@@ -2,15 +2,9 @@ package etcd
 
 import (
 	"context"
-	"errors"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/encoding"
-	grpcproto "google.golang.org/grpc/encoding/proto" // registers the codec of gRPC itself
-	"google.golang.org/grpc/mem"
-	"google.golang.org/protobuf/proto"
-
+	// registers the codec of gRPC itself
 	"github.com/blueprint-go/etcd/internal/envelope"
 )
 
@@ -21,6 +15,7 @@ import (
 //
 // The puts of one request are a list, so that they cost no allocation of their own.
 type sealedPut struct {
+	codec *codec
 	wire  pb.PutRequest
 	value []byte // the caller's, who doesn't change it before the call returns
 	// key sealed wire.Value; nil if it was sealed elsewhere (an import stores it as it
@@ -41,7 +36,7 @@ func (s *sealedPut) link(list *sealedPut) *sealedPut {
 }
 
 // isCurrent reports whether the value may be sent under these keys as it is sealed.
-func (s *sealedPut) isCurrent(now *keys) bool {
+func (s *sealedPut) isCurrent(now *keySet) bool {
 	if s.key == nil {
 		id, _ := envelope.KeyIDOf(s.wire.Value)
 		return s.beside == now.primary && now.ring.Lookup(id) != nil
@@ -83,72 +78,3 @@ func (s *sealedPut) earlierOf(put *pb.PutRequest) [][]byte {
 	}
 	return nil
 }
-
-// sealingCall is a call of a request with encrypted values. It is the codec of its
-// own message: gRPC encodes that when it has a stream for it, so that no wait for a
-// connection lies between the last look at the keyring and the bytes that are sent.
-type sealingCall struct {
-	call
-	opts   [3]grpc.CallOption
-	codec  grpc.ForceCodecV2CallOption
-	ctx    context.Context // of the attempt
-	trace  *trace
-	failed error // why the values could not be sealed again; nothing was sent then
-}
-
-var protoCodec = encoding.GetCodecV2(grpcproto.Name)
-
-// sealing makes one RPC of a request with encrypted values.
-func sealing[In, Out any](ctx context.Context, t *trace, rpc unary[In, Out], in In) (Out, bool, error) {
-	s := &sealingCall{ctx: ctx, trace: t}
-	s.codec.CodecV2 = s
-	s.opts = [3]grpc.CallOption{grpc.Peer(&s.peer), noReplay, &s.codec}
-	out, err := rpc(ctx, in, s.opts[:]...)
-	t.to = s.peer.Addr
-	if s.failed != nil {
-		return out, false, &unsealedError{s.failed}
-	}
-	return out, s.peer.Addr != nil, err
-}
-
-// Marshal implements encoding.CodecV2.
-func (s *sealingCall) Marshal(message any) (mem.BufferSlice, error) {
-	c := s.trace.client
-	renewed, err := c.codec.renew(s.ctx, s.trace.request.seals, s.trace.maybeApplied)
-	if err == nil && renewed { // the suite may be another one, too, and with it the size
-		if m, ok := message.(proto.Message); ok {
-			err = c.checkSize(m)
-		}
-	}
-	if err != nil {
-		s.failed = err
-		return nil, err
-	}
-	return protoCodec.Marshal(message)
-}
-
-// Unmarshal implements encoding.CodecV2.
-func (s *sealingCall) Unmarshal(data mem.BufferSlice, message any) error {
-	return protoCodec.Unmarshal(data, message)
-}
-
-// Name implements encoding.CodecV2. It is empty, for the content type of a call
-// without a codec of its own.
-func (s *sealingCall) Name() string { return "" }
-
-// unsealedError is why an attempt was not made: its values could not be sealed again.
-type unsealedError struct{ err error }
-
-func (e *unsealedError) Error() string { return e.err.Error() }
-func (e *unsealedError) Unwrap() error { return e.err }
-
-// unsealed returns the error of a request whose values could not be sealed again.
-func (t *trace) unsealed(err *unsealedError, in any) error {
-	e := &Error{Op: t.request.op, Key: t.request.key, Sent: t.sent, MaybeApplied: t.maybeApplied, Err: err.err}
-	if t.maybeApplied {
-		e.lost = t.client.lose(in, t.request.seals)
-	}
-	return e
-}
-
-func asUnsealed(err error) (*unsealedError, bool) { return errors.AsType[*unsealedError](err) }

@@ -6,6 +6,8 @@ import (
 	"math/rand/v2"
 	"sync/atomic"
 	"time"
+
+	"github.com/blueprint-go/etcd/internal/errs"
 )
 
 // session is a lease that is kept alive for as long as its owner needs it, and
@@ -16,10 +18,10 @@ import (
 // earlier than the server's own start of counting, less a margin for the delay
 // between that moment and the owner noticing. The clock is the monotonic one.
 type session struct {
-	client *Client
-	id     LeaseID
-	ttl    time.Duration
-	margin time.Duration
+	renewals *renewals
+	id       LeaseID
+	ttl      time.Duration
+	margin   time.Duration
 	// ctx ends with the session; its cause is why.
 	ctx    context.Context
 	cancel context.CancelCauseFunc
@@ -48,15 +50,15 @@ func sessionMargin(ttl time.Duration) time.Duration { return min(ttl/10, time.Se
 
 // newSession grants a lease and keeps it alive until close, abandon, or the end of
 // the client or the lease.
-func (c *Client) newSession(ctx context.Context, ttlSeconds int64) (*session, error) {
+func (r *renewals) newSession(ctx context.Context, ttlSeconds int64) (*session, error) {
 	sent := time.Now()
-	resp, err := c.grantLease(ctx, ttlSeconds)
+	resp, err := r.conn.grantLease(ctx, ttlSeconds)
 	if err != nil {
 		return nil, err
 	}
 	ttl := time.Duration(resp.TTL) * time.Second
-	s := c.beginSession(LeaseID(resp.ID), sent, ttl, sessionMargin(ttl))
-	if err := c.renewals.keep(s); err != nil {
+	s := r.beginSession(LeaseID(resp.ID), sent, ttl, sessionMargin(ttl))
+	if err := r.keep(s); err != nil {
 		s.end(err)
 		return nil, fail("grant", "", err)
 	}
@@ -65,8 +67,8 @@ func (c *Client) newSession(ctx context.Context, ttlSeconds int64) (*session, er
 
 // beginSession begins the time of a session whose lease was asked for, or last
 // renewed by a request, at sent.
-func (c *Client) beginSession(id LeaseID, sent time.Time, ttl, margin time.Duration) *session {
-	s := &session{client: c, id: id, ttl: ttl, margin: margin, began: sent, place: unplaced}
+func (r *renewals) beginSession(id LeaseID, sent time.Time, ttl, margin time.Duration) *session {
+	s := &session{renewals: r, id: id, ttl: ttl, margin: margin, began: sent, place: unplaced}
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())
 	s.expiry = time.AfterFunc(ttl, s.expire)
 	s.extend(sent, ttl)
@@ -100,14 +102,14 @@ func (s *session) expire() {
 		s.expiry.Reset(left) // a renewal has come in between
 		return
 	}
-	s.end(withKind(ErrLeaseLost, s.client.renewals.reason(s)))
+	s.end(errs.WithKind(ErrLeaseLost, s.renewals.reason(s)))
 }
 
 // end ends the session; the first cause counts.
 func (s *session) end(cause error) {
 	s.cancel(cause)
 	s.expiry.Stop()
-	s.client.renewals.drop(s)
+	s.renewals.drop(s)
 }
 
 // alive reports whether the lease can still be relied upon. It looks at the clock
@@ -123,10 +125,10 @@ func (s *session) close(ctx context.Context) error {
 	returned := false
 	defer func() { // a hook may panic before the request is sent
 		if !returned {
-			s.client.giveUpLease(s.id, true)
+			s.renewals.conn.giveUpLease(s.id, true)
 		}
 	}()
-	err := s.client.RevokeLease(ctx, s.id)
+	err := s.renewals.conn.endLease(ctx, s.id)
 	returned = true
 	return err
 }
@@ -135,5 +137,5 @@ func (s *session) close(ctx context.Context) error {
 // in the background, or ends by itself at the latest after its time to live.
 func (s *session) abandon() {
 	s.end(errSessionClosed)
-	s.client.giveUpLease(s.id, true)
+	s.renewals.conn.giveUpLease(s.id, true)
 }

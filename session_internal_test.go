@@ -9,12 +9,11 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// offline returns a client that has no server; what it is asked to renew waits.
-func offline(t testing.TB) *Client {
+// offline returns renewals of a client that has no server; what it is asked to renew
+// waits.
+func offline(t testing.TB) *renewals {
 	t.Helper()
-	c := &Client{cfg: &Config{}, auth: newAuthenticator(&Config{}), dials: &dialLog{}, closing: make(chan struct{})}
-	c.renewals = newRenewals(c)
-	return c
+	return newRenewals(&conn{cfg: &Config{}, auth: newAuthenticator(&Config{}), dials: &dialer{}, closing: make(chan struct{})})
 }
 
 func TestSessionEndsBeforeItsLeaseMay(t *testing.T) {

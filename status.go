@@ -7,6 +7,8 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/blueprint-go/etcd/internal/errs"
 )
 
 // remedy says what may be done about a failed attempt.
@@ -27,8 +29,8 @@ const (
 	refreshToken
 )
 
-// answer is what the status of an RPC means.
-type answer struct {
+// verdict is what the status of an RPC means.
+type verdict struct {
 	kind   error
 	remedy remedy
 	// refused tells that the server certainly did not apply the request.
@@ -42,33 +44,33 @@ type answer struct {
 
 // elsewhere reports whether other requests better go to another endpoint for a
 // while.
-func (a answer) elsewhere() bool { return a.avoid || a.remedy == retryElsewhere }
+func (a verdict) elsewhere() bool { return a.avoid || a.remedy == retryElsewhere }
 
 // rounds returns how often each endpoint is asked where the remedy is
 // retryElsewhere. What isn't etcd doesn't become it.
-func (a answer) rounds() int {
+func (a verdict) rounds() int {
 	if a.own {
 		return 2
 	}
 	return 1
 }
 
-// serverAnswers holds every status that an etcd server answers to the requests
+// serverVerdicts holds every status that an etcd server answers to the requests
 // of this package, by its message: the codes are shared by answers that must be
 // told apart. A proxy's own answer carries the same codes but never these
 // messages, and says nothing about whether the request was applied.
 //
 // Source: api/v3/v3rpc/rpctypes, and the packages of the server for what is not
 // there (unmapped.go). Tests walk them for completeness.
-var serverAnswers = func() map[string]answer {
-	m := make(map[string]answer)
-	add := func(a answer, errs ...error) {
+var serverVerdicts = func() map[string]verdict {
+	m := make(map[string]verdict)
+	add := func(a verdict, errs ...error) {
 		a.own = true
 		for _, err := range errs {
 			m[status.Convert(err).Message()] = a
 		}
 	}
-	refused := func(kind error) answer { return answer{kind: kind, refused: true} }
+	refused := func(kind error) verdict { return verdict{kind: kind, refused: true} }
 
 	add(refused(ErrEmptyKey), rpctypes.ErrGRPCEmptyKey)
 	add(refused(ErrKeyNotFound), rpctypes.ErrGRPCKeyNotFound)
@@ -103,31 +105,31 @@ var serverAnswers = func() map[string]answer {
 		rpctypes.ErrGRPCClusterVersionUnavailable, rpctypes.ErrGRPCDowngradeInProcess,
 		rpctypes.ErrGRPCNoInflightDowngrade)
 
-	add(answer{kind: ErrFailedPrecondition, remedy: retryElsewhere, refused: true}, rpctypes.ErrGRPCNotSupportedForLearner)
-	add(answer{kind: ErrTooManyRequests, remedy: retryAny, refused: true}, rpctypes.ErrGRPCRequestTooManyRequests)
-	add(answer{kind: ErrUnauthenticated, remedy: refreshToken, refused: true},
+	add(verdict{kind: ErrFailedPrecondition, remedy: retryElsewhere, refused: true}, rpctypes.ErrGRPCNotSupportedForLearner)
+	add(verdict{kind: ErrTooManyRequests, remedy: retryAny, refused: true}, rpctypes.ErrGRPCRequestTooManyRequests)
+	add(verdict{kind: ErrUnauthenticated, remedy: refreshToken, refused: true},
 		rpctypes.ErrGRPCInvalidAuthToken, rpctypes.ErrGRPCAuthOldRevision, rpctypes.ErrGRPCUserEmpty)
 
 	// The write that exceeds the quota is applied, and answered by this all the
 	// same (server/v3/etcdserver/apply/quota.go); those after it are refused.
-	add(answer{kind: ErrNoSpace}, rpctypes.ErrGRPCNoSpace)
+	add(verdict{kind: ErrNoSpace}, rpctypes.ErrGRPCNoSpace)
 
 	// The server gave up waiting; the proposal may still be applied.
-	add(answer{kind: withKind(ErrUnavailable, ErrNoLeader), remedy: retryRead, avoid: true}, rpctypes.ErrGRPCNoLeader)
-	add(answer{kind: ErrUnavailable, remedy: retryRead},
+	add(verdict{kind: errs.WithKind(ErrUnavailable, ErrNoLeader), remedy: retryRead, avoid: true}, rpctypes.ErrGRPCNoLeader)
+	add(verdict{kind: ErrUnavailable, remedy: retryRead},
 		rpctypes.ErrGRPCLeaderChanged, rpctypes.ErrGRPCStopped, rpctypes.ErrGRPCUnhealthy)
-	add(answer{kind: withKind(ErrUnavailable, ErrTimeout), remedy: retryRead},
+	add(verdict{kind: errs.WithKind(ErrUnavailable, ErrTimeout), remedy: retryRead},
 		rpctypes.ErrGRPCTimeout, rpctypes.ErrGRPCTimeoutDueToLeaderFail,
 		rpctypes.ErrGRPCTimeoutDueToConnectionLost, rpctypes.ErrGRPCTimeoutWaitAppliedIndex,
 		rpctypes.ErrGRPCDeadlineExceeded)
-	add(answer{kind: ErrUnavailable, remedy: retryRead}, rpctypes.ErrGRPCCanceled, rpctypes.ErrGRPCWatchCanceled)
+	add(verdict{kind: ErrUnavailable, remedy: retryRead}, rpctypes.ErrGRPCCanceled, rpctypes.ErrGRPCWatchCanceled)
 	addUnmapped(m)
 	return m
 }()
 
-// codeAnswers holds what a code means where the message is not etcd's. None of
+// codeVerdicts holds what a code means where the message is not etcd's. None of
 // them is a proof that a request was not applied, nor that a cluster answered.
-var codeAnswers = map[codes.Code]answer{
+var codeVerdicts = map[codes.Code]verdict{
 	codes.Canceled:           {kind: ErrUnavailable, remedy: retryRead},
 	codes.DeadlineExceeded:   {kind: ErrTimeout, remedy: retryRead},
 	codes.Aborted:            {kind: ErrUnavailable, remedy: retryRead},
@@ -141,65 +143,65 @@ var codeAnswers = map[codes.Code]answer{
 	codes.Unimplemented:      {kind: ErrFailedPrecondition, remedy: retryElsewhere},
 }
 
-// watchAnswer returns what the reason means for which the server ended a watch.
+// watchVerdict returns what the reason means for which the server ended a watch.
 // The server sends it as text: a message of its own, or the text of a status
 // around one.
-func watchAnswer(reason string) (answer, error) {
+func watchVerdict(reason string) (verdict, error) {
 	msg := reason
 	if _, desc, ok := strings.Cut(reason, " desc = "); ok {
 		msg = desc
 	}
-	a, ok := ownAnswer(msg)
+	a, ok := ownVerdict(msg)
 	if !ok {
-		a = answer{kind: ErrServer}
+		a = verdict{kind: ErrServer}
 	}
 	if msg == "" {
 		msg = "watch ended without a reason"
 	}
-	return a, withKind(a.kind, errors.New(strings.TrimPrefix(msg, "etcdserver: ")))
+	return a, errs.WithKind(a.kind, errors.New(strings.TrimPrefix(msg, "etcdserver: ")))
 }
 
-// ownAnswer finds what etcd says by msg. A transaction says which of its operations
+// ownVerdict finds what etcd says by msg. A transaction says which of its operations
 // failed (txn.go, applyTxn), and then why.
-func ownAnswer(msg string) (answer, bool) {
+func ownVerdict(msg string) (verdict, bool) {
 	if _, why, ok := strings.Cut(strings.TrimPrefix(msg, "applyTxn: "), ": "); ok && strings.HasPrefix(msg, "applyTxn: failed") {
 		msg = why
 	}
-	a, ok := serverAnswers[msg]
+	a, ok := serverVerdicts[msg]
 	return a, ok
 }
 
 // interpret returns what err, the error of an RPC, means.
-func interpret(err error) answer {
+func interpret(err error) verdict {
 	if _, ok := errors.AsType[*credentialsError](err); ok {
-		return answer{kind: ErrCredentials}
+		return verdict{kind: ErrCredentials}
 	}
 	st, _ := status.FromError(err)
 	msg := st.Message()
-	if a, ok := ownAnswer(msg); ok {
+	if a, ok := ownVerdict(msg); ok {
 		return a
 	}
 	if web, ok := webStatus(msg); ok {
-		return web.answer()
+		return web.verdict()
 	}
 	switch {
 	case st.Code() == codes.ResourceExhausted && strings.Contains(msg, " message larger than max"):
 		// gRPC's own size checks have no code of their own. They are made at both
 		// ends and don't say at which: too large may be the request or its answer.
-		return answer{kind: ErrTooLarge}
+		return verdict{kind: ErrTooLarge}
 	case st.Code() == codes.Unimplemented && strings.HasPrefix(msg, "unknown service etcdserverpb."):
-		return answer{kind: ErrNotEtcd, remedy: retryElsewhere}
+		return verdict{kind: ErrNotEtcd, remedy: retryElsewhere}
 	}
 	// gRPC's own words for a stream that is younger than the last one which the
 	// other end has processed, as it says when it wants no more requests on a
 	// connection. nginx does so every keepalive_requests.
 	if st.Code() == codes.Unavailable && st.Message() == "the connection is draining" {
-		return answer{kind: ErrUnavailable, remedy: retryAny, refused: true}
+		return verdict{kind: ErrUnavailable, remedy: retryAny, refused: true}
 	}
-	if a, ok := codeAnswers[st.Code()]; ok {
+	if a, ok := codeVerdicts[st.Code()]; ok {
 		return a
 	}
-	return answer{kind: ErrServer, remedy: retryElsewhere}
+	return verdict{kind: ErrServer, remedy: retryElsewhere}
 }
 
 // saidByEtcd reports whether the last word of err, the error of a request, is
@@ -224,16 +226,16 @@ func describe(kind, err error) error {
 	}
 	st, ok := status.FromError(err)
 	if !ok {
-		return withKind(kind, err)
+		return errs.WithKind(kind, err)
 	}
 	msg := st.Message()
-	if _, own := ownAnswer(msg); own {
-		return withKind(kind, &rpcError{code: st.Code(), msg: strings.TrimPrefix(msg, "etcdserver: "), own: true, err: err})
+	if _, own := ownVerdict(msg); own {
+		return errs.WithKind(kind, &rpcError{code: st.Code(), msg: strings.TrimPrefix(msg, "etcdserver: "), own: true, err: err})
 	}
 	if web, ok := webStatus(msg); ok {
 		msg = web.String()
 	}
-	return withKind(kind, &rpcError{code: st.Code(), msg: firstLine(msg), err: err})
+	return errs.WithKind(kind, &rpcError{code: st.Code(), msg: firstLine(msg), err: err})
 }
 
 // rpcError keeps an RPC's status reachable (status.FromError and

@@ -6,27 +6,10 @@ import (
 	"fmt"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/blueprint-go/etcd/internal/keys"
+	"github.com/blueprint-go/etcd/internal/txntree"
 )
-
-// DefaultTransactAttempts is how often [Client.Transact] runs its function unless
-// [WithMaxAttempts] says otherwise: several times what the unluckiest of 32 workers
-// takes that compete for one key (15, measured on one server).
-const DefaultTransactAttempts = 100
-
-// TransactOption changes a [Client.Transact]: [WithMaxAttempts] and [WithResult].
-type TransactOption interface{ applyTransact(*transactOptions) }
-
-type transactOptions struct {
-	writeOptions
-	attempts int
-}
-
-type maxAttemptsOption int
-
-func (n maxAttemptsOption) applyTransact(o *transactOptions) { o.attempts = int(n) }
-
-// WithMaxAttempts bounds how often the function is run: 1 or more.
-func WithMaxAttempts(n int) TransactOption { return maxAttemptsOption(n) }
 
 const opTransact = "transact"
 
@@ -77,7 +60,7 @@ func (c *Client) Transact(ctx context.Context, f func(tx *Tx) error, opts ...Tra
 		return fail(opTransact, "", err)
 	}
 	tx := &Tx{client: c, result: o.writeOptions}
-	return c.compete(ctx, opTransact, "", func(ctx context.Context) (bool, error) {
+	return c.untilUncontested(ctx, opTransact, "", func(ctx context.Context) (bool, error) {
 		tx.round = ctx
 		tx.forget()
 		for n := range triesPerRound {
@@ -129,7 +112,7 @@ func (tx *Tx) commit() (bool, error) {
 	for i, key := range tx.order {
 		ops[i] = tx.writes[key]
 	}
-	wire, err := c.wireTxn(tx.round, c.Txn().Then(ops...))
+	wire, err := c.compileTxn(tx.round, c.Txn().Then(ops...))
 	if err != nil {
 		return false, fail(opTransact, key, err)
 	}
@@ -149,7 +132,7 @@ func (tx *Tx) commit() (bool, error) {
 // versionOf returns the version of a key as stored that this run has read, or 0.
 func (tx *Tx) versionOf(stored []byte) int64 {
 	key := tx.client.visible(stored)
-	kvs := tx.reads[spanOf(tx.covering(stored))]
+	kvs := tx.reads[keys.SpanOf(tx.covering(stored))]
 	if i, found := indexOf(kvs, key); found {
 		return kvs[i].Version
 	}
@@ -159,22 +142,22 @@ func (tx *Tx) versionOf(stored []byte) int64 {
 // guards returns the conditions under which everything that was read is still so,
 // and the reads that bring it up to date if it is not.
 func (tx *Tx) guards() (compares []*pb.Compare, again []*pb.RequestOp) {
-	var guards guards
+	var guards txntree.Guards
 	for at, kvs := range tx.reads {
-		read := at.request()
+		read := txntree.Read(at)
 		switch {
-		case at.end != "":
-			guards.nothingNewer(read, tx.revision)
+		case at.End != "":
+			guards.NothingNewer(read, tx.revision)
 			// A prefix that has grown past what can be committed is not worth
 			// waiting for.
 			read.Limit = int64(tx.client.cfg.MaxTxnOps)
 		case len(kvs) == 0:
-			guards.unchanged(read.Key, 0)
+			guards.Unchanged(read.Key, 0)
 		}
 		for _, kv := range kvs {
-			guards.unchanged([]byte(tx.client.cfg.Namespace+kv.Key), kv.ModRevision)
+			guards.Unchanged([]byte(tx.client.cfg.Namespace+kv.Key), kv.ModRevision)
 		}
-		again = append(again, rangeOp(read))
+		again = append(again, txntree.Range(read))
 	}
-	return guards.compares, again
+	return guards.Compares, again
 }

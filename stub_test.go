@@ -51,6 +51,14 @@ func (s *stub) Txn(ctx context.Context, req *pb.TxnRequest) (*pb.TxnResponse, er
 // stubClient returns a client of s, over a connection in memory. Both end with t.
 func stubClient(t testing.TB, s *stub, change ...func(*etcd.Config)) *etcd.Client {
 	t.Helper()
+	c, err := tryStub(t, s, change...)
+	require.NoError(t, err)
+	return c
+}
+
+// tryStub is stubClient for a client that may fail.
+func tryStub(t testing.TB, s *stub, change ...func(*etcd.Config)) (*etcd.Client, error) {
+	t.Helper()
 	listener := bufconn.Listen(1 << 20)
 	// As etcd does; gRPC's own default hangs up on a client that pings.
 	srv := grpc.NewServer(grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second}))
@@ -64,16 +72,17 @@ func stubClient(t testing.TB, s *stub, change ...func(*etcd.Config)) *etcd.Clien
 		f(cfg)
 	}
 	c, err := etcd.NewClient(cfg)
-	require.NoError(t, err)
 	t.Cleanup(func() {
-		require.NoError(t, c.Close())
+		if c != nil {
+			require.NoError(t, c.Close())
+		}
 		srv.Stop()
 		// A test that never connected may end before Serve has begun.
 		if err := <-served; !errors.Is(err, grpc.ErrServerStopped) {
 			require.NoError(t, err)
 		}
 	})
-	return c
+	return c, err
 }
 
 func (s *stub) RangeStream(req *pb.RangeRequest, to pb.KV_RangeStreamServer) error {

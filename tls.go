@@ -6,7 +6,18 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+
+	"github.com/blueprint-go/etcd/internal/errs"
 )
+
+// TLSParams say how TLS is spoken.
+type TLSParams struct {
+	CertFile, KeyFile, CAFile string      // empty for none
+	Config                    *tls.Config // what doesn't come from files; may be nil
+	ServerName                string      // instead of the one in Config
+	InsecureSkipVerify        bool        // even if it isn't in Config
+	Logger                    *slog.Logger
+}
 
 // tlsSource gives the TLS settings of the next handshake. Handshakes are rare,
 // so it reads the files for each: nothing has to watch them, and what a
@@ -22,19 +33,18 @@ type tlsSource struct {
 	failing bool        // the files can't be read now, which has been logged
 }
 
-// newTLSSource takes a resolved Config. It reads the files, to have something to
-// fall back on from the start.
-func newTLSSource(c *Config) *tlsSource {
-	base := c.TLSConfig.Clone()
+// newTLSSource reads the files, to have something to fall back on from the start.
+func newTLSSource(p TLSParams) *tlsSource {
+	base := p.Config.Clone()
 	if base == nil {
 		base = &tls.Config{}
 	}
 	base.MinVersion = max(base.MinVersion, tls.VersionTLS12)
-	base.InsecureSkipVerify = base.InsecureSkipVerify || c.InsecureSkipVerify
-	if c.ServerName != "" {
-		base.ServerName = c.ServerName
+	base.InsecureSkipVerify = base.InsecureSkipVerify || p.InsecureSkipVerify
+	if p.ServerName != "" {
+		base.ServerName = p.ServerName
 	}
-	s := &tlsSource{certFile: c.CertFile, keyFile: c.KeyFile, caFile: c.CAFile, base: base, log: c.Logger}
+	s := &tlsSource{certFile: p.CertFile, keyFile: p.KeyFile, caFile: p.CAFile, base: base, log: p.Logger}
 	// A failure was logged, and is the error of each handshake until it heals.
 	_, _ = s.config()
 	return s
@@ -106,7 +116,7 @@ func readKeyPair(certFile, keyFile string) (tls.Certificate, error) {
 	if err != nil {
 		unreadable = append(unreadable, err)
 	}
-	if err := oneLine(unreadable); err != nil {
+	if err := errs.Join(unreadable); err != nil {
 		return tls.Certificate{}, err
 	}
 	if err := checkChain(cert); err != nil {

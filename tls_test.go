@@ -21,7 +21,7 @@ type rotation struct {
 	a       *authority
 	dir     string
 	address string
-	log     *dialLog
+	log     *dialer
 	logged  bytes.Buffer
 
 	mu     sync.Mutex
@@ -150,7 +150,7 @@ func TestFilesThatWereNeverGoodAreTheCause(t *testing.T) {
 		WithTLS("", "", a.file(), false).WithLogger(slog.New(slog.DiscardHandler)).resolved()
 	require.NoError(t, err)
 	require.NoError(t, os.Rename(cfg.CAFile, cfg.CAFile+".away"))
-	l := newDialLog(cfg)
+	l := newDialer(cfg.dialing())
 	require.ErrorIs(t, connectOnceWith(t, l), fs.ErrNotExist)
 	require.NoError(t, os.Rename(cfg.CAFile+".away", cfg.CAFile))
 	require.NoError(t, connectOnceWith(t, l))
@@ -161,7 +161,7 @@ func TestTLSIsAtLeastVersion12(t *testing.T) {
 	for _, own := range []*tls.Config{nil, {}, {MinVersion: tls.VersionTLS10}, {MinVersion: tls.VersionTLS13}} {
 		r, err := new(Config).WithTLSConfig(own).resolved()
 		require.NoError(t, err)
-		cfg, err := newTLSSource(r).config()
+		cfg, err := newTLSSource(*r.dialing().TLS).config()
 		require.NoError(t, err)
 		if own == nil || own.MinVersion < tls.VersionTLS12 {
 			assert.Equal(t, uint16(tls.VersionTLS12), cfg.MinVersion)
@@ -179,7 +179,7 @@ func TestWithoutACAFileTheSystemsAuthoritiesCount(t *testing.T) {
 	t.Parallel()
 	r, err := new(Config).WithTLS("", "", "", false).resolved()
 	require.NoError(t, err)
-	cfg, err := newTLSSource(r).config()
+	cfg, err := newTLSSource(*r.dialing().TLS).config()
 	require.NoError(t, err)
 	assert.Nil(t, cfg.RootCAs, "which is crypto/tls for the system's")
 	assert.False(t, cfg.InsecureSkipVerify)

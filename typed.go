@@ -3,6 +3,8 @@ package etcd
 import (
 	"context"
 	"fmt"
+
+	"github.com/blueprint-go/etcd/internal/errs"
 )
 
 // Typed stores values of one Go type under one prefix. It has no state of its
@@ -56,7 +58,7 @@ func (t *Typed[T]) unmarshal(kv KeyValue) (TypedValue[T], error) {
 	out := TypedValue[T]{Name: kv.Key[len(t.prefix):], ModRevision: kv.ModRevision}
 	value, err := t.encoding.Unmarshal(kv.Value)
 	if err != nil {
-		return out, &DecodeError{Key: kv.Key, Err: &unspoken{ErrEncoding, err}}
+		return out, &DecodeError{Key: kv.Key, Err: errs.WithUnspoken(ErrEncoding, err)}
 	}
 	out.Value = value
 	return out, nil
@@ -68,7 +70,7 @@ func (t *Typed[T]) marshal(op, name string, value T) ([]byte, error) {
 	data, err := t.encoding.Marshal(value)
 	switch {
 	case err != nil:
-		return nil, fail(op, t.prefix+name, &unspoken{ErrEncoding, err})
+		return nil, fail(op, t.prefix+name, errs.WithUnspoken(ErrEncoding, err))
 	case data == nil:
 		return []byte{}, nil
 	}
@@ -170,7 +172,7 @@ func (t *Typed[T]) GetIn(tx *Tx, name string) (T, error) {
 	key := t.prefix + name
 	var none T
 	if err := t.check(opTransact, name); err != nil {
-		return none, tx.fail(err)
+		return none, tx.stop(err)
 	}
 	stored, err := tx.Get(key)
 	if err != nil {
@@ -178,7 +180,7 @@ func (t *Typed[T]) GetIn(tx *Tx, name string) (T, error) {
 	}
 	out, err := t.unmarshal(KeyValue{Key: key, Value: stored})
 	if err != nil {
-		return none, tx.fail(answered(opTransact, key, err))
+		return none, tx.stop(answered(opTransact, key, err))
 	}
 	return out.Value, nil
 }

@@ -4,6 +4,8 @@ import (
 	"google.golang.org/grpc/status"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+
+	"github.com/blueprint-go/etcd/internal/errs"
 )
 
 // addUnmapped adds to answers the errors of the server's own packages that it
@@ -12,7 +14,7 @@ import (
 //
 // Source: auth, raft, lease, mvcc and etcdserver of etcd 3.4.16, 3.5.21, 3.6.16
 // and 3.7.3. A test walks those packages of 3.7.
-func addUnmapped(answers map[string]answer) {
+func addUnmapped(answers map[string]verdict) {
 	for msg, a := range unmapped {
 		a.own = true
 		answers[msg] = a
@@ -23,7 +25,7 @@ func addUnmapped(answers map[string]answer) {
 }
 
 // unmapped are the errors that no version translates.
-var unmapped = map[string]answer{
+var unmapped = map[string]verdict{
 	// Raft answers so where it has not appended the proposal and hasn't sent it to
 	// anybody: there is no leader, the leader is handing over, or too much is
 	// waiting (raft.go, stepLeader, stepFollower and stepCandidate). A proposal that
@@ -38,8 +40,8 @@ var unmapped = map[string]answer{
 	// A leader that is not sure to be one (any more) says so of a renewal, for
 	// another member to be asked (v3_server.go, LeaseRenew).
 	"not a primary lessor": {kind: ErrUnavailable, remedy: retryElsewhere, refused: true},
-	"waiting for node to catch up its applied index has timed out": {kind: withKind(ErrUnavailable, ErrTimeout), remedy: retryRead},
-	"etcdserver: request timed out, leader transfer took too long": {kind: withKind(ErrUnavailable, ErrTimeout), remedy: retryRead},
+	"waiting for node to catch up its applied index has timed out": {kind: errs.WithKind(ErrUnavailable, ErrTimeout), remedy: retryRead},
+	"etcdserver: request timed out, leader transfer took too long": {kind: errs.WithKind(ErrUnavailable, ErrTimeout), remedy: retryRead},
 
 	"auth: authentication failed, password was given for no password user": {kind: ErrAuthFailed, refused: true},
 	// The server has no key to sign tokens with, so that they come from elsewhere.

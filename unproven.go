@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"net"
 	"sync/atomic"
+
+	"github.com/blueprint-go/etcd/internal/errs"
 )
 
 // unprovenConn is a connection whose server has yet to show, by its first bytes,
@@ -15,7 +17,7 @@ import (
 type unprovenConn struct {
 	net.Conn
 	ctx    context.Context // of the attempt to connect; Read is given none
-	log    *dialLog
+	dialer *dialer
 	target target
 	name   string // of the endpoint
 	// certificateAsked is set when the server asked for a client certificate.
@@ -42,8 +44,8 @@ func (c *unprovenConn) Read(b []byte) (int, error) {
 		err = c.strange(begun)
 	case c.got == frameHeaderSize:
 		c.decided.Store(true)
-		c.log.addresses.trust(c.Conn.RemoteAddr())
-		c.log.succeed(c.target)
+		c.dialer.addresses.trust(c.Conn.RemoteAddr())
+		c.dialer.succeed(c.target)
 		return n, err
 	case err == nil:
 		return n, nil
@@ -51,8 +53,8 @@ func (c *unprovenConn) Read(b []byte) (int, error) {
 		err = c.cause(err)
 	}
 	c.decided.Store(true)
-	c.log.addresses.distrust(c.Conn.RemoteAddr())
-	c.log.fail(c.ctx, c.target, err)
+	c.dialer.addresses.distrust(c.Conn.RemoteAddr())
+	c.dialer.noteFailure(c.ctx, c.target, err)
 	return 0, err
 }
 
@@ -71,10 +73,10 @@ func (c *unprovenConn) Write(b []byte) (int, error) {
 // strange says what a server is that begins with something else than settings.
 func (c *unprovenConn) strange(begun []byte) error {
 	err := fmt.Errorf("it answered with %q", begun)
-	if c.log.tls == nil && c.log.speaksTLS(c.ctx, c.target) {
-		return withKind(ErrTLSRequired, err)
+	if c.dialer.tls == nil && c.dialer.speaksTLS(c.ctx, c.target) {
+		return errs.WithKind(errs.ErrTLSRequired, err)
 	}
-	return withKind(ErrNotEtcd, err)
+	return errs.WithKind(errs.ErrNotEtcd, err)
 }
 
 // cause finds out why the connection broke before the server had begun. A server
@@ -83,10 +85,10 @@ func (c *unprovenConn) cause(err error) error {
 	switch {
 	case errors.Is(c.ctx.Err(), context.DeadlineExceeded):
 		return withTimeout(waitingSettings, c.ctx.Err())
-	case c.log.tls != nil:
+	case c.dialer.tls != nil:
 		return tlsCause(err, c.certificateAsked.Load())
-	case closedByPeer(err) && c.log.speaksTLS(c.ctx, c.target):
-		return withKind(ErrTLSRequired, err)
+	case closedByPeer(err) && c.dialer.speaksTLS(c.ctx, c.target):
+		return errs.WithKind(errs.ErrTLSRequired, err)
 	}
 	return err
 }

@@ -5,35 +5,6 @@ import (
 	"fmt"
 )
 
-// WatchChan delivers the responses of a watch. It is closed when the watch ends.
-type WatchChan <-chan WatchResponse
-
-// WatchResponse is a batch of events, or the end of a watch.
-type WatchResponse struct {
-	// Events are changes in the order in which they happened, all of a revision
-	// together. A batch may hold several revisions and several changes of one
-	// key.
-	Events []*Event
-	// Revision is the revision up to which the watch has seen everything.
-	Revision int64
-	// CompactRevision is set when Err is [ErrCompacted]: the oldest revision
-	// that a new watch can start from.
-	CompactRevision int64
-	// State is [WatchEvents] unless [WithWatchStatus] was given.
-	State WatchState
-	// Cause is why the watch is interrupted, with [WatchInterrupted] only.
-	Cause error
-
-	err error
-}
-
-// Err returns why the watch ended; nil for a batch of events. A response with an
-// error is the last one. The reasons are [ErrCompacted], [ErrRevisionRegressed],
-// [ErrPermissionDenied], [ErrUnauthenticated], [ErrAuthFailed], [ErrClosed] and
-// [ErrServer]; whatever heals by itself (a lost connection, a lost leader, an
-// expired token) does not end a watch.
-func (r WatchResponse) Err() error { return r.err }
-
 // Watch delivers the changes of key, from now on or with [WithRevision] from a
 // revision on, until ctx ends, the client is closed or the watch fails. Every
 // change is delivered exactly once and in order, across reconnects too.
@@ -100,79 +71,11 @@ func (c *Client) watch(ctx context.Context, key string, prefix bool, opts []Watc
 	return out
 }
 
-// deliverTo returns a function that sends to out. It reports whether the watch is
-// to go on.
-func (w *watcher) deliverTo(ctx context.Context, out chan<- WatchResponse) func(WatchResponse) bool {
-	return func(r WatchResponse) bool {
-		select {
-		case out <- r:
-			return true
-		case <-ctx.Done():
-		case <-w.client.closing:
-		}
-		return false
-	}
-}
-
-// await waits until the watch is registered or has failed, which ends ctx, or
-// RequestTimeout has passed. At half of it, it makes a promise for that case, and a
-// weaker one at the end if that failed.
-func (w *watcher) await(ctx context.Context) {
-	limit := w.client.cfg.RequestTimeout
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	if w.opts.revision == 0 && pause(ctx, w.client.closing, limit/2) {
-		w.promise(ctx)
-	}
-	select {
-	case <-ctx.Done():
-	case <-w.client.closing:
-	}
-	if w.opts.revision == 0 {
-		w.promiseSeen()
-	}
-}
-
-// end delivers the last response.
-func (w *watcher) end(ctx context.Context, out chan WatchResponse, err error) {
-	err = &Error{Op: "watch", Key: w.key, Sent: true, Err: err}
-	w.ended(ctx, err)
-	if ctx.Err() != nil {
-		return
-	}
-	last := WatchResponse{
-		Revision:        max(w.next-1, 0),
-		CompactRevision: w.compacted,
-		err:             err,
-	}
-	select {
-	case out <- last:
-	case <-ctx.Done():
-	case <-w.client.closing:
-		// Close waits for this: a consumer that is gone must not hold it up. The
-		// place is free then, since nobody else sends.
-		select {
-		case unread := <-out:
-			last.Revision = unread.before()
-		default:
-		}
-		out <- last
-	}
-}
-
-// before returns the revision up to which a watch had seen everything before r.
-func (r WatchResponse) before() int64 {
-	if len(r.Events) > 0 {
-		return r.Events[0].Kv.ModRevision - 1
-	}
-	return r.Revision
-}
-
 func (c *Client) newWatcher(ctx context.Context, key string, prefix bool, opts []WatchOption) (*watcher, error) {
 	if err := c.admit(ctx); err != nil {
 		return nil, err
 	}
-	w := &watcher{client: c, key: key, patience: newPatience(c.cfg.RequestTimeout)}
+	w := &watcher{conn: c.conn, hub: c.watches, key: key, patience: newPatience(c.cfg.RequestTimeout)}
 	if err := optionsOf(opts, &w.opts, WatchOption.applyWatch); err != nil {
 		return nil, err
 	}
@@ -184,6 +87,6 @@ func (c *Client) newWatcher(ctx context.Context, key string, prefix bool, opts [
 	}
 	w.next = w.opts.revision
 	var err error
-	w.keys, err = c.keys(key, prefix)
+	w.keys, err = c.keyOrPrefix(key, prefix)
 	return w, err
 }

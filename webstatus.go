@@ -5,9 +5,6 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"time"
-
-	"google.golang.org/grpc/status"
 )
 
 // web is the status of an HTTP answer that came in the place of a gRPC one: a
@@ -27,18 +24,18 @@ func webStatus(msg string) (web, bool) {
 	return web(n), err == nil
 }
 
-// answer returns what an HTTP status means. What a proxy says of itself or of
+// verdict returns what an HTTP status means. What a proxy says of itself or of
 // the servers behind it may pass; anything else doesn't come from etcd at all. It
 // never proves that a request was not applied.
-func (w web) answer() answer {
+func (w web) verdict() verdict {
 	switch w {
 	case http.StatusRequestEntityTooLarge:
-		return answer{kind: ErrTooLarge}
+		return verdict{kind: ErrTooLarge}
 	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests, http.StatusInternalServerError,
 		http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-		return answer{kind: ErrUnavailable, remedy: retryRead, avoid: true}
+		return verdict{kind: ErrUnavailable, remedy: retryRead, avoid: true}
 	}
-	return answer{kind: ErrNotEtcd, remedy: retryElsewhere}
+	return verdict{kind: ErrNotEtcd, remedy: retryElsewhere}
 }
 
 // String says what was answered, on one line and without the page.
@@ -52,27 +49,6 @@ func (w web) String() string {
 		text += "; a proxy has a lower limit for requests (nginx: client_max_body_size)"
 	}
 	return text
-}
-
-// webPatience is how long NewClient goes on where nothing but a web answers: a
-// proxy that has lost its server for a moment has it back by then.
-const webPatience = time.Second
-
-// outOfPatience takes in the error of an attempt and reports whether a request
-// that need not last until its deadline has met nothing but a web for long enough.
-func (t *trace) outOfPatience(err error) bool {
-	if !t.request.impatient {
-		return false
-	}
-	switch _, ok := webStatus(status.Convert(err).Message()); {
-	case !ok:
-		t.trouble.web = time.Time{}
-	case t.trouble.web.IsZero():
-		t.trouble.web = time.Now()
-	default:
-		return time.Since(t.trouble.web) >= webPatience
-	}
-	return false
 }
 
 // maxForeignText bounds what an error repeats of words that aren't etcd's.

@@ -91,9 +91,6 @@ func (k *Key) WithSuite(s Suite) *Key {
 // String names the key by its id, for logs. The other formatting methods all say the same.
 func (k Key) String() string { return "envelope.Key(" + k.id.String() + "…)" }
 
-// GoString is String, for %#v.
-func (k Key) GoString() string { return k.String() }
-
 // MarshalText is String, for JSON, YAML and XML. A key cannot be read back from it.
 func (k Key) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
 

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"iter"
 	"math/rand/v2"
-	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -146,20 +145,6 @@ func TestLoadReadsNoFurtherThanItsChunks(t *testing.T) {
 		}
 	}, etcd.WithChunkKeys(each), etcd.WithParallelism(parallel))))
 	require.LessOrEqual(t, most.Load(), int64((parallel+1)*each+1))
-}
-
-func TestLoadOfManyKeysNeedsLittleMemory(t *testing.T) {
-	const n, most = 50_000, 32 << 20 // they take 50 MB
-	c := client(t, etcd.DefaultConfig().WithEndpoints(serverProcess(t)...).WithTimeout(busyTimeout))
-	runtime.GC()
-	before, peak := heap(), int64(0)
-	report, err := c.BulkLoad(t.Context(), numbered("/many/", n, 1000), etcd.WithLoadProgress(func(etcd.LoadReport) {
-		peak = max(peak, heap()-before)
-	}))
-	require.NoError(t, err)
-	require.Equal(t, int64(n), report.Applied)
-	require.Less(t, peak, int64(most))
-	t.Logf("heap growth %.1f MiB", float64(peak)/(1<<20))
 }
 
 // resume loads what a report leaves out.

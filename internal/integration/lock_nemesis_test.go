@@ -107,6 +107,7 @@ func (c *contest) hold(ctx context.Context, t *testing.T, client *etcd.Client, l
 }
 
 func TestLocksKeepTheirPromisesThroughFaults(t *testing.T) {
+	t.Parallel()
 	cluster := newCluster(t)
 	seed := drawSeed(t)
 	direct := client(t, etcd.DefaultConfig().WithEndpoints(cluster.addrs()...))

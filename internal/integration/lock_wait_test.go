@@ -90,6 +90,7 @@ func TestCancelledTryLockSaysSo(t *testing.T) {
 }
 
 func TestLocksAreTakenBesideAStoppedMember(t *testing.T) {
+	t.Parallel()
 	cluster := newCluster(t)
 	c := client(t, cluster.config())
 	ctx := within(t, busyTimeout)

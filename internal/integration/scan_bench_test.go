@@ -38,31 +38,6 @@ func heap() int64 {
 	return int64(sample[0].Value.Uint64())
 }
 
-// The keys take some 25 MiB; a scan needs but a part of it.
-func TestScanOfManyKeysNeedsLittleMemory(t *testing.T) {
-	requireScanNeedsLittleMemory(t, 50_000, 500, 24<<20, 0)
-}
-
-// requireScanNeedsLittleMemory holds that scans of n keys with values of some size
-// let the heap grow by less than most, in each way, for consumers that work for so
-// long on a thousand keys.
-func requireScanNeedsLittleMemory(t *testing.T, n, size int, most int64, works ...time.Duration) {
-	t.Helper()
-	for _, variables := range [][]string{nil, {withoutStreams}} {
-		c := client(t, etcd.DefaultConfig().WithEndpoints(serverProcess(t, variables...)...).WithTimeout(busyTimeout))
-		load(t, c, "/many/", n, size)
-		for name, opts := range map[string][]etcd.ScanOption{"forward": nil, "reverse": {etcd.WithReverse()}} {
-			for _, work := range works {
-				began := time.Now()
-				keys, growth := scanWatchingTheHeap(t, c, "/many/", work, opts...)
-				t.Logf("%s %v, work %v: %v, heap growth %.1f MiB", name, variables, work, time.Since(began), float64(growth)/(1<<20))
-				require.Equal(t, n, keys)
-				require.Less(t, growth, most)
-			}
-		}
-	}
-}
-
 // scanWatchingTheHeap scans with a consumer that works for so long on a thousand
 // keys, and returns how many keys there are and by how much the heap grows.
 func scanWatchingTheHeap(tb testing.TB, c *etcd.Client, p string, work time.Duration, opts ...etcd.ScanOption) (keys int, growth int64) {

@@ -3,7 +3,6 @@ package integration
 import (
 	"context"
 	"errors"
-	"fmt"
 	"runtime"
 	"strconv"
 	"strings"
@@ -195,45 +194,6 @@ func inUse() int64 {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return int64(m.HeapAlloc)
-}
-
-// This test measures the heap of the process, so it is not parallel.
-func TestUnreadWatchCostsLittleMemoryAndHoldsUpNobody(t *testing.T) {
-	endpoints := serverProcess(t)
-	writer := client(t, etcd.DefaultConfig().WithEndpoints(endpoints...))
-	c := client(t, etcd.DefaultConfig().WithEndpoints(endpoints...))
-	p, ctx := prefix(t), within(t, 2*patience)
-	unread := c.WatchPrefix(ctx, p+"big/")
-	const n, size = 100, 1 << 20
-	value := make([]byte, size)
-
-	before := inUse()
-	for i := range n {
-		copy(value, fmt.Sprintf("%08d", i))
-		require.NoError(t, writer.Put(ctx, p+"big/k", value))
-	}
-	other := c.Watch(ctx, p+"other")
-	require.NoError(t, writer.Put(ctx, p+"other", []byte("v")))
-	require.Equal(t, "v", string(events(t, other, 1)[0].Kv.Value))
-	require.NoError(t, c.Put(ctx, p+"other", nil))
-
-	grown := inUse() - before
-	t.Logf("%d MB unread, heap grown by %.1f MB", n*size>>20, float64(grown)/(1<<20))
-	require.Less(t, grown, int64(n*size/4))
-
-	// All of it comes once it is read, and in portions.
-	var largest int
-	for i := 0; i < n; {
-		r := next(t, unread)
-		require.NoError(t, r.Err())
-		largest = max(largest, len(r.Events))
-		for _, e := range r.Events {
-			require.Equal(t, fmt.Sprintf("%08d", i), string(e.Kv.Value[:8]))
-			i++
-		}
-	}
-	t.Logf("delivered up to %d events of 1 MB at once", largest)
-	require.LessOrEqual(t, largest, 4)
 }
 
 func TestWatchSurvivesServersThatForgetItsToken(t *testing.T) {

@@ -61,7 +61,7 @@ func TestWatchesLeaveRoomForRequestsAndRenewals(t *testing.T) {
 		c.Watch(ctx, p+"big", etcd.WithPrevKV())
 	}
 	for i := range 12 {
-		require.NoError(t, c.Put(ctx, p+"big", make([]byte, 1<<19)), i)
+		require.NoError(t, c.Put(ctx, p+"big", make([]byte, 1<<17)), i)
 	}
 	for i, w := range quiet {
 		require.NoError(t, c.Put(ctx, p+strconv.Itoa(i), []byte(strconv.Itoa(i))))
@@ -81,7 +81,7 @@ func TestSlowConsumersMissNothing(t *testing.T) {
 	for i := range slow {
 		slow[i] = c.WatchPrefix(ctx, p)
 	}
-	value := make([]byte, 1<<18)
+	value := make([]byte, 1<<17)
 	put := func(i int) {
 		copy(value, fmt.Sprintf("%08d", i))
 		_, err := c.Txn().Then(etcd.OpPut(p+"a", value), etcd.OpPut(p+"b", value)).Commit(ctx)

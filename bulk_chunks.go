@@ -1,0 +1,326 @@
+package etcd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/blueprint-go/etcd/internal/errs"
+)
+
+// chunkBytes is about the size of one chunk on the wire: large enough that a round
+// trip costs little per key, and small enough that the server's other clients are
+// not held up. It is below what the server's gRPC takes whatever its limit is
+// (grpcOverhead), so that the refusal of a chunk for its size always is the server's
+// own, which is certain.
+const chunkBytes = 128 << 10
+
+// operation is one of those that are sent in chunks.
+type operation struct {
+	key    string // without the namespace
+	wire   *pb.RequestOp
+	sealed *sealedPut // of wire; nil for none
+	size   int        // as one of several in a transaction
+	keys   int        // that it is about, if it is not one
+}
+
+// operation returns an operation to be sent in a chunk, if a request can hold it.
+func (c *Client) operation(key string, wire *pb.RequestOp, sealed *sealedPut) (operation, error) {
+	const tag = 1
+	op := operation{key: key, wire: wire, sealed: sealed, size: tag + protowire.SizeBytes(proto.Size(wire))}
+	return op, c.checkBytes(op.size)
+}
+
+// part is what became of a part of the operations that share a fate: of a chunk, or
+// what was cut off one.
+type part struct {
+	ops       []operation
+	responses []*pb.ResponseOp
+	revision  int64
+	err       error // nil if they were applied
+	unsent    bool  // another one failed before them
+}
+
+// chunk is what one transaction is to hold.
+type chunk struct {
+	ops  []operation
+	size int
+	keys map[string]bool // of ops, if any may come twice
+
+	done  chan struct{} // closed when parts are known
+	parts []part
+	// mostKeys and mostBytes are what one transaction may hold. They go down when
+	// the server takes less.
+	mostKeys, mostBytes int
+	// panicked is what a hook panicked with.
+	panicked any
+}
+
+// chunker sends operations in chunks, several at a time. All of it belongs to the
+// goroutine of run but for the chunks that are under way, each of which belongs to a
+// goroutine that ends with its request, and before run does.
+type chunker struct {
+	client  *Client
+	request request
+	pacer   pacer
+	// parallel is how many chunks may be under way, and keys and bytes what one may
+	// hold, of which the server may turn out to take less.
+	parallel, keys, bytes int
+	// repeats tells that a key may come twice. The later operation is never sent
+	// before the earlier one was applied.
+	repeats bool
+	// deliver takes the parts in the order of the operations.
+	deliver func(part)
+
+	current  *chunk
+	underway []*chunk // in order
+	failed   error    // of the first part that was not applied
+}
+
+func (c *Client) newChunker(r request, o chunkOptions, deliver func(part)) *chunker {
+	// What nesting adds is not counted: some ten bytes for dozens of operations.
+	bytes := min(chunkBytes, c.largest-c.largest/16)
+	return &chunker{
+		client: c, request: r, pacer: pacer{rate: o.rate}, parallel: o.parallel, keys: o.most(), bytes: bytes,
+		deliver: deliver, current: &chunk{},
+	}
+}
+
+// run sends the operations. After a failure no more are sent, and the error is that
+// of the first in their order. If that is one of the sequence, the chunk that was
+// being made is not sent.
+//
+// A panic of the sequence or of deliver passes through, after the requests that are
+// under way were cancelled and have ended.
+func (s *chunker) run(ctx context.Context, ops iter.Seq2[operation, error]) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer func() {
+		cancel()
+		for _, ch := range s.underway {
+			<-ch.done
+		}
+	}()
+	var stopped error
+	for op, err := range ops {
+		if err == nil {
+			err = s.add(ctx, op)
+		}
+		if err != nil {
+			stopped = err
+			break
+		}
+	}
+	if stopped == nil {
+		s.hand(ctx)
+	}
+	s.landAll()
+	if s.failed != nil {
+		return s.failed
+	}
+	return stopped
+}
+
+// add puts an operation into a chunk, and sends those before it if it is not for the
+// same one.
+func (s *chunker) add(ctx context.Context, op operation) error {
+	for len(s.underway) > 0 && s.underway[0].landed() {
+		s.land()
+	}
+	if ctx.Err() != nil {
+		return fail(s.request.op, op.key, errs.OfContext(ctx))
+	}
+	if len(s.current.ops) >= s.keys || s.current.size+op.size > s.bytes {
+		s.hand(ctx)
+	}
+	if s.repeats {
+		s.await(ctx, op.key)
+	}
+	if s.failed != nil {
+		return s.failed
+	}
+	s.current.ops, s.current.size = append(s.current.ops, op), s.current.size+op.size
+	return nil
+}
+
+// await waits until no chunk that is not applied holds key, and notes it for the
+// current one.
+func (s *chunker) await(ctx context.Context, key string) {
+	waits := s.current.keys[key]
+	for _, ch := range s.underway {
+		waits = waits || ch.keys[key]
+	}
+	if waits {
+		s.hand(ctx)
+		s.landAll()
+	}
+	if s.current.keys == nil {
+		s.current.keys = map[string]bool{} // not for s.keys: bytes may end the chunk long before
+	}
+	s.current.keys[key] = true
+}
+
+// hand sends the current chunk, when there is room for it under way and the rate
+// allows it.
+func (s *chunker) hand(ctx context.Context) {
+	for len(s.underway) > 0 && (len(s.underway) >= s.parallel || s.bytesUnderway()+s.current.size > s.parallel*s.bytes) {
+		s.land()
+	}
+	if s.failed != nil || len(s.current.ops) == 0 {
+		return
+	}
+	if !s.pacer.wait(ctx, s.client.closing, s.current.count()) {
+		s.landAll() // the error is that of the first in order
+		if s.failed == nil {
+			s.failed = fail(s.request.op, s.current.ops[0].key, s.ended(ctx))
+		}
+		return
+	}
+	ch := s.current
+	ch.done, ch.mostKeys, ch.mostBytes = make(chan struct{}), s.keys, s.bytes
+	s.underway, s.current = append(s.underway, ch), &chunk{}
+	go func() {
+		defer close(ch.done)
+		defer func() { ch.panicked = recover() }()
+		s.send(ctx, ch)
+	}()
+}
+
+// bytesUnderway is what the requests that are under way hold. Values that are larger
+// than a chunk are not sent several at a time: they share a connection, and each has
+// to arrive within its own deadline.
+func (s *chunker) bytesUnderway() (n int) {
+	for _, ch := range s.underway {
+		n += ch.size
+	}
+	return n
+}
+
+// ended returns why the rate was not waited for.
+func (s *chunker) ended(ctx context.Context) error {
+	if s.client.isClosed() {
+		return ErrClosed
+	}
+	return errs.OfContext(ctx)
+}
+
+// count returns how many keys the chunk is about.
+func (ch *chunk) count() int { return countKeys(ch.ops) }
+
+func countKeys(ops []operation) (n int) {
+	for _, op := range ops {
+		n += max(op.keys, 1)
+	}
+	return n
+}
+
+// landed reports whether what became of the chunk is known.
+func (ch *chunk) landed() bool {
+	select {
+	case <-ch.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// land waits for the first chunk that is under way, and delivers its parts.
+func (s *chunker) land() {
+	ch := s.underway[0]
+	<-ch.done
+	s.underway = s.underway[1:]
+	if ch.panicked != nil {
+		panic(ch.panicked)
+	}
+	s.keys, s.bytes = min(s.keys, ch.mostKeys), min(s.bytes, ch.mostBytes)
+	for _, p := range ch.parts {
+		if s.failed == nil {
+			s.failed = p.err
+		}
+		s.deliver(p)
+	}
+}
+
+func (s *chunker) landAll() {
+	for len(s.underway) > 0 {
+		s.land()
+	}
+}
+
+// send sends a chunk, in one transaction, or in several when the server refuses it
+// for its size: those are as large as it takes them, found by halving.
+func (s *chunker) send(ctx context.Context, ch *chunk) {
+	for rest := ch.ops; len(rest) > 0; {
+		p := s.sendPart(ctx, rest[:ch.fitting(rest)])
+		if ch.shrink(p) {
+			continue
+		}
+		ch.parts, rest = append(ch.parts, p), rest[len(p.ops):]
+		if p.err != nil && len(rest) > 0 {
+			ch.parts, rest = append(ch.parts, part{ops: rest, err: p.err, unsent: true}), nil
+		}
+	}
+}
+
+func (s *chunker) sendPart(ctx context.Context, ops []operation) part {
+	p := part{ops: ops}
+	wire := make([]*pb.RequestOp, len(ops))
+	r := s.request
+	r.key = ops[0].key
+	for i, op := range ops {
+		wire[i], r.seals = op.wire, op.sealed.link(r.seals)
+	}
+	p.responses, p.revision, p.err = s.client.sendBulk(ctx, r, wire)
+	if p.err != nil {
+		p.err = hint(p.err, s.advice(ops))
+	}
+	return p
+}
+
+// advice is what can be done about operations that took too long.
+func (s *chunker) advice(ops []operation) string {
+	size := 0
+	for _, op := range ops {
+		size += op.size
+	}
+	return fmt.Sprintf("a chunk of %d keys and %d bytes, one of up to %d at a time: WithChunkKeys and WithParallelism make them smaller and fewer, "+
+		"Config.RequestTimeout or a deadline gives each more time", countKeys(ops), size, s.parallel)
+}
+
+// fitting returns how many of the operations may be sent in one transaction.
+func (ch *chunk) fitting(ops []operation) int {
+	n, size := 0, 0
+	for n < min(len(ops), ch.mostKeys) {
+		size += ops[n].size
+		if n > 0 && size > ch.mostBytes {
+			break
+		}
+		n++
+	}
+	return n
+}
+
+// shrink reports whether what was sent was refused for its size, so that less of it
+// may be accepted.
+func (ch *chunk) shrink(p part) bool {
+	if len(p.ops) == 1 || MaybeApplied(p.err) {
+		return false
+	}
+	switch {
+	case errors.Is(p.err, ErrTooManyOps):
+		ch.mostKeys = len(p.ops) / 2
+	case errors.Is(p.err, ErrTooLarge):
+		size := 0
+		for _, op := range p.ops {
+			size += op.size
+		}
+		ch.mostBytes = size / 2
+	default:
+		return false
+	}
+	return true
+}

@@ -1,0 +1,155 @@
+package etcd
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/blueprint-go/etcd/internal/txntree"
+)
+
+// BulkLoad stores any number of key-values, as for an import: in chunks, of which
+// several are under way at a time. It holds no more of them than that, so that kvs may
+// be of any length. A chunk takes one round trip; see [DefaultChunkKeys] and
+// [DefaultParallelism].
+//
+// Unlike [Client.BulkPut] it is not atomic: each chunk is a revision of its own, and
+// when the load fails, the report says how many key-values are stored, from the first
+// on. If the error is [MaybeApplied], of those after them up to a chunk for each that
+// was under way may be stored as well; if not, none is. Storing them again leads to the
+// same end, so that a load is resumed by leaving out the first Applied key-values.
+//
+// A key may come twice: the later value is stored last, always. All chunks under way
+// are waited for then, so that a sequence of few keys that come often is slow. A value
+// may be overwritten as soon as the sequence goes on.
+//
+// Each chunk has [Config.RequestTimeout], unless ctx has a deadline. After one has
+// failed, no other is begun, and those under way are waited for. A chunk that the
+// server refuses for its size, because its limits are lower than those of the
+// configuration, is cut further, and those after it are smaller. A key or value that
+// can't be stored ends the load too, without the chunk that it would be in.
+//
+// kvs runs in the goroutine of the caller, and is not interrupted while it waits for
+// something itself. A panic of kvs passes through, and leaves nothing behind; what is
+// under way is cancelled.
+//
+// The options are those of single puts, which hold for each ([WithLease],
+// [WithIgnoreLease]), those of chunks, and [WithLoadProgress].
+func (c *Client) BulkLoad(ctx context.Context, kvs iter.Seq2[string, []byte], opts ...LoadOption) (LoadReport, error) {
+	const op = "bulk load"
+	o, err := bulkOptionsOf(opts, LoadOption.applyLoad)
+	if err == nil && kvs == nil {
+		err = fmt.Errorf("%w: nil sequence", ErrInvalidArgument)
+	}
+	if err != nil {
+		return LoadReport{}, fail(op, "", err)
+	}
+	report, err := c.load(ctx, op, func(yield func(loadPut, error) bool) {
+		for key, value := range kvs {
+			put, sealed, err := c.putRequest(ctx, key, bytes.Clone(value), o.put)
+			if err != nil {
+				err = fail(op, key, err)
+			}
+			if !yield(loadPut{put: put, sealed: sealed}, err) {
+				return
+			}
+		}
+	}, o)
+	o.put.tellRevision(report.Revision)
+	return report, err
+}
+
+// loadPut is one put of a load, as the wire has it.
+type loadPut struct {
+	put    *pb.PutRequest
+	sealed *sealedPut // of put; nil for none
+	// guard is the condition under which it is made; nil means always. One whose
+	// condition does not hold counts as applied, and as skipped.
+	guard *pb.Compare
+}
+
+// load is the ground of BulkLoad, for puts that are made elsewhere. An error of the
+// sequence ends it and is returned as it is, unless an earlier put failed. Of o it
+// uses the chunks and the progress.
+func (c *Client) load(ctx context.Context, op string, puts iter.Seq2[loadPut, error], o bulkOptions) (LoadReport, error) {
+	if err := c.admit(ctx); err != nil {
+		return LoadReport{}, fail(op, "", err)
+	}
+	l := loader{progress: o.progress}
+	chunks := c.newChunker(request{op: op, write: true}, o.chunks, l.add)
+	chunks.repeats = true
+	err := chunks.run(ctx, func(yield func(operation, error) bool) {
+		for p, err := range puts {
+			var next operation
+			if err == nil {
+				key := c.visible(p.put.Key)
+				if next, err = c.operation(key, p.wire(), p.sealed); err != nil {
+					err = fail(op, key, err)
+				}
+			}
+			if !yield(next, err) {
+				return
+			}
+		}
+	})
+	return l.report, l.failure(err)
+}
+
+// wire returns the put as an operation of a transaction: a nested one if it has a
+// guard, so that each is decided by itself.
+func (p loadPut) wire() *pb.RequestOp {
+	put := txntree.Put(p.put)
+	if p.guard == nil {
+		return put
+	}
+	txn := &pb.TxnRequest{Compare: []*pb.Compare{p.guard}, Success: []*pb.RequestOp{put}}
+	if p.sealed != nil && len(p.put.Value) < chunkBytes { // to tell one that is sent twice
+		txn.Failure = []*pb.RequestOp{txntree.Range(&pb.RangeRequest{Key: p.put.Key, KeysOnly: true})}
+	}
+	return txntree.Txn(txn)
+}
+
+// loader reports on a load.
+type loader struct {
+	progress func(LoadReport)
+	report   LoadReport
+	failed   bool
+	beyond   bool // something may be stored that the report doesn't count
+}
+
+func (l *loader) add(p part) {
+	if p.err != nil || l.failed {
+		l.failed = true
+		l.beyond = l.beyond || p.err == nil || !p.unsent && MaybeApplied(p.err)
+		return
+	}
+	l.report.Applied += int64(len(p.ops))
+	l.report.Revision = max(l.report.Revision, p.revision)
+	for i, op := range p.ops {
+		put := op.wire.GetRequestPut()
+		if txn := op.wire.GetRequestTxn(); txn != nil {
+			put = txn.Success[0].GetRequestPut()
+			if !p.responses[i].GetResponseTxn().GetSucceeded() {
+				l.report.skipped++
+			}
+		}
+		l.report.Bytes += int64(len(put.Key) + len(put.Value))
+	}
+	if l.progress != nil {
+		l.progress(l.report)
+	}
+}
+
+// failure returns the error of a load that failed with err. It is about all that the
+// report doesn't count, so that [Client.Settle] can't take one chunk for it.
+func (l *loader) failure(err error) error {
+	first, ok := errors.AsType[*Error](err)
+	if !ok || !l.beyond {
+		return err
+	}
+	return &Error{Op: first.Op, Key: first.Key, Sent: true, MaybeApplied: true, Err: first.Err}
+}

@@ -1,0 +1,49 @@
+package etcd
+
+import (
+	"context"
+	"errors"
+
+	"github.com/blueprint-go/etcd/internal/errs"
+)
+
+// untilUncontested runs round until it reports that the matter is settled or fails, all
+// under one deadline. Those who compete for a key spread out by pausing between
+// the rounds. A round begins by reading: what was read before a pause would be
+// out of date after it, and a slow competitor would lose to a fast one for ever.
+func (c *Client) untilUncontested(ctx context.Context, op, key string, round func(context.Context) (bool, error)) error {
+	return c.withDeadline(ctx, op, key, func(ctx context.Context) error {
+		for n := 1; ; n++ {
+			settled, err := round(ctx)
+			if settled {
+				return err
+			}
+			if err != nil {
+				return afterConflicts(ctx, n-1, err)
+			}
+			switch {
+			case pause(ctx, c.closing, backoff(n)):
+			case c.isClosed():
+				return answered(op, key, ErrClosed)
+			default:
+				return answered(op, key, errs.WithKind(ErrConflict, context.Cause(ctx)))
+			}
+		}
+	})
+}
+
+// afterConflicts returns the error of a try or a round which others have been in the way
+// of n times before. If it came too late, they are the reason.
+func afterConflicts(ctx context.Context, n int, err error) error {
+	if n == 0 || !timeIsUp(ctx) {
+		return err
+	}
+	if e, ok := err.(*Error); ok && !errors.Is(err, ErrConflict) { //nolint:errorlint // a request of this package, not one inside a caller's error
+		e.Err = errs.WithKind(ErrConflict, e.Err)
+	}
+	return err
+}
+
+// triesPerRound is how often an optimistic write is tried between two pauses:
+// once with what was read, and once with what the answer to the first try holds.
+const triesPerRound = 2

@@ -1,0 +1,154 @@
+package etcd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Error is the error of a request: what was asked, what went wrong, and whether
+// it may have taken effect. Its chain holds the sentinels and, for a failed
+// connection, an [*EndpointError] for each endpoint with the true cause.
+type Error struct {
+	// Op is the operation in lower case, such as "put" or "txn".
+	Op string
+	// Key is the first key concerned, without the namespace; empty if there is
+	// none.
+	Key string
+	// Sent tells whether a request left this process. False means that the
+	// operation was certainly not applied.
+	Sent bool
+	// MaybeApplied tells whether a write may have taken effect. It is false
+	// for reads, for requests that were never sent and for those that the
+	// server refused.
+	MaybeApplied bool
+	// Err is what went wrong.
+	Err error
+
+	lost *lostWrite // for Settle; nil unless MaybeApplied
+}
+
+// Error implements error. The text never holds values or secrets.
+func (e *Error) Error() string {
+	var b strings.Builder
+	b.WriteString("etcd: ")
+	b.WriteString(e.Op)
+	if e.Key != "" {
+		fmt.Fprintf(&b, " %q", e.Key)
+	}
+	b.WriteString(": ")
+	b.WriteString(e.Err.Error())
+	if e.MaybeApplied {
+		b.WriteString(" (the write may have been applied)")
+	}
+	return b.String()
+}
+
+// Unwrap returns e.Err.
+func (e *Error) Unwrap() error { return e.Err }
+
+// DecodeError says that a stored value could not be decoded, and why. It is one
+// of the errors joined into the result of a list, and the error of a watch
+// event, beside the values that could be decoded.
+type DecodeError struct {
+	// Key is the key of the value, without the namespace.
+	Key string
+	// Err is one of [ErrNotEncrypted], [ErrUnsupportedFormat], [ErrCorrupt],
+	// [ErrUnknownKey], [ErrDecrypt], [ErrValueTooLarge] and, from [Typed],
+	// [ErrEncoding].
+	Err error
+}
+
+// Error implements error.
+func (e *DecodeError) Error() string {
+	return fmt.Sprintf("etcd: decode %q: %v", e.Key, e.Err)
+}
+
+// Unwrap returns e.Err.
+func (e *DecodeError) Unwrap() error { return e.Err }
+
+// EndpointError says why an endpoint could not be used, or that an answer came
+// from there which isn't etcd's.
+type EndpointError struct {
+	// Endpoint is the endpoint as configured.
+	Endpoint string
+	// Err is the true cause: what the dialer or the TLS handshake said, under
+	// a sentinel such as [ErrConnectionRefused] where there is one.
+	Err error
+}
+
+// Error implements error.
+func (e *EndpointError) Error() string { return e.Endpoint + ": " + e.Err.Error() }
+
+// Unwrap returns e.Err.
+func (e *EndpointError) Unwrap() error { return e.Err }
+
+// fail returns the error of a call that ended before it came to a request.
+func fail(op, key string, err error) error {
+	return &Error{Op: op, Key: key, Err: err}
+}
+
+// answered returns the error of a request that was answered and whose values
+// could not all be decoded; nil for nil.
+func answered(op, key string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &Error{Op: op, Key: key, Sent: true, Err: err}
+}
+
+// maybeApplied notes in the error of a request that one before it may have been
+// applied.
+func maybeApplied(err error) error {
+	var e *Error
+	if errors.As(err, &e) {
+		e.MaybeApplied = true
+	}
+	return err
+}
+
+// requestErrors returns every [*Error] in the tree of err.
+func requestErrors(err error) []*Error {
+	var out []*Error
+	if e, ok := err.(*Error); ok { //nolint:errorlint // the tree is walked here
+		out = append(out, e)
+	}
+	switch e := err.(type) { //nolint:errorlint // likewise
+	case interface{ Unwrap() error }:
+		out = append(out, requestErrors(e.Unwrap())...)
+	case interface{ Unwrap() []error }:
+		for _, one := range e.Unwrap() {
+			out = append(out, requestErrors(one)...)
+		}
+	}
+	return out
+}
+
+// IsRetryable reports whether the same call may succeed when it is made again:
+// the cluster was unavailable, had no leader, shed load, or did not answer in
+// time, or a key that is kept elsewhere could not be had. For a write, ask [MaybeApplied] as well: a retry of a write that was
+// applied applies it twice. An error of the caller's own context is not
+// retryable when that context was cancelled.
+func IsRetryable(err error) bool {
+	switch {
+	case err == nil, errors.Is(err, ErrClosed), errors.Is(err, context.Canceled):
+		return false
+	}
+	for _, s := range []error{ErrUnavailable, ErrNoLeader, ErrTimeout, ErrTooManyRequests, ErrKeyUnavailable, ErrKeyringStale} {
+		if errors.Is(err, s) {
+			return true
+		}
+	}
+	return false
+}
+
+// MaybeApplied reports whether the write that returned err may have taken
+// effect: whether any [*Error] in the tree of err says so. It is false for nil, for
+// errors of reads, for requests that were never sent, and for those that the server
+// refused. When it is true, only reading the key can tell, see [Client.Settle]: this
+// package never sends a write twice behind the caller's back.
+func MaybeApplied(err error) bool {
+	return slices.ContainsFunc(requestErrors(err), func(e *Error) bool { return e.MaybeApplied })
+}

@@ -1,0 +1,101 @@
+package etcd
+
+import (
+	"context"
+	"errors"
+	"math"
+	"math/rand/v2"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+)
+
+// grantLease grants a lease of an ID that is chosen here. That makes a grant
+// repeatable: one that was applied before its answer was lost is answered by
+// ErrLeaseExists. (That another has drawn the same 63 bits is less likely than that
+// memory fails.) One that may have been applied and failed is given up.
+func (c *conn) grantLease(ctx context.Context, seconds int64) (*pb.LeaseGrantResponse, error) {
+	const op = "grant"
+	req := &pb.LeaseGrantRequest{ID: 1 + rand.Int64N(math.MaxInt64), TTL: seconds}
+	var resp *pb.LeaseGrantResponse
+	sent, returned := false, false
+	defer func() { // a hook may panic after the server has granted it
+		if !returned {
+			c.giveUpLease(LeaseID(req.ID), false)
+		}
+	}()
+	err := c.persist(ctx, op, "", c.closing, func(ctx context.Context) (err error) {
+		resp, err = do(ctx, c, request{op: op, write: true, repeatable: true}, c.rpc.grant, req)
+		if errors.Is(err, ErrLeaseExists) {
+			resp, err = c.grantedLease(ctx, op, req.ID)
+		}
+		sent = sent || MaybeApplied(err)
+		return err
+	})
+	returned = true
+	if err == nil {
+		return resp, nil
+	}
+	if sent {
+		c.giveUpLease(LeaseID(req.ID), false)
+		err = maybeApplied(err)
+	}
+	return nil, err
+}
+
+// grantedLease asks for what the lost answer to a grant would have said.
+func (c *conn) grantedLease(ctx context.Context, op string, id int64) (*pb.LeaseGrantResponse, error) {
+	resp, err := do(ctx, c, request{op: op}, c.rpc.timeToLive, &pb.LeaseTimeToLiveRequest{ID: id})
+	if err == nil && resp.TTL < 0 {
+		err = answered(op, "", ErrLeaseNotFound) // it has ended since
+	}
+	if err != nil {
+		return nil, maybeApplied(err)
+	}
+	return &pb.LeaseGrantResponse{Header: resp.Header, ID: id, TTL: resp.GrantedTTL}, nil
+}
+
+var revocations = []time.Duration{0, 100 * time.Millisecond, time.Second, 4 * time.Second}
+
+// giveUpLease revokes a lease that nobody will use, in the background. One that was
+// not granted for certain may be about to be. It ends by itself if this fails.
+func (c *conn) giveUpLease(id LeaseID, granted bool) {
+	_ = c.start(func() { // a closed client can't revoke
+		for _, wait := range revocations {
+			if !pause(context.Background(), c.closing, wait) {
+				return
+			}
+			err := c.revokeInTurn(id)
+			if granted || !errors.Is(err, ErrLeaseNotFound) {
+				return
+			}
+		}
+	})
+}
+
+// revokeInTurn revokes a lease when there are not too many others under way.
+func (c *conn) revokeInTurn(id LeaseID) error {
+	select {
+	case c.revoking <- struct{}{}:
+		defer func() { <-c.revoking }()
+	case <-c.closing:
+		return ErrClosed
+	}
+	ctx, cancel := context.WithTimeout(inBackground(context.Background()), c.cfg.RequestTimeout)
+	defer cancel()
+	return c.revoke(ctx, id)
+}
+
+func (c *conn) revoke(ctx context.Context, id LeaseID) error {
+	_, err := do(ctx, c, request{op: "revoke", write: true, repeatable: true}, c.rpc.revoke, &pb.LeaseRevokeRequest{ID: int64(id)})
+	return err
+}
+
+// endLease is RevokeLease.
+func (c *conn) endLease(ctx context.Context, id LeaseID) error {
+	err := c.revoke(ctx, id)
+	if errors.Is(err, ErrLeaseNotFound) {
+		return nil
+	}
+	return err
+}

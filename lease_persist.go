@@ -1,0 +1,36 @@
+package etcd
+
+import (
+	"context"
+	"time"
+)
+
+// firstPatience is how long persist waits for the first answer before it asks
+// elsewhere.
+const firstPatience = time.Second
+
+// persist makes requests, by f, until one is answered, for good or bad, ctx ends or
+// closing is closed; a ctx without a deadline has RequestTimeout for all. It is for
+// writes that may be asked for again, because f can tell whether one before was
+// applied.
+//
+// Where there are several endpoints, one that is silent gets a second, and then twice
+// as long each time, as the cluster may be far away; the next request goes elsewhere.
+// None gets more than RequestTimeout.
+func (c *conn) persist(ctx context.Context, op, key string, closing <-chan struct{}, f func(context.Context) error) error {
+	return c.withDeadline(ctx, op, key, func(ctx context.Context) error {
+		patience := c.cfg.RequestTimeout
+		if c.severalEndpoints() {
+			ctx, patience = withRoute(ctx), min(patience, firstPatience)
+		}
+		for n := 1; ; n++ {
+			bounded, cancel := context.WithTimeout(ctx, patience)
+			err := f(bounded)
+			cancel()
+			if !IsRetryable(err) || timeIsUp(ctx) || !pause(ctx, closing, backoff(n)) {
+				return err
+			}
+			patience = min(2*patience, c.cfg.RequestTimeout)
+		}
+	})
+}

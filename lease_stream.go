@@ -1,0 +1,368 @@
+package etcd
+
+import (
+	"container/heap"
+	"context"
+	"errors"
+	"io"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
+)
+
+// renewalStream is one stream of renewals. What follows its cancel is guarded by
+// the mu of renewals.
+//
+// A server answers in the order of the requests; grpc-proxy answers in the order in
+// which it hears of the leases itself. Requests about one lease are answered in their
+// order by both.
+type renewalStream struct {
+	renewals *renewals
+	ctx      context.Context
+	cancel   context.CancelCauseFunc
+	token    *token        // that it was opened with
+	ended    chan struct{} // closed when receive has ended
+
+	calls renewalCalls // nil until it is open
+	peer  *peer.Peer   // nil if it isn't known
+
+	order []*inFlight           // sent, the oldest first; answered ones are left at once at the front
+	byID  map[int64][]*inFlight // sent and not answered
+	// silence is how long the stream may be silent while an answer is awaited, since
+	// the time in waiting: so many times, patience, the usual. watch ends it then.
+	patience int
+	silence  time.Duration
+
+	waiting time.Time
+	heard   time.Time
+	watch   *time.Timer
+	answers int
+}
+
+// inFlight is one request for a renewal.
+type inFlight struct {
+	id      int64
+	session *session // nil for a renewal of one time, which has answer
+	answer  chan renewed
+	// From here on once it is sent.
+	stream              *renewalStream
+	sent                time.Time
+	answered, forgotten bool
+}
+
+// newStream prepares a stream that may be silent for so many times the usual.
+func (r *renewals) newStream(patience int) *renewalStream {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := &renewalStream{renewals: r, ended: make(chan struct{}), byID: map[int64][]*inFlight{}}
+	ctx := clientv3.WithRequireLeader(context.Background()) // else a member that is cut off stays silent
+	if r.conn.severalEndpoints() {
+		ctx = context.WithValue(ctx, routeKey{}, r.route)
+	}
+	s.ctx, s.cancel = context.WithCancelCause(ctx)
+	s.patience = patience
+	s.silence = s.patient(r.shortest())
+	s.waiting = time.Now()
+	s.watch = time.AfterFunc(s.silence, s.look)
+	return s
+}
+
+// patient returns how long the stream may stay silent for a lease with a time to live.
+func (s *renewalStream) patient(ttl time.Duration) time.Duration {
+	return time.Duration(s.patience) * ttl / silencesPerTTL
+}
+
+// shortest returns the shortest time to live of those that are kept. It needs r.mu.
+func (r *renewals) shortest() time.Duration {
+	ttl := DefaultLockTTL
+	for _, s := range r.due {
+		ttl = min(ttl, s.ttl)
+	}
+	return ttl
+}
+
+// run opens the stream and sends what is due until it ends, and returns why. A nil
+// error means that nothing is left to renew.
+func (s *renewalStream) run() error {
+	defer s.watch.Stop()
+	defer s.cancel(nil)
+	c := s.renewals.conn
+	if err := s.open(); err != nil {
+		return s.cause(err)
+	}
+	var received error
+	err := c.start(func() {
+		defer close(s.ended)
+		received = s.receive()
+		s.cancel(received) // a send may be held up by the stream
+	})
+	if err != nil {
+		return errClosedStatus
+	}
+	idle := s.send()
+	s.cancel(nil)
+	<-s.ended
+	if idle {
+		return nil
+	}
+	return s.cause(received)
+}
+
+// open opens the stream, with a token if one is needed.
+func (s *renewalStream) open() error {
+	c := s.renewals.conn
+	if err := c.auth.ensure(s.ctx); err != nil {
+		return err
+	}
+	s.token = c.auth.current()
+	calls, err := s.renewals.open(s.ctx)
+	if err != nil {
+		return err
+	}
+	s.renewals.mu.Lock()
+	defer s.renewals.mu.Unlock()
+	s.calls = calls
+	if p, ok := peer.FromContext(calls.Context()); ok {
+		s.peer = p
+	}
+	return nil
+}
+
+// cause returns why the stream ended: gRPC says only that it was cancelled.
+func (s *renewalStream) cause(err error) error {
+	if errors.Is(context.Cause(s.ctx), errSilentStream) {
+		return status.Error(codes.DeadlineExceeded, errSilentStream.Error())
+	}
+	return err
+}
+
+// look ends the stream if it has been silent for too long.
+func (s *renewalStream) look() {
+	s.renewals.mu.Lock()
+	defer s.renewals.mu.Unlock()
+	if s.calls != nil && len(s.byID) == 0 {
+		s.watch.Reset(s.silence) // nothing is awaited
+		return
+	}
+	if left := s.silence - time.Since(s.waiting); left > 0 {
+		s.watch.Reset(left)
+		return
+	}
+	s.cancel(errSilentStream)
+}
+
+// send sends what is due until the stream ends, or reports that nothing was for long.
+func (s *renewalStream) send() (idle bool) {
+	r := s.renewals
+	quiet := time.Now()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		for f := s.next(); f != nil; f = s.next() {
+			quiet = time.Now()
+			if s.calls.Send(&pb.LeaseKeepAliveRequest{ID: f.id}) != nil {
+				<-s.ended // with the reason
+				return false
+			}
+		}
+		r.mu.Lock()
+		wait, none := r.untilDue(time.Now())
+		none = none && len(s.byID) == 0
+		r.mu.Unlock()
+		if none && time.Since(quiet) >= renewalLinger {
+			return true
+		}
+		timer.Reset(wait)
+		select {
+		case <-timer.C:
+		case <-r.wake:
+		case <-s.ended:
+			return false
+		case <-r.conn.closing:
+			return false
+		}
+	}
+}
+
+// next takes a renewal that is due and notes that it is sent now; nil for none.
+func (s *renewalStream) next() *inFlight {
+	r := s.renewals
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	f := r.take(time.Now(), s)
+	if f == nil {
+		return nil
+	}
+	f.stream, f.sent = s, time.Now()
+	if len(s.byID) == 0 {
+		s.waiting = f.sent
+	}
+	if f.session != nil && s.patient(f.session.ttl) < s.silence { // it came later
+		s.silence = s.patient(f.session.ttl)
+		s.watch.Reset(s.silence)
+	}
+	s.order = append(s.order, f)
+	s.byID[f.id] = append(s.byID[f.id], f)
+	return f
+}
+
+// maxInFlight bounds the requests about one lease that are not answered. One more than
+// one keeps the times short where a proxy answers at a pace of its own; many would
+// drown a server that is behind.
+const maxInFlight = 2
+
+// take takes a renewal that is due at now, for s. Those that are due soon are taken
+// with them: many in one write cost less. It needs r.mu.
+func (r *renewals) take(now time.Time, s *renewalStream) *inFlight {
+	for len(r.asked) > 0 {
+		f := r.asked[0]
+		r.asked = r.asked[1:]
+		if !f.forgotten {
+			return f
+		}
+	}
+	for len(r.due) > 0 {
+		on := r.due[0]
+		interval := on.interval()
+		if on.next.Sub(now) > interval/renewalsPerTTL {
+			return nil
+		}
+		on.next = now.Add(interval)
+		heap.Fix(&r.due, 0)
+		if len(s.byID[int64(on.id)]) < maxInFlight {
+			return &inFlight{id: int64(on.id), session: on}
+		}
+	}
+	return nil
+}
+
+// receive passes on the answers until the stream ends, and returns why.
+func (s *renewalStream) receive() error {
+	for {
+		resp, err := s.calls.Recv()
+		switch {
+		case errors.Is(err, io.EOF):
+			return status.Error(codes.Unavailable, "stream of renewals ended")
+		case err != nil:
+			return err
+		}
+		if f := s.take(resp.ID); f != nil {
+			f.deliver(resp)
+		}
+	}
+}
+
+// take takes the oldest request about a lease, which was just answered; nil if there
+// is none.
+func (s *renewalStream) take(id int64) *inFlight {
+	r := s.renewals
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s.heard = time.Now()
+	s.waiting = s.heard
+	s.answers++
+	r.failure = nil
+	waiting := s.byID[id]
+	if len(waiting) == 0 {
+		return nil
+	}
+	f := waiting[0]
+	f.answered = true
+	if len(waiting) == 1 {
+		delete(s.byID, id)
+	} else {
+		s.byID[id] = waiting[1:]
+	}
+	for len(s.order) > 0 && s.order[0].answered {
+		s.order = s.order[1:]
+	}
+	if f.session != nil {
+		f.session.reason = nil
+	}
+	return f
+}
+
+// deliver hands the answer to a request to whom it is for.
+func (f *inFlight) deliver(resp *pb.LeaseKeepAliveResponse) {
+	switch {
+	case f.session == nil:
+		f.answer <- renewed{resp: resp}
+	case resp.TTL <= 0:
+		f.session.end(ErrLeaseNotFound)
+	default:
+		f.session.renewed(f.sent, time.Duration(resp.TTL)*time.Second)
+	}
+}
+
+// judge says why the stream ended to all who wait for an answer, and has the others
+// renewed again. It reports whether that should wait.
+//
+// A refusal ends the stream although it concerns one lease: the one whose answer was
+// next. All others are sent again at once, and that one when it is due.
+func (s *renewalStream) judge(err error) (wait bool) {
+	if err == nil {
+		return false
+	}
+	r := s.renewals
+	a := interpret(err)
+	if a.remedy == refreshToken {
+		r.conn.auth.invalidate(s.token)
+	}
+	if a.elsewhere() {
+		avoid(s.ctx)
+	}
+	reason, now := describe(a.kind, err), time.Now()
+	r.mu.Lock()
+	waiting := s.order
+	if s.calls == nil { // it came to nothing
+		waiting, r.asked = r.asked, nil
+	}
+	refused := a.refused && a.remedy == giveUp && len(s.order) > 0
+	if !refused {
+		r.failure = reason
+	}
+	for i, f := range waiting {
+		switch on := f.session; {
+		case on == nil || on.place == unplaced || f.answered:
+		case refused && i == 0:
+			on.reason = reason
+		default:
+			on.next = now
+			heap.Fix(&r.due, on.place)
+		}
+	}
+	r.mu.Unlock()
+	for i, f := range waiting {
+		switch {
+		case f.session != nil || f.answered:
+		case refused && i > 0:
+			f.answer <- renewed{err: errOthersRefusal}
+		default:
+			f.answer <- renewed{err: err}
+		}
+	}
+	return !refused
+}
+
+// errOthersRefusal has the road send a renewal again.
+var errOthersRefusal = status.Error(codes.Unavailable, "stream of renewals ended by a refusal of another lease")
+
+// tellPeer sets the peer that the road asks for, to tell it that the request was
+// sent.
+func (r *renewals) tellPeer(f *inFlight, opts []grpc.CallOption) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if f.stream == nil || f.stream.peer == nil {
+		return
+	}
+	for _, opt := range opts {
+		if asked, is := opt.(grpc.PeerCallOption); is {
+			*asked.PeerAddr = *f.stream.peer
+		}
+	}
+}

@@ -1,0 +1,274 @@
+package etcd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/blueprint-go/etcd/internal/errs"
+	"github.com/blueprint-go/etcd/internal/keys"
+	"github.com/blueprint-go/etcd/internal/txntree"
+)
+
+// lockCleanup bounds the extra time that a call takes to withdraw its claim
+// after its context has ended, at half of what Lock promises.
+const lockCleanup = 50 * time.Millisecond
+
+// claim is a place in the queue for a lock, or the lock itself.
+type claim struct {
+	heldKey
+	session *session
+	// repeated tells that the request for the claim was sent again. The one before
+	// may still arrive, and would make a claim that nobody releases, so that the lease
+	// must go with this claim.
+	repeated bool
+	// From begin on, when it is the lock itself.
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	unhook func() bool
+}
+
+// begin makes the context of a claim that has become a held lock.
+func (c *claim) begin() {
+	c.ctx, c.cancel = context.WithCancelCause(context.Background())
+	c.unhook = context.AfterFunc(c.session.ctx, func() { c.fail(context.Cause(c.session.ctx)) })
+}
+
+// end ends the context of a claim that is over.
+func (c *claim) end() {
+	c.drop()
+	c.unhook()
+	c.cancel(context.Canceled)
+}
+
+// fail ends the context of a claim that can't be relied upon any more; the first
+// reason counts.
+func (c *claim) fail(reason error) {
+	c.drop()
+	c.cancel(errs.WithKind(ErrLockLost, reason))
+}
+
+// lost returns ErrLockLost with its reason when a held lock was lost, else nil.
+func (c *claim) lost() error {
+	switch {
+	case c.ctx.Err() != nil:
+		return context.Cause(c.ctx)
+	case !c.session.alive():
+		return lockLost(c.session)
+	}
+	return nil
+}
+
+// tryAcquire takes the lock if nobody holds it or waits for it.
+func (l *Lock) tryAcquire(ctx context.Context, op string) (bool, error) {
+	c, free, err := l.makeClaim(ctx, op, false)
+	if err != nil || !free {
+		return false, err
+	}
+	err = l.noteHeld(c, op)
+	return err == nil, err
+}
+
+// acquire queues for the lock and waits for its turn as long as waiting lives.
+func (l *Lock) acquire(ctx, waiting context.Context, op string) error {
+	c, free, err := l.makeClaim(ctx, op, true)
+	if err != nil {
+		return err
+	}
+	if !free {
+		if err := l.await(waiting, op, c); err != nil {
+			l.withdraw(c)
+			return err
+		}
+	}
+	return l.noteHeld(c, op)
+}
+
+// makeClaim makes a claim if the lock is free, or else, if queue says so, puts it
+// into the queue; it reports which. A lease that the server no longer knows, as
+// after a suspension of this machine, is replaced.
+func (l *Lock) makeClaim(ctx context.Context, op string, queue bool) (c *claim, free bool, err error) {
+	for first := true; ; first = false {
+		s, err := l.liveSession(ctx, op)
+		if err != nil {
+			return nil, false, err
+		}
+		c, free, err := l.sendClaim(ctx, op, s, queue)
+		if err == nil {
+			if c.repeated && !free && !queue {
+				s.abandon() // the one before could still take the lock
+			}
+			return c, free, nil
+		}
+		// What may have been applied is a claim that nobody would ever release.
+		unknown := errors.Is(err, ErrLeaseNotFound)
+		if unknown || MaybeApplied(err) {
+			s.abandon()
+		}
+		switch {
+		case l.isClosing():
+			return nil, false, fail(op, l.name, l.closedError())
+		case !unknown || !first:
+			return nil, false, err
+		}
+	}
+}
+
+// sendClaim asks for a claim. Where its answer is lost, the key of the claim is looked
+// for, and only if it isn't there is the request sent again, also elsewhere: it puts
+// the key where that is missing. The key is that of a lease, which has one claim at a
+// time.
+func (l *Lock) sendClaim(ctx context.Context, op string, s *session, queue bool) (c *claim, free bool, err error) {
+	c = &claim{session: s}
+	c.key, c.ttl, c.lose = l.prefix+s.id.String(), s.ttl, c.fail
+	if c.stored, err = l.client.stored(c.key); err != nil {
+		return nil, false, fail(op, l.name, err)
+	}
+	all, err := l.client.prefixRange(l.prefix)
+	if err != nil {
+		return nil, false, fail(op, l.name, err)
+	}
+	there := false
+	err = l.client.persist(ctx, op, l.name, l.closing, func(ctx context.Context) error {
+		if c.repeated {
+			if there, err = l.lookFor(ctx, op, c); there || err != nil {
+				free = !queue // await finds out otherwise
+				return err
+			}
+		}
+		resp, err := l.client.sendTxn(ctx, request{op: op, key: l.name, write: true}, claimTxn(c.stored, all, s.id, queue))
+		if err != nil {
+			c.repeated = c.repeated || MaybeApplied(err)
+			return err
+		}
+		free, there = c.answered(resp)
+		return nil
+	})
+	if err == nil && queue && !there {
+		err = answered(op, l.name, fmt.Errorf("%w: answer lacks parts", ErrServer))
+		c.repeated = true
+	}
+	if err != nil && c.repeated {
+		err = maybeApplied(err) // one of the requests
+	}
+	return c, free, err
+}
+
+// lookFor looks for the key of a claim that may have been made.
+func (l *Lock) lookFor(ctx context.Context, op string, c *claim) (bool, error) {
+	resp, err := do(ctx, l.client.conn, request{op: op, key: l.name}, l.client.rpc.get, &pb.RangeRequest{Key: c.stored, KeysOnly: true})
+	if err != nil || len(resp.Kvs) == 0 {
+		return false, err
+	}
+	c.token = resp.Kvs[0].CreateRevision
+	return true, nil
+}
+
+// claimTxn puts own, attached to a lease, if all is empty, and for a queue also if
+// own isn't in it. Otherwise it reads own.
+func claimTxn(own []byte, all keys.Range, lease LeaseID, queue bool) *pb.TxnRequest {
+	none := func(key, end []byte) []*pb.Compare {
+		return []*pb.Compare{{
+			Key: key, RangeEnd: end, Target: pb.Compare_CREATE, Result: pb.Compare_EQUAL,
+			TargetUnion: &pb.Compare_CreateRevision{CreateRevision: 0},
+		}}
+	}
+	put := []*pb.RequestOp{txntree.Put(&pb.PutRequest{Key: own, Lease: int64(lease)})}
+	get := []*pb.RequestOp{txntree.Range(&pb.RangeRequest{Key: own, KeysOnly: true})}
+	inQueue := get
+	if queue {
+		inQueue = []*pb.RequestOp{txntree.Txn(&pb.TxnRequest{Compare: none(own, nil), Success: put, Failure: get})}
+	}
+	return &pb.TxnRequest{Compare: none(all.Start, all.End), Success: put, Failure: inQueue}
+}
+
+// answered takes in the answer to claimTxn. It reports whether the claim is the lock
+// itself, and whether there is a claim at all.
+func (c *claim) answered(resp *pb.TxnResponse) (free, there bool) {
+	c.token = resp.Header.GetRevision()
+	if resp.Succeeded {
+		return true, true
+	}
+	if len(resp.Responses) == 0 {
+		return false, false
+	}
+	own, alone := resp.Responses[0].GetResponseRange(), true // a free lock, claimed without a queue
+	if txn := resp.Responses[0].GetResponseTxn(); txn != nil {
+		if txn.Succeeded {
+			return false, true
+		}
+		if alone = false; len(txn.Responses) > 0 {
+			own = txn.Responses[0].GetResponseRange()
+		}
+	}
+	if len(own.GetKvs()) == 0 {
+		return false, false
+	}
+	// A request was applied that this process thinks it sent once or not at all: by a
+	// proxy that repeats requests, say.
+	c.token, c.repeated = own.Kvs[0].CreateRevision, true
+	return alone, true
+}
+
+// withdraw takes back a claim of a caller that no longer waits. If that can't be
+// confirmed soon, the lease goes, and the claim with it.
+func (l *Lock) withdraw(c *claim) {
+	if c.repeated {
+		c.session.abandon()
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), lockCleanup)
+	defer cancel()
+	if _, err := l.client.Delete(ctx, c.key); err != nil {
+		c.session.abandon()
+	}
+}
+
+// liveSession returns a session whose lease can be relied upon.
+func (l *Lock) liveSession(ctx context.Context, op string) (*session, error) {
+	l.mu.Lock()
+	s := l.session
+	l.mu.Unlock()
+	if s.alive() {
+		return s, nil // if l was closed meanwhile, hold notices
+	}
+	s, err := l.client.renewals.newSession(ctx, l.ttl)
+	if err != nil {
+		return nil, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		s.abandon()
+		return nil, fail(op, l.name, errLockClosed)
+	}
+	l.session = s
+	return s, nil
+}
+
+// noteHeld notes that the lock is held, unless it was closed or its lease lost
+// meanwhile.
+func (l *Lock) noteHeld(c *claim, op string) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.closed:
+		c.session.abandon()
+		return fail(op, l.name, errLockClosed)
+	case !c.session.alive():
+		c.session.abandon()
+		return fail(op, l.name, lockLost(c.session))
+	}
+	c.begin()
+	if err := l.client.held.add(&c.heldKey); err != nil {
+		c.fail(err)
+	}
+	l.claim = c
+	return nil
+}
+
+// lockLost returns ErrLockLost with the reason.
+func lockLost(s *session) error { return errs.WithKind(ErrLockLost, context.Cause(s.ctx)) }

@@ -1,0 +1,192 @@
+package etcd
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/blueprint-go/etcd/internal/txntree"
+)
+
+// heldKeys looks after the keys of the locks that are held: the key is the lock, and
+// whoever deletes it, or binds it to another lease, ends the lock for everyone but
+// its holder. The keys of all locks are read together, which costs less than a watch
+// for each and misses nothing, whatever was compacted.
+//
+// One goroutine works for it while any lock is held (run); it ends with the client.
+type heldKeys struct {
+	conn *conn
+
+	mu      sync.Mutex // guards what follows; never held over a request
+	keys    map[*heldKey]struct{}
+	running bool
+
+	wake chan struct{} // tells run that a lock was taken
+}
+
+// heldKey is the key of one claim to a lock.
+type heldKey struct {
+	key    string
+	stored []byte // key as the server knows it
+	token  int64  // the create revision of key
+	ttl    time.Duration
+	// lose is told why the lock that the key is has been lost.
+	lose func(reason error)
+
+	keeper  *heldKeys // nil before add
+	checked time.Time // when the key was last looked at; guarded by the mu of keeper
+}
+
+func newHeldKeys(c *conn) *heldKeys {
+	return &heldKeys{conn: c, keys: make(map[*heldKey]struct{}), wake: make(chan struct{}, 1)}
+}
+
+// keyCheck is how often the key of a held lock is looked at, or as often as its lease
+// is renewed if that is more often.
+const keyCheck = 2 * time.Second
+
+// keysPerCheck is how many keys are read by one request, the default limit of a
+// server.
+const keysPerCheck = 128
+
+// add begins to look after the key of a lock that was just taken.
+func (h *heldKeys) add(k *heldKey) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.running {
+		if err := h.conn.start(h.run); err != nil {
+			return err
+		}
+		h.running = true
+	}
+	k.keeper, k.checked = h, time.Now()
+	h.keys[k] = struct{}{}
+	select {
+	case h.wake <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+// drop ends that.
+func (k *heldKey) drop() {
+	if k.keeper == nil {
+		return
+	}
+	k.keeper.mu.Lock()
+	defer k.keeper.mu.Unlock()
+	delete(k.keeper.keys, k)
+}
+
+// run looks at the keys until none is held.
+func (h *heldKeys) run() {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		wait, ok := h.untilDue()
+		if !ok {
+			return
+		}
+		timer.Reset(wait)
+		select {
+		case <-h.wake:
+			continue
+		case <-h.conn.closing:
+			return
+		case <-timer.C:
+		}
+		for due := h.due(); len(due) > 0; {
+			n := h.fitting(due)
+			h.check(due[:n])
+			due = due[n:]
+		}
+	}
+}
+
+// interval is how often the key is looked at.
+func (k *heldKey) interval() time.Duration { return min(keyCheck, k.ttl/renewalsPerTTL) }
+
+// untilDue returns how long no key is to be looked at. It reports false, and the
+// goroutine must end, when there is none.
+func (h *heldKeys) untilDue() (time.Duration, bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.keys) == 0 {
+		h.running = false
+		return 0, false
+	}
+	wait := keyCheck
+	for k := range h.keys {
+		wait = min(wait, k.interval()-time.Since(k.checked))
+	}
+	return wait, true
+}
+
+// due returns the keys that are to be looked at, with those soon after them.
+func (h *heldKeys) due() []*heldKey {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var due []*heldKey
+	now := time.Now()
+	for k := range h.keys {
+		if now.Sub(k.checked) >= k.interval()/2 {
+			k.checked = now
+			due = append(due, k)
+		}
+	}
+	return due
+}
+
+// fitting returns how many of the first keys can be read by one request.
+func (h *heldKeys) fitting(due []*heldKey) int {
+	limit, bytes := min(keysPerCheck, h.conn.cfg.MaxTxnOps, len(due)), 0
+	for n, k := range due[:limit] {
+		if bytes += len(k.stored) + 32; bytes > h.conn.largest && n > 0 {
+			return n
+		}
+	}
+	return limit
+}
+
+// check reads keys and tells the holders of those that are lost.
+func (h *heldKeys) check(keys []*heldKey) {
+	ctx, cancel := context.WithTimeout(inBackground(context.Background()), h.conn.cfg.RequestTimeout)
+	defer cancel()
+	req := &pb.TxnRequest{}
+	for _, k := range keys {
+		req.Success = append(req.Success, txntree.Range(&pb.RangeRequest{Key: k.stored, KeysOnly: true}))
+	}
+	resp, err := do(ctx, h.conn, request{op: "check locks", key: keys[0].key}, h.conn.rpc.txn, req)
+	if refusesOne(err) && len(keys) > 1 {
+		// One of them may not be read any more: that is no reason for the others.
+		h.check(keys[:len(keys)/2])
+		h.check(keys[len(keys)/2:])
+		return
+	}
+	if err != nil || len(resp.Responses) != len(keys) {
+		return // the next time; without a connection the leases tell
+	}
+	for i, k := range keys {
+		k.found(resp.Responses[i].GetResponseRange())
+	}
+}
+
+// refusesOne reports whether an error may be about one key of several.
+func refusesOne(err error) bool {
+	return errors.Is(err, ErrPermissionDenied) || errors.Is(err, ErrTooManyOps) || errors.Is(err, ErrTooLarge)
+}
+
+// found takes in what was found under the key. It is put once, at the revision that is
+// the token.
+func (k *heldKey) found(got *pb.RangeResponse) {
+	switch kvs := got.GetKvs(); {
+	case got == nil:
+	case len(kvs) == 0:
+		k.lose(ErrLockKeyDeleted)
+	case kvs[0].CreateRevision != k.token || kvs[0].ModRevision != k.token:
+		k.lose(ErrLockKeyReplaced)
+	}
+}

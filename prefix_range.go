@@ -1,0 +1,53 @@
+package etcd
+
+import "context"
+
+// RangeResult is what [Client.Range] has read.
+type RangeResult struct {
+	// KVs are the key-values, in the order of the keys, without those whose value
+	// could not be decoded.
+	KVs []KeyValue
+	// Revision is the revision of the store at which all of them were read, however
+	// many they are.
+	Revision int64
+}
+
+// Range reads the key-values that begin with prefix, all at one revision, and tells
+// that revision: a watch that starts at the next one misses nothing and repeats
+// nothing.
+//
+//	list, err := client.Range(ctx, "/app/")
+//	…
+//	watch := client.WatchPrefix(ctx, "/app/", etcd.WithRevision(list.Revision+1))
+//
+// A watch that falls behind so far that its position is compacted ends with
+// [ErrCompacted]: call Range anew then, and compare what it finds with what is known,
+// since deletions are not told again.
+//
+// The empty prefix means all keys; a prefix without keys is an empty list, at a
+// revision. [WithRevision] reads the past: Revision is that one then.
+// [WithSerializable] tells how far the member is that answers. When values can't be
+// decoded, the error joins a [*DecodeError] for each, and the result holds the others
+// and the revision, as it does beside [ErrKeyUnavailable]; with any other error it is
+// nil.
+//
+// All are held in memory; [Client.Scan] is for more. Up to 10,000 keys take one round
+// trip, more of them a stream or several pages.
+func (c *Client) Range(ctx context.Context, prefix string, opts ...GetOption) (*RangeResult, error) {
+	const op = "range"
+	o, err := getOptionsOf(opts)
+	if err != nil {
+		return nil, fail(op, prefix, err)
+	}
+	rng, err := c.prefixRange(prefix)
+	if err != nil {
+		return nil, fail(op, prefix, err)
+	}
+	pages := c.newPager(request{op: op, key: prefix}, rng, pagerOptions{getOptions: o, pinned: true})
+	found, err := pages.all(ctx)
+	if err != nil {
+		return nil, err
+	}
+	kvs, err := c.keyValues(ctx, found)
+	return &RangeResult{KVs: kvs, Revision: pages.revision}, answered(op, prefix, err)
+}

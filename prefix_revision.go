@@ -1,0 +1,48 @@
+package etcd
+
+import (
+	"context"
+	"errors"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/blueprint-go/etcd/internal/txntree"
+)
+
+const opRevision = "revision"
+
+// Revision returns the revision of the store: that of the last change of any key of
+// the cluster, whoever made it. It is linearizable, so that all that was acknowledged
+// before the call is in it. A watch [WithRevision] from the next one on sees every
+// later change:
+//
+//	revision, err := client.Revision(ctx)
+//	…
+//	watch := client.WatchPrefix(ctx, "/app/", etcd.WithRevision(revision+1))
+//
+// It takes one round trip, or two for a user who may not read the beginning of the
+// namespace. To begin with what is there, see [Client.Range].
+func (c *Client) Revision(ctx context.Context) (int64, error) {
+	var revision int64
+	err := c.withDeadline(ctx, opRevision, "", func(ctx context.Context) error {
+		req := &pb.RangeRequest{Key: []byte(c.cfg.Namespace + "\x00"), CountOnly: true}
+		resp, err := do(ctx, c.conn, request{op: opRevision}, c.rpc.get, req)
+		if errors.Is(err, ErrPermissionDenied) {
+			revision, err = c.revisionWithoutReading(ctx)
+			return err
+		}
+		revision = resp.GetHeader().GetRevision()
+		return err
+	})
+	return revision, err
+}
+
+// revisionWithoutReading asks by a transaction of nothing, which every user may make.
+// Nested, it is not taken for one of serializable reads only: it goes through raft,
+// and is as linearizable as a write. It changes nothing, so that it is sent again as a
+// read is.
+func (c *Client) revisionWithoutReading(ctx context.Context) (int64, error) {
+	nothing := &pb.TxnRequest{Success: []*pb.RequestOp{txntree.Txn(&pb.TxnRequest{})}}
+	resp, err := do(ctx, c.conn, request{op: opRevision}, c.rpc.txn, nothing)
+	return resp.GetHeader().GetRevision(), err
+}

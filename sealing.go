@@ -1,0 +1,82 @@
+package etcd
+
+import (
+	"context"
+	"errors"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/encoding"
+	grpcproto "google.golang.org/grpc/encoding/proto"
+	"google.golang.org/grpc/mem"
+	"google.golang.org/protobuf/proto"
+)
+
+// sealing makes one RPC of a request with encrypted values.
+func sealing[In, Out any](ctx context.Context, t *trace, rpc unary[In, Out], in In) (Out, bool, error) {
+	s := &sealingCall{ctx: ctx, trace: t}
+	s.codec.CodecV2 = s
+	s.opts = [3]grpc.CallOption{grpc.Peer(&s.peer), noReplay, &s.codec}
+	out, err := rpc(ctx, in, s.opts[:]...)
+	t.to = s.peer.Addr
+	if s.failed != nil {
+		return out, false, &unsealedError{s.failed}
+	}
+	return out, s.peer.Addr != nil, err
+}
+
+// sealingCall is a call of a request with encrypted values. It is the codec of its
+// own message: gRPC encodes that when it has a stream for it, so that no wait for a
+// connection lies between the last look at the keyring and the bytes that are sent.
+type sealingCall struct {
+	call
+	opts   [3]grpc.CallOption
+	codec  grpc.ForceCodecV2CallOption
+	ctx    context.Context // of the attempt
+	trace  *trace
+	failed error // why the values could not be sealed again; nothing was sent then
+}
+
+// Marshal implements encoding.CodecV2.
+func (s *sealingCall) Marshal(message any) (mem.BufferSlice, error) {
+	seals := s.trace.request.seals
+	renewed, err := seals.codec.renew(s.ctx, seals, s.trace.maybeApplied)
+	if err == nil && renewed { // the suite may be another one, too, and with it the size
+		if m, ok := message.(proto.Message); ok {
+			err = s.trace.conn.checkSize(m)
+		}
+	}
+	if err != nil {
+		s.failed = err
+		return nil, err
+	}
+	return protoCodec.Marshal(message)
+}
+
+// Unmarshal implements encoding.CodecV2.
+func (s *sealingCall) Unmarshal(data mem.BufferSlice, message any) error {
+	return protoCodec.Unmarshal(data, message)
+}
+
+// Name implements encoding.CodecV2. It is empty, for the content type of a call
+// without a codec of its own.
+func (s *sealingCall) Name() string { return "" }
+
+var protoCodec = encoding.GetCodecV2(grpcproto.Name)
+
+// unsealedError is why an attempt was not made: its values could not be sealed again.
+type unsealedError struct{ err error }
+
+func (e *unsealedError) Error() string { return e.err.Error() }
+
+func (e *unsealedError) Unwrap() error { return e.err }
+
+func asUnsealed(err error) (*unsealedError, bool) { return errors.AsType[*unsealedError](err) }
+
+// unsealed returns the error of a request whose values could not be sealed again.
+func (t *trace) unsealed(err *unsealedError, in any) error {
+	e := &Error{Op: t.request.op, Key: t.request.key, Sent: t.sent, MaybeApplied: t.maybeApplied, Err: err.err}
+	if t.maybeApplied {
+		e.lost = t.conn.lose(in, t.request.seals)
+	}
+	return e
+}

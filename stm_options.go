@@ -1,0 +1,21 @@
+package etcd
+
+// TransactOption changes a [Client.Transact]: [WithMaxAttempts] and [WithResult].
+type TransactOption interface{ applyTransact(*transactOptions) }
+
+type transactOptions struct {
+	writeOptions
+	attempts int
+}
+
+// WithMaxAttempts bounds how often the function is run: 1 or more.
+func WithMaxAttempts(n int) TransactOption { return maxAttemptsOption(n) }
+
+type maxAttemptsOption int
+
+func (n maxAttemptsOption) applyTransact(o *transactOptions) { o.attempts = int(n) }
+
+// DefaultTransactAttempts is how often [Client.Transact] runs its function unless
+// [WithMaxAttempts] says otherwise: several times what the unluckiest of 32 workers
+// takes that compete for one key (15, measured on one server).
+const DefaultTransactAttempts = 100

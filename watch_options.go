@@ -1,0 +1,110 @@
+package etcd
+
+import (
+	"context"
+)
+
+// WatchOption changes [Client.Watch], [Client.WatchPrefix] and [Typed.Watch]. They are
+// [WithRevision], [WithPrevKV], [WithProgressNotify], [WithWatchStatus], [WithOnly] and
+// [WithAllKeys].
+type WatchOption interface{ applyWatch(*watchOptions) }
+
+type watchOptions struct {
+	revision int64
+	prevKV   bool
+	progress bool
+	noPut    bool
+	noDelete bool
+	allKeys  bool
+	status   bool
+}
+
+type progressOption struct{}
+
+func (progressOption) applyWatch(o *watchOptions) { o.progress = true }
+
+// WithProgressNotify delivers a response without events every ten minutes (a
+// setting of the server) while nothing happens, so that its Revision shows how
+// far the watch is known to be complete.
+func WithProgressNotify() WatchOption { return progressOption{} }
+
+type filterOption EventType
+
+func (f filterOption) applyWatch(o *watchOptions) {
+	if EventType(f) == EventPut {
+		o.noDelete = true
+	} else {
+		o.noPut = true
+	}
+}
+
+// WithOnly delivers events of one type only.
+func WithOnly(t EventType) WatchOption { return filterOption(t) }
+
+const (
+	// WatchEvents tells of events, of progress, or of the end of the watch.
+	WatchEvents WatchState = iota
+	// WatchRegistered says that the server has registered the watch, the first
+	// time. The response's Revision is the one that it begins after.
+	WatchRegistered
+	// WatchInterrupted says that the watch gets nothing for now, for the response's
+	// Cause. It goes on where it was as soon as it can.
+	WatchInterrupted
+	// WatchResumed says that the server has registered the watch again. What
+	// happened meanwhile follows.
+	WatchResumed
+)
+
+// WatchHook observes watches; one of [Config.Hooks] that has these methods gets
+// them called. They are called by many goroutines at once, in order for each watch,
+// which waits for them. ctx is that of the watch.
+type WatchHook interface {
+	// WatchOpened is called when the server has registered a watch the first time.
+	WatchOpened(ctx context.Context, w WatchInfo)
+	// WatchInterrupted is called when a watch gets nothing for now: it lost its
+	// stream, or got no place on one within [Config.RequestTimeout].
+	WatchInterrupted(ctx context.Context, w WatchInfo, cause error)
+	// WatchResumed is called when the server has registered it after that. A watch
+	// that was never opened is opened instead.
+	WatchResumed(ctx context.Context, w WatchInfo)
+	// WatchEnded is called once for each watch that was begun, opened or not. err
+	// is nil when its context ended, else what the last response says.
+	WatchEnded(ctx context.Context, w WatchInfo, err error)
+}
+
+// WatchInfo describes a watch to a [WatchHook].
+type WatchInfo struct {
+	// Key is the key or prefix, without the namespace.
+	Key string
+	// Prefix tells whether it is a prefix.
+	Prefix bool
+	// Revision is the one up to which everything was delivered; zero when it is
+	// not known yet.
+	Revision int64
+}
+
+// WatchState says what a [WatchResponse] tells of.
+type WatchState int
+
+// String returns "events", "registered", "interrupted" or "resumed".
+func (s WatchState) String() string {
+	switch s {
+	case WatchRegistered:
+		return "registered"
+	case WatchInterrupted:
+		return "interrupted"
+	case WatchResumed:
+		return "resumed"
+	default:
+		return "events"
+	}
+}
+
+// WithWatchStatus delivers a response without events whenever the state of the
+// watch changes: see [WatchState]. Without it an interruption is only a pause. A
+// watch waits for its consumer with these as it does with events.
+func WithWatchStatus() WatchOption { return statusOption{} }
+
+type statusOption struct{}
+
+func (statusOption) applyWatch(o *watchOptions) { o.status = true }

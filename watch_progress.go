@@ -1,0 +1,135 @@
+package etcd
+
+import (
+	"context"
+	"strconv"
+	"strings"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+)
+
+// A quiet watch must know how far it has seen, or else a compaction of other keys
+// ends it when it reconnects. Each stream asks the server: when all its watches are
+// up to date, it answers with the revision up to which they are.
+//
+// The answers don't say which watches existed when they were made, and one is left
+// out while a watch catches up, so that the next one can't be told from it. A
+// watch is covered by an answer if its registration came first: then the
+// server's revision was lower than in the answer, or no answer was ever left out and
+// the request was sent after the registration.
+
+// progressLedger is what a stream knows about its progress. The stream's mutex
+// guards it.
+type progressLedger struct {
+	member   uint64 // the server at the other end
+	learning bool
+	known    bool // whether its version can be trusted
+	trusted  bool
+
+	registered int // how many registrations there were
+	asked      int
+	answered   int
+	mark       int   // registrations before the last request
+	revision   int64 // the newest answer
+	exact      int64 // the newest answer that is certainly to the request after exactMark
+	exactMark  int
+}
+
+// register numbers a registration.
+func (p *progressLedger) register() int {
+	p.registered++
+	return p.registered
+}
+
+// ask reports whether to ask for progress, and counts it.
+func (p *progressLedger) ask() bool {
+	if !p.trusted {
+		return false
+	}
+	p.mark = 0
+	if p.asked == p.answered {
+		p.mark = p.registered
+	}
+	p.asked++
+	return true
+}
+
+// told takes in an answer.
+func (p *progressLedger) told(revision int64) {
+	if !p.trusted {
+		return
+	}
+	p.answered++
+	p.revision = max(p.revision, revision)
+	if p.asked == p.answered && p.mark > 0 {
+		p.exact, p.exactMark = max(p.exact, revision), p.mark
+	}
+}
+
+// covers returns the revision up to which r has been sent everything, as far as
+// the answers tell.
+func (s *watchStream) covers(r *registration) int64 {
+	p := &s.progress
+	switch {
+	case !r.registered:
+		return 0
+	case p.revision > r.head:
+		return p.revision
+	case r.serial <= p.exactMark:
+		return p.exact
+	}
+	return 0
+}
+
+// learnVersion finds out whether the server at the other end answers in order. It
+// is asked over the connection, which may lead elsewhere.
+func (s *watchStream) learnVersion() {
+	c := s.hub.conn
+	s.mu.Lock()
+	member := s.progress.member
+	s.mu.Unlock()
+	ctx, cancel := context.WithTimeout(s.hub.ctx, c.cfg.RequestTimeout)
+	defer cancel()
+	known, trusted := true, false
+	for range 2 * c.endpointCount() {
+		resp, err := do(ctx, c, request{op: "status"}, c.rpc.status, &pb.StatusRequest{})
+		if err != nil {
+			known = !IsRetryable(err)
+			break
+		}
+		if resp.Header.GetMemberId() == member {
+			trusted = progressInOrder(resp.Version)
+			break
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.progress.learning, s.progress.known, s.progress.trusted = false, known, trusted
+}
+
+// progressInOrder reports whether a server of this version tells progress only
+// after the events before it. It does since 3.4.31 and 3.5.13 (etcd-io/etcd#15220).
+func progressInOrder(version string) bool {
+	version, _, _ = strings.Cut(version, "-")
+	var v [3]int
+	parts := strings.Split(version, ".")
+	if len(parts) != len(v) {
+		return false
+	}
+	for i, p := range parts {
+		n, err := strconv.Atoi(p)
+		if err != nil {
+			return false
+		}
+		v[i] = n
+	}
+	switch {
+	case v[0] != 3:
+		return v[0] > 3
+	case v[1] == 4:
+		return v[2] >= 31
+	case v[1] == 5:
+		return v[2] >= 13
+	}
+	return v[1] > 5
+}

@@ -1,0 +1,379 @@
+package etcd
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// watchStream is a stream that watches share, or one that a single watch has. Two
+// goroutines serve it: one reads, and never waits for a consumer unless the stream
+// has only one; the other writes, since a server that doesn't read must hold up no
+// caller.
+type watchStream struct {
+	hub    *watchHub
+	own    bool
+	limit  int // of a response, in bytes
+	ctx    context.Context
+	cancel context.CancelFunc
+	work   chan struct{} // holds one value when there is something to write
+	room   chan struct{} // the same when an own stream's consumer has read
+
+	mu       sync.Mutex
+	err      error // why it ended
+	token    *token
+	givenUp  bool // takes no more watches
+	silent   bool // a registration got no answer in time, and nothing came since
+	heard    time.Time
+	load     int
+	idle     bool // had no watch at the last tick
+	lastID   int64
+	waiting  []*registration // not sent yet
+	sent     []*registration // in the order of sending, not answered yet
+	byID     map[int64]*registration
+	cancels  []int64 // to be sent
+	progress progressLedger
+	// echoes says that the server took an ID that was chosen here. etcd does, and
+	// answers in order; its grpc-proxy does neither, so that it is asked for one
+	// watch at a time and never for progress.
+	echoes bool
+}
+
+var (
+	// errMoved ends a stream whose watches are better off on another one.
+	errMoved = errors.New("watch moves to another stream")
+	// errNoWatches ends a stream without watches.
+	errNoWatches = errors.New("stream without watches")
+)
+
+// firstWatchID is no ID that a server or a proxy would choose.
+const firstWatchID = 1 << 32
+
+type streamUse int
+
+const (
+	streamGood streamUse = iota
+	streamSilent
+	streamGivenUp
+)
+
+func newWatchStream(h *watchHub, own bool, limit int) *watchStream {
+	s := &watchStream{
+		hub: h, own: own, limit: limit,
+		work: make(chan struct{}, 1), room: make(chan struct{}, 1),
+		lastID: firstWatchID, byID: make(map[int64]*registration),
+	}
+	// With a leader required, a member that lost the quorum ends the stream
+	// instead of staying silent.
+	ctx := clientv3.WithRequireLeader(withRoute(h.ctx))
+	s.ctx, s.cancel = context.WithCancel(ctx)
+	return s
+}
+
+// run opens the stream and reads it until it ends.
+func (s *watchStream) run() {
+	defer s.cancel()
+	c := s.hub.conn
+	if err := c.auth.ensure(s.ctx); err != nil {
+		s.end(err)
+		return
+	}
+	s.mu.Lock()
+	s.token = c.auth.current()
+	s.mu.Unlock()
+	stream, err := c.rpc.watch.Watch(s.ctx, grpc.MaxCallRecvMsgSize(s.limit))
+	if err == nil {
+		err = c.start(func() { s.write(stream) })
+	}
+	for err == nil {
+		var resp *pb.WatchResponse
+		if resp, err = stream.Recv(); err == nil {
+			s.receive(resp)
+		}
+	}
+	if errors.Is(err, io.EOF) {
+		// No server says so by itself; a proxy that is shut down does.
+		err = status.Error(codes.Unavailable, "watch stream ended")
+	}
+	if interpret(err).elsewhere() {
+		avoid(s.ctx)
+	}
+	s.end(err)
+}
+
+// watchTick is how often a stream is looked after: it ends when it has no watches,
+// and asks for progress when it has.
+const watchTick = time.Second
+
+// write sends what is to be sent until the stream ends.
+func (s *watchStream) write(stream pb.Watch_WatchClient) {
+	ticker := time.NewTicker(watchTick)
+	defer ticker.Stop()
+	for tick := 1; ; {
+		for req := s.next(); req != nil; req = s.next() {
+			if stream.Send(req) != nil {
+				return // the reader gets the reason
+			}
+		}
+		select {
+		case <-s.ctx.Done():
+			return
+		case <-s.work:
+		case <-ticker.C:
+			req := s.tick(tick)
+			if tick++; req != nil && stream.Send(req) != nil {
+				return
+			}
+		}
+	}
+}
+
+// next returns the next request to send; nil for none.
+func (s *watchStream) next() *pb.WatchRequest {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n := len(s.cancels); n > 0 {
+		id := s.cancels[n-1]
+		s.cancels = s.cancels[:n-1]
+		return &pb.WatchRequest{RequestUnion: &pb.WatchRequest_CancelRequest{CancelRequest: &pb.WatchCancelRequest{WatchId: id}}}
+	}
+	for len(s.waiting) > 0 && (s.echoes || len(s.sent) == 0) {
+		r := s.waiting[0]
+		s.waiting[0] = nil
+		if s.waiting = s.waiting[1:]; len(s.waiting) == 0 {
+			s.waiting = nil
+		}
+		if r.left {
+			continue
+		}
+		s.lastID++
+		r.id, r.sentAt = s.lastID, time.Now()
+		s.sent = append(s.sent, r)
+		return &pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: r.request()}}
+	}
+	return nil
+}
+
+// tick ends a stream that has had no watches for a while, and returns the request
+// for progress when it is time for one: every second, and less often with many
+// watches, which the server looks at one by one.
+func (s *watchStream) tick(n int) *pb.WatchRequest {
+	s.mu.Lock()
+	registered := len(s.byID)
+	unused := s.load == 0
+	ended := unused && s.idle
+	s.idle = unused
+	ask := s.echoes && registered > 0 && n%(1+registered/watchesPerStream) == 0
+	if ask && !s.progress.known && !s.progress.learning {
+		s.progress.learning = s.hub.conn.start(s.learnVersion) == nil
+	}
+	ask = ask && s.progress.ask()
+	s.mu.Unlock()
+	if ended {
+		s.end(errNoWatches)
+	}
+	if !ask {
+		return nil
+	}
+	return &pb.WatchRequest{RequestUnion: &pb.WatchRequest_ProgressRequest{ProgressRequest: &pb.WatchProgressRequest{}}}
+}
+
+// receive hands a response to its watch.
+func (s *watchStream) receive(resp *pb.WatchResponse) {
+	if resp.Header.GetClusterId() != 0 { // else it may be a proxy's word (checkHistory)
+		s.hub.conn.seen.noteRevision(resp.Header.GetRevision())
+	}
+	s.mu.Lock()
+	s.heard, s.silent = time.Now(), false
+	if s.progress.member == 0 {
+		s.progress.member = resp.Header.GetMemberId()
+	}
+	var r *registration
+	switch {
+	case resp.Created:
+		s.created(resp)
+	case isProgressOfAll(resp):
+		s.progress.told(resp.Header.GetRevision())
+	default:
+		if r = s.byID[resp.WatchId]; r != nil {
+			s.queue(r, resp)
+		}
+	}
+	wait := s.own && r != nil && r.waiting > watchQueueBytes
+	s.mu.Unlock()
+	for wait {
+		select {
+		case <-s.room:
+		case <-s.ctx.Done():
+			return
+		}
+		s.mu.Lock()
+		wait = !r.left && r.waiting > watchQueueBytes
+		s.mu.Unlock()
+	}
+}
+
+func isProgressOfAll(resp *pb.WatchResponse) bool {
+	return resp.WatchId == clientv3.InvalidWatchID && !resp.Canceled && len(resp.Events) == 0
+}
+
+// created finds the registration that a response answers.
+func (s *watchStream) created(resp *pb.WatchResponse) {
+	i := 0 // by their order, where the ID is not the one that was asked for
+	for j, r := range s.sent {
+		if r.id == resp.WatchId {
+			i, s.echoes = j, true
+			break
+		}
+	}
+	if i >= len(s.sent) {
+		if !resp.Canceled {
+			s.cancels = append(s.cancels, resp.WatchId) // nobody's
+		}
+		return
+	}
+	r := s.sent[i]
+	s.sent = append(s.sent[:i], s.sent[i+1:]...)
+	switch {
+	case r.left && !resp.Canceled:
+		s.cancels = append(s.cancels, resp.WatchId)
+	case r.left:
+	case resp.Canceled:
+		s.queue(r, resp)
+	default:
+		r.id, r.registered = resp.WatchId, true
+		r.head, r.serial = resp.Header.GetRevision(), s.progress.register()
+		s.byID[r.id] = r
+		s.queue(r, resp)
+	}
+	s.kick() // the next one, or the cancellation
+}
+
+// queue appends a response to what waits for the consumer of r. On a shared stream
+// a consumer that is too far behind loses its place: it reads what waits and
+// then goes on elsewhere.
+func (s *watchStream) queue(r *registration, resp *pb.WatchResponse) {
+	if err := checkEvents(resp); err != nil {
+		s.drop(r)
+		r.finish(err)
+		return
+	}
+	n := eventBytes(resp.Events)
+	if !s.own && s.hub.full(r.waiting, n) && !r.continues(resp) {
+		s.drop(r)
+		r.finish(errLagging)
+		return
+	}
+	r.append(resp, n)
+	if !s.own {
+		s.hub.queued.Add(int64(n))
+	}
+	if resp.Canceled {
+		r.settle()
+		if resp.CompactRevision > 0 {
+			s.drop(r) // the server keeps it, and would tell no progress any more
+		}
+		delete(s.byID, r.id)
+	}
+	r.consumer.signal()
+}
+
+// drop ends the registration of r at the server.
+func (s *watchStream) drop(r *registration) {
+	if s.byID[r.id] == r {
+		delete(s.byID, r.id)
+		s.cancels = append(s.cancels, r.id)
+		s.kick()
+	}
+}
+
+// kick wakes the writer.
+func (s *watchStream) kick() {
+	select {
+	case s.work <- struct{}{}:
+	default:
+	}
+}
+
+// end ends the stream and tells its watches why. The first reason counts.
+func (s *watchStream) end(err error) {
+	s.mu.Lock()
+	if s.err != nil {
+		s.mu.Unlock()
+		return
+	}
+	s.err = err
+	guilty, others := s.guilty(err)
+	tooLarge := isTooLarge(err)
+	if tooLarge {
+		err = errMoved
+	}
+	for _, r := range guilty {
+		r.finish(errWatchTooLarge)
+	}
+	for _, r := range others {
+		r.finish(err)
+	}
+	s.waiting, s.sent, s.byID = nil, nil, nil
+	s.mu.Unlock()
+	s.cancel()
+	s.hub.ended(s, tooLarge && len(guilty) == 0)
+	if !errors.Is(err, errMoved) && !errors.Is(err, errNoWatches) && s.hub.ctx.Err() == nil {
+		s.hub.noteOutage(len(others), err)
+	}
+}
+
+// guilty tells the watches that may have got what ended the stream from the others.
+// It was a response that is too large: the server doesn't say whose. That
+// of one which catches up can be; if none does, it is the limit that is at fault.
+func (s *watchStream) guilty(err error) (guilty, others []*registration) {
+	tooLarge := isTooLarge(err)
+	all := tooLarge && s.limit > watchMessageBytes
+	for _, r := range s.byID {
+		if all || tooLarge && r.behind() {
+			guilty = append(guilty, r)
+		} else {
+			others = append(others, r)
+		}
+	}
+	others = append(others, s.sent...)
+	return guilty, append(others, s.waiting...)
+}
+
+// giveUp keeps further watches off the stream, whose token it returns.
+func (s *watchStream) giveUp() *token {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.givenUp = true
+	return s.token
+}
+
+func (s *watchStream) use() streamUse {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.givenUp || s.err != nil:
+		return streamGivenUp
+	case s.silent:
+		return streamSilent
+	}
+	return streamGood
+}
+
+// isTooLarge reports whether err is that of a message that was too large, at either
+// end.
+func isTooLarge(err error) bool { return err != nil && errors.Is(interpret(err).kind, ErrTooLarge) }
+
+func (s *watchStream) watches() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.load
+}
