@@ -12,9 +12,12 @@ import (
 // No change made after Watch has returned is missed. It returns when the server has
 // registered the watch, which takes a round trip, or when [Config.RequestTimeout] has
 // passed. At half of that time a linearizable read fixes the revision that the
-// watch begins after; with [WithRevision] it is fixed already. Only if that read
-// fails too does a watch begin when a server registers it, which [WithWatchStatus]
-// tells, and what happened before is not delivered.
+// watch begins after; with [WithRevision] it is fixed already. If that read fails
+// too, the watch begins after the newest revision that the client has seen: it may
+// deliver changes from before the call, and it ends with [ErrCompacted] when changes
+// since that revision were compacted before it could be registered. Only a client with
+// [Config.LazyConnect] that no server has answered yet has seen none; its watch
+// delivers what happens after the first answer to any of its requests.
 //
 // The last response holds the error when the watch fails; when ctx ends, the
 // channel is closed without one; when the client is closed, [ErrClosed] takes the

@@ -36,6 +36,7 @@ func (w *watcher) checkHistory(ctx context.Context, header *pb.ResponseHeader) e
 			return &watchEnded{rpc.Verdict{Kind: ErrUnavailable, Remedy: rpc.RetryRead}, err}
 		}
 		if w.history.contradicts(resp.Header) {
+			w.conn.seen.Regress(resp.Header)
 			return &watchEnded{rpc.Verdict{Kind: ErrRevisionRegressed}, ErrRevisionRegressed}
 		}
 	}
@@ -59,11 +60,38 @@ func (w *watcher) look(ctx context.Context, all bool) (*pb.RangeResponse, error)
 }
 
 // promise fixes the revision that a watch from now on begins at, where no server
-// has registered it yet. Where that fails too, Watch documents what holds.
+// has registered it yet.
 func (w *watcher) promise(ctx context.Context) {
 	if resp, err := w.look(ctx, false); err == nil {
 		w.anchor.CompareAndSwap(0, resp.Header.GetRevision()+1)
 	}
+}
+
+// atFirstAnswer is the anchor of a watch whose client knows no revision of the cluster
+// yet: it begins behind the first one that the client is told.
+const atFirstAnswer = -1
+
+// promiseSeen fixes the revision where the cluster can't be asked: whatever happens from
+// here on is newer than what the client has seen.
+func (w *watcher) promiseSeen() {
+	from := int64(atFirstAnswer)
+	if seen := w.conn.seen.Mark().Revision; seen > 0 {
+		from = seen + 1
+	}
+	w.anchor.CompareAndSwap(0, from)
+}
+
+// anchored returns the revision that Watch has promised, and that a history which ends
+// before it contradicts; 0 for none.
+func (w *watcher) anchored() int64 {
+	from := w.anchor.Load()
+	if from == atFirstAnswer {
+		if from = w.conn.seen.First(); from > 0 {
+			from++
+		}
+	}
+	w.history.saw(from - 1)
+	return from
 }
 
 // missedNothing reports whether the watch can go on behind a compaction, and moves

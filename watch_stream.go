@@ -190,6 +190,9 @@ func (s *watchStream) tick(n int) *pb.WatchRequest {
 
 // receive hands a response to its watch.
 func (s *watchStream) receive(resp *pb.WatchResponse) {
+	if resp.Header.GetClusterId() != 0 { // else it may be a proxy's word (checkHistory)
+		s.hub.conn.seen.NoteRevision(resp.Header.GetRevision())
+	}
 	s.mu.Lock()
 	s.heard, s.silent = time.Now(), false
 	if s.progress.member == 0 {

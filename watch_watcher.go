@@ -1,6 +1,7 @@
 package etcd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -31,7 +32,7 @@ type watcher struct {
 	compacted  int64
 	patience   *patience    // with keys that can't be had
 	registered func()       // called once, when the watch is registered or run ends
-	anchor     atomic.Int64 // what next becomes where Watch has promised it
+	anchor     atomic.Int64 // what next becomes where Watch has promised it, or atFirstAnswer
 	history    history
 
 	deliver func(WatchResponse) bool
@@ -162,7 +163,7 @@ func (w *watcher) follow(ctx context.Context) error {
 // register gives the watch a place.
 func (w *watcher) register() (err error) {
 	if w.next == 0 {
-		w.next = w.anchor.Load()
+		w.next = w.anchored()
 	}
 	w.since, w.proved = time.Time{}, false
 	w.place, err = w.hub.join(w, w.own, w.avoid)
@@ -311,10 +312,12 @@ func (w *watcher) judge(ctx context.Context, err error) error {
 func (w *watcher) created(ctx context.Context, r *registration, resp *pb.WatchResponse) error {
 	head := resp.Header.GetRevision()
 	if r.start == 0 {
-		if w.next = head + 1; !w.anchor.CompareAndSwap(0, w.next) {
-			if w.next = w.anchor.Load(); w.next <= head {
-				return errAnchored
-			}
+		w.next = head + 1
+		if !w.anchor.CompareAndSwap(0, w.next) {
+			w.next = cmp.Or(w.anchored(), w.next)
+		}
+		if w.next <= head {
+			return errAnchored
 		}
 	}
 	if err := w.checkHistory(ctx, resp.Header); err != nil {
@@ -422,7 +425,8 @@ func portion(events []*mvccpb.Event) int {
 }
 
 // await waits until the watch is registered or has failed, which ends ctx, or
-// RequestTimeout has passed. At half of it, it makes a promise for that case.
+// RequestTimeout has passed. At half of it, it makes a promise for that case, and a
+// weaker one at the end if that failed.
 func (w *watcher) await(ctx context.Context) {
 	limit := w.conn.cfg.RequestTimeout
 	ctx, cancel := context.WithTimeout(ctx, limit)
@@ -433,6 +437,9 @@ func (w *watcher) await(ctx context.Context) {
 	select {
 	case <-ctx.Done():
 	case <-w.conn.closing:
+	}
+	if w.opts.revision == 0 {
+		w.promiseSeen()
 	}
 }
 

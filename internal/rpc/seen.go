@@ -22,12 +22,16 @@ func (m Mark) Precedes(h *pb.ResponseHeader) bool {
 // Seen is the newest point of the history that a client was told of. It is safe for
 // concurrent use.
 type Seen struct {
+	first    atomic.Int64 // the revision that it was told first
 	revision atomic.Int64
 	term     atomic.Uint64
 }
 
 // Mark returns that point.
 func (s *Seen) Mark() Mark { return Mark{s.revision.Load(), s.term.Load()} }
+
+// First returns the revision of the first answer; 0 before it.
+func (s *Seen) First() int64 { return s.first.Load() }
 
 // Note takes in an answer.
 func (s *Seen) Note(answer any) {
@@ -36,11 +40,19 @@ func (s *Seen) Note(answer any) {
 		return
 	}
 	h := a.GetHeader()
-	for r := s.revision.Load(); h.GetRevision() > r && !s.revision.CompareAndSwap(r, h.GetRevision()); {
-		r = s.revision.Load()
-	}
+	s.NoteRevision(h.GetRevision())
 	for t := s.term.Load(); h.GetRaftTerm() > t && !s.term.CompareAndSwap(t, h.GetRaftTerm()); {
 		t = s.term.Load()
+	}
+}
+
+// NoteRevision takes in a revision alone.
+func (s *Seen) NoteRevision(revision int64) {
+	if s.first.Load() == 0 {
+		s.first.CompareAndSwap(0, revision)
+	}
+	for r := s.revision.Load(); revision > r && !s.revision.CompareAndSwap(r, revision); {
+		r = s.revision.Load()
 	}
 }
 
