@@ -9,14 +9,15 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/blueprint-go/etcd/internal/dial"
-	"github.com/blueprint-go/etcd/internal/errs"
-	"github.com/blueprint-go/etcd/internal/rpc"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/blueprint-go/etcd/internal/dial"
+	"github.com/blueprint-go/etcd/internal/errs"
+	"github.com/blueprint-go/etcd/internal/rpc"
 )
 
 // conn is the connection of a client to its cluster: what requests, watches and

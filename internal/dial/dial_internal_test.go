@@ -17,13 +17,14 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/blueprint-go/etcd/internal/dial/dialtest"
-	"github.com/blueprint-go/etcd/internal/errs"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 	"google.golang.org/grpc/test/bufconn"
+
+	"github.com/blueprint-go/etcd/internal/dial/dialtest"
+	"github.com/blueprint-go/etcd/internal/errs"
 )
 
 func TestAServerThatSpeaksHTTP2IsNoFailure(t *testing.T) {

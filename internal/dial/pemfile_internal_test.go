@@ -11,9 +11,10 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/blueprint-go/etcd/internal/dial/dialtest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/blueprint-go/etcd/internal/dial/dialtest"
 )
 
 func TestBundlesAreUsedWholeOrRefusedByName(t *testing.T) {

@@ -5,10 +5,11 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/blueprint-go/etcd/internal/dial/dialtest"
-	"github.com/blueprint-go/etcd/internal/errs"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/blueprint-go/etcd/internal/dial/dialtest"
+	"github.com/blueprint-go/etcd/internal/errs"
 )
 
 func TestSocketNamesWhatIsChecked(t *testing.T) {

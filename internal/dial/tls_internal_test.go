@@ -10,10 +10,11 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/blueprint-go/etcd/internal/dial/dialtest"
-	"github.com/blueprint-go/etcd/internal/errs"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/blueprint-go/etcd/internal/dial/dialtest"
+	"github.com/blueprint-go/etcd/internal/errs"
 )
 
 // rotation is a client with its files, and a server that notes which client

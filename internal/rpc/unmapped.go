@@ -1,9 +1,8 @@
 package rpc
 
 import (
-	"google.golang.org/grpc/status"
-
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc/status"
 
 	"github.com/blueprint-go/etcd/internal/errs"
 )
