@@ -1,13 +1,10 @@
 package etcd
 
 import (
-	"bytes"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
-
-	"github.com/blueprint-go/etcd/internal/keys"
 )
 
 func clientOfNamespace(prefix string) *Client {
@@ -47,19 +44,6 @@ func FuzzPrefixRange(f *testing.F) {
 			}
 		}
 	})
-}
-
-func TestPrefixEndOwnsItsBytes(t *testing.T) {
-	t.Parallel()
-	prefix := []byte("key")
-	end := keys.PrefixEnd(prefix)
-	require.Equal(t, "kez", string(end))
-	require.Equal(t, "key", string(prefix))
-	_ = append(end, "more"...)
-	require.Equal(t, "key", string(prefix))
-	for prefix, want := range map[string]string{"": "\x00", "\xff": "\x00", "\xff\xff": "\x00", "a\xff": "b", "a\xff\xfe": "a\xff\xff", "\x00": "\x01"} {
-		require.True(t, bytes.Equal([]byte(want), keys.PrefixEnd([]byte(prefix))), "%q", prefix)
-	}
 }
 
 func TestRangeOfOneKeyContainsThatKeyAlone(t *testing.T) {
