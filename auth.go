@@ -15,7 +15,9 @@ import (
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
+	"github.com/blueprint-go/etcd/internal/dial"
 	"github.com/blueprint-go/etcd/internal/errs"
+	"github.com/blueprint-go/etcd/internal/rpc"
 )
 
 // token returns the token that goes with requests. It is a function and not a string
@@ -122,9 +124,9 @@ func (a *authenticator) ask(ctx context.Context) (string, error) {
 	switch {
 	case err == nil:
 		return resp.GetToken(), nil
-	case timeIsUp(ctx) && to.Addr != nil:
+	case rpc.TimeIsUp(ctx) && to.Addr != nil:
 		// The request that needs the token was not sent, and has nothing to say.
-		return "", status.Error(codes.Unavailable, at(to.Addr, noneFor("answer to the authentication", time.Since(began))).Error())
+		return "", status.Error(codes.Unavailable, at(to.Addr, dial.NoneFor("answer to the authentication", time.Since(began))).Error())
 	case errors.Is(rpctypes.Error(err), rpctypes.ErrAuthNotEnabled):
 		// Credentials are given ahead of the day when authentication is
 		// switched on; until then no token is needed.
@@ -171,23 +173,15 @@ func (a *authenticator) dialOptions() []grpc.DialOption {
 	return []grpc.DialOption{grpc.WithPerRPCCredentials(a)}
 }
 
-// credentialsError is the error of a function of the user. It is no status, and
-// what it belongs to was not sent.
-type credentialsError struct{ err error }
-
-func (e *credentialsError) Error() string { return e.err.Error() }
-
-func (e *credentialsError) Unwrap() error { return e.err }
-
 // askCredentials calls Config.Credentials.
 func askCredentials(ctx context.Context, f func(context.Context) (string, string, error)) (user, password string, err error) {
 	defer recoverCredentials(&err)
 	user, password, err = f(ctx)
 	switch {
 	case err != nil:
-		return "", "", &credentialsError{errs.WithKind(ErrCredentials, err)}
+		return "", "", rpc.CredentialsFailure(errs.WithKind(ErrCredentials, err))
 	case user == "" || password == "":
-		return "", "", &credentialsError{errs.WithKind(ErrCredentials, errors.New("config function Credentials returned no user name or no password"))}
+		return "", "", rpc.CredentialsFailure(errs.WithKind(ErrCredentials, errors.New("config function Credentials returned no user name or no password")))
 	}
 	return user, password, nil
 }
@@ -198,9 +192,9 @@ func askToken(ctx context.Context, f func(context.Context) (string, error)) (tok
 	token, err = f(ctx)
 	switch {
 	case err != nil:
-		return "", &credentialsError{errs.WithKind(ErrCredentials, err)}
+		return "", rpc.CredentialsFailure(errs.WithKind(ErrCredentials, err))
 	case token == "":
-		return "", &credentialsError{errs.WithKind(ErrCredentials, errors.New("TokenSource returned no token"))}
+		return "", rpc.CredentialsFailure(errs.WithKind(ErrCredentials, errors.New("TokenSource returned no token")))
 	}
 	return token, nil
 }
@@ -208,6 +202,6 @@ func askToken(ctx context.Context, f func(context.Context) (string, error)) (tok
 // recoverCredentials makes an error of a panic. What it says may be a secret.
 func recoverCredentials(err *error) {
 	if p := recover(); p != nil {
-		*err = &credentialsError{errs.WithKind(ErrCredentials, fmt.Errorf("panic of type %T", p))}
+		*err = rpc.CredentialsFailure(errs.WithKind(ErrCredentials, fmt.Errorf("panic of type %T", p)))
 	}
 }

@@ -9,6 +9,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 
+	"github.com/blueprint-go/etcd/internal/rpc"
 	"github.com/blueprint-go/etcd/internal/txntree"
 )
 
@@ -168,7 +169,7 @@ func (b *bulk) pin(ctx context.Context) error {
 		return err
 	}
 	if resp.Header.GetRevision() == 0 {
-		return answered(b.request.op, "", describe(ErrServer, errIncomplete))
+		return answered(b.request.op, "", rpc.Describe(ErrServer, rpc.ErrIncomplete))
 	}
 	b.request.pinned = true
 	for _, op := range b.ops {

@@ -3,6 +3,8 @@ package etcd
 import (
 	"context"
 	"time"
+
+	"github.com/blueprint-go/etcd/internal/rpc"
 )
 
 // pacer spreads what is sent over time. It belongs to one goroutine.
@@ -17,7 +19,7 @@ func (p *pacer) wait(ctx context.Context, closing <-chan struct{}, n int) bool {
 	if p.rate <= 0 {
 		return true
 	}
-	if left := time.Until(p.ready); left > 0 && !pause(ctx, closing, left) {
+	if left := time.Until(p.ready); left > 0 && !rpc.Pause(ctx, closing, left) {
 		return false
 	}
 	p.ready = time.Now().Add(time.Duration(n) * time.Second / time.Duration(p.rate))

@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/blueprint-go/etcd/internal/errs"
+	"github.com/blueprint-go/etcd/internal/rpc"
 )
 
 // untilUncontested runs round until it reports that the matter is settled or fails, all
@@ -22,7 +23,7 @@ func (c *Client) untilUncontested(ctx context.Context, op, key string, round fun
 				return afterConflicts(ctx, n-1, err)
 			}
 			switch {
-			case pause(ctx, c.closing, backoff(n)):
+			case rpc.Pause(ctx, c.closing, rpc.Backoff(n)):
 			case c.isClosed():
 				return answered(op, key, ErrClosed)
 			default:
@@ -35,7 +36,7 @@ func (c *Client) untilUncontested(ctx context.Context, op, key string, round fun
 // afterConflicts returns the error of a try or a round which others have been in the way
 // of n times before. If it came too late, they are the reason.
 func afterConflicts(ctx context.Context, n int, err error) error {
-	if n == 0 || !timeIsUp(ctx) {
+	if n == 0 || !rpc.TimeIsUp(ctx) {
 		return err
 	}
 	if e, ok := err.(*Error); ok && !errors.Is(err, ErrConflict) { //nolint:errorlint // a request of this package, not one inside a caller's error

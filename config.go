@@ -7,6 +7,8 @@ import (
 	"net"
 	"slices"
 	"time"
+
+	"github.com/blueprint-go/etcd/internal/dial"
 )
 
 // Defaults of [Config], used by [DefaultConfig] and wherever a field is zero.
@@ -431,14 +433,14 @@ func (c *Config) hasTLSFile() bool {
 
 // endpoints returns those of c.Endpoints that are well-formed; after Validate
 // that is all of them.
-func (c *Config) endpoints() []endpoint {
+func (c *Config) endpoints() []dial.Endpoint {
 	raws := c.Endpoints
 	if raws == nil && c.DiscoverySRV == "" {
 		raws = []string{DefaultEndpoint}
 	}
-	var all []endpoint
+	var all []dial.Endpoint
 	for _, raw := range raws {
-		if e, err := parseEndpoint(raw); err == nil {
+		if e, err := dial.ParseEndpoint(raw); err == nil {
 			all = append(all, e)
 		}
 	}

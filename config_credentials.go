@@ -38,8 +38,8 @@ func (c *Config) plaintextCredentials() []string {
 	}
 	var names []string
 	for _, e := range c.endpoints() {
-		if !e.tls(c.usesTLS()) && !e.local() {
-			names = append(names, e.name())
+		if !e.IsTLS(c.usesTLS()) && !e.IsLocal() {
+			names = append(names, e.Name())
 		}
 	}
 	return names

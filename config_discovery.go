@@ -8,7 +8,9 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/blueprint-go/etcd/internal/dial"
 	"github.com/blueprint-go/etcd/internal/errs"
+	"github.com/blueprint-go/etcd/internal/secret"
 )
 
 // WithDiscoverySRV sets DiscoverySRV and DiscoverySRVName, and drops the Endpoints
@@ -105,7 +107,7 @@ func (c *Config) resolver() *net.Resolver {
 // isDomain reports whether a name can be asked for: RFC 1035, section 2.3.4.
 func isDomain(name string) bool {
 	const longest, longestLabel = 253, 63
-	if len(name) > longest || looksLikeKey(name) || strings.ContainsFunc(name, notInHost) {
+	if len(name) > longest || secret.LooksLikeKey(name) || strings.ContainsFunc(name, dial.NotInHost) {
 		return false
 	}
 	for label := range strings.SplitSeq(strings.TrimSuffix(name, "."), ".") {

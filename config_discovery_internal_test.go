@@ -9,6 +9,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/blueprint-go/etcd/internal/dial/dialtest"
 )
 
 const (
@@ -21,23 +23,23 @@ func record(target string, port uint16) net.SRV {
 }
 
 // discoverIn returns what cfg means in a world with zone z.
-func discoverIn(t *testing.T, z zone, cfg *Config) (*Config, error) {
+func discoverIn(t *testing.T, z dialtest.Zone, cfg *Config) (*Config, error) {
 	t.Helper()
-	c, err := cfg.WithResolver(z.resolver(t)).resolved()
+	c, err := cfg.WithResolver(z.Resolver(t)).resolved()
 	require.NoError(t, err)
 	return c, c.discovered()
 }
 
 func TestEndpointsComeFromSRVRecords(t *testing.T) {
 	t.Parallel()
-	both := zone{srv: map[string][]net.SRV{
+	both := dialtest.Zone{SRV: map[string][]net.SRV{
 		srvTLS:   {record("m1.example.test.", 2379), record("m2.example.test.", 2380)},
 		srvPlain: {record("m3.example.test.", 2379)},
 	}}
-	plain := zone{srv: map[string][]net.SRV{srvPlain: both.srv[srvPlain]}}
-	named := zone{srv: map[string][]net.SRV{"_etcd-client-ssl-blue._tcp.example.test.": both.srv[srvTLS], srvPlain: both.srv[srvPlain]}}
+	plain := dialtest.Zone{SRV: map[string][]net.SRV{srvPlain: both.SRV[srvPlain]}}
+	named := dialtest.Zone{SRV: map[string][]net.SRV{"_etcd-client-ssl-blue._tcp.example.test.": both.SRV[srvTLS], srvPlain: both.SRV[srvPlain]}}
 	for name, tc := range map[string]struct {
-		zone zone
+		zone dialtest.Zone
 		name string
 		want []string
 	}{
@@ -53,16 +55,18 @@ func TestEndpointsComeFromSRVRecords(t *testing.T) {
 
 func TestDiscoveryThatFindsNothingIsAnError(t *testing.T) {
 	t.Parallel()
-	records := func(name string, all ...net.SRV) zone { return zone{srv: map[string][]net.SRV{name: all}} }
+	records := func(name string, all ...net.SRV) dialtest.Zone {
+		return dialtest.Zone{SRV: map[string][]net.SRV{name: all}}
+	}
 	failing := records(srvPlain, record("m.example.test.", 2379))
-	failing.failing = srvTLS
+	failing.Failing = srvTLS
 	for name, tc := range map[string]struct {
-		zone zone
+		zone dialtest.Zone
 		edit func(*Config)
 		kind error
 		text string
 	}{
-		"no record":                         {zone{}, nil, ErrUnavailable, `domain "example.test" has no SRV record`},
+		"no record":                         {dialtest.Zone{}, nil, ErrUnavailable, `domain "example.test" has no SRV record`},
 		"a service that is not offered":     {records(srvTLS, record(".", 0)), nil, ErrUnavailable, "has no SRV record"},
 		"a look-up for TLS that fails":      {failing, nil, ErrUnavailable, "look up the endpoints"},
 		"plaintext where TLS is required":   {records(srvPlain, record("m.example.test.", 1)), func(c *Config) { c.WithRequireTLS() }, ErrInvalidConfig, "would be plaintext"},
@@ -73,7 +77,7 @@ func TestDiscoveryThatFindsNothingIsAnError(t *testing.T) {
 		if tc.edit != nil {
 			tc.edit(cfg)
 		}
-		_, err := NewClient(cfg.WithResolver(tc.zone.resolver(t)).WithLazyConnect().WithDialTimeout(20 * time.Second))
+		_, err := NewClient(cfg.WithResolver(tc.zone.Resolver(t)).WithLazyConnect().WithDialTimeout(20 * time.Second))
 		require.ErrorIs(t, err, tc.kind, name)
 		assert.ErrorContains(t, err, tc.text, name)
 	}
@@ -98,25 +102,28 @@ func TestDiscoveryDoesNotGoWithEndpoints(t *testing.T) {
 // A client of SRV records connects to a real port by a name of the same zone.
 func TestClientOfSRVRecordsConnects(t *testing.T) {
 	t.Parallel()
-	host, port, err := net.SplitHostPort(serveGRPC(t, listen(t), nil))
+	host, port, err := net.SplitHostPort(dialtest.ServeGRPC(t, dialtest.Listen(t), nil))
 	require.NoError(t, err)
 	n, err := strconv.Atoi(port)
 	require.NoError(t, err)
-	z := zone{
-		srv:  map[string][]net.SRV{srvPlain: {record("m.example.test.", uint16(n))}},
-		addr: map[string][]netip.Addr{"m.example.test.": {netip.MustParseAddr(host)}},
+	z := dialtest.Zone{
+		SRV:  map[string][]net.SRV{srvPlain: {record("m.example.test.", uint16(n))}},
+		Addr: map[string][]netip.Addr{"m.example.test.": {netip.MustParseAddr(host)}},
 	}
-	c, err := discoverIn(t, z, DefaultConfig().WithDiscoverySRV("example.test", ""))
+	c, err := NewClient(DefaultConfig().WithDiscoverySRV("example.test", "").WithResolver(z.Resolver(t)).
+		WithTimeout(30 * time.Second).WithLazyConnect())
 	require.NoError(t, err)
-	l := newDialer(c.dialing())
-	require.NoError(t, connectOnceWith(t, l))
+	defer func() { require.NoError(t, c.Close()) }()
+	_, err = c.Exists(t.Context(), "key")
+	require.ErrorContains(t, err, "unknown service etcdserverpb.KV")
+	assert.NoError(t, c.dialError())
 }
 
 func TestVariablesOfDiscoveryMeanWhatTheyDoForEtcdctl(t *testing.T) {
-	r := zone{srv: map[string][]net.SRV{
+	r := dialtest.Zone{SRV: map[string][]net.SRV{
 		"_etcd-client-blue._tcp.example.test.": {record("m1.example.test.", 2379)},
 		srvTLS:                                 {record("m2.example.test.", 2379)},
-	}}.resolver(t)
+	}}.Resolver(t)
 	setenv(t, map[string]string{"ETCDCTL_DISCOVERY_SRV": "example.test", "ETCDCTL_DISCOVERY_SRV_NAME": "blue", "ETCDCTL_ENDPOINTS": "a:1"})
 	c, err := configFromEnv(r)
 	require.NoError(t, err)

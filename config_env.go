@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/blueprint-go/etcd/internal/dial"
 )
 
 // ConfigFromEnv returns the configuration that the environment describes, for
@@ -107,7 +109,7 @@ func (e *environment) split(variable, list string) {
 	e.config.Endpoints = nil
 	for raw := range strings.SplitSeq(list, ",") {
 		raw = strings.TrimSpace(raw)
-		if _, err := parseEndpoint(raw); err != nil {
+		if _, err := dial.ParseEndpoint(raw); err != nil {
 			e.refuse(variable, err)
 		}
 		e.config.Endpoints = append(e.config.Endpoints, raw)

@@ -6,6 +6,8 @@ import (
 	"io"
 	"log/slog"
 	"strings"
+
+	"github.com/blueprint-go/etcd/internal/secret"
 )
 
 // The methods below have value receivers, unlike the setters, so that a Config
@@ -60,44 +62,44 @@ func (c Config) attrs() []slog.Attr {
 	c = *c.revealed() // to tell which are set
 	var names []string
 	for _, e := range c.Endpoints {
-		names = append(names, shown(withoutUserinfo(e)))
+		names = append(names, secret.Shown(secret.WithoutUserinfo(e)))
 	}
 	all := []struct {
 		set  bool
 		attr slog.Attr
 	}{
 		{c.Endpoints != nil, slog.Any("Endpoints", names)},
-		{c.DiscoverySRV != "", slog.String("DiscoverySRV", shown(c.DiscoverySRV))},
-		{c.DiscoverySRVName != "", slog.String("DiscoverySRVName", shown(c.DiscoverySRVName))},
+		{c.DiscoverySRV != "", slog.String("DiscoverySRV", secret.Shown(c.DiscoverySRV))},
+		{c.DiscoverySRVName != "", slog.String("DiscoverySRVName", secret.Shown(c.DiscoverySRVName))},
 		{c.Resolver != nil, slog.Bool("Resolver", true)},
 		{c.DialTimeout != 0, slog.Duration("DialTimeout", c.DialTimeout)},
 		{c.RequestTimeout != 0, slog.Duration("RequestTimeout", c.RequestTimeout)},
 		{c.KeepAliveInterval != 0, slog.Duration("KeepAliveInterval", c.KeepAliveInterval)},
 		{c.KeepAliveTimeout != 0, slog.Duration("KeepAliveTimeout", c.KeepAliveTimeout)},
 		{c.AutoSyncInterval != 0, slog.Duration("AutoSyncInterval", c.AutoSyncInterval)},
-		{c.Username != "", slog.String("Username", withoutPassword(c.Username))},
-		{c.Password != "", slog.String("Password", redacted)},
-		{c.Token != "", slog.String("Token", redacted)},
+		{c.Username != "", slog.String("Username", secret.WithoutPassword(c.Username))},
+		{c.Password != "", slog.String("Password", secret.Redacted)},
+		{c.Token != "", slog.String("Token", secret.Redacted)},
 		{c.Credentials != nil, slog.Bool("Credentials", true)},
 		{c.TokenSource != nil, slog.Bool("TokenSource", true)},
-		{c.CertFile != "", slog.String("CertFile", shown(c.CertFile))},
-		{c.KeyFile != "", slog.String("KeyFile", shown(c.KeyFile))},
-		{c.CAFile != "", slog.String("CAFile", shown(c.CAFile))},
-		{c.ServerName != "", slog.String("ServerName", shown(c.ServerName))},
+		{c.CertFile != "", slog.String("CertFile", secret.Shown(c.CertFile))},
+		{c.KeyFile != "", slog.String("KeyFile", secret.Shown(c.KeyFile))},
+		{c.CAFile != "", slog.String("CAFile", secret.Shown(c.CAFile))},
+		{c.ServerName != "", slog.String("ServerName", secret.Shown(c.ServerName))},
 		{c.InsecureSkipVerify, slog.Bool("InsecureSkipVerify", true)},
-		{c.TLSConfig != nil, slog.String("TLSConfig", redacted)},
+		{c.TLSConfig != nil, slog.String("TLSConfig", secret.Redacted)},
 		{c.RequireTLS, slog.Bool("RequireTLS", true)},
-		{c.hasKey(), slog.String("EncryptionKey", redacted)},
+		{c.hasKey(), slog.String("EncryptionKey", secret.Redacted)},
 		{c.hasKeyring(), slog.String("Keyring", c.Keyring.String())},
 		{c.KeyProvider != nil, slog.Bool("KeyProvider", true)},
-		{len(c.AssociatedContext) > 0, slog.String("AssociatedContext", shown(string(c.AssociatedContext)))},
-		{len(c.PlaintextReads) > 0, slog.Any("PlaintextReads", allShown(c.PlaintextReads))},
-		{len(c.PlaintextWrites) > 0, slog.Any("PlaintextWrites", allShown(c.PlaintextWrites))},
-		{len(c.UnencryptedPrefixes) > 0, slog.Any("UnencryptedPrefixes", allShown(c.UnencryptedPrefixes))},
-		{c.LegacyKey != nil, slog.String("LegacyKey", redacted)},
-		{len(c.LegacyPrefixes) > 0, slog.Any("LegacyPrefixes", allShown(c.LegacyPrefixes))},
+		{len(c.AssociatedContext) > 0, slog.String("AssociatedContext", secret.Shown(string(c.AssociatedContext)))},
+		{len(c.PlaintextReads) > 0, slog.Any("PlaintextReads", secret.AllShown(c.PlaintextReads))},
+		{len(c.PlaintextWrites) > 0, slog.Any("PlaintextWrites", secret.AllShown(c.PlaintextWrites))},
+		{len(c.UnencryptedPrefixes) > 0, slog.Any("UnencryptedPrefixes", secret.AllShown(c.UnencryptedPrefixes))},
+		{c.LegacyKey != nil, slog.String("LegacyKey", secret.Redacted)},
+		{len(c.LegacyPrefixes) > 0, slog.Any("LegacyPrefixes", secret.AllShown(c.LegacyPrefixes))},
 		{c.CompressionMinSize != 0, slog.Int("CompressionMinSize", c.CompressionMinSize)},
-		{c.Namespace != "", slog.String("Namespace", shown(c.Namespace))},
+		{c.Namespace != "", slog.String("Namespace", secret.Shown(c.Namespace))},
 		{c.MaxRequestBytes != 0, slog.Int("MaxRequestBytes", c.MaxRequestBytes)},
 		{c.MaxTxnOps != 0, slog.Int("MaxTxnOps", c.MaxTxnOps)},
 		{c.MaxKeyBytes != 0, slog.Int("MaxKeyBytes", c.MaxKeyBytes)},

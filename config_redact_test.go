@@ -32,23 +32,26 @@ const (
 	secretLegacy   = "hunter2-legacy-key"
 )
 
-func secretConfig(t *testing.T) (c *etcd.Config, secrets []string) {
+// secretConfigs returns a Config whose secrets were given to setters, and one with the
+// same in its fields.
+func secretConfigs(t *testing.T) (configs []*etcd.Config, secrets []string) {
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	require.NoError(t, err)
-	c = etcd.DefaultConfig().
+	set := etcd.DefaultConfig().
 		WithEndpoints("http://alice:"+secretUserinfo+"@host:1", "alice:"+secretUserinfo+"@host:1").
-		WithAuth("alice", secretPassword).
-		WithToken(secretToken).
-		WithEncryption([]byte(secretKey)).
-		WithLegacyKey([]byte(secretLegacy), "/old/").
 		WithTLSConfig(&tls.Config{Certificates: []tls.Certificate{{PrivateKey: private}}})
+	fields := *set
+	set.WithAuth("alice", secretPassword).WithToken(secretToken).
+		WithEncryption([]byte(secretKey)).WithLegacyKey([]byte(secretLegacy), "/old/")
+	fields.Username, fields.Password, fields.Token = "alice", secretPassword, secretToken
+	fields.EncryptionKey, fields.LegacyKey, fields.LegacyPrefixes = []byte(secretKey), []byte(secretLegacy), []string{"/old/"}
 	scalar, err := private.Bytes()
 	require.NoError(t, err)
 	for _, s := range []string{secretPassword, secretToken, secretKey, secretUserinfo, secretLegacy, string(scalar)} {
 		secrets = append(secrets, printed(s)...)
 	}
 	d := fmt.Sprint(private.D) //nolint:staticcheck // what a reflective printer shows
-	return c, append(secrets, d)
+	return []*etcd.Config{set, &fields}, append(secrets, d)
 }
 
 // printed returns the forms in which a secret could be printed.
@@ -72,36 +75,40 @@ func requireDiscreet(t *testing.T, how, text string, secrets []string) {
 
 func TestNoVerbPrintsASecretOfAConfig(t *testing.T) {
 	t.Parallel()
-	c, secrets := secretConfig(t)
-	held := holder{*c}
-	for _, verb := range "vsqdxXtbcoOUeEfFgG" {
-		for _, flag := range []string{"", "+", "#", "-20", " "} {
-			format := "%" + flag + string(verb)
-			for _, arg := range []any{c, *c, held, &held, []etcd.Config{*c}, map[string]*etcd.Config{"c": c}} {
-				if reflect.TypeOf(arg).Kind() == reflect.Map && verb != 'v' {
-					continue // a map's own keys don't take every verb
+	configs, secrets := secretConfigs(t)
+	for _, c := range configs {
+		held := holder{*c}
+		for _, verb := range "vsqdxXtbcoOUeEfFgG" {
+			for _, flag := range []string{"", "+", "#", "-20", " "} {
+				format := "%" + flag + string(verb)
+				for _, arg := range []any{c, *c, held, &held, []etcd.Config{*c}, map[string]*etcd.Config{"c": c}} {
+					if reflect.TypeOf(arg).Kind() == reflect.Map && verb != 'v' {
+						continue // a map's own keys don't take every verb
+					}
+					requireDiscreet(t, format, fmt.Sprintf(format, arg), secrets)
 				}
-				requireDiscreet(t, format, fmt.Sprintf(format, arg), secrets)
 			}
 		}
+		requireDiscreet(t, "String", c.String(), secrets)
 	}
-	requireDiscreet(t, "String", c.String(), secrets)
 }
 
 func TestNoLogHoldsASecretOfAConfig(t *testing.T) {
 	t.Parallel()
-	c, secrets := secretConfig(t)
+	configs, secrets := secretConfigs(t)
 	for name, handler := range map[string]func(*bytes.Buffer) slog.Handler{
 		"text": func(b *bytes.Buffer) slog.Handler { return slog.NewTextHandler(b, nil) },
 		"json": func(b *bytes.Buffer) slog.Handler { return slog.NewJSONHandler(b, nil) },
 	} {
-		for _, arg := range []any{c, *c, holder{*c}, []*etcd.Config{c}} {
-			var b bytes.Buffer
-			slog.New(handler(&b)).Info("x", "config", arg)
-			if reflect.TypeOf(arg).Kind() == reflect.Slice && name == "text" {
-				continue // prints the pointer
+		for _, c := range configs {
+			for _, arg := range []any{c, *c, holder{*c}, []*etcd.Config{c}} {
+				var b bytes.Buffer
+				slog.New(handler(&b)).Info("x", "config", arg)
+				if reflect.TypeOf(arg).Kind() == reflect.Slice && name == "text" {
+					continue // prints the pointer
+				}
+				requireDiscreet(t, name, b.String(), secrets)
 			}
-			requireDiscreet(t, name, b.String(), secrets)
 		}
 	}
 }
@@ -115,21 +122,23 @@ func TestALogHoldsTheFieldsOfAConfigOneByOne(t *testing.T) {
 
 func TestNoEncodingHoldsASecretOfAConfig(t *testing.T) {
 	t.Parallel()
-	c, secrets := secretConfig(t)
-	for _, arg := range []any{c, *c, holder{*c}} {
-		asJSON, err := json.Marshal(arg)
+	configs, secrets := secretConfigs(t)
+	for _, c := range configs {
+		for _, arg := range []any{c, *c, holder{*c}} {
+			asJSON, err := json.Marshal(arg)
+			require.NoError(t, err)
+			requireDiscreet(t, "json", string(asJSON), secrets)
+			asXML, err := xml.Marshal([]any{arg})
+			require.NoError(t, err)
+			requireDiscreet(t, "xml", string(asXML), secrets)
+		}
+		asYAML, err := c.MarshalYAML()
 		require.NoError(t, err)
-		requireDiscreet(t, "json", string(asJSON), secrets)
-		asXML, err := xml.Marshal([]any{arg})
+		requireDiscreet(t, "yaml", fmt.Sprint(asYAML), secrets)
+		asText, err := c.MarshalText()
 		require.NoError(t, err)
-		requireDiscreet(t, "xml", string(asXML), secrets)
+		requireDiscreet(t, "text", string(asText), secrets)
 	}
-	asYAML, err := c.MarshalYAML()
-	require.NoError(t, err)
-	requireDiscreet(t, "yaml", fmt.Sprint(asYAML), secrets)
-	asText, err := c.MarshalText()
-	require.NoError(t, err)
-	requireDiscreet(t, "text", string(asText), secrets)
 }
 
 func TestAConfigPrintsWhatIsSet(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/blueprint-go/etcd/internal/dial"
 	"github.com/blueprint-go/etcd/internal/errs"
 )
 
@@ -160,7 +161,7 @@ func checkSomeEndpoint(c *Config) error {
 func checkEndpoints(c *Config) error {
 	var causes []error
 	for _, raw := range c.Endpoints {
-		if _, err := parseEndpoint(raw); err != nil {
+		if _, err := dial.ParseEndpoint(raw); err != nil {
 			causes = append(causes, err)
 		}
 	}
@@ -203,10 +204,10 @@ func checkVerifiedTLS(c *Config) error {
 // aren't.
 func (c *Config) byTransport() (secure, plain []string) {
 	for _, e := range c.endpoints() {
-		if e.tls(c.usesTLS()) {
-			secure = append(secure, e.name())
+		if e.IsTLS(c.usesTLS()) {
+			secure = append(secure, e.Name())
 		} else {
-			plain = append(plain, e.name())
+			plain = append(plain, e.Name())
 		}
 	}
 	return secure, plain
@@ -234,7 +235,7 @@ func checkKeyPair(c *Config) error {
 	if c.CertFile == "" || c.KeyFile == "" {
 		return nil
 	}
-	_, err := readKeyPair(c.CertFile, c.KeyFile)
+	_, err := dial.ReadKeyPair(c.CertFile, c.KeyFile)
 	return err
 }
 
@@ -242,7 +243,7 @@ func checkAuthorities(c *Config) error {
 	if c.CAFile == "" {
 		return nil
 	}
-	_, err := readAuthorities(c.CAFile)
+	_, err := dial.ReadAuthorities(c.CAFile)
 	return err
 }
 

@@ -2,10 +2,9 @@ package etcd
 
 import (
 	"crypto/tls"
-	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -13,6 +12,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/blueprint-go/etcd/internal/dial/dialtest"
 )
 
 // nothing is an AEAD that is not used.
@@ -28,14 +29,14 @@ type files struct {
 }
 
 func newFiles(t *testing.T) files {
-	a, dir := newAuthority(t), t.TempDir()
+	a, dir := dialtest.NewAuthority(t), t.TempDir()
 	f := files{dir: dir, missing: filepath.Join(dir, "missing.pem"), isADirectory: dir}
-	f.cert, f.key = writePair(t, dir, a.issue())
-	f.ca = writeFile(t, dir, "ca.pem", a.pem())
-	f.otherKey = writeFile(t, dir, "other.pem", keyPEM(t, a.issue()))
-	f.garbage = writeFile(t, dir, "garbage.pem", []byte("garbage"))
-	f.empty = writeFile(t, dir, "empty.pem", nil)
-	f.cut = writeFile(t, dir, "cut.pem", append(a.pem(), a.pem()[:100]...))
+	f.cert, f.key = dialtest.WritePair(t, dir, a.Issue())
+	f.ca = dialtest.WriteFile(t, dir, "ca.pem", a.PEM())
+	f.otherKey = dialtest.WriteFile(t, dir, "other.pem", dialtest.KeyPEM(t, a.Issue()))
+	f.garbage = dialtest.WriteFile(t, dir, "garbage.pem", []byte("garbage"))
+	f.empty = dialtest.WriteFile(t, dir, "empty.pem", nil)
+	f.cut = dialtest.WriteFile(t, dir, "cut.pem", append(a.PEM(), a.PEM()[:100]...))
 	return f
 }
 
@@ -83,8 +84,8 @@ func TestValidateRefusesEachRow(t *testing.T) {
 		"CA that can't be read":               {new(Config).WithTLS("", "", f.isADirectory, false), nil, "is a directory"},
 		"garbage certificate":                 {new(Config).WithTLS(f.garbage, f.key, "", false), nil, f.garbage},
 		"garbage key":                         {new(Config).WithTLS(f.cert, f.garbage, "", false), nil, f.garbage},
-		"garbage CA":                          {new(Config).WithTLS("", "", f.garbage, false), errNoCertificate, f.garbage},
-		"empty CA":                            {new(Config).WithTLS("", "", f.empty, false), errNoCertificate, f.empty},
+		"garbage CA":                          {new(Config).WithTLS("", "", f.garbage, false), nil, f.garbage + ": no certificate in it"},
+		"empty CA":                            {new(Config).WithTLS("", "", f.empty, false), nil, f.empty + ": no certificate in it"},
 		"CA that is a key":                    {new(Config).WithTLS("", "", f.key, false), nil, f.key + `: block 1, at line 1: it is "PRIVATE KEY" and not a certificate`},
 		"CA that is cut off":                  {new(Config).WithTLS("", "", f.cut, false), nil, f.cut + ": block 2, at line "},
 		"key of another certificate":          {new(Config).WithTLS(f.cert, f.otherKey, "", false), nil, "private key does not match public key"},
@@ -141,6 +142,19 @@ func TestValidateRefusesEachRow(t *testing.T) {
 			assert.NotContains(t, err.Error(), "\n")
 		})
 	}
+}
+
+// What can be read at no time is refused before anything is connected to.
+func TestValidateSaysThatAKeyIsEncrypted(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	cert, _ := dialtest.WritePair(t, dir, dialtest.NewAuthority(t).Issue())
+	block := &pem.Block{Type: "ENCRYPTED PRIVATE KEY", Bytes: []byte("secret")}
+	key := dialtest.WriteFile(t, dir, "pkcs8.pem", pem.EncodeToMemory(block))
+	err := new(Config).WithTLS(cert, key, "", false).Validate()
+	require.ErrorIs(t, err, ErrInvalidConfig)
+	require.ErrorContains(t, err, "pkcs8.pem: the private key is encrypted with a passphrase")
+	assert.NotContains(t, err.Error(), "secret")
 }
 
 func TestValidateAcceptsWhatMakesSense(t *testing.T) {
@@ -221,17 +235,4 @@ func TestValidateLeavesTheConfigAsItIs(t *testing.T) {
 	c := Config{}
 	require.NoError(t, c.Validate())
 	assert.Empty(t, c)
-}
-
-func TestABundleOfAuthoritiesIsReadWhole(t *testing.T) {
-	t.Parallel()
-	a, b := newAuthority(t), newAuthority(t)
-	file := writeFile(t, t.TempDir(), "ca.pem", append(append([]byte("# first\n"), a.pem()...), b.pem()...))
-	pool, err := readAuthorities(file)
-	require.NoError(t, err)
-	want := x509.NewCertPool()
-	want.AddCert(a.cert)
-	want.AddCert(b.cert)
-	assert.True(t, want.Equal(pool))
-	require.NoError(t, os.Remove(file))
 }

@@ -9,7 +9,9 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/blueprint-go/etcd/internal/dial"
 	"github.com/blueprint-go/etcd/internal/errs"
+	"github.com/blueprint-go/etcd/internal/rpc"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
@@ -25,9 +27,9 @@ type conn struct {
 	cfg   *Config
 	raw   *clientv3.Client
 	rpc   rpcs
-	seen  seen
+	seen  rpc.Seen
 	auth  *authenticator
-	dials *dialer
+	dials *dial.Dialer
 
 	// largest is the size of the largest request that the server takes.
 	largest int
@@ -50,8 +52,8 @@ func newConn(cfg *Config) *conn {
 		namespace: newNamespace(cfg),
 		cfg:       cfg,
 		auth:      auth,
-		dials:     newDialer(cfg.dialing()),
-		largest:   largestMessage(cfg.MaxRequestBytes, requestHeader(auth.username)),
+		dials:     dial.New(cfg.dialing()),
+		largest:   rpc.LargestMessage(cfg.MaxRequestBytes, rpc.RequestHeader(auth.username)),
 		revoking:  make(chan struct{}, maxRevocations),
 		closing:   make(chan struct{}),
 	}
@@ -60,8 +62,8 @@ func newConn(cfg *Config) *conn {
 // open makes the clientv3 client and with it the connections; nothing is sent.
 func (c *conn) open() error {
 	send := c.cfg.MaxRequestBytes + grpcOverhead
-	options := slices.Concat(c.dials.dialOptions(), c.auth.dialOptions(), balanceOptions())
-	options = append(options, grpc.WithUnaryInterceptor(sendOnce), grpc.WithDefaultCallOptions(
+	options := slices.Concat(c.dials.Options(), c.auth.dialOptions(), rpc.BalanceOptions())
+	options = append(options, grpc.WithUnaryInterceptor(rpc.SendOnce), grpc.WithDefaultCallOptions(
 		grpc.WaitForReady(true),
 		grpc.MaxCallSendMsgSize(send),
 		grpc.MaxCallRecvMsgSize(math.MaxInt32),
@@ -106,7 +108,7 @@ const grpcOverhead = 512 * 1024
 // for; nil means that there is neither.
 func (c *conn) dialError() error {
 	var causes []error
-	for _, f := range c.dials.troubles() {
+	for _, f := range c.dials.Troubles() {
 		causes = append(causes, &EndpointError{Endpoint: f.Endpoint, Err: f.Err})
 	}
 	return errs.Join(causes)
@@ -114,7 +116,7 @@ func (c *conn) dialError() error {
 
 // disconnected reports whether the last attempt to connect failed at every
 // endpoint.
-func (c *conn) disconnected() bool { return len(c.dials.failures()) >= c.endpointCount() }
+func (c *conn) disconnected() bool { return len(c.dials.Failures()) >= c.endpointCount() }
 
 // stop ends what is under way, and refuses what comes later. It is called once.
 func (c *conn) stop() {

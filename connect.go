@@ -6,7 +6,9 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
+	"github.com/blueprint-go/etcd/internal/dial"
 	"github.com/blueprint-go/etcd/internal/errs"
+	"github.com/blueprint-go/etcd/internal/rpc"
 )
 
 // check waits until the cluster answers, DialTimeout has passed, or every
@@ -22,7 +24,7 @@ func (c *conn) check() error {
 	go func() {
 		defer close(watched)
 		for {
-			changed := c.dials.changed()
+			changed := c.dials.Changed()
 			if c.hopeless() {
 				stop(errHopeless)
 				return
@@ -55,7 +57,7 @@ func (c *conn) check() error {
 // is an answer too, in etcd's own words: a proxy denies as well.
 func (c *conn) ping(ctx context.Context) error {
 	_, err := do(ctx, c, request{op: "ping", impatient: true}, c.rpc.get, &pb.RangeRequest{Key: []byte("health"), KeysOnly: true})
-	if errors.Is(err, ErrPermissionDenied) && saidByEtcd(err) {
+	if errors.Is(err, ErrPermissionDenied) && rpc.SaidByEtcd(err) {
 		return nil
 	}
 	return err
@@ -64,9 +66,9 @@ func (c *conn) ping(ctx context.Context) error {
 // hopeless reports whether every endpoint has failed for a reason that waiting
 // doesn't heal.
 func (c *conn) hopeless() bool {
-	failures := c.dials.failures()
+	failures := c.dials.Failures()
 	for _, f := range failures {
-		if !permanent(f.Err) {
+		if !dial.IsPermanent(f.Err) {
 			return false
 		}
 	}

@@ -141,9 +141,9 @@ var (
 
 	// ErrKeyringStale is returned by writes when a [StoredKeyring] could not be read for
 	// longer than [WithKeyringFreshness] allows: another process may have retired its
-	// primary key. Nothing was sent. Its chain says why the ring could not be read, or is
-	// [ErrKeyringReplaced] where a later generation has another primary key and lacks the
-	// one of this process.
+	// primary key. Nothing was sent. Its chain says why the ring could not be read, or has
+	// [ErrKeyringReplaced] where the ring was changed without this process, and has
+	// another primary key.
 	ErrKeyringStale = errors.New("stored keyring is not known to be current")
 
 	// ErrKeyInUse is returned by [StoredKeyring.RetireKey] and [StoredKeyring.DeleteKey]

@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
+
+	"github.com/blueprint-go/etcd/internal/dial"
 )
 
 // Error is the error of a request: what was asked, what went wrong, and whether
@@ -151,4 +154,12 @@ func IsRetryable(err error) bool {
 // package never sends a write twice behind the caller's back.
 func MaybeApplied(err error) bool {
 	return slices.ContainsFunc(requestErrors(err), func(e *Error) bool { return e.MaybeApplied })
+}
+
+// at returns err as that of the endpoint which to leads to; a nil to is none.
+func at(to net.Addr, err error) error {
+	if to == nil || err == nil {
+		return err
+	}
+	return &EndpointError{Endpoint: dial.NameOf(to), Err: err}
 }

@@ -3,6 +3,8 @@ package etcd
 import (
 	"context"
 	"time"
+
+	"github.com/blueprint-go/etcd/internal/rpc"
 )
 
 // hedge is a second read beside one that has taken half of its time: the member may be
@@ -19,10 +21,10 @@ type hedge[Out any] struct {
 // than half of the time that is left is made a second time beside it, on a connection
 // that was not tried yet and with attempts of its own. If it is that one which counts
 // it is returned.
-func hedged[In, Out any](ctx context.Context, t *trace, rpc unary[In, Out], in In) (out Out, sent bool, other *hedge[Out], err error) {
-	left, ok := timeLeft(ctx)
+func hedged[In, Out any](ctx context.Context, t *trace, send unary[In, Out], in In) (out Out, sent bool, other *hedge[Out], err error) {
+	left, ok := rpc.TimeLeft(ctx)
 	if !ok || left <= minSplit || !t.hedges() {
-		out, sent, err = attempt(ctx, t, rpc, in)
+		out, sent, err = attempt(ctx, t, send, in)
 		return out, sent, nil, err
 	}
 	whole := ctx
@@ -34,20 +36,20 @@ func hedged[In, Out any](ctx context.Context, t *trace, rpc unary[In, Out], in I
 	// Owned by this call, which waits for it: it ends with ctx.
 	timer := time.AfterFunc(left/2, func() {
 		defer close(h.done)
-		h.out, h.n, h.err = attempts(ctx, c, r, rpc, in)
+		h.out, h.n, h.err = attempts(ctx, c, r, send, in)
 		cancel()
 	})
-	out, sent, err = attempt(ctx, t, rpc, in)
+	out, sent, err = attempt(ctx, t, send, in)
 	if timer.Stop() {
 		return out, sent, nil, err
 	}
-	if err == nil || whole.Err() == nil && !isContextStatus(err) && interpret(err).remedy == giveUp {
+	if err == nil || whole.Err() == nil && !isContextStatus(err) && rpc.Interpret(err).Remedy == rpc.GiveUp {
 		cancel() // the answer is there
 		<-h.done
 		return out, sent, nil, err
 	}
 	<-h.done
-	if timeIsUp(whole) && h.err != nil {
+	if rpc.TimeIsUp(whole) && h.err != nil {
 		return out, sent, nil, err
 	}
 	return out, sent, h, nil

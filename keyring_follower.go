@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/blueprint-go/etcd/internal/errs"
+	"github.com/blueprint-go/etcd/internal/rpc"
 )
 
 // sighting is what was seen of the stored ring at one moment.
@@ -228,7 +229,7 @@ func (s *StoredKeyring) follow(next int64) {
 			s.note(err)
 			// Each attempt may be a call of the outer key: they are spread out further
 			// than those of a request.
-			pause(s.life, s.client.closing, backoff(n)*time.Duration(min(n, int(maxKeyringPause/maxBackoff))))
+			rpc.Pause(s.life, s.client.closing, rpc.Backoff(n)*time.Duration(min(n, int(maxKeyringPause/rpc.MaxBackoff))))
 			unopened := isUnopened(err)
 			if err = s.refresh(s.life); err == nil && unopened {
 				n = 0 // what was the trouble is over

@@ -22,7 +22,9 @@ import (
 // can't be the ring's next generation, it does not take: another ring, an older one, one
 // without the primary key. It keeps its keys, reports [ErrKeyringReplaced] in
 // [StoredKeyring.Err], and leaves the decision to [StoredKeyring.Restore] and
-// [StoredKeyring.Adopt]. A later generation that lacks keys which this process did not see
+// [StoredKeyring.Adopt]. It goes on writing, except where a generation that is no older
+// has another primary key: then it stops after the time of [WithKeyringFreshness], with
+// [ErrKeyringStale]. A later generation that lacks keys which this process did not see
 // retired is taken over, with those keys kept to decrypt, and reported in the same way.
 //
 // Where the cluster was restored to an older revision, an older generation is stored

@@ -7,6 +7,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 
+	"github.com/blueprint-go/etcd/internal/rpc"
 	"github.com/blueprint-go/etcd/internal/txntree"
 )
 
@@ -73,7 +74,7 @@ func (p *guardedPut) boundTo(revision int64) *pb.TxnRequest {
 func (p *guardedPut) try(ctx context.Context, found []*mvccpb.KeyValue) (stored bool, now []*mvccpb.KeyValue, err error) {
 	var lost bool
 	revision := modRevisionOf(found)
-	from := p.client.seen.mark()
+	from := p.client.seen.Mark()
 	// A mod revision never comes back. That a key is missing does.
 	r := request{op: "put", key: p.key, write: true, repeatable: revision > 0, lost: &lost, seals: p.sealed}
 	if revision > 0 {
@@ -113,7 +114,7 @@ func (p *guardedPut) witness(w witness) witness {
 
 // isStored reports whether an attempt without an answer was applied, when the key
 // has changed since a revision.
-func (p *guardedPut) isStored(ctx context.Context, revision int64, from mark) (bool, error) {
+func (p *guardedPut) isStored(ctx context.Context, revision int64, from rpc.Mark) (bool, error) {
 	found, err := p.client.testify(ctx, p.key, p.witness(witness{since: revision}), from)
 	switch {
 	case found.applied, found.same:
@@ -140,7 +141,7 @@ func (p *guardedPut) overtake(ctx context.Context, revision int64) error {
 // isFirst reports whether the first change of the key since a revision is just what the
 // put would have made: whoever made it, it need not be made again.
 // If that can't be told, the put is bound anew, which fails as well if it has to.
-func (p *guardedPut) isFirst(ctx context.Context, revision int64, from mark) bool {
+func (p *guardedPut) isFirst(ctx context.Context, revision int64, from rpc.Mark) bool {
 	found, err := p.client.testify(ctx, p.key, p.witness(witness{since: revision}), from)
 	if err != nil || !found.same {
 		return false

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/blueprint-go/etcd/internal/rpc"
 )
 
 // grantLease grants a lease of an ID that is chosen here. That makes a grant
@@ -62,7 +64,7 @@ var revocations = []time.Duration{0, 100 * time.Millisecond, time.Second, 4 * ti
 func (c *conn) giveUpLease(id LeaseID, granted bool) {
 	_ = c.start(func() { // a closed client can't revoke
 		for _, wait := range revocations {
-			if !pause(context.Background(), c.closing, wait) {
+			if !rpc.Pause(context.Background(), c.closing, wait) {
 				return
 			}
 			err := c.revokeInTurn(id)

@@ -3,6 +3,8 @@ package etcd
 import (
 	"context"
 	"time"
+
+	"github.com/blueprint-go/etcd/internal/rpc"
 )
 
 // firstPatience is how long persist waits for the first answer before it asks
@@ -21,13 +23,13 @@ func (c *conn) persist(ctx context.Context, op, key string, closing <-chan struc
 	return c.withDeadline(ctx, op, key, func(ctx context.Context) error {
 		patience := c.cfg.RequestTimeout
 		if c.severalEndpoints() {
-			ctx, patience = withRoute(ctx), min(patience, firstPatience)
+			ctx, patience = rpc.WithRoute(ctx), min(patience, firstPatience)
 		}
 		for n := 1; ; n++ {
 			bounded, cancel := context.WithTimeout(ctx, patience)
 			err := f(bounded)
 			cancel()
-			if !IsRetryable(err) || timeIsUp(ctx) || !pause(ctx, closing, backoff(n)) {
+			if !IsRetryable(err) || rpc.TimeIsUp(ctx) || !rpc.Pause(ctx, closing, rpc.Backoff(n)) {
 				return err
 			}
 			patience = min(2*patience, c.cfg.RequestTimeout)

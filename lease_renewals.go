@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/blueprint-go/etcd/internal/errs"
+	"github.com/blueprint-go/etcd/internal/rpc"
 )
 
 // renewals renews all leases of a client on one stream. A stream for each renewal
@@ -28,7 +29,7 @@ type renewals struct {
 	// open opens a stream. Its requests are answered by the ID of the lease.
 	open func(ctx context.Context) (renewalCalls, error)
 	// route remembers where the streams went, so that the next one goes elsewhere.
-	route *route
+	route *rpc.Route
 	// wake tells run that there may be more to do than it knows of.
 	wake chan struct{}
 
@@ -64,7 +65,7 @@ const (
 )
 
 func newRenewals(c *conn) *renewals {
-	r := &renewals{conn: c, route: &route{}, wake: make(chan struct{}, 1)}
+	r := &renewals{conn: c, route: &rpc.Route{}, wake: make(chan struct{}, 1)}
 	r.open = func(ctx context.Context) (renewalCalls, error) { return c.rpc.lease.LeaseKeepAlive(ctx) }
 	return r
 }
@@ -169,7 +170,7 @@ func (r *renewals) run() {
 			patience = min(2*patience, renewalsPerTTL)
 		}
 		if s.judge(err) {
-			pause(context.Background(), r.conn.closing, min(backoff(failures), s.silence))
+			rpc.Pause(context.Background(), r.conn.closing, min(rpc.Backoff(failures), s.silence))
 		}
 	}
 }

@@ -13,6 +13,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
+
+	"github.com/blueprint-go/etcd/internal/rpc"
 )
 
 // renewalStream is one stream of renewals. What follows its cancel is guarded by
@@ -62,7 +64,7 @@ func (r *renewals) newStream(patience int) *renewalStream {
 	s := &renewalStream{renewals: r, ended: make(chan struct{}), byID: map[int64][]*inFlight{}}
 	ctx := clientv3.WithRequireLeader(context.Background()) // else a member that is cut off stays silent
 	if r.conn.severalEndpoints() {
-		ctx = context.WithValue(ctx, routeKey{}, r.route)
+		ctx = context.WithValue(ctx, rpc.RouteKey{}, r.route)
 	}
 	s.ctx, s.cancel = context.WithCancelCause(ctx)
 	s.patience = patience
@@ -309,20 +311,20 @@ func (s *renewalStream) judge(err error) (wait bool) {
 		return false
 	}
 	r := s.renewals
-	a := interpret(err)
-	if a.remedy == refreshToken {
+	a := rpc.Interpret(err)
+	if a.Remedy == rpc.RefreshToken {
 		r.conn.auth.invalidate(s.token)
 	}
-	if a.elsewhere() {
-		avoid(s.ctx)
+	if a.Elsewhere() {
+		rpc.Avoid(s.ctx)
 	}
-	reason, now := describe(a.kind, err), time.Now()
+	reason, now := rpc.Describe(a.Kind, err), time.Now()
 	r.mu.Lock()
 	waiting := s.order
 	if s.calls == nil { // it came to nothing
 		waiting, r.asked = r.asked, nil
 	}
-	refused := a.refused && a.remedy == giveUp && len(s.order) > 0
+	refused := a.Refused && a.Remedy == rpc.GiveUp && len(s.order) > 0
 	if !refused {
 		r.failure = reason
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/blueprint-go/etcd/internal/errs"
+	"github.com/blueprint-go/etcd/internal/rpc"
 )
 
 // Lock is a mutual exclusion between processes, and between the goroutines of
@@ -257,7 +258,7 @@ func (l *Lock) release(ctx context.Context, op string, c *claim) (bool, error) {
 	switch {
 	case err == nil:
 		return res.Succeeded, nil
-	case timeIsUp(patience) && !timeIsUp(ctx):
+	case rpc.TimeIsUp(patience) && !rpc.TimeIsUp(ctx):
 		return true, c.session.close(ctx)
 	default:
 		return false, err

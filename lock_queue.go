@@ -11,6 +11,7 @@ import (
 
 	"github.com/blueprint-go/etcd/internal/errs"
 	"github.com/blueprint-go/etcd/internal/keys"
+	"github.com/blueprint-go/etcd/internal/rpc"
 	"github.com/blueprint-go/etcd/internal/txntree"
 )
 
@@ -46,7 +47,7 @@ func (l *Lock) await(ctx context.Context, op string, c *claim) error {
 		case err != nil && !IsRetryable(err):
 			return err
 		case err != nil:
-			pause(waiting, l.closing, backoff(n))
+			rpc.Pause(waiting, l.closing, rpc.Backoff(n))
 		}
 	}
 }

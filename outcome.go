@@ -8,6 +8,8 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
+
+	"github.com/blueprint-go/etcd/internal/rpc"
 )
 
 // Outcome says what became of a write. The zero value is [OutcomeUnknown].
@@ -129,7 +131,7 @@ func (t testimony) outcome() Outcome {
 
 // testify looks through the history of a witness, which goes on from a mark. If it does
 // not, it is another one: nothing can be told from revisions.
-func (c *Client) testify(ctx context.Context, key string, w witness, from mark) (testimony, error) {
+func (c *Client) testify(ctx context.Context, key string, w witness, from rpc.Mark) (testimony, error) {
 	unique := !w.deletes && c.codec.unique(w.key, w.stored)
 	if !unique && w.since == 0 && !w.creates {
 		return testimony{}, nil // no history could tell
@@ -159,7 +161,7 @@ const maxHistory = 100
 
 // history yields the versions of a key, the newest first, back to its creation, its
 // compaction or maxHistory.
-func (c *Client) history(ctx context.Context, key string, stored []byte, from mark) iter.Seq2[*mvccpb.KeyValue, error] {
+func (c *Client) history(ctx context.Context, key string, stored []byte, from rpc.Mark) iter.Seq2[*mvccpb.KeyValue, error] {
 	return func(yield func(*mvccpb.KeyValue, error) bool) {
 		req := &pb.RangeRequest{Key: stored}
 		for range maxHistory {
@@ -170,7 +172,7 @@ func (c *Client) history(ctx context.Context, key string, stored []byte, from ma
 			case err != nil:
 				yield(nil, err)
 				return
-			case !from.precedes(resp.Header):
+			case !from.Precedes(resp.Header):
 				yield(nil, answered(opSettle, key, ErrRevisionRegressed))
 				return
 			case len(resp.Kvs) == 0:

@@ -9,6 +9,7 @@ import (
 
 	"github.com/blueprint-go/etcd/internal/errs"
 	"github.com/blueprint-go/etcd/internal/keys"
+	"github.com/blueprint-go/etcd/internal/rpc"
 )
 
 // Some proxies send a request again whose answer they have lost, and pass on the answer
@@ -264,10 +265,10 @@ func (r *replay) answer(ctx context.Context, ops []*pb.RequestOp, revision int64
 }
 
 // unreplayed returns the answer to a transaction that writes, as it was given first.
-func (c *Client) unreplayed(ctx context.Context, r request, req *pb.TxnRequest, resp *pb.TxnResponse, from mark) (*pb.TxnResponse, error) {
-	p := replay{client: c, request: r, floor: from.revision}
-	if !from.precedes(resp.Header) {
-		c.seen.regress(resp.Header)
+func (c *Client) unreplayed(ctx context.Context, r request, req *pb.TxnRequest, resp *pb.TxnResponse, from rpc.Mark) (*pb.TxnResponse, error) {
+	p := replay{client: c, request: r, floor: from.Revision}
+	if !from.Precedes(resp.Header) {
+		c.seen.Regress(resp.Header)
 		p.floor = 0
 	}
 	err := p.amend(ctx, req, resp)

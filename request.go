@@ -9,6 +9,8 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/peer"
+
+	"github.com/blueprint-go/etcd/internal/rpc"
 )
 
 // request describes one request of the road: what an error, a hook and the
@@ -51,7 +53,7 @@ func (r *request) again() bool { return !r.write || r.repeatable }
 // nothing the second time (a revocation). Both policies are ours: clientv3's own
 // sends a write up to a hundred times when a proxy answers DeadlineExceeded or
 // Canceled, so it is limited to one attempt (client.go).
-func do[In, Out any](ctx context.Context, c *conn, r request, rpc unary[In, Out], in In) (Out, error) {
+func do[In, Out any](ctx context.Context, c *conn, r request, send unary[In, Out], in In) (Out, error) {
 	var none Out
 	if err := c.admit(ctx); err != nil {
 		return none, fail(r.op, r.key, err)
@@ -59,45 +61,45 @@ func do[In, Out any](ctx context.Context, c *conn, r request, rpc unary[In, Out]
 	ctx, cancel := c.bounded(ctx)
 	defer cancel()
 	if len(c.cfg.Hooks) == 0 {
-		out, _, err := attempts(ctx, c, r, rpc, in)
+		out, _, err := attempts(ctx, c, r, send, in)
 		return out, err
 	}
-	return observed(ctx, c, r, rpc, in)
+	return observed(ctx, c, r, send, in)
 }
 
 // observed is do for a client with hooks.
-func observed[In, Out any](ctx context.Context, c *conn, r request, rpc unary[In, Out], in In) (Out, error) {
+func observed[In, Out any](ctx context.Context, c *conn, r request, send unary[In, Out], in In) (Out, error) {
 	h := hooked{hooks: c.cfg.Hooks, info: RequestInfo{Op: r.op, Key: r.key, Write: r.write}, guard: c.hookGuard(ctx)}
 	h.result.Err = fail(r.op, r.key, errHookPanicked) // unless it comes further
 	defer h.after()
 	ctx = h.before(ctx)
 	began := time.Now()
-	out, n, err := attempts(ctx, c, r, rpc, in)
+	out, n, err := attempts(ctx, c, r, send, in)
 	h.result = ResultInfo{Attempts: n, Duration: time.Since(began), Err: err}
 	return out, err
 }
 
 // attempts sends a request until it succeeds, fails for good or its context
 // ends, and returns how often it was tried.
-func attempts[In, Out any](ctx context.Context, c *conn, r request, rpc unary[In, Out], in In) (Out, int, error) {
+func attempts[In, Out any](ctx context.Context, c *conn, r request, send unary[In, Out], in In) (Out, int, error) {
 	var (
 		none  Out
 		trace = trace{conn: c, request: r}
 	)
-	if c.severalEndpoints() && ctx.Value(routeKey{}) == nil { // a hedge has one already
-		ctx = withRoute(ctx)
+	if c.severalEndpoints() && ctx.Value(rpc.RouteKey{}) == nil { // a hedge has one already
+		ctx = rpc.WithRoute(ctx)
 	}
 	for n := 1; ; n++ {
 		trace.n = n
-		out, sent, other, err := hedged(ctx, &trace, rpc, in)
+		out, sent, other, err := hedged(ctx, &trace, send, in)
 		if other != nil {
 			return other.out, n + other.n, other.err
 		}
 		if err == nil {
-			err = checkShape(in, out)
+			err = rpc.CheckShape(in, out)
 		}
 		if err == nil {
-			c.seen.note(out)
+			c.seen.Note(out)
 			if r.lost != nil {
 				*r.lost = trace.maybeApplied
 			}
@@ -109,17 +111,17 @@ func attempts[In, Out any](ctx context.Context, c *conn, r request, rpc unary[In
 		if !trace.judge(ctx, err, sent, n) {
 			return none, n, trace.error(ctx, in)
 		}
-		if trace.remedy == refreshToken {
+		if trace.remedy == rpc.RefreshToken {
 			c.auth.invalidate(trace.token)
 			continue
 		}
 		if trace.trouble.avoid {
-			avoid(ctx)
+			rpc.Avoid(ctx)
 		}
-		if trace.remedy == retryElsewhere && len(trace.trouble.asked) == n && n < c.endpointCount() {
+		if trace.remedy == rpc.RetryElsewhere && len(trace.trouble.asked) == n && n < c.endpointCount() {
 			continue
 		}
-		if !pause(ctx, c.closing, backoff(n)) {
+		if !rpc.Pause(ctx, c.closing, rpc.Backoff(n)) {
 			return none, n, trace.error(ctx, in)
 		}
 	}
@@ -144,9 +146,9 @@ var noReplay = grpc.MaxRetryRPCBufferSize(0)
 // endpoints a request that may be repeated, and is not hedged, gets only half of the
 // time that is left, so that a member which swallows requests can't take it all and
 // another one can still answer.
-func attempt[In, Out any](ctx context.Context, t *trace, rpc unary[In, Out], in In) (Out, bool, error) {
+func attempt[In, Out any](ctx context.Context, t *trace, send unary[In, Out], in In) (Out, bool, error) {
 	c := t.conn
-	if left, ok := timeLeft(ctx); ok && t.splits() && left > minSplit {
+	if left, ok := rpc.TimeLeft(ctx); ok && t.splits() && left > minSplit {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, left/2)
 		defer cancel()
@@ -162,11 +164,11 @@ func attempt[In, Out any](ctx context.Context, t *trace, rpc unary[In, Out], in 
 	t.token = c.auth.current()
 	t.began = time.Since(epoch)
 	if t.request.seals != nil {
-		return sealing(ctx, t, rpc, in)
+		return sealing(ctx, t, send, in)
 	}
 	call := &call{}
 	call.opts[0], call.opts[1] = grpc.Peer(&call.peer), noReplay
-	out, err := rpc(ctx, in, call.opts[:]...)
+	out, err := send(ctx, in, call.opts[:]...)
 	t.to = call.peer.Addr
 	return out, call.peer.Addr != nil, err
 }

@@ -9,6 +9,7 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 
 	"github.com/blueprint-go/etcd/internal/keys"
+	"github.com/blueprint-go/etcd/internal/rpc"
 )
 
 // pagerOptions say how a range is read in pages.
@@ -94,7 +95,7 @@ func (p *pager) learn(resp *pb.RangeResponse, needed bool) error {
 	p.revision = resp.Header.GetRevision()
 	p.request.pinned = p.options.pinned
 	if p.revision == 0 && p.options.pinned && needed {
-		return answered(p.request.op, p.request.key, describe(ErrServer, errIncomplete))
+		return answered(p.request.op, p.request.key, rpc.Describe(ErrServer, rpc.ErrIncomplete))
 	}
 	return nil
 }

@@ -11,6 +11,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
+
+	"github.com/blueprint-go/etcd/internal/rpc"
 )
 
 // rangeStream reads what is left of a pager's range from the server's RangeStream.
@@ -97,11 +99,11 @@ func refusesStreams(err error) bool {
 	if status.Code(err) == codes.Unimplemented {
 		return true
 	}
-	if _, ok := webStatus(status.Convert(err).Message()); ok {
+	if rpc.IsWeb(status.Convert(err).Message()) {
 		return true
 	}
-	a := interpret(err)
-	return !a.own && a.remedy == retryElsewhere
+	a := rpc.Interpret(err)
+	return !a.Own && a.Remedy == rpc.RetryElsewhere
 }
 
 // maxVain bounds the streams that end before they bring anything, for whatever
@@ -109,7 +111,7 @@ func refusesStreams(err error) bool {
 const maxVain = 3
 
 func (s *rangeStream) inVain(err error) bool {
-	if a := interpret(err); a.own || a.remedy != retryRead {
+	if a := rpc.Interpret(err); a.Own || a.Remedy != rpc.RetryRead {
 		return false
 	}
 	s.vain++

@@ -12,11 +12,11 @@ import (
 )
 
 // sealing makes one RPC of a request with encrypted values.
-func sealing[In, Out any](ctx context.Context, t *trace, rpc unary[In, Out], in In) (Out, bool, error) {
+func sealing[In, Out any](ctx context.Context, t *trace, send unary[In, Out], in In) (Out, bool, error) {
 	s := &sealingCall{ctx: ctx, trace: t}
 	s.codec.CodecV2 = s
 	s.opts = [3]grpc.CallOption{grpc.Peer(&s.peer), noReplay, &s.codec}
-	out, err := rpc(ctx, in, s.opts[:]...)
+	out, err := send(ctx, in, s.opts[:]...)
 	t.to = s.peer.Addr
 	if s.failed != nil {
 		return out, false, &unsealedError{s.failed}

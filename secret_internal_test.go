@@ -115,16 +115,6 @@ func TestFieldThatIsSetCountsBeforeItsSetter(t *testing.T) {
 	require.Equal(t, "old", copied.revealed().Password, "a copy has its own")
 }
 
-func TestNamesAndPathsAreNotTakenForKeys(t *testing.T) {
-	t.Parallel()
-	for _, plain := range []string{
-		"", "/etc/etcd/pki/client.key", `C:\keys\client.key`, "unix:///run/etcd.sock", "alice", "/etc/kubernetes/pki/etcd/client/private/key0",
-		"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
-	} {
-		require.Equal(t, plain, shown(plain))
-	}
-}
-
 func TestNoPrinterCanReachTheTokenOfAClient(t *testing.T) {
 	t.Parallel()
 	c, err := NewClient(DefaultConfig().WithEndpoints("127.0.0.1:1").WithLazyConnect().WithToken("hunter2-token"))

@@ -7,13 +7,15 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/blueprint-go/etcd/internal/dial"
 )
 
 // offline returns renewals of a client that has no server; what it is asked to renew
 // waits.
 func offline(t testing.TB) *renewals {
 	t.Helper()
-	return newRenewals(&conn{cfg: &Config{}, auth: newAuthenticator(&Config{}), dials: &dialer{}, closing: make(chan struct{})})
+	return newRenewals(&conn{cfg: &Config{}, auth: newAuthenticator(&Config{}), dials: &dial.Dialer{}, closing: make(chan struct{})})
 }
 
 func TestSessionEndsBeforeItsLeaseMay(t *testing.T) {

@@ -10,7 +10,9 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/blueprint-go/etcd/internal/dial"
 	"github.com/blueprint-go/etcd/internal/errs"
+	"github.com/blueprint-go/etcd/internal/rpc"
 )
 
 // trace gathers over the attempts of one request what its error has to say.
@@ -24,7 +26,7 @@ type trace struct {
 	// maybeApplied tells that an attempt was sent and not refused.
 	maybeApplied bool
 	// remedy is what was found to help after the last attempt.
-	remedy remedy
+	remedy rpc.Remedy
 	// token is the one in use at the last attempt, or an older one.
 	token *token
 	// refreshes counts the tokens asked for.
@@ -48,42 +50,42 @@ type trace struct {
 // judge takes in the outcome of attempt n and reports whether there should be
 // another one.
 func (t *trace) judge(ctx context.Context, err error, sent bool, n int) bool {
-	a := interpret(err)
-	if t.request.pinned && errors.Is(a.kind, ErrFutureRevision) {
-		a.remedy = retryAny
+	a := rpc.Interpret(err)
+	if t.request.pinned && errors.Is(a.Kind, ErrFutureRevision) {
+		a.Remedy = rpc.RetryAny
 	}
 	if t.trouble == nil {
 		t.trouble = &trouble{}
 	}
-	t.kind, t.remedy, t.unsent, t.trouble.avoid = a.kind, a.remedy, !sent, t.to != nil && a.elsewhere()
+	t.kind, t.remedy, t.unsent, t.trouble.avoid = a.Kind, a.Remedy, !sent, t.to != nil && a.Elsewhere()
 	t.sent = t.sent || sent
-	if t.request.write && sent && !a.refused {
+	if t.request.write && sent && !a.Refused {
 		t.maybeApplied = true
 	}
-	t.trouble.last = describe(a.kind, err)
-	if !a.own {
+	t.trouble.last = rpc.Describe(a.Kind, err)
+	if !a.Own {
 		t.trouble.last = at(t.to, t.trouble.last)
 	}
 	switch {
 	case !isContextStatus(err):
 		t.reason = t.trouble.last
 	case sent:
-		t.trouble.silent = at(t.to, noneFor("answer", time.Since(epoch)-t.began))
+		t.trouble.silent = at(t.to, dial.NoneFor("answer", time.Since(epoch)-t.began))
 	}
 	// A proxy may say of its own connections that it closes them.
-	t.closed = t.conn.isClosed() || !sent && isClosing(err)
-	if timeIsUp(ctx) || t.closed || t.outOfPatience(err) {
+	t.closed = t.conn.isClosed() || !sent && rpc.IsClosing(err)
+	if rpc.TimeIsUp(ctx) || t.closed || t.outOfPatience(err) {
 		return false
 	}
-	switch a.remedy {
-	case retryRead:
+	switch a.Remedy {
+	case rpc.RetryRead:
 		// A write that was never sent is as harmless as a read.
 		return t.request.again() || !sent
-	case retryAny:
+	case rpc.RetryAny:
 		return true
-	case retryElsewhere:
-		return (t.request.again() || !sent || a.refused) && t.elsewhere(a, n)
-	case refreshToken:
+	case rpc.RetryElsewhere:
+		return (t.request.again() || !sent || a.Refused) && t.elsewhere(a, n)
+	case rpc.RefreshToken:
 		t.refreshes++
 		return t.conn.auth.canRefresh() && t.refreshes <= maxRefreshes
 	default:
@@ -100,7 +102,7 @@ func (t *trace) error(ctx context.Context, in any) error {
 	switch {
 	case t.closed || t.conn.isClosed():
 		e.Err = ErrClosed
-	case timeIsUp(ctx):
+	case rpc.TimeIsUp(ctx):
 		e.Err = t.ended(ctx)
 	default:
 		e.Err = t.trouble.last
@@ -171,12 +173,12 @@ const minSplit = 500 * time.Millisecond
 // elsewhere takes in that the endpoint of attempt n could not serve the request,
 // and reports whether another one is worth an attempt: until each was asked as
 // often as it takes, or can't be connected to.
-func (t *trace) elsewhere(a verdict, n int) bool {
-	if t.to != nil && !slices.Contains(t.trouble.asked, nameOf(t.to)) {
-		t.trouble.asked = append(t.trouble.asked, nameOf(t.to))
+func (t *trace) elsewhere(a rpc.Verdict, n int) bool {
+	if t.to != nil && !slices.Contains(t.trouble.asked, dial.NameOf(t.to)) {
+		t.trouble.asked = append(t.trouble.asked, dial.NameOf(t.to))
 	}
 	count := t.conn.endpointCount()
-	return n < a.rounds()*count || n < maxElsewhere && len(t.trouble.asked)+len(t.conn.dials.failures()) < count
+	return n < a.Rounds()*count || n < maxElsewhere && len(t.trouble.asked)+len(t.conn.dials.Failures()) < count
 }
 
 // maxElsewhere bounds the attempts that wait for an endpoint to be connected to
@@ -189,8 +191,8 @@ func (t *trace) outOfPatience(err error) bool {
 	if !t.request.impatient {
 		return false
 	}
-	switch _, ok := webStatus(status.Convert(err).Message()); {
-	case !ok:
+	switch {
+	case !rpc.IsWeb(status.Convert(err).Message()):
 		t.trouble.web = time.Time{}
 	case t.trouble.web.IsZero():
 		t.trouble.web = time.Now()

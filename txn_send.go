@@ -51,7 +51,7 @@ func (c *Client) sendTxn(ctx context.Context, r request, req *pb.TxnRequest) (*p
 	if err := c.checkSize(req); err != nil {
 		return nil, fail(r.op, r.key, err)
 	}
-	from := c.seen.mark()
+	from := c.seen.Mark()
 	resp, err := do(ctx, c.conn, r, c.rpc.txn, req)
 	if err == nil && r.write && c.codec.encrypts() {
 		resp, err = c.unreplayed(ctx, r, req, resp, from)

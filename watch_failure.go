@@ -2,22 +2,24 @@ package etcd
 
 import (
 	"errors"
+
+	"github.com/blueprint-go/etcd/internal/rpc"
 )
 
 // watchFailure returns what the error of a stream means, and says it in the words
 // of this package.
-func watchFailure(err error) (verdict, error) {
+func watchFailure(err error) (rpc.Verdict, error) {
 	var ended *watchEnded
 	if errors.As(err, &ended) {
 		return ended.answer, ended.err
 	}
-	a := interpret(err)
-	return a, describe(a.kind, err)
+	a := rpc.Interpret(err)
+	return a, rpc.Describe(a.Kind, err)
 }
 
 // watchEnded is the end of a watch in the server's words.
 type watchEnded struct {
-	answer verdict
+	answer rpc.Verdict
 	err    error
 }
 

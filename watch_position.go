@@ -5,6 +5,8 @@ import (
 	"errors"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/blueprint-go/etcd/internal/rpc"
 )
 
 // history is what a watch knows of the history that its position is in. A restore
@@ -31,11 +33,11 @@ func (w *watcher) checkHistory(ctx context.Context, header *pb.ResponseHeader) e
 	if w.history.contradicts(header) {
 		resp, err := w.look(ctx, false)
 		if err != nil {
-			return &watchEnded{verdict{kind: ErrUnavailable, remedy: retryRead}, err}
+			return &watchEnded{rpc.Verdict{Kind: ErrUnavailable, Remedy: rpc.RetryRead}, err}
 		}
 		if w.history.contradicts(resp.Header) {
-			w.conn.seen.regress(resp.Header)
-			return &watchEnded{verdict{kind: ErrRevisionRegressed}, ErrRevisionRegressed}
+			w.conn.seen.Regress(resp.Header)
+			return &watchEnded{rpc.Verdict{Kind: ErrRevisionRegressed}, ErrRevisionRegressed}
 		}
 	}
 	// etcd's grpc-proxy answers for itself, without a cluster, and repeats the
@@ -73,7 +75,7 @@ const atFirstAnswer = -1
 // here on is newer than what the client has seen.
 func (w *watcher) promiseSeen() {
 	from := int64(atFirstAnswer)
-	if seen := w.conn.seen.revision.Load(); seen > 0 {
+	if seen := w.conn.seen.Mark().Revision; seen > 0 {
 		from = seen + 1
 	}
 	w.anchor.CompareAndSwap(0, from)
@@ -84,7 +86,7 @@ func (w *watcher) promiseSeen() {
 func (w *watcher) anchored() int64 {
 	from := w.anchor.Load()
 	if from == atFirstAnswer {
-		if from = w.conn.seen.first.Load(); from > 0 {
+		if from = w.conn.seen.First(); from > 0 {
 			from++
 		}
 	}
@@ -121,8 +123,8 @@ func (w *watcher) refresh() bool {
 // afterDenial looks behind the answer of a server before 3.5, which says
 // "permission denied" about a token that it doesn't know (any more), too. It tells
 // requests the truth.
-func (w *watcher) afterDenial(ctx context.Context, a verdict) verdict {
-	if !errors.Is(a.kind, ErrPermissionDenied) || !w.conn.auth.canRefresh() {
+func (w *watcher) afterDenial(ctx context.Context, a rpc.Verdict) rpc.Verdict {
+	if !errors.Is(a.Kind, ErrPermissionDenied) || !w.conn.auth.canRefresh() {
 		return a
 	}
 	_, err := w.look(ctx, true)
@@ -130,9 +132,9 @@ func (w *watcher) afterDenial(ctx context.Context, a verdict) verdict {
 	case errors.Is(err, ErrPermissionDenied):
 		return a
 	case err == nil:
-		a.remedy = refreshToken
+		a.Remedy = rpc.RefreshToken
 	default:
-		a.remedy = retryRead
+		a.Remedy = rpc.RetryRead
 	}
 	return a
 }

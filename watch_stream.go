@@ -12,6 +12,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/blueprint-go/etcd/internal/rpc"
 )
 
 // watchStream is a stream that watches share, or one that a single watch has. Two
@@ -73,7 +75,7 @@ func newWatchStream(h *watchHub, own bool, limit int) *watchStream {
 	}
 	// With a leader required, a member that lost the quorum ends the stream
 	// instead of staying silent.
-	ctx := clientv3.WithRequireLeader(withRoute(h.ctx))
+	ctx := clientv3.WithRequireLeader(rpc.WithRoute(h.ctx))
 	s.ctx, s.cancel = context.WithCancel(ctx)
 	return s
 }
@@ -103,8 +105,8 @@ func (s *watchStream) run() {
 		// No server says so by itself; a proxy that is shut down does.
 		err = status.Error(codes.Unavailable, "watch stream ended")
 	}
-	if interpret(err).elsewhere() {
-		avoid(s.ctx)
+	if rpc.Interpret(err).Elsewhere() {
+		rpc.Avoid(s.ctx)
 	}
 	s.end(err)
 }
@@ -189,7 +191,7 @@ func (s *watchStream) tick(n int) *pb.WatchRequest {
 // receive hands a response to its watch.
 func (s *watchStream) receive(resp *pb.WatchResponse) {
 	if resp.Header.GetClusterId() != 0 { // else it may be a proxy's word (checkHistory)
-		s.hub.conn.seen.noteRevision(resp.Header.GetRevision())
+		s.hub.conn.seen.NoteRevision(resp.Header.GetRevision())
 	}
 	s.mu.Lock()
 	s.heard, s.silent = time.Now(), false
@@ -261,7 +263,7 @@ func (s *watchStream) created(resp *pb.WatchResponse) {
 // a consumer that is too far behind loses its place: it reads what waits and
 // then goes on elsewhere.
 func (s *watchStream) queue(r *registration, resp *pb.WatchResponse) {
-	if err := checkEvents(resp); err != nil {
+	if err := rpc.CheckEvents(resp); err != nil {
 		s.drop(r)
 		r.finish(err)
 		return
@@ -370,7 +372,7 @@ func (s *watchStream) use() streamUse {
 
 // isTooLarge reports whether err is that of a message that was too large, at either
 // end.
-func isTooLarge(err error) bool { return err != nil && errors.Is(interpret(err).kind, ErrTooLarge) }
+func isTooLarge(err error) bool { return err != nil && errors.Is(rpc.Interpret(err).Kind, ErrTooLarge) }
 
 func (s *watchStream) watches() int {
 	s.mu.Lock()

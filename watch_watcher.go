@@ -13,6 +13,7 @@ import (
 
 	"github.com/blueprint-go/etcd/internal/errs"
 	"github.com/blueprint-go/etcd/internal/keys"
+	"github.com/blueprint-go/etcd/internal/rpc"
 )
 
 // watcher is one watch. One goroutine at a time runs it, and none while it rests: it
@@ -129,7 +130,7 @@ func (w *watcher) proceed(ctx context.Context) error {
 		if err := w.judge(ctx, err); err != nil {
 			return err
 		}
-		pause(ctx, w.conn.closing, backoff(w.failures)) // an end is noticed above
+		rpc.Pause(ctx, w.conn.closing, rpc.Backoff(w.failures)) // an end is noticed above
 	}
 }
 
@@ -252,7 +253,7 @@ func (w *watcher) overdue(ctx context.Context, r *registration) error {
 	}
 	if w.conn.severalEndpoints() && r.unanswered() {
 		w.avoid = r.stream
-		avoid(w.avoid.ctx)
+		rpc.Avoid(w.avoid.ctx)
 		return errSilent
 	}
 	return nil
@@ -281,24 +282,24 @@ func (w *watcher) judge(ctx context.Context, err error) error {
 	w.failures++
 	a, err := watchFailure(err)
 	a = w.afterDenial(ctx, a)
-	switch a.remedy {
-	case refreshToken:
+	switch a.Remedy {
+	case rpc.RefreshToken:
 		if !w.refresh() {
 			return err
 		}
-	case retryRead, retryAny:
+	case rpc.RetryRead, rpc.RetryAny:
 		// Another stream, on another endpoint if there is one.
-	case retryElsewhere:
-		if w.elsewhere++; w.elsewhere >= a.rounds()*w.conn.endpointCount() {
+	case rpc.RetryElsewhere:
+		if w.elsewhere++; w.elsewhere >= a.Rounds()*w.conn.endpointCount() {
 			return err
 		}
 	default:
-		if !errors.Is(a.kind, ErrCompacted) || !w.missedNothing(ctx) {
+		if !errors.Is(a.Kind, ErrCompacted) || !w.missedNothing(ctx) {
 			return err
 		}
 		return nil
 	}
-	if errors.Is(a.kind, ErrUnavailable) {
+	if errors.Is(a.Kind, ErrUnavailable) {
 		err = errs.WithDetail(err, w.conn.dialError())
 	}
 	if !w.interrupted(ctx, err) {
@@ -345,9 +346,9 @@ func (w *watcher) nowRegistered() {
 func (w *watcher) canceled(resp *pb.WatchResponse) error {
 	if resp.CompactRevision > 0 {
 		w.compacted = resp.CompactRevision
-		return &watchEnded{verdict{kind: ErrCompacted}, ErrCompacted}
+		return &watchEnded{rpc.Verdict{Kind: ErrCompacted}, ErrCompacted}
 	}
-	a, err := watchVerdict(resp.CancelReason)
+	a, err := rpc.WatchVerdict(resp.CancelReason)
 	return &watchEnded{a, err}
 }
 
@@ -430,7 +431,7 @@ func (w *watcher) await(ctx context.Context) {
 	limit := w.conn.cfg.RequestTimeout
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	if w.opts.revision == 0 && pause(ctx, w.conn.closing, limit/2) {
+	if w.opts.revision == 0 && rpc.Pause(ctx, w.conn.closing, limit/2) {
 		w.promise(ctx)
 	}
 	select {

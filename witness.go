@@ -5,12 +5,14 @@ import (
 	"slices"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
+
+	"github.com/blueprint-go/etcd/internal/rpc"
 )
 
 // lostWrite is what is kept of a write without an answer. It is never printed.
 type lostWrite struct {
 	witnesses []witness
-	mark      mark // of the history that it was made in
+	mark      rpc.Mark // of the history that it was made in
 }
 
 // witness is a key by which a lost write can be told, and how the write would have

@@ -18,7 +18,7 @@
 // To see what the code under test does
 //
 //   - when the server goes away and comes back: [Server.Stop] and [Server.Restart];
-//   - when the network fails: a [Proxy] between the two;
+//   - when the network fails: a [Proxy] between the two, or a [ClosedPort];
 //   - when the server answers with an error, before or after it has carried the
 //     request out: an interceptor set by [WithGRPCServerOptions];
 //   - when it may not come in, or not write: [WithAuth], [WithUser] and

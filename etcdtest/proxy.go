@@ -3,6 +3,7 @@ package etcdtest
 import (
 	"context"
 	"errors"
+	"io"
 	"math/rand/v2"
 	"net"
 	"strings"
@@ -48,7 +49,8 @@ type Proxy struct {
 	switching sync.Mutex // serializes opening and closing the port
 
 	mu      sync.Mutex
-	port    *port // nil while it is closed
+	port    *port     // nil while it is closed
+	closed  io.Closer // keeps the port from others meanwhile
 	links   map[*link]struct{}
 	flows   [2]flow
 	changed chan struct{} // closed when flows change
@@ -135,9 +137,31 @@ func (p *Proxy) Refuse() {
 	open := p.port
 	p.port = nil
 	p.mu.Unlock()
-	if open != nil {
-		_ = open.listener.Close()
-		<-open.ended
+	if open == nil {
+		return
+	}
+	_ = open.listener.Close()
+	<-open.ended
+	if p.ctx.Err() == nil {
+		p.reserve()
+	}
+}
+
+// reserve keeps the closed port, which would else become that of another test's server.
+func (p *Proxy) reserve() {
+	r, err := reserve(p.addr)
+	if err != nil {
+		p.t.Errorf("etcdtest: proxy: keeping the closed port: %v", err)
+		return
+	}
+	p.closed = r
+}
+
+// release gives the port up again. The switching lock is held.
+func (p *Proxy) release() {
+	if p.closed != nil {
+		_ = p.closed.Close()
+		p.closed = nil
 	}
 }
 
@@ -181,6 +205,7 @@ func (p *Proxy) Heal() {
 		p.t.Errorf("etcdtest: proxy: opening the port again: %v", err)
 		return
 	}
+	p.release()
 	p.serve(l)
 }
 
@@ -204,6 +229,9 @@ func (p *Proxy) setFlowsLocked(f flow, only []Direction) {
 func (p *Proxy) close() {
 	p.cancel()
 	p.Refuse()
+	p.switching.Lock()
+	p.release()
+	p.switching.Unlock()
 	p.Cut()
 	p.wg.Wait()
 }

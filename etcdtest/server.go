@@ -3,6 +3,7 @@ package etcdtest
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"sync"
@@ -31,6 +32,8 @@ type Server struct {
 	mu     sync.Mutex // serializes starting and stopping
 	member member     // nil while stopped
 	closed bool
+	// reserved keeps the port of a stopped server from others; nil while there is none.
+	reserved io.Closer
 }
 
 // New starts a server for the test t and stops it when t is over. On failure
@@ -156,6 +159,10 @@ func (s *Server) Stop() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.stop()
+	if s.reserved == nil && !s.closed {
+		// Else the port may become that of another test's server.
+		s.reserved, _ = reserve(s.addr) // another one is there first, which Restart tells
+	}
 }
 
 func (s *Server) stop() {
@@ -182,7 +189,16 @@ func (s *Server) Restart() error {
 		return fmt.Errorf("etcdtest: start: %w", err)
 	}
 	s.member = m
+	s.release()
 	return nil
+}
+
+// release gives up the port of a stopped server.
+func (s *Server) release() {
+	if s.reserved != nil {
+		_ = s.reserved.Close()
+		s.reserved = nil
+	}
 }
 
 // Close stops the server for good, as [Server.Stop] does, and removes its
@@ -196,6 +212,7 @@ func (s *Server) Close() error {
 	}
 	s.closed = true
 	s.stop()
+	s.release()
 	err := s.lock.Close()
 	if s.base != "" {
 		err = errors.Join(err, os.RemoveAll(s.base))

@@ -21,10 +21,7 @@ import (
 // closedPort returns an address of this machine at which nothing listens.
 func closedPort(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	require.NoError(t, l.Close())
-	return l.Addr().String()
+	return etcdtest.ClosedPort(t)
 }
 
 // silentPort returns an address that takes connections and says nothing.

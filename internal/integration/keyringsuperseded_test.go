@@ -50,6 +50,16 @@ func TestProcessWhosePrimaryKeyIsGoneStopsWriting(t *testing.T) {
 	requireValue(t, leader.values(t), "/k", "adopted")
 }
 
+// writesOn waits until a client writes when its ring is older than a freshness of a second,
+// unless that is confirmed. A read of the ring may take longer on a busy machine.
+func writesOn(t *testing.T, c *etcd.Client) {
+	t.Helper()
+	began := time.Now()
+	require.Eventually(t, func() bool {
+		return time.Since(began) > 2*time.Second && c.Put(t.Context(), "/k", []byte("value")) == nil
+	}, patience, 10*time.Millisecond)
+}
+
 // A ring that anybody can bring about, who can write to etcd, stops nobody.
 func TestRingThatIsNoSuccessorStopsNoWrite(t *testing.T) {
 	t.Parallel()
@@ -64,17 +74,41 @@ func TestRingThatIsNoSuccessorStopsNoWrite(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, q.Close()) })
 	c := q.values(t)
-	writes := func() {
-		t.Helper()
-		for began := time.Now(); time.Since(began) < 2*time.Second; {
-			require.NoError(t, c.Put(ctx, "/k", []byte("value")))
-		}
-	}
 	plant(t, p.client, ringKey, old)
 	q.fails(t, etcd.ErrKeyringReplaced)
-	writes()
+	writesOn(t, c)
 	_, err = p.client.Delete(ctx, ringKey)
 	require.NoError(t, err)
 	require.Eventually(t, func() bool { return errors.Is(q.Err(), etcd.ErrKeyNotFound) }, patience, time.Millisecond)
-	writes()
+	writesOn(t, c)
+}
+
+// After a restore of the cluster a process writes with the primary key that is stored,
+// which later generations change without its own.
+func TestProcessWritesOnAfterARestore(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir() + "/data"
+	srv := server(t, etcdtest.WithDir(dir), etcdtest.WithFsync())
+	ctx := t.Context()
+	p := newProcess(t, srv.Endpoint())
+	var err error
+	p.StoredKeyring, err = etcd.CreateKeyring(ctx, p.client, ringKey, p.outer, etcd.WithKeyringFreshness(time.Second))
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, p.Close()) })
+	backup := copied(t, srv, dir)
+	writer := p.values(t)
+	for range 50 {
+		require.NoError(t, p.client.Put(ctx, "/other", nil))
+	}
+	p.rotated(t)
+	putBack(t, srv, dir, backup)
+	require.Eventually(t, func() bool { return errors.Is(p.Err(), etcd.ErrRevisionRegressed) }, patience, time.Millisecond)
+	fresh := opened(t, srv.Endpoint())
+	for fresh.Info().Generation <= p.Info().Generation {
+		fresh.rotated(t)
+	}
+	require.Eventually(t, func() bool { return p.primary(t) == fresh.primary(t) }, patience, time.Millisecond)
+	require.ErrorIs(t, p.Err(), etcd.ErrKeyringReplaced)
+	writesOn(t, writer)
+	requireValue(t, fresh.values(t), "/k", "value")
 }

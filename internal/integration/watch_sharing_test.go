@@ -131,7 +131,7 @@ func TestStreamWithoutWatchesEnds(t *testing.T) {
 	require.Equal(t, "v", string(events(t, w, 1)[0].Kv.Value))
 }
 
-func TestWatchesShareStreamsThroughGRPCProxy(t *testing.T) {
+func TestManyWatchesGoThroughGRPCProxy(t *testing.T) {
 	t.Parallel()
 	srv := server(t)
 	direct := client(t, config(srv))

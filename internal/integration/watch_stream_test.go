@@ -2,6 +2,7 @@ package integration
 
 import (
 	"context"
+	"log/slog"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -195,7 +196,9 @@ func TestInterruptionOfAWatchIsTold(t *testing.T) {
 	srv := server(t)
 	proxy := etcdtest.NewProxy(t, srv.Endpoint())
 	var hook observedWatch
-	c := client(t, etcd.DefaultConfig().WithEndpoints(proxy.Endpoint()).WithTimeout(time.Second).WithHooks(&hook))
+	log := &lockedBuffer{}
+	c := client(t, etcd.DefaultConfig().WithEndpoints(proxy.Endpoint()).WithTimeout(time.Second).WithHooks(&hook).
+		WithLogger(slog.New(slog.NewTextHandler(log, nil))))
 	direct := client(t, config(srv))
 	p := prefix(t)
 	ctx, cancel := context.WithCancel(within(t, patience))
@@ -212,6 +215,7 @@ func TestInterruptionOfAWatchIsTold(t *testing.T) {
 	proxy.Cut()
 	r = next(t, w)
 	require.Equal(t, "interrupted", r.State.String())
+	require.Eventually(t, func() bool { return strings.Contains(log.String(), "watches are interrupted") }, patience, time.Millisecond)
 	require.ErrorIs(t, r.Cause, etcd.ErrUnavailable)
 	require.Empty(t, r.Events)
 	require.NoError(t, r.Err())

@@ -208,7 +208,8 @@ func TestWriteThatChangedNothingTellsWhenThatWasSo(t *testing.T) {
 
 func TestFailedWriteLeavesAnEmptyResult(t *testing.T) {
 	t.Parallel()
-	c := client(t, config(server(t)))
+	srv, faults := faultyServer(t)
+	c := client(t, config(srv).WithTimeout(busyTimeout))
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	var none context.Context
@@ -219,6 +220,11 @@ func TestFailedWriteLeavesAnEmptyResult(t *testing.T) {
 			require.Error(t, write(ctx, c, prefix(t)+name, etcd.WithResult(&r)), name)
 			require.Zero(t, r, "%s with a context that is %s", name, what)
 		}
+		// The write was applied, or not: nobody knows.
+		lost := etcd.WriteResult{Revision: 1, PrevKV: &etcd.KeyValue{}, Err: etcd.ErrCorrupt}
+		err := write(faults.follow(t.Context(), losing(false)), c, prefix(t)+name, etcd.WithResult(&lost))
+		require.True(t, etcd.MaybeApplied(err), name)
+		require.Zero(t, lost, "%s with a lost answer", name)
 	}
 	r := etcd.WriteResult{Revision: 1}
 	require.ErrorIs(t, c.MoveKey(t.Context(), "none", "other", etcd.WithResult(&r)), etcd.ErrKeyNotFound)

@@ -1,0 +1,168 @@
+// Package dialtest has the other side of a connection for tests: authorities, servers
+// and a DNS zone, all on this machine. It may import grpc; tests alone import it.
+package dialtest
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/tls"
+	"io"
+	"net"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+)
+
+// Listen returns a listener on this machine that the test's end closes.
+func Listen(t testing.TB) net.Listener {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = l.Close() })
+	return l
+}
+
+// Serve has answer deal with each connection to l, and waits for that at the
+// test's end. The connection is closed when answer returns.
+func Serve(t testing.TB, l net.Listener, answer func(net.Conn)) string {
+	var running sync.WaitGroup
+	var mu sync.Mutex
+	open := make(map[net.Conn]bool)
+	running.Go(func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			mu.Lock()
+			open[conn] = true
+			mu.Unlock()
+			running.Go(func() {
+				defer func() {
+					_ = conn.Close()
+					mu.Lock()
+					delete(open, conn)
+					mu.Unlock()
+				}()
+				answer(conn)
+			})
+		}
+	})
+	t.Cleanup(func() {
+		_ = l.Close()
+		mu.Lock()
+		for conn := range open {
+			_ = conn.Close()
+		}
+		mu.Unlock()
+		running.Wait()
+	})
+	return l.Addr().String()
+}
+
+// ServerTLS returns the settings of a server of HTTP/2 with a certificate.
+func ServerTLS(pair tls.Certificate) *tls.Config {
+	return &tls.Config{Certificates: []tls.Certificate{pair}, NextProtos: []string{"h2"}}
+}
+
+// ServeGRPC has a gRPC server speak HTTP/2 on l; a nil cfg means plaintext.
+func ServeGRPC(t testing.TB, l net.Listener, cfg *tls.Config) string {
+	var options []grpc.ServerOption
+	if cfg != nil {
+		options = append(options, grpc.Creds(credentials.NewTLS(cfg)))
+	}
+	s := grpc.NewServer(options...)
+	var running sync.WaitGroup
+	running.Go(func() { _ = s.Serve(l) })
+	t.Cleanup(func() {
+		s.Stop()
+		running.Wait()
+	})
+	return l.Addr().String()
+}
+
+// HandshakeThenClose is what etcd does with a client whose first bytes aren't
+// those of a TLS handshake: it hangs up.
+func HandshakeThenClose(cfg *tls.Config) func(net.Conn) {
+	return func(conn net.Conn) { _ = tls.Server(conn, cfg).Handshake() }
+}
+
+// WaitThenClose is what etcd does without TLS when a TLS handshake comes in.
+func WaitThenClose(conn net.Conn) { _, _ = conn.Read(make([]byte, 1024)) }
+
+// Say answers the first bytes of a client.
+func Say(text string) func(net.Conn) {
+	return func(conn net.Conn) {
+		_, _ = conn.Read(make([]byte, 1024))
+		_, _ = io.WriteString(conn, text)
+		_, _ = io.Copy(io.Discard, conn)
+	}
+}
+
+// TLSOr sends plaintext clients away by a text, as web servers do on a TLS port.
+func TLSOr(cfg *tls.Config, text string) func(net.Conn) {
+	return func(conn net.Conn) {
+		r := bufio.NewReader(conn)
+		first, err := r.Peek(1)
+		if err != nil {
+			return
+		}
+		if first[0] != 0x16 {
+			Say(text)(&readConn{conn, r})
+			return
+		}
+		_ = tls.Server(&readConn{conn, r}, cfg).Handshake()
+	}
+}
+
+// readConn reads from elsewhere.
+type readConn struct {
+	net.Conn
+	r io.Reader
+}
+
+func (c *readConn) Read(b []byte) (int, error) { return c.r.Read(b) }
+
+// Recording listens and keeps what comes in, per connection.
+type Recording struct {
+	net.Listener
+	mu    sync.Mutex
+	heard []*bytes.Buffer
+}
+
+// Accept implements [net.Listener].
+func (r *Recording) Accept() (net.Conn, error) {
+	conn, err := r.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	b := new(bytes.Buffer)
+	r.mu.Lock()
+	r.heard = append(r.heard, b)
+	r.mu.Unlock()
+	return &readConn{conn, io.TeeReader(conn, &lockedWriter{&r.mu, b})}, nil
+}
+
+// All returns what each connection brought.
+func (r *Recording) All() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var texts []string
+	for _, b := range r.heard {
+		texts = append(texts, b.String())
+	}
+	return texts
+}
+
+type lockedWriter struct {
+	mu *sync.Mutex
+	w  io.Writer
+}
+
+func (w *lockedWriter) Write(b []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.w.Write(b)
+}
