@@ -303,7 +303,8 @@ var (
 	ErrLockLost = errors.New("lock lost")
 
 	// ErrLockKeyDeleted is the reason of an [ErrLockLost] when somebody deleted the
-	// lock's key, by [Client.DeletePrefix] for example.
+	// lock's key, by [Client.DeletePrefix] for example. Where the holder may not read the
+	// key any more, a replaced one is told as deleted.
 	ErrLockKeyDeleted = errors.New("the key of the lock was deleted")
 
 	// ErrLockKeyReplaced is the reason of an [ErrLockLost] when somebody put a value

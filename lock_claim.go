@@ -123,7 +123,7 @@ func (l *Lock) makeClaim(ctx context.Context, op string, queue bool) (c *claim, 
 // time.
 func (l *Lock) sendClaim(ctx context.Context, op string, s *session, queue bool) (c *claim, free bool, err error) {
 	c = &claim{session: s}
-	c.key, c.ttl, c.lose = l.prefix+s.id.String(), s.ttl, c.fail
+	c.key, c.lease, c.ttl, c.lose = l.prefix+s.id.String(), s.id, s.ttl, c.fail
 	if c.stored, err = l.client.stored(c.key); err != nil {
 		return nil, false, fail(op, l.name, err)
 	}

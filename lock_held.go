@@ -1,8 +1,10 @@
 package etcd
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -32,6 +34,7 @@ type heldKey struct {
 	key    string
 	stored []byte // key as the server knows it
 	token  int64  // the create revision of key
+	lease  LeaseID
 	ttl    time.Duration
 	// lose is told why the lock that the key is has been lost.
 	lose func(reason error)
@@ -166,11 +169,29 @@ func (h *heldKeys) check(keys []*heldKey) {
 		h.check(keys[len(keys)/2:])
 		return
 	}
+	if errors.Is(err, ErrPermissionDenied) {
+		h.checkLease(ctx, keys[0])
+		return
+	}
 	if err != nil || len(resp.Responses) != len(keys) {
 		return // the next time; without a connection the leases tell
 	}
 	for i, k := range keys {
 		k.found(resp.Responses[i].GetResponseRange())
+	}
+}
+
+// checkLease looks after a key that may not be read any more, as one of its lease: the
+// keys of a lease are refused as long as any is there. From etcd 3.6 on the lease can't be
+// renewed either; servers before that would keep the lock for its holder for ever.
+func (h *heldKeys) checkLease(ctx context.Context, k *heldKey) {
+	req := &pb.LeaseTimeToLiveRequest{ID: int64(k.lease), Keys: true}
+	resp, err := do(ctx, h.conn, request{op: "check locks", key: k.key}, h.conn.rpc.timeToLive, req)
+	if err != nil || resp.TTL < 0 { // the renewals tell of the lease
+		return
+	}
+	if !slices.ContainsFunc(resp.Keys, func(key []byte) bool { return bytes.Equal(key, k.stored) }) {
+		k.lose(ErrLockKeyDeleted)
 	}
 }
 

@@ -3,10 +3,12 @@ package integration
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/blueprint-go/etcd"
@@ -86,11 +88,17 @@ func TestKeysOfManyLocksAreWatchedTogether(t *testing.T) {
 		locks = append(locks, l)
 	}
 	key := ownKey(t, c, locks[n/2].Name())
-	requests := o.during(func() {
-		require.NoError(t, second(c.Raw().Delete(ctx, key)))
-		closes(t, locks[n/2].Context().Done())
-	})
-	require.Less(t, len(requests), n)
+	var requests, keys atomic.Int64
+	o.around(func(req any) {
+		if txn, ok := req.(*pb.TxnRequest); ok && len(txn.Compare) == 0 {
+			requests.Add(1)
+			keys.Add(int64(len(txn.Success)))
+		}
+	}, nil)
+	require.NoError(t, second(c.Raw().Delete(ctx, key)))
+	closes(t, locks[n/2].Context().Done())
+	require.Positive(t, requests.Load())
+	require.Greater(t, keys.Load()/requests.Load(), int64(10), "those taken at about the same time are read together")
 	for i, l := range locks {
 		require.Equal(t, i == n/2, l.Context().Err() != nil, i)
 	}

@@ -100,6 +100,7 @@ func TestWatchOnSlowStreamsKeepsItsPromise(t *testing.T) {
 	}, nil, nil))
 	c := client(t, config(srv).WithTimeout(time.Second))
 	p, ctx := prefix(t), within(t, patience)
+	require.NoError(t, client(t, config(srv)).Put(ctx, p+"k", []byte("before, and not seen by this client")))
 	var watches []etcd.WatchChan
 	for range 3 {
 		watches = append(watches, c.WatchPrefix(ctx, p))
