@@ -97,16 +97,16 @@ type AllKeysOption interface {
 // of the namespace.
 func WithAllKeys() AllKeysOption { return allKeysOption{} }
 
-// PassOption is an option for passes over many keys, [Client.Reencrypt] and
+// RewriteOption is an option for passes over many keys, [Client.Reencrypt] and
 // [Client.Import]: [WithDryRun] and [WithResumeAt].
-type PassOption interface {
+type RewriteOption interface {
 	ReencryptOption
 	ImportOption
 }
 
 // WithDryRun counts what would be done and writes nothing. An import sends nothing
 // at all: it checks the file, and that this client can write what is in it.
-func WithDryRun() PassOption { return dryRunOption{} }
+func WithDryRun() RewriteOption { return dryRunOption{} }
 
 type dryRunOption struct{}
 
@@ -116,7 +116,7 @@ func (dryRunOption) applyImport(o *importOptions) { o.dryRun = true }
 
 // WithResumeAt begins at a key: the Next of an earlier report on the same prefix or
 // file. The empty key means the beginning.
-func WithResumeAt(key string) PassOption { return resumeOption(key) }
+func WithResumeAt(key string) RewriteOption { return resumeOption(key) }
 
 type resumeOption string
 

@@ -77,9 +77,9 @@ func (c *Client) GetRange(ctx context.Context, start, end string, opts ...GetOpt
 	return c.readRange(ctx, op, start, rng, opts)
 }
 
-// GetKeysWithPrefix returns the first limit key-values that begin with prefix, in
+// GetPrefix returns the first limit key-values that begin with prefix, in
 // the order of the keys; a limit of 0 means all.
-func (c *Client) GetKeysWithPrefix(ctx context.Context, prefix string, limit int64) ([]KeyValue, error) {
+func (c *Client) GetPrefix(ctx context.Context, prefix string, limit int64) ([]KeyValue, error) {
 	const op = "get prefix"
 	rng, err := c.prefixRange(prefix)
 	if err != nil {

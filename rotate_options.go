@@ -1,7 +1,7 @@
 package etcd
 
 // ReencryptOption changes [Client.Reencrypt]. They are [WithDryRun], [WithResumeAt],
-// [WithKeysPerSecond] and [WithProgress].
+// [WithKeysPerSecond] and [WithReencryptProgress].
 type ReencryptOption interface{ applyReencrypt(*reencryptOptions) }
 
 // ReencryptReport says what [Client.Reencrypt] has done so far.
@@ -41,9 +41,9 @@ type reencryptOptions struct {
 	dryRun   bool
 }
 
-// WithProgress calls f with the report after each batch and each page that was
+// WithReencryptProgress calls f with the report after each batch and each page that was
 // read, in the goroutine of Reencrypt.
-func WithProgress(f func(ReencryptReport)) ReencryptOption {
+func WithReencryptProgress(f func(ReencryptReport)) ReencryptOption {
 	if f == nil {
 		return nil
 	}

@@ -20,7 +20,7 @@ func rewrite(ctx context.Context, client *etcd.Client, next string) error {
 		report, err := client.Reencrypt(ctx, "",
 			etcd.WithResumeAt(next), // "" at first
 			etcd.WithKeysPerSecond(2000),
-			etcd.WithProgress(func(r etcd.ReencryptReport) { log.Printf("next %q, rewritten %d", r.Next, r.Rewritten) }),
+			etcd.WithReencryptProgress(func(r etcd.ReencryptReport) { log.Printf("next %q, rewritten %d", r.Next, r.Rewritten) }),
 		)
 		if err != nil {
 			return fmt.Errorf("stopped, to be resumed at %q: %w", report.Next, err)

@@ -40,7 +40,7 @@ func (b *batch) put(c *etcd.Client) {
 // says, and reports whether it is.
 func (b *batch) requireWhole(t *testing.T, c *etcd.Client) bool {
 	t.Helper()
-	kvs, err := c.GetKeysWithPrefix(within(t, busyTimeout), b.prefix, 0)
+	kvs, err := c.GetPrefix(within(t, busyTimeout), b.prefix, 0)
 	require.NoError(t, err)
 	if len(kvs) == 0 {
 		require.Error(t, b.err, "%s is lost", b.prefix)

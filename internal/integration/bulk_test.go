@@ -31,7 +31,7 @@ func TestBulkIsOneRequestAndOneRevision(t *testing.T) {
 				kvs[keys[i]] = []byte(keys[i][len(p):])
 			}
 			require.Equal(t, []string{"Txn"}, o.during(func() { assert.NoError(t, c.BulkPut(ctx, kvs)) }))
-			stored, err := c.GetKeysWithPrefix(ctx, p, 0)
+			stored, err := c.GetPrefix(ctx, p, 0)
 			require.NoError(t, err)
 			require.Len(t, stored, n)
 			for _, kv := range stored {

@@ -54,7 +54,7 @@ func BenchmarkEncryptionRatio(b *testing.B) {
 	})
 	b.Run("list", func(b *testing.B) {
 		compareInTurns(b, 4, both(func(c *etcd.Client) error {
-			kvs, err := c.GetKeysWithPrefix(ctx, "/list/", 0)
+			kvs, err := c.GetPrefix(ctx, "/list/", 0)
 			if len(kvs) != 10_000 {
 				return fmt.Errorf("%d values", len(kvs))
 			}

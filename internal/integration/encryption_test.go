@@ -240,8 +240,8 @@ var readPaths = map[string]readPath{
 	"GetRange": {false, func(ctx context.Context, c *etcd.Client, p, _ string) (map[string]string, error) {
 		return keyedKVs(c.GetRange(ctx, p, p+"~"))
 	}},
-	"GetKeysWithPrefix": {false, func(ctx context.Context, c *etcd.Client, p, _ string) (map[string]string, error) {
-		return keyedKVs(c.GetKeysWithPrefix(ctx, p, 0))
+	"GetPrefix": {false, func(ctx context.Context, c *etcd.Client, p, _ string) (map[string]string, error) {
+		return keyedKVs(c.GetPrefix(ctx, p, 0))
 	}},
 	"Range": {false, func(ctx context.Context, c *etcd.Client, p, _ string) (map[string]string, error) {
 		found, err := c.Range(ctx, p)

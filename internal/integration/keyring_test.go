@@ -177,7 +177,7 @@ func TestEveryPathGoesThroughAnAEADOfTheApplication(t *testing.T) {
 	p := prefix(t)
 	for name, write := range writePaths {
 		require.NoError(t, write(t.Context(), c, p+name), name)
-		resp, err := client(t, config(srv)).GetKeysWithPrefix(t.Context(), p+name, 0)
+		resp, err := client(t, config(srv)).GetPrefix(t.Context(), p+name, 0)
 		require.NoError(t, err)
 		require.NotEmpty(t, resp, name)
 		for _, kv := range resp {

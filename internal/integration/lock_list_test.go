@@ -65,8 +65,8 @@ func TestClaimsOfLocksDoNotShowInLists(t *testing.T) {
 
 		for name, read := range map[string]func(limit int64) ([]string, error){
 			"List": func(limit int64) ([]string, error) { return c.List(ctx, p, etcd.WithLimit(limit)) },
-			"GetKeysWithPrefix": func(limit int64) ([]string, error) {
-				kvs, err := c.GetKeysWithPrefix(ctx, p, limit)
+			"GetPrefix": func(limit int64) ([]string, error) {
+				kvs, err := c.GetPrefix(ctx, p, limit)
 				return keysOf(kvs), err
 			},
 			"Range": func(limit int64) ([]string, error) {

@@ -50,8 +50,8 @@ var calls = map[string]func(ctx context.Context, c *etcd.Client) error{
 	"Export":           func(ctx context.Context, c *etcd.Client) error { return second(c.Export(ctx, io.Discard, "k")) },
 	"GetKV":            func(ctx context.Context, c *etcd.Client) error { return second(c.GetKV(ctx, "k")) },
 	"GetKeysByPattern": func(ctx context.Context, c *etcd.Client) error { return second(c.GetKeysByPattern(ctx, "k*")) },
-	"GetKeysWithPrefix": func(ctx context.Context, c *etcd.Client) error {
-		return second(c.GetKeysWithPrefix(ctx, "k", 1))
+	"GetPrefix": func(ctx context.Context, c *etcd.Client) error {
+		return second(c.GetPrefix(ctx, "k", 1))
 	},
 	"GetMultiple": func(ctx context.Context, c *etcd.Client) error { return second(c.GetMultiple(ctx, []string{"k"})) },
 	"GetRange":    func(ctx context.Context, c *etcd.Client) error { return second(c.GetRange(ctx, "a", "b")) },
@@ -266,7 +266,7 @@ func TestBadArgumentsAreRefusedBeforeAnythingIsSent(t *testing.T) {
 			"DeletePrefix":      func() error { return second(c.DeletePrefix(ctx, long)) },
 			"GetRange start":    func() error { return second(c.GetRange(ctx, beyond, "")) },
 			"GetRange end":      func() error { return second(c.GetRange(ctx, "", beyond)) },
-			"GetKeysWithPrefix": func() error { return second(c.GetKeysWithPrefix(ctx, long, 0)) },
+			"GetPrefix": func() error { return second(c.GetPrefix(ctx, long, 0)) },
 			"GetKeysByPattern":  func() error { return second(c.GetKeysByPattern(ctx, long+"*")) },
 			"OpGetPrefix":       txn(etcd.OpGetPrefix(long)),
 			"OpGetRange start":  txn(etcd.OpGetRange(beyond, "")),
@@ -287,7 +287,7 @@ func TestBadArgumentsAreRefusedBeforeAnythingIsSent(t *testing.T) {
 			"OpGet at -1":           txn(etcd.OpGet("k", minus...)),
 			"Watch at -1":           func() error { return lastOf(c.Watch(ctx, "k", etcd.WithRevision(-1))) },
 			"limit of -1":           func() error { return second(c.List(ctx, "k", etcd.WithLimit(-1))) },
-			"GetKeysWithPrefix -1":  func() error { return second(c.GetKeysWithPrefix(ctx, "k", -1)) },
+			"GetPrefix -1":  func() error { return second(c.GetPrefix(ctx, "k", -1)) },
 			"swap of revision -1":   func() error { return second(c.CompareAndSwapRevision(ctx, "k", -1, nil)) },
 			"delete of revision 0":  func() error { return second(c.CompareAndDeleteRevision(ctx, "k", 0)) },
 			"guard in Txn":          txn(etcd.OpPut("k", nil, etcd.WithGuard())),

@@ -21,7 +21,7 @@ func TestMoveTakesValueAndLeaseAlong(t *testing.T) {
 		require.Equal(t, []string{"Txn", "Txn"}, o.during(func() { err = c.MoveKey(ctx, from, to) }))
 		require.NoError(t, err)
 
-		kvs, err := c.GetKeysWithPrefix(ctx, prefix(t), 0)
+		kvs, err := c.GetPrefix(ctx, prefix(t), 0)
 		require.NoError(t, err)
 		require.Len(t, kvs, 1)
 		require.Equal(t, to, kvs[0].Key)

@@ -171,7 +171,7 @@ func TestOptionOfANilFunctionIsRefused(t *testing.T) {
 			"WithImportProgress": func() error {
 				return second(c.Import(ctx, strings.NewReader(noKeys), etcd.WithImportProgress(nil)))
 			},
-			"WithProgress": func() error { return second(c.Reencrypt(ctx, "", etcd.WithProgress(nil))) },
+			"WithReencryptProgress": func() error { return second(c.Reencrypt(ctx, "", etcd.WithReencryptProgress(nil))) },
 			"InChunks":     func() error { return second(c.BulkGet(ctx, []string{"key"}, etcd.InChunks(none))) },
 		} {
 			requireRefused(t, o, name, etcd.ErrInvalidArgument, call)

@@ -94,8 +94,8 @@ func TestLongListIsOneMomentOverSeveralPages(t *testing.T) {
 			kvs, err := c.GetRange(ctx, p, p+"~")
 			return keysOf(kvs), valuesOf(kvs), err
 		},
-		"GetKeysWithPrefix": func() ([]string, map[string]bool, error) {
-			kvs, err := c.GetKeysWithPrefix(ctx, p, 0)
+		"GetPrefix": func() ([]string, map[string]bool, error) {
+			kvs, err := c.GetPrefix(ctx, p, 0)
 			return keysOf(kvs), valuesOf(kvs), err
 		},
 	} {
@@ -155,7 +155,7 @@ func TestCompactionBetweenPagesIsAnError(t *testing.T) {
 		"List":              func() error { _, err := c.List(ctx, p); return err },
 		"ListWithValues":    func() error { _, err := c.ListWithValues(ctx, p); return err },
 		"GetRange":          func() error { _, err := c.GetRange(ctx, p, ""); return err },
-		"GetKeysWithPrefix": func() error { _, err := c.GetKeysWithPrefix(ctx, p, 0); return err },
+		"GetPrefix": func() error { _, err := c.GetPrefix(ctx, p, 0); return err },
 		"GetKeysByPattern":  func() error { _, err := c.GetKeysByPattern(ctx, p+"*"); return err },
 	} {
 		require.ErrorIs(t, list(), etcd.ErrCompacted, name)

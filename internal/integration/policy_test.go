@@ -185,16 +185,16 @@ func TestPlaintextIsWrittenUnderItsPrefixesOnly(t *testing.T) {
 		open, closed := prefix(t)+"open/"+name, prefix(t)+"closed/"+name
 		require.NoError(t, write(t.Context(), c, open), name)
 		require.NoError(t, write(t.Context(), c, closed), name)
-		kvs, err := plain.GetKeysWithPrefix(t.Context(), open, 0)
+		kvs, err := plain.GetPrefix(t.Context(), open, 0)
 		require.NoError(t, err)
 		require.NotEmpty(t, kvs, name)
 		for _, kv := range kvs {
 			require.NotContains(t, string(kv.Value), magic, name)
 		}
-		read, err := c.GetKeysWithPrefix(t.Context(), open, 0)
+		read, err := c.GetPrefix(t.Context(), open, 0)
 		require.NoError(t, err)
 		require.Equal(t, kvs, read, name)
-		kvs, err = plain.GetKeysWithPrefix(t.Context(), closed, 0)
+		kvs, err = plain.GetPrefix(t.Context(), closed, 0)
 		require.NoError(t, err)
 		for _, kv := range kvs {
 			require.True(t, strings.HasPrefix(string(kv.Value), magic+"\x01\x02"), name)
@@ -218,7 +218,7 @@ func TestUnencryptedPrefixesAreLeftAlone(t *testing.T) {
 		for name, write := range writePaths {
 			p := root + name
 			require.NoError(t, write(t.Context(), c, p), name)
-			resp, err := client(t, config(srv)).GetKeysWithPrefix(t.Context(), namespace+p, 0)
+			resp, err := client(t, config(srv)).GetPrefix(t.Context(), namespace+p, 0)
 			require.NoError(t, err)
 			require.NotEmpty(t, resp, name)
 			for _, kv := range resp {

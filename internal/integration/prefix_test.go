@@ -57,7 +57,7 @@ func TestPrefixMeansWhatItSays(t *testing.T) {
 			count, err := c.Count(ctx, prefix)
 			require.NoError(t, err)
 			require.Equal(t, int64(len(want)), count)
-			kvs, err := c.GetKeysWithPrefix(ctx, prefix, 0)
+			kvs, err := c.GetPrefix(ctx, prefix, 0)
 			require.NoError(t, err)
 			require.Equal(t, want, keysOf(kvs))
 			requireHolds(t, c, len(want) == 0, prefix, etcd.PrefixEmpty(prefix))
@@ -134,13 +134,13 @@ func TestGetRangeIncludesItsStartAndNotItsEnd(t *testing.T) {
 	})
 }
 
-func TestGetKeysWithPrefixStopsAtItsLimit(t *testing.T) {
+func TestGetPrefixStopsAtItsLimit(t *testing.T) {
 	t.Parallel()
 	inEachMode(t, func(t *testing.T, c *etcd.Client, _ *observer) {
 		ctx, p := t.Context(), prefix(t)
 		require.NoError(t, c.BulkPut(ctx, map[string][]byte{p + "a": []byte("1"), p + "b": []byte("2"), p + "c": []byte("3")}))
 		for limit, want := range map[int64][]string{0: {p + "a", p + "b", p + "c"}, 2: {p + "a", p + "b"}, 5: {p + "a", p + "b", p + "c"}} {
-			kvs, err := c.GetKeysWithPrefix(ctx, p, limit)
+			kvs, err := c.GetPrefix(ctx, p, limit)
 			require.NoError(t, err)
 			require.Equal(t, want, keysOf(kvs))
 			require.Equal(t, "1", string(kvs[0].Value))

@@ -343,7 +343,7 @@ func TestReencryptThatWaitsForItsRateCanBeStopped(t *testing.T) {
 		r := newRotation(t)
 		r.seed(3)
 		ctx, cancel := context.WithCancel(t.Context())
-		report, err := r.now.Reencrypt(ctx, "", etcd.WithKeysPerSecond(1), etcd.WithProgress(func(rep etcd.ReencryptReport) {
+		report, err := r.now.Reencrypt(ctx, "", etcd.WithKeysPerSecond(1), etcd.WithReencryptProgress(func(rep etcd.ReencryptReport) {
 			if rep.Rewritten == 2 {
 				tc.stop(r.now, cancel)
 			}
@@ -367,7 +367,7 @@ func TestReencryptCanBeStoppedAnywhereAndGoesOnFromThere(t *testing.T) {
 	next, stops := "", 0
 	for done := false; !done; stops++ {
 		ctx, cancel := context.WithCancel(t.Context())
-		report, err := r.now.Reencrypt(ctx, "", etcd.WithResumeAt(next), etcd.WithProgress(func(rep etcd.ReencryptReport) {
+		report, err := r.now.Reencrypt(ctx, "", etcd.WithResumeAt(next), etcd.WithReencryptProgress(func(rep etcd.ReencryptReport) {
 			if rep.Next != "" {
 				require.Greater(t, rep.Next, next, "there is progress")
 			}
@@ -474,12 +474,12 @@ func TestReencryptKeepsLeasesAndWhatTheKeysAreOtherwise(t *testing.T) {
 			leased[lease] = append(leased[lease], key)
 		}
 	}
-	before, err := r.now.GetKeysWithPrefix(ctx, "/s/", 0)
+	before, err := r.now.GetPrefix(ctx, "/s/", 0)
 	require.NoError(t, err)
 	report, err := r.now.Reencrypt(ctx, "/s/")
 	require.NoError(t, err)
 	require.Equal(t, int64(250), report.Rewritten)
-	after, err := r.now.GetKeysWithPrefix(ctx, "/s/", 0)
+	after, err := r.now.GetPrefix(ctx, "/s/", 0)
 	require.NoError(t, err)
 	for i, kv := range after {
 		require.Equal(t, before[i].Version+1, kv.Version)
@@ -555,7 +555,7 @@ func TestReencryptEndsWhereThePrimaryKeyIsTakenAway(t *testing.T) {
 	r.seed(300)
 	ring := ringOf(t, r.b, r.a)
 	c := client(t, config(r.srv).WithKeyring(ring).WithTimeout(busyTimeout))
-	report, err := c.Reencrypt(t.Context(), "", etcd.WithProgress(func(etcd.ReencryptReport) {
+	report, err := c.Reencrypt(t.Context(), "", etcd.WithReencryptProgress(func(etcd.ReencryptReport) {
 		assert.NoError(t, ring.Replace(nil, r.a, r.b))
 	}))
 	require.ErrorIs(t, err, etcd.ErrNoPrimaryKey)

@@ -60,7 +60,7 @@ func TestPassIsResumedBehindTheLongestKey(t *testing.T) {
 	keys := longestKeys(t, old, "", "p/", limit)
 	var nexts []string
 	_, err := now.Reencrypt(t.Context(), "p/", etcd.WithKeysPerSecond(1000),
-		etcd.WithProgress(func(r etcd.ReencryptReport) { nexts = append(nexts, r.Next) }))
+		etcd.WithReencryptProgress(func(r etcd.ReencryptReport) { nexts = append(nexts, r.Next) }))
 	require.NoError(t, err)
 	for _, key := range keys {
 		nexts = append(nexts, key+"\x00")

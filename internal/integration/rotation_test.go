@@ -279,7 +279,7 @@ func (f *fleet) end(strict *etcd.Client, now *etcd.EncryptionKey) {
 	f.cancel()
 	f.Logf("%d writes of %d writers meanwhile", f.writes, writers)
 
-	kvs, err := strict.GetKeysWithPrefix(f.Context(), "", 0)
+	kvs, err := strict.GetPrefix(f.Context(), "", 0)
 	require.NoError(f, err)
 	values, leases, attached := map[string]string{}, map[string]etcd.LeaseID{}, map[etcd.LeaseID]int{}
 	for _, kv := range kvs {

@@ -62,7 +62,7 @@ func fillWith(t testing.TB, c *etcd.Client, p string, n int, before []byte) {
 // list is what a forward scan of everything under p is to yield.
 func list(t *testing.T, c *etcd.Client, p string) []etcd.KeyValue {
 	t.Helper()
-	kvs, err := c.GetKeysWithPrefix(t.Context(), p, 0)
+	kvs, err := c.GetPrefix(t.Context(), p, 0)
 	require.NoError(t, err)
 	return kvs
 }

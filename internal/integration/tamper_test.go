@@ -180,7 +180,7 @@ func TestListReportsEachValueThatIsNotOurs(t *testing.T) {
 		plant(t, c, p+key, planted)
 		require.NoError(t, c.Put(t.Context(), p+key+"+", []byte(key)))
 	}
-	kvs, err := c.GetKeysWithPrefix(t.Context(), p, 0)
+	kvs, err := c.GetPrefix(t.Context(), p, 0)
 	require.Equal(t, []string{p + "a+", p + "c+", p + "e+"}, keysOf(kvs))
 	var joined interface{ Unwrap() []error }
 	require.ErrorAs(t, err, &joined)

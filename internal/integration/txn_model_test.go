@@ -418,9 +418,9 @@ func TestNestedTransactionsDoWhatTheServerDoesWithPlainValues(t *testing.T) {
 				require.NoError(t, rawErr, what)
 				require.Equal(t, raw.rawOutcome(resp.Succeeded, resp.Responses), own.outcome(res), what)
 
-				ownKVs, err := c.GetKeysWithPrefix(ctx, own.prefix, 0)
+				ownKVs, err := c.GetPrefix(ctx, own.prefix, 0)
 				require.NoError(t, err)
-				rawKVs, err := plain.GetKeysWithPrefix(ctx, raw.prefix, 0)
+				rawKVs, err := plain.GetPrefix(ctx, raw.prefix, 0)
 				require.NoError(t, err)
 				require.Equal(t, raw.kvs(rawKVs), own.kvs(ownKVs), what)
 			}
@@ -434,7 +434,7 @@ func TestNestedTransactionsDoWhatTheServerDoesWithPlainValues(t *testing.T) {
 }
 
 func plotOf(ctx context.Context, c *etcd.Client, prefix string) (plot, error) {
-	kvs, err := c.GetKeysWithPrefix(ctx, prefix, 0)
+	kvs, err := c.GetPrefix(ctx, prefix, 0)
 	s := plot{prefix, map[string]int64{}}
 	for _, kv := range kvs {
 		s.mod[strings.TrimPrefix(kv.Key, prefix)] = kv.ModRevision

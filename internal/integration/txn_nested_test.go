@@ -58,7 +58,7 @@ func TestNestedTransactionsTellWhatEachOfThemDid(t *testing.T) {
 		require.False(t, ok)
 		require.NoError(t, res.Err())
 
-		kvs, err := c.GetKeysWithPrefix(ctx, p, 0)
+		kvs, err := c.GetPrefix(ctx, p, 0)
 		require.NoError(t, err)
 		require.Len(t, kvs, 2)
 		require.Equal(t, []string{p + "b", p + "outer"}, []string{kvs[0].Key, kvs[1].Key})

@@ -29,7 +29,7 @@ func TestTransactionAppliesOneOfItsBranches(t *testing.T) {
 		first := commit()
 		require.True(t, first.Succeeded)
 		require.Equal(t, []etcd.OpResult{{Key: p + "a"}, {Key: p + "b"}}, first.Results)
-		kvs, err := c.GetKeysWithPrefix(ctx, p, 0)
+		kvs, err := c.GetPrefix(ctx, p, 0)
 		require.NoError(t, err)
 		require.Len(t, kvs, 2)
 		for _, kv := range kvs {
