@@ -172,7 +172,7 @@ func TestOptionOfANilFunctionIsRefused(t *testing.T) {
 				return second(c.Import(ctx, strings.NewReader(noKeys), etcd.WithImportProgress(nil)))
 			},
 			"WithReencryptProgress": func() error { return second(c.Reencrypt(ctx, "", etcd.WithReencryptProgress(nil))) },
-			"InChunks":     func() error { return second(c.BulkGet(ctx, []string{"key"}, etcd.InChunks(none))) },
+			"InChunks":              func() error { return second(c.BulkGet(ctx, []string{"key"}, etcd.InChunks(none))) },
 		} {
 			requireRefused(t, o, name, etcd.ErrInvalidArgument, call)
 		}

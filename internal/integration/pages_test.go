@@ -152,11 +152,11 @@ func TestCompactionBetweenPagesIsAnError(t *testing.T) {
 		assert.NoError(t, err)
 	})
 	for name, list := range map[string]func() error{
-		"List":              func() error { _, err := c.List(ctx, p); return err },
-		"ListWithValues":    func() error { _, err := c.ListWithValues(ctx, p); return err },
-		"GetRange":          func() error { _, err := c.GetRange(ctx, p, ""); return err },
-		"GetPrefix": func() error { _, err := c.GetPrefix(ctx, p, 0); return err },
-		"GetKeysByPattern":  func() error { _, err := c.GetKeysByPattern(ctx, p+"*"); return err },
+		"List":             func() error { _, err := c.List(ctx, p); return err },
+		"ListWithValues":   func() error { _, err := c.ListWithValues(ctx, p); return err },
+		"GetRange":         func() error { _, err := c.GetRange(ctx, p, ""); return err },
+		"GetPrefix":        func() error { _, err := c.GetPrefix(ctx, p, 0); return err },
+		"GetKeysByPattern": func() error { _, err := c.GetKeysByPattern(ctx, p+"*"); return err },
 	} {
 		require.ErrorIs(t, list(), etcd.ErrCompacted, name)
 	}
