@@ -1,0 +1,51 @@
+package etcd_test
+
+import (
+	"context"
+	"fmt"
+	"log"
+	"time"
+
+	"github.com/blueprint-go/etcd"
+)
+
+// The context of the function ends when the lock can't be relied upon any more.
+func ExampleClient_WithLock() {
+	client, end := exampleClient(nil)
+	defer end()
+
+	err := client.WithLock(context.Background(), "/locks/report", func(ctx context.Context) error {
+		fmt.Println("alone at work, until", ctx.Err() != nil)
+		return ctx.Err()
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	// Output: alone at work, until false
+}
+
+// A lock that outlives a function. Writes to etcd are bound to it by Held; other stores
+// can refuse a token older than one they have seen.
+func ExampleLock() {
+	client, end := exampleClient(nil)
+	defer end()
+	ctx := context.Background()
+
+	lock, err := client.NewLock("/locks/shard-7", etcd.WithLockTTL(10*time.Second))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer func() { _ = lock.Close() }()
+	if err := lock.Lock(ctx); err != nil {
+		log.Fatal(err)
+	}
+	result, err := client.Txn().If(lock.Held()).Then(etcd.OpPut("/shard-7", []byte("mine"))).Commit(lock.Context())
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(result.Succeeded, lock.Token() > 0)
+	if err := lock.Unlock(ctx); err != nil {
+		log.Fatal(err)
+	}
+	// Output: true true
+}
