@@ -71,7 +71,7 @@ type chunker struct {
 	// parallel is how many chunks may be under way, and keys and bytes what one may
 	// hold, of which the server may turn out to take less.
 	parallel, keys, bytes int
-	// repeats tells that a key may come twice. The later operation is never sent
+	// repeats says that a key may come twice. The later operation is never sent
 	// before the earlier one was applied.
 	repeats bool
 	// deliver takes the parts in the order of the operations.

@@ -12,30 +12,28 @@ import (
 	"github.com/blueprint-go/etcd/internal/txntree"
 )
 
-// BulkLoad stores any number of key-values, as for an import: in chunks, of which
-// several are under way at a time. It holds no more of them than that, so that kvs may
-// be of any length. A chunk takes one round trip; see [DefaultChunkKeys] and
-// [DefaultParallelism].
+// BulkLoad stores any number of key-values in chunks, several of which are under way at a
+// time. It holds only those in memory, so that kvs may be of any length. A chunk takes one
+// round trip; see [DefaultChunkKeys] and [DefaultParallelism].
 //
 // Unlike [Client.BulkPut] it is not atomic: each chunk is a revision of its own, and
-// when the load fails, the report says how many key-values are stored, from the first
-// on. If the error is [MaybeApplied], of those after them up to a chunk for each that
-// was under way may be stored as well; if not, none is. Storing them again leads to the
-// same end, so that a load is resumed by leaving out the first Applied key-values.
+// when the load fails, the report says how many key-values are stored, counted from the
+// first. If [MaybeApplied] is true of the error, further chunks may be stored, at most
+// one for each that was under way; otherwise none is. To resume, leave out the first
+// Applied key-values: storing the others twice does no harm.
 //
-// A key may come twice: the later value is stored last, always. All chunks under way
-// are waited for then, so that a sequence of few keys that come often is slow. A value
-// may be overwritten as soon as the sequence goes on.
+// A key may come twice; the later value wins. BulkLoad then waits for all chunks under
+// way, so that a sequence of few keys that come often is slow. The caller may overwrite a
+// value as soon as the sequence goes on.
 //
-// Each chunk has [Config.RequestTimeout], unless ctx has a deadline. After one has
-// failed, no other is begun, and those under way are waited for. A chunk that the
-// server refuses for its size, because its limits are lower than those of the
-// configuration, is cut further, and those after it are smaller. A key or value that
-// can't be stored ends the load too, without the chunk that it would be in.
+// Each chunk has [Config.RequestTimeout], unless ctx has a deadline. After a chunk has
+// failed, BulkLoad begins no other and waits for those under way. It cuts a chunk that
+// the server refuses for its size, because the server's limits are lower than the
+// configured ones, and makes the later ones smaller. A key or a value that can't be
+// stored ends the load as well, and its chunk is not sent.
 //
-// kvs runs in the goroutine of the caller, and is not interrupted while it waits for
-// something itself. A panic of kvs passes through, and leaves nothing behind; what is
-// under way is cancelled.
+// kvs runs in the goroutine of the caller; nothing interrupts it while it waits. When it
+// panics, the chunks under way are cancelled, and the panic passes through.
 //
 // The options are those of single puts, which hold for each ([WithLease],
 // [WithIgnoreLease]), those of chunks, and [WithLoadProgress].

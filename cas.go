@@ -70,7 +70,7 @@ func (c *Client) swap(ctx context.Context, op, key string, cond Condition, then 
 // two more for each concurrent change. A stored value that can't be decoded is an
 // error, see [*DecodeError].
 //
-// A key whose value stays but whose lease would not is written all the same: without
+// A key whose value stays but whose lease would change is written: without
 // [WithIgnoreLease] or [WithLease] the key is detached from its lease. It fails with
 // [ErrConflict] when the key still keeps changing at the deadline; nothing is changed
 // then, unless [MaybeApplied] says so.

@@ -42,7 +42,7 @@ const (
 	// [WithParallelism] says otherwise.
 	DefaultParallelism = 4
 
-	// DefaultChunkKeys is how many keys a chunk holds at the most unless
+	// DefaultChunkKeys is how many keys a chunk holds at most unless
 	// [WithChunkKeys] says otherwise. A chunk ends earlier at an eighth of a MiB.
 	// Chunks of 500 keys store a quarter more in a second, and make those who read
 	// and write meanwhile wait more than twice as long.

@@ -253,7 +253,7 @@ type Config struct {
 	// and be safe for concurrent use. When a server hangs up on the client,
 	// Dialer may be called once more to find out why. Nil means [net.Dialer],
 	// for each address of a name as described at Resolver.
-	// Either way the proxies of HTTPS_PROXY and its kin are not used: gRPC leaves
+	// Either way the proxies of HTTPS_PROXY and similar variables are not used: gRPC leaves
 	// them to its own dialer, which this one replaces.
 	Dialer func(ctx context.Context, network, address string) (net.Conn, error)
 

@@ -25,7 +25,7 @@ const (
 // Validate reports every problem of c at once; nil means that there is none, and
 // a nil c, which stands for the defaults, has none. The error matches
 // [ErrInvalidConfig] and what is underneath: [ErrInvalidKey] for the encryption
-// key, [io/fs.ErrNotExist] and its kin for files. It reads the TLS files, and
+// key, [io/fs.ErrNotExist] and the like for files. It reads the TLS files, and
 // reaches for no network. [NewClient] calls it.
 func (c *Config) Validate() error {
 	if c == nil {

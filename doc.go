@@ -52,7 +52,7 @@
 //
 // Writes are executed at most once per call. A write is sent again only when it
 // certainly was not applied: it never left the process, or the server refused
-// it. When a call fails, [MaybeApplied] tells whether the write may have taken
+// it. When a call fails, [MaybeApplied] reports whether the write may have taken
 // effect nevertheless; when it is false, no key was changed. [Client.Settle] looks
 // for a write whose answer was lost, and a put [WithGuard] outlasts such a loss.
 //

@@ -20,10 +20,10 @@ type Error struct {
 	// Key is the first key concerned, without the namespace; empty if there is
 	// none.
 	Key string
-	// Sent tells whether a request left this process. False means that the
+	// Sent reports whether a request left this process. False means that the
 	// operation was certainly not applied.
 	Sent bool
-	// MaybeApplied tells whether a write may have taken effect. It is false
+	// MaybeApplied reports whether a write may have taken effect. It is false
 	// for reads, for requests that were never sent and for those that the
 	// server refused.
 	MaybeApplied bool

@@ -41,7 +41,7 @@ type ExportReport struct {
 // A decrypted export fails when values can't be decoded: the error joins a
 // [*DecodeError] for each, of the first hundred, after all have been looked at. A
 // file whose export failed has no last line, and Import refuses it. The report
-// says what was written all the same.
+// says what was written until then.
 //
 // It takes the round trips of [Client.Scan] and one for each lease, and no more
 // memory than that, but for a few bytes for each lease. Two exports of the same

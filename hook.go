@@ -30,7 +30,7 @@ type RequestInfo struct {
 	// Key is the first key concerned, without the namespace; empty if there is
 	// none.
 	Key string
-	// Write tells whether the request can change anything.
+	// Write reports whether the request can change anything.
 	Write bool
 }
 

@@ -12,35 +12,35 @@ import (
 	"github.com/blueprint-go/etcd/internal/export"
 )
 
-// Import stores what [Client.Export] has written, in chunks of which several are
-// under way at a time, as [Client.BulkLoad] does: it is not atomic, takes one round
-// trip for a chunk, and holds no more than those, but for a few bytes for each lease.
-// r is read to its end and not closed.
+// Import stores what [Client.Export] has written. It works in chunks as
+// [Client.BulkLoad] does: it is not atomic, takes one round trip a chunk, and holds in
+// memory only the chunks under way and a few bytes for each lease. It reads r to its end
+// and does not close it.
 //
-// If r can seek, as a file can, all of it is read and checked before anything is
-// written, and then once more; else each part is checked before it is written. What
-// was cut or changed, or isn't an export, is [ErrBadExport]. The checksum finds
-// accidents; it doesn't prove who made the file. Checked are, beside it, the order of
-// the keys and that they are under the prefix; keys and values that are too large
-// here; and that values as stored open with the keys of this client, at their key. If
-// not, the error is a [*DecodeError]. They are written as they are in the file, byte
-// for byte, and only into the namespace that they come from. Decrypted values are
-// encrypted anew, and so are values as stored from when another primary key is promoted
-// while Import runs, or their own key leaves the ring.
+// If r can seek, as a file can, Import reads and checks all of it before it writes
+// anything, and then reads it once more; otherwise it checks each part before it writes
+// it. A file that was cut or changed, or isn't an export, is [ErrBadExport]. The checksum
+// finds accidents; it doesn't prove who made the file. Import also checks that the keys
+// are in order and under the prefix, that keys and values are not too large, and that
+// values as stored open with the keys of this client, at their key; a value that doesn't
+// is a [*DecodeError]. Values as stored are written byte for byte, and only into the
+// namespace that they come from. Decrypted values are encrypted anew. So are values as
+// stored once another primary key is promoted, or their own key leaves the ring, while
+// Import runs.
 //
 // Keys that exist are overwritten, unless [WithOnlyMissing] or [WithEmptyTarget] is
 // given, and other keys stay. Revisions and versions are new.
 //
-// For each lease in the file one is granted, for the time that the old one had been
-// granted for, and its keys are attached to it. It is renewed when a third of that has
-// passed and a further key of it comes; when Import has returned, nobody keeps it
-// alive. This takes a round trip for each lease and each renewal. Keys whose lease had
-// ended are left out. See [WithoutLeases] and [WithoutLeasedKeys].
+// Import grants a lease for each one in the file, with the same time to live, and
+// attaches its keys to it. It renews the lease when a third of that time has passed and
+// another key of it comes; once Import has returned, nobody keeps it alive. This takes a
+// round trip for each lease and each renewal. Import leaves out keys whose lease had
+// ended. See [WithoutLeases] and [WithoutLeasedKeys].
 //
-// When it fails, the report says what is stored. If the error is [MaybeApplied], some
-// of what follows that may be stored as well. Importing again leads to the same end;
-// [WithResumeAt] begins where it stopped, with leases of its own. A read of r that
-// takes long is not interrupted when ctx ends.
+// When Import fails, the report says what is stored. If [MaybeApplied] is true of the
+// error, some of what follows may be stored as well. Importing again does no harm;
+// [WithResumeAt] begins where it stopped, with leases of its own. The end of ctx does not
+// interrupt a slow read of r.
 func (c *Client) Import(ctx context.Context, r io.Reader, opts ...ImportOption) (ImportReport, error) {
 	i, err := c.newImport(ctx, r, opts)
 	if err != nil {

@@ -54,8 +54,8 @@ var emptyKeySet = &keySet{}
 
 // NewKeyring returns a ring of a primary key and others that only decrypt. A nil
 // primary makes a ring that can only read: writes fail with [ErrNoPrimaryKey]. A
-// ring that can only write has one key, see [EncryptionKey.EncryptOnly]. No key
-// at all, two keys with one ID, zero keys, and one to decrypt that may only
+// ring that can only write has one key, see [EncryptionKey.EncryptOnly]. No key at all,
+// two keys with one ID, a key that is the zero value, and one to decrypt that may only
 // encrypt are [ErrInvalidKey].
 func NewKeyring(primary *EncryptionKey, others ...*EncryptionKey) (*Keyring, error) {
 	k := &Keyring{}

@@ -12,7 +12,7 @@ import (
 // Put stores value under key, in one round trip. A nil value is an empty one.
 // Without options the key is detached from any lease that it had.
 //
-// When it fails, [MaybeApplied] tells whether the value may have been stored.
+// When it fails, [MaybeApplied] reports whether the value may have been stored.
 func (c *Client) Put(ctx context.Context, key string, value []byte, opts ...PutOption) error {
 	o, err := putOptionsOf(opts)
 	if err == nil {

@@ -95,11 +95,10 @@ type guardOption struct{}
 
 func (guardOption) applyPut(o *putOptions) { o.guarded = true }
 
-// WithGuard makes it safe to send a put again when its answer is lost, so that what
-// passes, such as a change of the leader, is survived and not reported. The put is
-// bound to the mod revision of the key: that is read first, in a second round trip,
-// and a request that comes too late or once too often finds another one. A put that
-// a concurrent change of the key comes before is bound anew; it fails with
+// WithGuard makes a put safe to repeat, so that it outlasts a lost answer, such as that of
+// a leader that changes. It binds the put to the mod revision of the key, which it reads
+// first, in a second round trip: a request that comes too late, or twice, finds another
+// one. When the key changes in between, the put is bound anew; it fails with
 // [ErrConflict] when the key still keeps changing at the deadline.
 //
 // The absence of a key can't be told from its absence after a deletion, so that the

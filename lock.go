@@ -305,9 +305,8 @@ func (l *Lock) Context() context.Context {
 	return ctx
 }
 
-// Token returns a number that grows each time the lock is taken, by whomever: a
-// fencing token for stores that can refuse an older one. It is 0 when the lock
-// is not held.
+// Token returns a number that grows each time anybody takes the lock: a fencing token for
+// stores that can refuse an older one. It is 0 when the lock is not held.
 func (l *Lock) Token() int64 {
 	if c := l.current(); c != nil {
 		return c.token

@@ -21,7 +21,7 @@ const lockCleanup = 50 * time.Millisecond
 type claim struct {
 	heldKey
 	session *session
-	// repeated tells that the request for the claim was sent again. The one before
+	// repeated says that the request for the claim was sent again. The one before
 	// may still arrive, and would make a claim that nobody releases, so that the lease
 	// must go with this claim.
 	repeated bool

@@ -108,11 +108,11 @@ const opSettle = "settle"
 
 // testimony is what the history of a witness says about a lost write.
 type testimony struct {
-	// applied tells that the write itself was found.
+	// applied says that the write itself was found.
 	applied bool
 	// revision is that of the change that is the write's, or just like it.
 	revision int64
-	// changed tells that the first change after the revision that the write was
+	// changed says that the first change after the revision that the write was
 	// bound to is known; same, that the first change or the creation is just what
 	// the write would have made.
 	changed, same bool

@@ -24,7 +24,7 @@ type request struct {
 	// lost is set, if it is not nil, when a repeatable write succeeded after an
 	// attempt that may have been applied.
 	lost *bool
-	// impatient tells that the request ends before its deadline where only proxies
+	// impatient says that the request ends before its deadline where only proxies
 	// answer.
 	impatient bool
 	// versions returns the version of a key as stored that a transaction is bound to;
@@ -34,7 +34,7 @@ type request struct {
 	beside int
 	// single says that a read must not be made twice at a time.
 	single bool
-	// pinned tells that a member named the revision that is read. One that doesn't
+	// pinned says that a member named the revision that is read. One that doesn't
 	// have it yet lags behind.
 	pinned bool
 	// seals are the puts whose values are encrypted.

@@ -14,8 +14,7 @@ type scanOptions struct {
 
 // WithFromKey begins at a key, itself included if it exists; to go on after a
 // key, add "\x00" to it. With [WithReverse] the scan goes down from there. It
-// widens nothing: keys without the prefix are left out all the same. The empty
-// key is as no option.
+// widens nothing: keys without the prefix are left out. The empty key changes nothing.
 func WithFromKey(key string) ScanOption { return fromKeyOption(key) }
 
 type fromKeyOption string

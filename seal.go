@@ -46,7 +46,7 @@ func (s *sealedPut) isCurrent(now *keySet) bool {
 }
 
 // renew seals the values of a list again that are not of the primary key any more,
-// and reports whether there were any. lost tells that an attempt may have been
+// and reports whether there were any. lost says that an attempt may have been
 // applied with what they were.
 func (c *codec) renew(ctx context.Context, list *sealedPut, lost bool) (bool, error) {
 	if err := c.keyring.fresh(ctx); err != nil {

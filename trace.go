@@ -21,9 +21,9 @@ type trace struct {
 	request request
 	// n is the number of the attempt.
 	n int
-	// sent tells that any attempt left the process.
+	// sent says that any attempt left the process.
 	sent bool
-	// maybeApplied tells that an attempt was sent and not refused.
+	// maybeApplied says that an attempt was sent and not refused.
 	maybeApplied bool
 	// remedy is what was found to help after the last attempt.
 	remedy rpc.Remedy
@@ -33,11 +33,11 @@ type trace struct {
 	refreshes int
 	// kind is the sentinel for the last attempt.
 	kind error
-	// unsent tells that the last attempt did not leave the process.
+	// unsent says that the last attempt did not leave the process.
 	unsent bool
 	// reason is the last answer that says more than that time was up.
 	reason error
-	// closed tells that the connection was closed from this side.
+	// closed says that the connection was closed from this side.
 	closed bool
 	// to is where the last attempt was sent; nil if it was not.
 	to net.Addr
@@ -142,7 +142,7 @@ type trouble struct {
 	last error
 	// silent names the endpoint that did not answer the last attempt in its time.
 	silent error
-	// avoid tells that the endpoint of the last attempt can't serve requests now.
+	// avoid says that the endpoint of the last attempt can't serve requests now.
 	avoid bool
 	// asked are the endpoints that could not serve the request.
 	asked []string

@@ -82,7 +82,7 @@ func AttachedLease(key string) NumberTerm { return NumberTerm{key: key, target: 
 // missing key: ModRevision(p).OfPrefix().Less(n) holds then, and Greater(0) does
 // not.
 //
-// Such a condition sees the keys that are there. It tells that none was created or
+// Such a condition sees the keys that are there. It says that none was created or
 // changed, and not that none was deleted.
 func (t NumberTerm) OfPrefix() NumberTerm {
 	t.prefix = true

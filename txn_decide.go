@@ -67,7 +67,7 @@ type decision struct {
 	found  *pb.TxnResponse
 	values [][]KeyValue // of each read, once they are decoded
 	guards txntree.Guards
-	// hold tells whether the conditions on values of the outermost transaction
+	// hold reports whether the conditions on values of the outermost transaction
 	// hold, and nested whether it has others that are still to be decided.
 	hold, nested bool
 }
@@ -144,9 +144,9 @@ func (d *decision) holds(ctx context.Context, req *pb.TxnRequest) (bool, error) 
 // condition decides a condition as the server would: it holds when there are keys
 // and all their values compare so.
 //
-// One key is witness enough, however many there are under a prefix: that one fails
-// the condition, until it is changed; or that there is one, while nothing newer
-// makes sure that none has begun to fail. That others are deleted changes nothing.
+// One key decides, however many there are under a prefix. If a value does not compare, its
+// key is the guard. If all do, one key that exists and "nothing in the range is newer" are;
+// the deletion of the others changes nothing.
 func (d *decision) condition(ctx context.Context, cond valueCondition) (bool, error) {
 	kvs, err := d.read(ctx, cond.read)
 	if err != nil {

@@ -6,7 +6,7 @@ import (
 
 // TxnResult is the outcome of a committed transaction.
 type TxnResult struct {
-	// Succeeded tells whether all conditions held, so that the operations of
+	// Succeeded reports whether all conditions held, so that the operations of
 	// Then were applied; else those of Else were.
 	Succeeded bool
 	// Revision is the revision of the store after the transaction.

@@ -47,7 +47,7 @@ type valueCondition struct {
 }
 
 // compileTxn converts a transaction, and refuses what the server would refuse. With
-// an error, the result tells the first key all the same.
+// an error, the result still names the first key.
 func (c *Client) compileTxn(ctx context.Context, t *Txn) (*wireTxn, error) {
 	w := &wireTxn{client: c, source: t}
 	var err error

@@ -140,7 +140,7 @@ func (t *Typed[T]) CompareAndSwap(ctx context.Context, old TypedValue[T], value 
 }
 
 // Update replaces a value by what f makes of it, as [Client.Update] does; exists
-// tells whether there was one. When f returns a keep of false, the name is deleted.
+// reports whether there was one. When f returns a keep of false, the name is deleted.
 func (t *Typed[T]) Update(ctx context.Context, name string, f func(old T, exists bool) (value T, keep bool, err error), opts ...UpdateOption) error {
 	const op = "update"
 	key := t.prefix + name

@@ -13,7 +13,7 @@ type TypedRangeResult[T any] struct {
 	Revision int64
 }
 
-// Range reads all values at one revision, and tells that revision: a [Typed.Watch]
+// Range reads all values at one revision, and returns that revision: a [Typed.Watch]
 // [WithRevision] of the next one misses nothing, see [Client.Range]. When some can't
 // be decoded, the error joins a [*DecodeError] for each and the result holds the
 // others; with any other error it is nil.

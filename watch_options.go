@@ -76,7 +76,7 @@ type WatchHook interface {
 type WatchInfo struct {
 	// Key is the key or prefix, without the namespace.
 	Key string
-	// Prefix tells whether it is a prefix.
+	// Prefix reports whether it is a prefix.
 	Prefix bool
 	// Revision is the one up to which everything was delivered; zero when it is
 	// not known yet.

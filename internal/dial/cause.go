@@ -35,7 +35,7 @@ func connectCause(err error) error {
 }
 
 // tlsCause puts an error of the TLS handshake, or of the first read after it,
-// under its sentinel. certificateAsked tells whether the server had asked for a
+// under its sentinel. certificateAsked reports whether the server had asked for a
 // client certificate by then.
 func tlsCause(err error, certificateAsked bool) error {
 	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {

@@ -8,7 +8,7 @@ import (
 
 // RequestHeader returns how many bytes the server puts around a request before it
 // compares it with its limit (server/v3/etcdserver/v3_server.go,
-// processInternalRaftRequestOnce), at the most and without the length of the
+// processInternalRaftRequestOnce), at most and without the length of the
 // request: a header, which holds an ID and, for a user, the name and the revision of
 // the rights; and a tag each for header and request.
 func RequestHeader(user string) int {

@@ -35,12 +35,12 @@ const (
 type Verdict struct {
 	Kind   error
 	Remedy Remedy
-	// Refused tells that the server certainly did not apply the request.
+	// Refused says that the server certainly did not apply the request.
 	Refused bool
-	// Own tells that these are etcd's words, and not those of somebody in
+	// Own says that these are etcd's words, and not those of somebody in
 	// between, or of another server altogether.
 	Own bool
-	// avoid tells that the endpoint can't serve other requests either.
+	// avoid says that the endpoint can't serve other requests either.
 	avoid bool
 }
 

@@ -10,7 +10,7 @@ import (
 	"github.com/blueprint-go/etcd/internal/errs"
 )
 
-// InnerOps returns how many operations the operations hold themselves, at the most.
+// InnerOps returns how many operations the operations hold themselves, at most.
 func InnerOps(ops []*pb.RequestOp) int {
 	if slices.ContainsFunc(ops, func(op *pb.RequestOp) bool { return op.GetRequestTxn() != nil }) {
 		return 1
