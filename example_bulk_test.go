@@ -84,3 +84,36 @@ func ExampleClient_Export() {
 	fmt.Println(report.Written)
 	// Output: 3
 }
+
+// A bulk call in chunks that was stopped goes on with what remains.
+func ExampleBulkError() {
+	client, end := exampleClient(nil)
+	defer end()
+
+	kvs := make(map[string][]byte)
+	for i := range 1000 {
+		kvs[fmt.Sprintf("/users/%04d", i)] = []byte("guest")
+	}
+	stopped, stop := context.WithCancel(context.Background())
+	stop() // the process was told to end
+	err := client.BulkPut(stopped, kvs, etcd.InChunks())
+	if failure, ok := errors.AsType[*etcd.BulkError](err); ok {
+		fmt.Println("stored:", len(failure.Applied), "remaining:", len(failure.Remaining()))
+		rest := make(map[string][]byte)
+		for _, key := range failure.Remaining() {
+			rest[key] = kvs[key]
+		}
+		err = client.BulkPut(context.Background(), rest, etcd.InChunks())
+	}
+	if err != nil {
+		log.Fatal(err)
+	}
+	n, err := client.Count(context.Background(), "/users/")
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("stored:", n)
+	// Output:
+	// stored: 0 remaining: 1000
+	// stored: 1000
+}

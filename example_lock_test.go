@@ -49,3 +49,25 @@ func ExampleLock() {
 	}
 	// Output: true true
 }
+
+func ExampleLock_TryLock() {
+	client, end := exampleClient(nil)
+	defer end()
+	ctx := context.Background()
+
+	for _, node := range []string{"node-1", "node-2"} {
+		lock, err := client.NewLock("/locks/cleanup")
+		if err != nil {
+			log.Fatal(err)
+		}
+		defer func() { _ = lock.Close() }()
+		locked, err := lock.TryLock(ctx)
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Printf("%s cleans up: %t\n", node, locked)
+	}
+	// Output:
+	// node-1 cleans up: true
+	// node-2 cleans up: false
+}

@@ -71,3 +71,26 @@ func ExampleClient_Transact() {
 	fmt.Printf("%s %s\n", all["/bank/ann"], all["/bank/bob"])
 	// Output: 70 30
 }
+
+// A transaction inside a transaction has conditions of its own.
+func ExampleOpTxn() {
+	client, end := exampleClient(nil)
+	defer end()
+	ctx := context.Background()
+
+	discount := client.Txn().
+		If(etcd.Exists("/vouchers/alice")).
+		Then(etcd.OpDelete("/vouchers/alice"), etcd.OpPut("/orders/1/discount", []byte("10%")))
+	result, err := client.Txn().
+		If(etcd.Missing("/orders/1/article")).
+		Then(etcd.OpPut("/orders/1/article", []byte("book")), etcd.OpTxn(discount)).
+		Commit(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("ordered:", result.Succeeded)
+	fmt.Println("with discount:", result.Results[1].Txn.Succeeded)
+	// Output:
+	// ordered: true
+	// with discount: false
+}

@@ -18,13 +18,27 @@ func ExampleClient_WatchPrefix() {
 	defer cancel()
 	storeUsers(ctx, client)
 
+	var result etcd.WriteResult
+	meanwhile := func() { // others write at any time, and once the server compacts
+		compact := result.Revision == 0
+		for _, name := range []string{"dan", "eve"} {
+			if err := client.Put(ctx, "/users/"+name, []byte("guest"), etcd.WithResult(&result)); err != nil {
+				log.Fatal(err)
+			}
+		}
+		if compact {
+			if _, err := client.Raw().Compact(ctx, result.Revision); err != nil {
+				log.Fatal(err)
+			}
+		}
+	}
 	follow := func() error {
 		users, err := client.Range(ctx, "/users/")
 		if err != nil {
 			return err
 		}
 		fmt.Println(len(users.KVs), "users")
-		_ = client.Put(ctx, "/users/dan", []byte("guest")) // somebody else, at any time
+		meanwhile()
 
 		for resp := range client.WatchPrefix(ctx, "/users/", etcd.WithRevision(users.Revision+1)) {
 			if err := resp.Err(); err != nil {
@@ -32,13 +46,16 @@ func ExampleClient_WatchPrefix() {
 			}
 			for _, event := range resp.Events {
 				fmt.Println(event.Type, event.Kv.Key)
+				if event.Kv.Key == "/users/eve" {
+					cancel() // enough for an example
+				}
 			}
-			cancel() // enough for an example
 		}
 		return nil
 	}
 	err := follow()
 	for errors.Is(err, etcd.ErrCompacted) {
+		fmt.Println("compacted: begin anew")
 		err = follow()
 	}
 	if err != nil {
@@ -46,7 +63,10 @@ func ExampleClient_WatchPrefix() {
 	}
 	// Output:
 	// 3 users
+	// compacted: begin anew
+	// 5 users
 	// PUT /users/dan
+	// PUT /users/eve
 }
 
 // A watch says when it is registered, interrupted and resumed, to those who ask.

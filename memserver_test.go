@@ -5,25 +5,27 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log"
 	"maps"
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/blueprint-go/etcd"
 	"github.com/blueprint-go/etcd/internal/keys"
 )
 
 // memServer is an etcd of one member in memory, with as much of it as the examples on the
-// package page need: no users, no leases that expire, no compaction, no range streams.
+// package page need: no users, no leases that expire, no range streams.
 // What the library does with a real one is tested in internal/integration.
 type memServer struct {
 	pb.UnimplementedKVServer
@@ -31,13 +33,17 @@ type memServer struct {
 	pb.UnimplementedMaintenanceServer
 	pb.UnimplementedWatchServer
 
-	mu       sync.Mutex // guards what follows
-	revision int64
-	wrote    bool // the request under way, at revision + 1
-	now      map[string]*mvccpb.KeyValue
-	events   []*mvccpb.Event // all that ever happened, with the key-values before
-	leases   map[int64]int64 // by ID, with the time to live
-	changed  chan struct{}   // closed and replaced when the revision grows
+	mu        sync.Mutex // guards what follows
+	revision  int64
+	compacted int64
+	before    map[string]*mvccpb.KeyValue // before the request under way, at revision + 1
+	now       map[string]*mvccpb.KeyValue
+	events    []*mvccpb.Event // all that ever happened, with the key-values before
+	leases    map[int64]int64 // by ID, with the time to live
+	changed   chan struct{}   // closed and replaced when the revision grows
+
+	// losePut has the next put executed and its answer lost.
+	losePut atomic.Bool
 }
 
 // exampleClient returns a client of an etcd that belongs to the example, and what ends
@@ -85,20 +91,23 @@ func (s *memServer) header() *pb.ResponseHeader {
 	return &pb.ResponseHeader{ClusterId: 1, MemberId: 1, RaftTerm: 1, Revision: s.revision}
 }
 
-// do runs one request: what it writes is one revision.
-func (s *memServer) do(f func() error) error {
+// do runs one request: what it writes is one revision, or nothing if it fails. It
+// returns the header of the answer.
+func (s *memServer) do(f func() error) (*pb.ResponseHeader, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.wrote = false
+	events := s.events
+	s.before = s.now
 	if err := f(); err != nil {
-		return err
+		s.now, s.events = s.before, events
+		return nil, err
 	}
-	if s.wrote {
+	if len(s.events) > len(events) {
 		s.revision++
 		close(s.changed)
 		s.changed = make(chan struct{})
 	}
-	return nil
+	return s.header(), nil
 }
 
 // at returns the keys as they were at a revision; 0 means now.
@@ -138,12 +147,24 @@ func find(all map[string]*mvccpb.KeyValue, key, end []byte) []*mvccpb.KeyValue {
 
 // Range implements etcd's KV service.
 func (s *memServer) Range(_ context.Context, req *pb.RangeRequest) (resp *pb.RangeResponse, err error) {
-	err = s.do(func() error { resp = s.get(req); return nil })
+	_, err = s.do(func() error {
+		if req.Revision > 0 && req.Revision < s.compacted {
+			return rpctypes.ErrGRPCCompacted
+		}
+		resp = s.get(req)
+		return nil
+	})
 	return resp, err
 }
 
 func (s *memServer) get(req *pb.RangeRequest) *pb.RangeResponse {
 	found := find(s.at(req.Revision), req.Key, req.RangeEnd)
+	found = slices.DeleteFunc(found, func(kv *mvccpb.KeyValue) bool {
+		return req.MaxCreateRevision > 0 && kv.CreateRevision > req.MaxCreateRevision
+	})
+	if req.SortTarget == pb.RangeRequest_CREATE {
+		slices.SortFunc(found, func(a, b *mvccpb.KeyValue) int { return cmp.Compare(a.CreateRevision, b.CreateRevision) })
+	}
 	if req.SortOrder == pb.RangeRequest_DESCEND {
 		slices.Reverse(found)
 	}
@@ -169,11 +190,15 @@ func (s *memServer) get(req *pb.RangeRequest) *pb.RangeResponse {
 
 // Put implements etcd's KV service.
 func (s *memServer) Put(_ context.Context, req *pb.PutRequest) (resp *pb.PutResponse, err error) {
-	err = s.do(func() (err error) { resp, err = s.put(req); return err })
-	if err == nil {
-		resp.Header = s.headerNow()
+	header, err := s.do(func() (err error) { resp, err = s.put(req); return err })
+	if err != nil {
+		return nil, err
 	}
-	return resp, err
+	if s.losePut.CompareAndSwap(true, false) {
+		return nil, status.Error(codes.Unavailable, "connection lost")
+	}
+	resp.Header = header
+	return resp, nil
 }
 
 // headerNow is the header of an answer to a request that is done.
@@ -208,7 +233,6 @@ func (s *memServer) put(req *pb.PutRequest) (*pb.PutResponse, error) {
 
 // write makes a change part of the request under way.
 func (s *memServer) write(kind mvccpb.Event_EventType, kv, before *mvccpb.KeyValue) {
-	s.wrote = true
 	s.events = append(s.events, &mvccpb.Event{Type: kind, Kv: kv, PrevKv: before})
 	if s.now = maps.Clone(s.now); kind == mvccpb.Event_DELETE {
 		delete(s.now, string(kv.Key))
@@ -219,8 +243,8 @@ func (s *memServer) write(kind mvccpb.Event_EventType, kv, before *mvccpb.KeyVal
 
 // DeleteRange implements etcd's KV service.
 func (s *memServer) DeleteRange(_ context.Context, req *pb.DeleteRangeRequest) (resp *pb.DeleteRangeResponse, err error) {
-	err = s.do(func() error { resp = s.remove(req); return nil })
-	resp.Header = s.headerNow()
+	header, err := s.do(func() error { resp = s.remove(req); return nil })
+	resp.Header = header
 	return resp, err
 }
 
@@ -238,11 +262,27 @@ func (s *memServer) remove(req *pb.DeleteRangeRequest) *pb.DeleteRangeResponse {
 
 // Txn implements etcd's KV service.
 func (s *memServer) Txn(_ context.Context, req *pb.TxnRequest) (resp *pb.TxnResponse, err error) {
-	err = s.do(func() (err error) { resp, err = s.txn(req); return err })
-	if err == nil {
-		resp.Header = s.headerNow()
+	header, err := s.do(func() (err error) { resp, err = s.txn(req); return err })
+	if err != nil {
+		return nil, err
 	}
-	return resp, err
+	resp.Header = header
+	return resp, nil
+}
+
+// Compact implements etcd's KV service. What is compacted is kept, and refused.
+func (s *memServer) Compact(_ context.Context, req *pb.CompactionRequest) (*pb.CompactionResponse, error) {
+	header, err := s.do(func() error {
+		switch {
+		case req.Revision <= s.compacted:
+			return rpctypes.ErrGRPCCompacted
+		case req.Revision > s.revision:
+			return rpctypes.ErrGRPCFutureRev
+		}
+		s.compacted = req.Revision
+		return nil
+	})
+	return &pb.CompactionResponse{Header: header}, err
 }
 
 func (s *memServer) txn(req *pb.TxnRequest) (*pb.TxnResponse, error) {
@@ -276,10 +316,10 @@ func (s *memServer) txn(req *pb.TxnRequest) (*pb.TxnResponse, error) {
 	return resp, nil
 }
 
-// holds reports whether a condition is true of all keys that it is about. One that is
-// missing has no value, and is 0 in all else.
+// holds reports whether a condition was true, before the request, of all keys that it is
+// about. One that is missing has no value, and is 0 in all else.
 func (s *memServer) holds(c *pb.Compare) bool {
-	found := find(s.now, c.Key, c.RangeEnd)
+	found := find(s.before, c.Key, c.RangeEnd)
 	if len(found) == 0 {
 		if c.Target == pb.Compare_VALUE {
 			return false
@@ -322,13 +362,13 @@ func (s *memServer) Status(context.Context, *pb.StatusRequest) (*pb.StatusRespon
 
 // LeaseGrant implements etcd's Lease service.
 func (s *memServer) LeaseGrant(_ context.Context, req *pb.LeaseGrantRequest) (*pb.LeaseGrantResponse, error) {
-	err := s.do(func() error { s.leases[req.ID] = req.TTL; return nil })
-	return &pb.LeaseGrantResponse{Header: s.headerNow(), ID: req.ID, TTL: req.TTL}, err
+	header, err := s.do(func() error { s.leases[req.ID] = req.TTL; return nil })
+	return &pb.LeaseGrantResponse{Header: header, ID: req.ID, TTL: req.TTL}, err
 }
 
 // LeaseRevoke implements etcd's Lease service.
 func (s *memServer) LeaseRevoke(_ context.Context, req *pb.LeaseRevokeRequest) (*pb.LeaseRevokeResponse, error) {
-	err := s.do(func() error {
+	header, err := s.do(func() error {
 		if _, ok := s.leases[req.ID]; !ok {
 			return rpctypes.ErrGRPCLeaseNotFound
 		}
@@ -340,7 +380,7 @@ func (s *memServer) LeaseRevoke(_ context.Context, req *pb.LeaseRevokeRequest) (
 		}
 		return nil
 	})
-	return &pb.LeaseRevokeResponse{Header: s.headerNow()}, err
+	return &pb.LeaseRevokeResponse{Header: header}, err
 }
 
 // LeaseTimeToLive implements etcd's Lease service.
@@ -380,99 +420,4 @@ func ignoreEOF(err error) error {
 		return nil
 	}
 	return err
-}
-
-// memWatch is one watch on a stream.
-type memWatch struct {
-	req  *pb.WatchCreateRequest
-	next int // of events
-}
-
-// Watch implements etcd's Watch service.
-func (s *memServer) Watch(stream pb.Watch_WatchServer) error {
-	requests := make(chan *pb.WatchRequest)
-	go func() { // ends with the stream
-		defer close(requests)
-		for {
-			req, err := stream.Recv()
-			if err != nil {
-				return
-			}
-			select {
-			case requests <- req:
-			case <-stream.Context().Done():
-				return
-			}
-		}
-	}()
-	watches := map[int64]*memWatch{}
-	for {
-		s.mu.Lock()
-		changed := s.changed
-		s.mu.Unlock()
-		for _, id := range slices.Sorted(maps.Keys(watches)) {
-			if resp := s.news(watches[id]); len(resp.Events) > 0 {
-				if err := stream.Send(resp); err != nil {
-					return err
-				}
-			}
-		}
-		select {
-		case req, ok := <-requests:
-			if !ok {
-				return nil
-			}
-			if err := s.manage(stream, watches, req); err != nil {
-				return err
-			}
-		case <-changed:
-		}
-	}
-}
-
-// manage carries out a request on a stream.
-func (s *memServer) manage(stream pb.Watch_WatchServer, watches map[int64]*memWatch, req *pb.WatchRequest) error {
-	switch req := req.RequestUnion.(type) {
-	case *pb.WatchRequest_CreateRequest:
-		s.mu.Lock()
-		w := &memWatch{req: req.CreateRequest, next: len(s.events)}
-		if from := w.req.StartRevision; from > 0 {
-			w.next = slices.IndexFunc(s.events, func(e *mvccpb.Event) bool { return e.Kv.ModRevision >= from })
-			if w.next < 0 {
-				w.next = len(s.events)
-			}
-		}
-		header := s.header()
-		s.mu.Unlock()
-		watches[w.req.WatchId] = w
-		return stream.Send(&pb.WatchResponse{Header: header, WatchId: w.req.WatchId, Created: true})
-	case *pb.WatchRequest_CancelRequest:
-		delete(watches, req.CancelRequest.WatchId)
-		return stream.Send(&pb.WatchResponse{Header: s.headerNow(), WatchId: req.CancelRequest.WatchId, Canceled: true})
-	case *pb.WatchRequest_ProgressRequest:
-		return stream.Send(&pb.WatchResponse{Header: s.headerNow(), WatchId: -1})
-	}
-	return fmt.Errorf("unknown request %T", req.RequestUnion)
-}
-
-// news returns what has happened to the keys of a watch since it was last told.
-func (s *memServer) news(w *memWatch) *pb.WatchResponse {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	resp := &pb.WatchResponse{Header: s.header(), WatchId: w.req.WatchId}
-	for ; w.next < len(s.events); w.next++ {
-		e := s.events[w.next]
-		rng := keys.Range{Start: w.req.Key, End: w.req.RangeEnd}
-		if len(rng.End) == 0 {
-			rng.End = nil
-		}
-		if !rng.Contains(e.Kv.Key) || slices.Contains(w.req.Filters, pb.WatchCreateRequest_FilterType(e.Type)) {
-			continue
-		}
-		if !w.req.PrevKv {
-			e = &mvccpb.Event{Type: e.Type, Kv: e.Kv}
-		}
-		resp.Events = append(resp.Events, e)
-	}
-	return resp
 }
