@@ -1,111 +1,82 @@
-// Package etcd is for services that keep configuration, registrations and
-// coordination in etcd: few lines for the common work, right under faults, and
-// values encrypted on their way if you want. It stands on the official client,
-// go.etcd.io/etcd/client/v3.
+// Package etcd is a client of etcd for services that keep configuration,
+// registrations, locks or secrets there. The common work takes few lines, a call that
+// fails says what may have happened, and values are encrypted on their way if you give
+// it a key. It stands on the official client, go.etcd.io/etcd/client/v3.
 //
 // # What should I use?
 //
-// One [Client] per process, made by [NewClient] and ended by [Client.Close]. A
-// [Config] is best made by [DefaultConfig] and its setters, or by
-// [ConfigFromEnv].
+// Make one [Client] per process with [NewClient], and end it with [Client.Close]. Its
+// [Config] comes from [DefaultConfig] and its setters, or from [ConfigFromEnv]. Then
 //
-// For one key
+//   - for one key, use [Client.Put], [Client.Get] and [Client.Delete];
+//   - to create a key unless somebody else has, [Client.PutIfNotExists];
+//   - to change a value that others change too, [Client.Update];
+//   - for all keys under a prefix, [Client.Range], or [Client.Scan] if they are too many
+//     to hold at once;
+//   - for several keys that belong together, [Client.BulkPut];
+//   - to change several keys depending on what you read, [Client.Transact];
+//   - to follow changes, [Client.WatchPrefix], from the revision after that of a Range;
+//   - for a registration that goes away with its process, [Client.Grant],
+//     [Client.PutWithLease] and [Client.KeepAlive];
+//   - for work that one process may do at a time, [Client.WithLock];
+//   - for values of a Go type, [Typed];
+//   - for secrets, [Config.WithEncryption]. Nothing else changes.
 //
-//   - to store, read and delete it: [Client.Put], [Client.Get], [Client.Delete];
-//     with its revisions and lease: [Client.GetKV];
-//   - to create it unless somebody else has: [Client.PutIfNotExists];
-//   - to change a value that others change too: [Client.Update], or by hand
-//     [Client.CompareAndSwap] and [Client.CompareAndSwapRevision];
-//   - to store a value only if it is another one: [Client.PutIfChanged];
-//   - to rename or copy it: [Client.MoveKey], [Client.CopyKey].
+// # What else is there?
 //
-// For several keys
+// [Client.GetKV] returns a key's revisions and lease with its value.
+// [Client.CompareAndSwap] and [Client.CompareAndSwapRevision] are Update by hand.
+// [Client.PutIfChanged] leaves an equal value alone. [Client.MoveKey] renames a key,
+// [Client.CopyKey] copies one, and [Client.PutWithTTL] stores one that goes away.
 //
-//   - that belong together: [Client.BulkPut], [Client.BulkGet] and
-//     [Client.BulkDelete], each atomic; more of them than one request holds, in
-//     several steps: [InChunks];
-//   - all under a prefix: [Client.Range], [Client.List], [Client.ListWithValues],
-//     [Client.Count] and [Client.DeletePrefix];
-//   - too many to be held at once: [Client.Scan] to read, [Client.BulkLoad] to
-//     store, [Client.Export] and [Client.Import] for files;
-//   - under conditions: [Client.Txn], nested by [OpTxn];
-//   - that are read, thought about and changed together: [Client.Transact].
+// [InChunks] takes a bulk call past the size of one request, [Client.BulkLoad] stores a
+// sequence of any length, and [Client.Export] and [Client.Import] use files.
+// [Client.Txn] decides by conditions on the server, and [OpTxn] nests it.
+// [Client.NewLock] makes a lock that outlives a function. A [Keyring] rotates keys of
+// encryption, and a [StoredKeyring] keeps them in etcd, sealed by a key from elsewhere.
 //
-// For values of a Go type instead of bytes, [Typed].
+// A [Hook] observes requests, for metrics and traces. [Client.Raw] gives you the
+// official client, which keeps none of the promises below. The module etcdtest runs a
+// real server for your tests.
 //
-// To hear of changes, [Client.Watch] and [Client.WatchPrefix]; to know what is there
-// and then hear of changes, from the next revision after that of [Client.Range].
+// # Promises
 //
-// For a key that goes away with its process, such as a registration,
-// [Client.Grant], [Client.PutWithLease] and [Client.KeepAlive]; for one that goes
-// away after a time, [Client.PutWithTTL].
+// A write is executed at most once per call. It is sent again only when it certainly
+// was not applied. When a call fails, [MaybeApplied] reports whether the write may have
+// taken effect; if it reports false, no key was changed. [Client.Settle] looks for a
+// write whose answer was lost, and [WithGuard] makes a put safe to send again.
 //
-// For work that only one process may do at a time, [Client.WithLock], or
-// [Client.NewLock] where the lock outlives a function.
+// A proxy that repeats requests (HAProxy with "retry-on all-retryable-errors", nginx
+// with "grpc_next_upstream non_idempotent") breaks this: don't use such settings. With
+// encryption, writes bound to what they found still take effect once: Update, Transact,
+// MoveKey, comparisons with a put, puts WithGuard. Without it, and for deletions, Update
+// and Transact may run their function on their own result, and a comparison may report
+// false although it was applied.
 //
-// For secrets, [Config.WithEncryption], or [Config.WithKeyring] where keys are
-// rotated: nothing else changes, comparisons of values included. For what this
-// package does not offer, [Client.Raw], which bypasses all that is promised below.
-// For tests with a real server, the module etcdtest beside this one.
+// A call that makes one request for many keys is atomic, in one revision: a bulk call,
+// [Client.DeletePrefix], MoveKey, [Txn.Commit]. InChunks, BulkLoad and Import are not, and
+// say how far they came. Update and the comparisons never lose a concurrent change;
+// Transact is serializable.
 //
-// # What is promised
+// Reads are linearizable unless you ask for [WithSerializable]. A list or a scan shows
+// one revision, however many requests it takes. A watch delivers every change once and
+// in order, across lost connections and leaders, or ends with [WatchResponse.Err].
 //
-// Writes are executed at most once per call. A write is sent again only when it
-// certainly was not applied: it never left the process, or the server refused
-// it. When a call fails, [MaybeApplied] reports whether the write may have taken
-// effect nevertheless; when it is false, no key was changed. [Client.Settle] looks
-// for a write whose answer was lost, and a put [WithGuard] outlasts such a loss.
+// A [Lock] excludes others while [Lock.Context] lives, which ends before the server
+// gives the lock to another, if the clocks of both run equally fast. A process that is
+// paused can't know: bind its writes to [Lock.Held], and give other stores [Lock.Token].
 //
-// What stands between can break this: a proxy that sends a request again whose answer
-// it has lost (HAProxy with "retry-on all-retryable-errors", nginx with
-// "grpc_next_upstream non_idempotent") executes a plain write twice, and the error is
-// nil. Don't use such settings. With encryption, writes that are bound to what they
-// found ([Client.Transact], [Client.Update], [Client.MoveKey], comparisons with a put,
-// puts [WithGuard]) are known by their nonce and take effect once. Without it, or of a
-// deletion, nothing tells the first execution from another client's write: Transact and
-// Update may run their function on its own result, and a comparison answer false.
+// A request ends with its context, or after [Config.RequestTimeout] if that has no
+// deadline. What can be known to be wrong is refused before anything is sent. Errors
+// match the sentinels of this package by [errors.Is], and most are an [*Error]. A failed
+// connection has an [*EndpointError] with the true cause for each endpoint. No text of an
+// error or a log shows a secret, a value or a stored byte.
 //
-// Atomic, in one revision, are [Txn.Commit] and all calls that make one request
-// for many keys: the bulk calls, [Client.DeletePrefix], [Client.MoveKey]. Not atomic
-// are [InChunks], [Client.BulkLoad] and [Client.Import], which say how far they came.
-// [Client.Update] and the comparisons never lose a concurrent change, and
-// [Client.Transact] is serializable.
-//
-// Reads are linearizable: they see every write that was acknowledged before they
-// began. Only [WithSerializable] gives that up. A list or a scan shows the
-// keys as they were at one revision, however many requests it takes.
-//
-// A watch delivers every change once and in order, across lost connections,
-// members and leaders, or ends with the reason in [WatchResponse.Err].
-//
-// A [Lock] excludes others while [Lock.Context] lives. Its end comes before the
-// server gives the lock to another, because the time is counted from the moment a
-// renewal was sent, provided that the clocks of both run equally fast. Code that
-// is paused can't know: writes to etcd are made safe by [Lock.Held], other stores
-// by [Lock.Token].
-//
-// A call ends with its context. Where that has no deadline, or there is no
-// context, [Config.RequestTimeout] bounds it; [Lock.Lock] alone waits as long as
-// its context allows, and takes a tenth of a second more to withdraw.
-//
-// Errors can be told apart by [errors.Is] with the sentinels of this package, and
-// the usual one is an [*Error]. A connection that can't be made is reported with
-// its true cause for each endpoint. What can be known to be wrong (an empty key, a
-// request past the limits, a nil context) is refused before anything is sent.
-//
-// No secret, no value and no stored byte shows in an error or a log.
-//
-// # The format of stored values
-//
-// Without encryption and compression, what is stored is the value itself. With
-// encryption it is version 1 of a format that any language can read: XAES-256-GCM
-// under a key derived by HKDF-SHA-256, each value bound to its key in etcd, so
-// that a value that was changed, cut or moved to another key is an error and never
-// wrong data. A client with a key refuses values that are not encrypted, unless
-// prefixes are configured otherwise. Compression is that of zstd. Version 1 never
-// changes: every later release reads what an earlier one wrote.
-//
-// Encryption does not hide the names of keys, the lengths of values and the times of
-// changes; nor does it keep somebody who can write to the cluster from putting back
-// an older value of the same key.
+// Without encryption and compression (zstd), values are stored as they are. Encrypted
+// ones are in version 1 of a documented format, by default XAES-256-GCM under a key
+// derived by HKDF-SHA-256. Each is bound to its key in etcd: one that was changed, cut or
+// moved is an error and never wrong data. A client with a key refuses plaintext, except
+// under prefixes that you name. Every later release reads version 1. Encryption doesn't
+// hide the names of keys, the lengths of values or the times of changes, and doesn't keep
+// somebody who can write to etcd from putting back an older value of the same key.
 package etcd
