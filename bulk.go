@@ -14,7 +14,7 @@ import (
 )
 
 // BulkPut stores all key-values atomically: in one transaction, one revision and
-// one round trip. Of nothing it sends nothing and succeeds.
+// one round trip. An empty call sends nothing and returns nil.
 //
 // The number of keys is not limited by the server's limit of operations (128 by
 // default): above it the transaction is nested. What limits it is the size of
