@@ -92,7 +92,7 @@ func (c *Client) newExport(ctx context.Context, w io.Writer, prefix string, opts
 
 // run writes the file.
 func (e *exportation) run(ctx context.Context, w io.Writer) error {
-	if err := e.pages.pin(ctx); err != nil { // the first line tells the revision
+	if err := e.pages.pin(ctx); err != nil { // the first line names the revision
 		return err
 	}
 	e.report.Revision = e.pages.revision
