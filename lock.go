@@ -19,8 +19,9 @@ import (
 // A Lock is safe for concurrent use. It is not reentrant: a second Lock call
 // waits for the first one's Unlock, whichever goroutine makes it.
 //
-// A lock excludes others only as long as its lease and its key exist. Work that it protects should use [Lock.Context], which ends in time when the
-// lease can no longer be relied upon; writes to etcd can be bound to it with
+// A lock excludes others only as long as its lease and its key exist. Work that it
+// protects should use [Lock.Context], which ends in time when the lease can no longer be
+// relied upon; writes to etcd can be bound to it with
 // [Lock.Held], and other stores can refuse a [Lock.Token] older than one they
 // have seen.
 //
@@ -34,8 +35,8 @@ import (
 // locks: keys that end with a NUL byte and a lease in hexadecimal, that are attached
 // to that lease, and that have no value. What the server counts or deletes by prefix
 // ([Client.Count], DeletePrefix), a watch of a prefix, and a keys-only read in a
-// transaction treat claims like other keys. The limit of a read in a transaction counts them,
-// too: its result may then hold fewer key-values than there are.
+// transaction treat claims like other keys. The limit of a read in a transaction counts
+// them too: its result may then hold fewer key-values than there are.
 type Lock struct {
 	client *Client
 	name   string
