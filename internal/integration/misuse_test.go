@@ -213,19 +213,27 @@ func TestClosedClientEndsWhatItHasBegun(t *testing.T) {
 	require.NoError(t, lock.Close())
 }
 
-func TestBadArgumentsAreRefusedBeforeAnythingIsSent(t *testing.T) {
+// transacting returns the commit of a transaction.
+func transacting(c *etcd.Client, then ...etcd.Op) func() error {
+	return func() error { return second(c.Txn().Then(then...).Commit(context.Background())) }
+}
+
+// conditioned returns the commit of a transaction that has a condition.
+func conditioned(c *etcd.Client, cond etcd.Condition) func() error {
+	return func() error { return second(c.Txn().If(cond).Commit(context.Background())) }
+}
+
+// Keys and positions that are longer than they may be.
+var (
+	longKey     = strings.Repeat("k", etcd.DefaultMaxKeyBytes+1)
+	farPosition = strings.Repeat("k", etcd.DefaultMaxRequestBytes+1)
+)
+
+func TestBadKeysAreRefusedBeforeAnythingIsSent(t *testing.T) {
 	t.Parallel()
-	long := strings.Repeat("k", etcd.DefaultMaxKeyBytes+1)
-	beyond := strings.Repeat("k", etcd.DefaultMaxRequestBytes+1) // for positions, which may be longer than keys
 	inEachMode(t, func(t *testing.T, c *etcd.Client, o *observer) {
 		ctx := t.Context()
-		txn := func(then ...etcd.Op) func() error {
-			return func() error { return second(c.Txn().Then(then...).Commit(ctx)) }
-		}
-		txnIf := func(cond etcd.Condition) func() error {
-			return func() error { return second(c.Txn().If(cond).Commit(ctx)) }
-		}
-		for key, want := range map[string]error{"": etcd.ErrEmptyKey, long: etcd.ErrTooLarge} {
+		for key, want := range map[string]error{"": etcd.ErrEmptyKey, longKey: etcd.ErrTooLarge} {
 			for name, call := range map[string]func() error{
 				"Put":                      func() error { return c.Put(ctx, key, nil) },
 				"Get":                      func() error { return second(c.Get(ctx, key)) },
@@ -249,34 +257,48 @@ func TestBadArgumentsAreRefusedBeforeAnythingIsSent(t *testing.T) {
 				"PutWithTTL":               func() error { return second(c.PutWithTTL(ctx, key, nil, time.Minute)) },
 				"NewLock":                  func() error { return second(c.NewLock(key)) },
 				"Watch":                    func() error { return lastOf(c.Watch(ctx, key)) },
-				"OpPut":                    txn(etcd.OpPut(key, nil)),
-				"OpGet":                    txn(etcd.OpGet(key)),
-				"OpDelete":                 txn(etcd.OpDelete(key)),
-				"Value":                    txnIf(etcd.Value(key).Equal(nil)),
-				"Exists condition":         txnIf(etcd.Exists(key)),
+				"OpPut":                    transacting(c, etcd.OpPut(key, nil)),
+				"OpGet":                    transacting(c, etcd.OpGet(key)),
+				"OpDelete":                 transacting(c, etcd.OpDelete(key)),
+				"Value":                    conditioned(c, etcd.Value(key).Equal(nil)),
+				"Exists condition":         conditioned(c, etcd.Exists(key)),
 			} {
 				requireRefused(t, o, name, want, call)
 			}
 		}
+	})
+}
+
+func TestLongPrefixesAreRefusedBeforeAnythingIsSent(t *testing.T) {
+	t.Parallel()
+	inEachMode(t, func(t *testing.T, c *etcd.Client, o *observer) {
+		ctx := t.Context()
 		for name, call := range map[string]func() error{
-			"List":              func() error { return second(c.List(ctx, long)) },
-			"Export":            func() error { return second(c.Export(ctx, io.Discard, long)) },
-			"ListWithValues":    func() error { return second(c.ListWithValues(ctx, long)) },
-			"Count":             func() error { return second(c.Count(ctx, long)) },
-			"DeletePrefix":      func() error { return second(c.DeletePrefix(ctx, long)) },
-			"GetRange start":    func() error { return second(c.GetRange(ctx, beyond, "")) },
-			"GetRange end":      func() error { return second(c.GetRange(ctx, "", beyond)) },
-			"GetPrefix":         func() error { return second(c.GetPrefix(ctx, long, 0)) },
-			"GetKeysByPattern":  func() error { return second(c.GetKeysByPattern(ctx, long+"*")) },
-			"OpGetPrefix":       txn(etcd.OpGetPrefix(long)),
-			"OpGetRange start":  txn(etcd.OpGetRange(beyond, "")),
-			"OpDeleteRange end": txn(etcd.OpDeleteRange("", beyond)),
-			"OpTxn":             txn(etcd.OpTxn(c.Txn().Else(etcd.OpPut(long, nil)))),
-			"PrefixEmpty":       txnIf(etcd.PrefixEmpty(long)),
-			"OfPrefix":          txnIf(etcd.Value(long).OfPrefix().Equal(nil)),
+			"List":              func() error { return second(c.List(ctx, longKey)) },
+			"Export":            func() error { return second(c.Export(ctx, io.Discard, longKey)) },
+			"ListWithValues":    func() error { return second(c.ListWithValues(ctx, longKey)) },
+			"Count":             func() error { return second(c.Count(ctx, longKey)) },
+			"DeletePrefix":      func() error { return second(c.DeletePrefix(ctx, longKey)) },
+			"GetRange start":    func() error { return second(c.GetRange(ctx, farPosition, "")) },
+			"GetRange end":      func() error { return second(c.GetRange(ctx, "", farPosition)) },
+			"GetPrefix":         func() error { return second(c.GetPrefix(ctx, longKey, 0)) },
+			"GetKeysByPattern":  func() error { return second(c.GetKeysByPattern(ctx, longKey+"*")) },
+			"OpGetPrefix":       transacting(c, etcd.OpGetPrefix(longKey)),
+			"OpGetRange start":  transacting(c, etcd.OpGetRange(farPosition, "")),
+			"OpDeleteRange end": transacting(c, etcd.OpDeleteRange("", farPosition)),
+			"OpTxn":             transacting(c, etcd.OpTxn(c.Txn().Else(etcd.OpPut(longKey, nil)))),
+			"PrefixEmpty":       conditioned(c, etcd.PrefixEmpty(longKey)),
+			"OfPrefix":          conditioned(c, etcd.Value(longKey).OfPrefix().Equal(nil)),
 		} {
 			requireRefused(t, o, name, etcd.ErrTooLarge, call)
 		}
+	})
+}
+
+func TestBadArgumentsAreRefusedBeforeAnythingIsSent(t *testing.T) {
+	t.Parallel()
+	inEachMode(t, func(t *testing.T, c *etcd.Client, o *observer) {
+		ctx := t.Context()
 		minus := []etcd.GetOption{etcd.WithRevision(-1)}
 		for name, call := range map[string]func() error{
 			"Get at -1":             func() error { return second(c.Get(ctx, "k", minus...)) },
@@ -284,23 +306,30 @@ func TestBadArgumentsAreRefusedBeforeAnythingIsSent(t *testing.T) {
 			"List at -1":            func() error { return second(c.List(ctx, "k", minus...)) },
 			"Count at -1":           func() error { return second(c.Count(ctx, "k", minus...)) },
 			"GetRange at -1":        func() error { return second(c.GetRange(ctx, "k", "", minus...)) },
-			"OpGet at -1":           txn(etcd.OpGet("k", minus...)),
+			"OpGet at -1":           transacting(c, etcd.OpGet("k", minus...)),
 			"Watch at -1":           func() error { return lastOf(c.Watch(ctx, "k", etcd.WithRevision(-1))) },
 			"limit of -1":           func() error { return second(c.List(ctx, "k", etcd.WithLimit(-1))) },
 			"GetPrefix -1":          func() error { return second(c.GetPrefix(ctx, "k", -1)) },
 			"swap of revision -1":   func() error { return second(c.CompareAndSwapRevision(ctx, "k", -1, nil)) },
 			"delete of revision 0":  func() error { return second(c.CompareAndDeleteRevision(ctx, "k", 0)) },
-			"guard in Txn":          txn(etcd.OpPut("k", nil, etcd.WithGuard())),
+			"guard in Txn":          transacting(c, etcd.OpPut("k", nil, etcd.WithGuard())),
 			"guard in swap":         func() error { return second(c.CompareAndSwap(ctx, "k", nil, nil, etcd.WithGuard())) },
 			"guard in PutIfChanged": func() error { return second(c.PutIfChanged(ctx, "k", nil, etcd.WithGuard())) },
 			"settle another error":  func() error { return second(c.Settle(ctx, context.Canceled)) },
-			"zero Op":               txn(etcd.Op{}),
-			"zero Condition":        txnIf(etcd.Condition{}),
+			"zero Op":               transacting(c, etcd.Op{}),
+			"zero Condition":        conditioned(c, etcd.Condition{}),
 			"lock name with NUL":    func() error { return second(c.NewLock("a\x00b")) },
 			"negative wait":         func() error { return second(c.NewLock("l", etcd.WithTryWait(-1))) },
 		} {
 			requireRefused(t, o, name, etcd.ErrInvalidArgument, call)
 		}
+	})
+}
+
+func TestBadTimesToLiveAreRefusedBeforeAnythingIsSent(t *testing.T) {
+	t.Parallel()
+	inEachMode(t, func(t *testing.T, c *etcd.Client, o *observer) {
+		ctx := t.Context()
 		for name, call := range map[string]func() error{
 			"Lease 0":      func() error { return second(c.Lease(0)) },
 			"Lease -1":     func() error { return second(c.Lease(-1)) },
@@ -313,21 +342,33 @@ func TestBadArgumentsAreRefusedBeforeAnythingIsSent(t *testing.T) {
 		} {
 			requireRefused(t, o, name, etcd.ErrInvalidTTL, call)
 		}
+	})
+}
+
+func TestOverlappingOperationsAreRefusedBeforeAnythingIsSent(t *testing.T) {
+	t.Parallel()
+	inEachMode(t, func(t *testing.T, c *etcd.Client, o *observer) {
 		for name, call := range map[string]func() error{
-			"put twice":             txn(etcd.OpPut("k", nil), etcd.OpPut("k", []byte("2"))),
-			"put and deleted":       txn(etcd.OpPut("k", nil), etcd.OpDelete("k")),
-			"deleted and put":       txn(etcd.OpDelete("k"), etcd.OpPut("k", nil)),
-			"put in deleted prefix": txn(etcd.OpDeletePrefix("k"), etcd.OpPut("k/1", nil)),
-			"put in everything":     txn(etcd.OpDeletePrefix("", etcd.WithAllKeys()), etcd.OpPut("k", nil)),
-			"put in last prefix":    txn(etcd.OpDeletePrefix("\xff"), etcd.OpPut("\xffk", nil)),
+			"put twice":             transacting(c, etcd.OpPut("k", nil), etcd.OpPut("k", []byte("2"))),
+			"put and deleted":       transacting(c, etcd.OpPut("k", nil), etcd.OpDelete("k")),
+			"deleted and put":       transacting(c, etcd.OpDelete("k"), etcd.OpPut("k", nil)),
+			"put in deleted prefix": transacting(c, etcd.OpDeletePrefix("k"), etcd.OpPut("k/1", nil)),
+			"put in everything":     transacting(c, etcd.OpDeletePrefix("", etcd.WithAllKeys()), etcd.OpPut("k", nil)),
+			"put in last prefix":    transacting(c, etcd.OpDeletePrefix("\xff"), etcd.OpPut("\xffk", nil)),
 		} {
 			requireRefused(t, o, name, etcd.ErrDuplicateKey, call)
 		}
-		// What only looks like it is not refused.
+	})
+}
+
+func TestOperationsSideBySideAreNotRefused(t *testing.T) {
+	t.Parallel()
+	inEachMode(t, func(t *testing.T, c *etcd.Client, _ *observer) {
+		ctx := t.Context()
 		for _, call := range []func() error{
-			txn(etcd.OpDeletePrefix("k/"), etcd.OpPut("k", nil), etcd.OpPut("k0", nil)),
-			txn(etcd.OpDelete("k"), etcd.OpDelete("k"), etcd.OpGet("k"), etcd.OpPut("k2", nil)),
-			txn(etcd.OpDeletePrefix("\xff"), etcd.OpPut("k", nil)),
+			transacting(c, etcd.OpDeletePrefix("k/"), etcd.OpPut("k", nil), etcd.OpPut("k0", nil)),
+			transacting(c, etcd.OpDelete("k"), etcd.OpDelete("k"), etcd.OpGet("k"), etcd.OpPut("k2", nil)),
+			transacting(c, etcd.OpDeletePrefix("\xff"), etcd.OpPut("k", nil)),
 			func() error {
 				return second(c.Txn().If(etcd.Exists("k")).Then(etcd.OpPut("k", nil)).Else(etcd.OpPut("k", nil)).Commit(ctx))
 			},
