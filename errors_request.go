@@ -131,9 +131,10 @@ func requestErrors(err error) []*Error {
 
 // IsRetryable reports whether the same call may succeed when it is made again:
 // the cluster was unavailable, had no leader, shed load, or did not answer in
-// time, or a key that is kept elsewhere could not be had. For a write, ask [MaybeApplied] as well: a retry of a write that was
-// applied applies it twice. An error of the caller's own context is not
-// retryable when that context was cancelled.
+// time; a key that is kept elsewhere could not be had; or a stored keyring was not
+// known to be current ([ErrKeyringStale]). For a write, ask [MaybeApplied] as well: a
+// retry of a write that was applied applies it twice. An error of the caller's own
+// context is not retryable when that context was cancelled.
 func IsRetryable(err error) bool {
 	switch {
 	case err == nil, errors.Is(err, ErrClosed), errors.Is(err, context.Canceled):
