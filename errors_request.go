@@ -148,11 +148,12 @@ func IsRetryable(err error) bool {
 	return false
 }
 
-// MaybeApplied reports whether the write that returned err may have taken
-// effect: whether any [*Error] in the tree of err says so. It is false for nil, for
-// errors of reads, for requests that were never sent, and for those that the server
-// refused. When it is true, only reading the key can tell, see [Client.Settle]: this
-// package never sends a write twice behind the caller's back.
+// MaybeApplied reports whether the write that returned err may have taken effect: whether
+// any [*Error] in the tree of err says so. It is false for nil, for errors of reads, for
+// requests that were never sent, and for those that the server certainly refused; of
+// [ErrNoSpace] it is true, since the write that exceeds the quota is applied. When it is
+// true, only reading the key can tell, see [Client.Settle]: this package sends a write
+// twice only where that changes nothing ([WithGuard], grants and revocations).
 func MaybeApplied(err error) bool {
 	return slices.ContainsFunc(requestErrors(err), func(e *Error) bool { return e.MaybeApplied })
 }
