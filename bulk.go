@@ -14,7 +14,7 @@ import (
 )
 
 // BulkPut stores all key-values atomically: in one transaction, one revision and
-// one round trip. Of nothing it sends nothing and succeeds.
+// one round trip. An empty map sends nothing and returns nil.
 //
 // The number of keys is not limited by the server's limit of operations (128 by
 // default): above it the transaction is nested. What limits it is the size of
@@ -73,8 +73,8 @@ func (c *Client) BulkDelete(ctx context.Context, keys []string, opts ...BulkDele
 // [*DecodeError] for each and the map holds the others.
 //
 // With [InChunks] it is still one revision, which one more round trip asks for
-// first; when it is compacted on the way that is [ErrCompacted]. The map holds what
-// was read when it fails.
+// first. If it is compacted during the call, the error is [ErrCompacted]. When the call
+// fails, the map holds what was read.
 func (c *Client) BulkGet(ctx context.Context, keys []string, opts ...BulkOption) (map[string][]byte, error) {
 	const op = "bulk get"
 	o, err := bulkOptionsOf(opts, BulkOption.applyBulk)

@@ -61,9 +61,9 @@ type chunk struct {
 	panicked any
 }
 
-// chunker sends operations in chunks, several at a time. All of it belongs to the
-// goroutine of run but for the chunks that are under way, each of which belongs to a
-// goroutine that ends with its request, and before run does.
+// chunker sends operations in chunks, several at a time. It belongs to the goroutine of
+// run. Each chunk under way belongs to a goroutine of its own, which ends with its request
+// and before run does.
 type chunker struct {
 	client  *Client
 	request request

@@ -178,7 +178,7 @@ type Config struct {
 
 	// AssociatedContext is authenticated with every encrypted value and not
 	// stored: a value that was written under one context does not open under
-	// another. It tells clusters apart that share a key. Empty means none.
+	// another. It separates clusters that share a key. Empty means none.
 	AssociatedContext []byte
 
 	// PlaintextReads are prefixes of keys whose values are read even if they are

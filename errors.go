@@ -194,7 +194,7 @@ var (
 // Errors about access.
 var (
 	// ErrAuthFailed is returned when the server refused the user name or the
-	// password. The server does not tell which of the two was wrong.
+	// password. The server does not say which of the two was wrong.
 	ErrAuthFailed = errs.ErrAuthFailed
 
 	// ErrCredentials is returned when [Config.Credentials] or [Config.TokenSource]
@@ -303,8 +303,8 @@ var (
 	ErrLockLost = errors.New("lock lost")
 
 	// ErrLockKeyDeleted is the reason of an [ErrLockLost] when somebody deleted the
-	// lock's key, by [Client.DeletePrefix] for example. Where the holder may not read the
-	// key any more, a replaced one is told as deleted.
+	// lock's key, by [Client.DeletePrefix] for example. If the holder may no longer read
+	// the key, a replaced one is reported as deleted.
 	ErrLockKeyDeleted = errors.New("the key of the lock was deleted")
 
 	// ErrLockKeyReplaced is the reason of an [ErrLockLost] when somebody put a value

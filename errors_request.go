@@ -131,9 +131,10 @@ func requestErrors(err error) []*Error {
 
 // IsRetryable reports whether the same call may succeed when it is made again:
 // the cluster was unavailable, had no leader, shed load, or did not answer in
-// time, or a key that is kept elsewhere could not be had. For a write, ask [MaybeApplied] as well: a retry of a write that was
-// applied applies it twice. An error of the caller's own context is not
-// retryable when that context was cancelled.
+// time; a key that is kept elsewhere could not be had; or a stored keyring was not
+// known to be current ([ErrKeyringStale]). For a write, ask [MaybeApplied] as well: a
+// retry of a write that was applied applies it twice. An error of the caller's own
+// context is not retryable when that context was cancelled.
 func IsRetryable(err error) bool {
 	switch {
 	case err == nil, errors.Is(err, ErrClosed), errors.Is(err, context.Canceled):
@@ -147,11 +148,12 @@ func IsRetryable(err error) bool {
 	return false
 }
 
-// MaybeApplied reports whether the write that returned err may have taken
-// effect: whether any [*Error] in the tree of err says so. It is false for nil, for
-// errors of reads, for requests that were never sent, and for those that the server
-// refused. When it is true, only reading the key can tell, see [Client.Settle]: this
-// package never sends a write twice behind the caller's back.
+// MaybeApplied reports whether the write that returned err may have taken effect: whether
+// any [*Error] in the tree of err says so. It is false for nil, for errors of reads, for
+// requests that were never sent, and for those that the server certainly refused; of
+// [ErrNoSpace] it is true, since the write that exceeds the quota is applied. When it is
+// true, only reading the key can tell, see [Client.Settle]: this package sends a write
+// twice only where that changes nothing ([WithGuard], grants and revocations).
 func MaybeApplied(err error) bool {
 	return slices.ContainsFunc(requestErrors(err), func(e *Error) bool { return e.MaybeApplied })
 }

@@ -43,10 +43,10 @@ type ExportReport struct {
 // file whose export failed has no last line, and Import refuses it. The report
 // says what was written until then.
 //
-// It takes the round trips of [Client.Scan] and one for each lease, and no more
-// memory than that, but for a few bytes for each lease. Two exports of the same
-// revision are equal, but for leases that have ended between them. The last of it
-// is written before Export returns; w is not closed.
+// It takes the round trips of [Client.Scan] and one for each lease, and the memory of
+// a scan plus a few bytes for each lease. Two exports of the same revision are equal,
+// except for leases that have ended between them. Export has written everything when
+// it returns; it does not close w.
 func (c *Client) Export(ctx context.Context, w io.Writer, prefix string, opts ...ExportOption) (ExportReport, error) {
 	e, err := c.newExport(ctx, w, prefix, opts)
 	if err != nil {
@@ -92,7 +92,7 @@ func (c *Client) newExport(ctx context.Context, w io.Writer, prefix string, opts
 
 // run writes the file.
 func (e *exportation) run(ctx context.Context, w io.Writer) error {
-	if err := e.pages.pin(ctx); err != nil { // the first line tells the revision
+	if err := e.pages.pin(ctx); err != nil { // the first line names the revision
 		return err
 	}
 	e.report.Revision = e.pages.revision

@@ -47,7 +47,7 @@ func (c *Client) Get(ctx context.Context, key string, opts ...GetOption) ([]byte
 }
 
 // GetKV is [Client.Get] with the key's revisions, version and lease. When the
-// value can't be decoded, the error is a [*DecodeError] and all but the value is
+// value can't be decoded, the error is a [*DecodeError] and everything but the value is
 // returned.
 func (c *Client) GetKV(ctx context.Context, key string, opts ...GetOption) (KeyValue, error) {
 	return c.getKV(ctx, "get", key, opts)

@@ -59,8 +59,8 @@ func modRevisionOf(kvs []*mvccpb.KeyValue) int64 {
 	return kvs[0].ModRevision
 }
 
-// boundTo returns the put for as long as the key has a mod revision; 0 means that it
-// is missing.
+// boundTo returns the put on condition that the key has this mod revision; 0 means that
+// it is missing.
 func (p *guardedPut) boundTo(revision int64) *pb.TxnRequest {
 	return &pb.TxnRequest{
 		Compare: []*pb.Compare{txntree.Unchanged(p.put.Key, revision)},

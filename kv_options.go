@@ -95,16 +95,15 @@ type guardOption struct{}
 
 func (guardOption) applyPut(o *putOptions) { o.guarded = true }
 
-// WithGuard makes a put safe to repeat, so that it outlasts a lost answer, such as that of
-// a leader that changes. It binds the put to the mod revision of the key, which it reads
-// first, in a second round trip: a request that comes too late, or twice, finds another
-// one. When the key changes in between, the put is bound anew; it fails with
-// [ErrConflict] when the key still keeps changing at the deadline.
+// WithGuard makes a put safe to repeat: it is bound to the key's mod revision, which is
+// read first (a second round trip). A request that arrives late or twice finds another
+// revision and changes nothing. When the key changes in between, the put is bound anew; it
+// fails with [ErrConflict] when the key still keeps changing at the deadline.
 //
-// The absence of a key can't be told from its absence after a deletion, so that the
-// creation of a key is sent once. If its answer is lost it is looked for, as
-// [Client.Settle] does; without encryption what is found may be somebody else's, so
-// that the put fails and [MaybeApplied] is true.
+// A key that never existed looks like one that was deleted, so the creation of a key is
+// sent once. If its answer is lost, the put looks for it, as [Client.Settle] does. Without
+// encryption, what it finds may be somebody else's: the put then fails, and [MaybeApplied]
+// reports true.
 //
 // [Client.Put], [Client.PutWithLease] and [Typed.Put] take it. Other calls refuse it
 // with [ErrInvalidArgument]: a comparison is guarded already, see [Client.Settle].

@@ -26,10 +26,10 @@ func (c *Client) Lease(ttlSeconds int64) (LeaseID, error) {
 // Grant creates a lease that lives for ttl unless it is kept alive, in one round
 // trip. The time is rounded up to whole seconds, and the server raises it to its
 // minimum (one and a half times its election timeout, 2 s by default);
-// [Client.TimeToLive] tells what was granted.
+// [Client.TimeToLive] returns what was granted.
 //
-// The ID is chosen here, at random, so that a grant whose answer is lost is asked for
-// again, at another endpoint if there is one. A lease whose grant fails for good is
+// The client chooses the ID at random. A grant whose answer is lost can therefore be
+// sent again, to another endpoint if there is one. A lease whose grant fails for good is
 // revoked in the background, should it exist; if no server can be reached for that it
 // ends by itself.
 func (c *Client) Grant(ctx context.Context, ttl time.Duration) (LeaseID, error) {
@@ -46,7 +46,7 @@ func (c *Client) grant(ctx context.Context, seconds int64) (LeaseID, error) {
 }
 
 // RevokeLease ends a lease at once and deletes the keys attached to it, in one
-// round trip. A lease that no longer exists is no error, so that a revocation is sent
+// round trip. A lease that no longer exists is no error, so a revocation is sent
 // again when its answer is lost.
 func (c *Client) RevokeLease(ctx context.Context, id LeaseID) error {
 	return c.endLease(ctx, id)

@@ -13,30 +13,30 @@ import (
 )
 
 // Lock is a mutual exclusion between processes, and between the goroutines of
-// one. Those who wait get it in the order in which they came. Make one with
+// one. Waiters get it in the order in which they came. Make one with
 // [Client.NewLock] and end it with [Lock.Close].
 //
 // A Lock is safe for concurrent use. It is not reentrant: a second Lock call
 // waits for the first one's Unlock, whichever goroutine makes it.
 //
-// A lock of this kind excludes others only for as long as its lease lives, and its
-// key. Work that it protects should use [Lock.Context], which ends in time when the
-// lease can no longer be relied upon; writes to etcd can be bound to it with
+// A lock excludes others only as long as its lease and its key exist. Work that it
+// protects should use [Lock.Context], which ends in time when the lease can no longer be
+// relied upon; writes to etcd can be bound to it with
 // [Lock.Held], and other stores can refuse a [Lock.Token] older than one they
 // have seen.
 //
 // The key of a lock lies under its name. Whoever deletes it, by
 // [Client.DeletePrefix] over it for example, lets the next one have the lock at once;
-// the holder is told by its Context within about two seconds, or an eighth of the
-// time to live if that is less, and its Held fails at once. So give locks a prefix of
+// the holder's Context ends within about two seconds, or an eighth of the time to
+// live if that is less, and its Held fails at once. So give locks a prefix of
 // their own, apart from data that is deleted or restored by prefix.
 //
-// Lists, scans, typed values, exports and the calls of encryption pass over the claims
-// of locks: keys that end with a NUL byte and a lease in hexadecimal, that are attached
+// Lists, scans, typed values, exports and the calls of encryption skip the claims of
+// locks: keys that end with a NUL byte and a lease in hexadecimal, that are attached
 // to that lease, and that have no value. What the server counts or deletes by prefix
 // ([Client.Count], DeletePrefix), a watch of a prefix, and a keys-only read in a
-// transaction know no difference. The limit of a read in a transaction counts them,
-// too: its result may then hold fewer key-values than there are.
+// transaction treat claims like other keys. The limit of a read in a transaction counts
+// them too: its result may then hold fewer key-values than there are.
 type Lock struct {
 	client *Client
 	name   string
@@ -112,8 +112,8 @@ func (l *Lock) Name() string { return l.name }
 // it waits takes its place in the queue with it: the error matches [ErrLockLost]
 // then, as it does when the lock was lost before and has not been unlocked.
 //
-// The key before its own in the queue is watched, and the queue is read again every
-// ten seconds or so, whatever the watch says.
+// Lock watches the key before its own in the queue, and also reads the queue again
+// about every ten seconds.
 func (l *Lock) Lock(ctx context.Context) error {
 	return l.lock(ctx, ctx, "lock")
 }
@@ -382,7 +382,7 @@ func (l *Lock) isClosing() bool {
 }
 
 // WithLock runs f while it holds the lock of that name, with a context that ends
-// when ctx does or the lock is lost; [context.Cause] of it tells which, as of
+// when ctx does or the lock is lost; its [context.Cause] says which, as for
 // [Lock.Context]. It waits for f, which should return soon after that. It returns
 // what f returns, and an [ErrLockLost] beside it when the lock was lost meanwhile. A
 // nil f is [ErrInvalidArgument], before anything is sent.

@@ -13,8 +13,8 @@ import (
 
 // List returns the keys that begin with prefix, in order. The empty prefix means
 // all keys. A prefix without keys is an empty list. Like every call that reads a
-// range, it passes over the claims of locks (see [Lock]); those that look like one by
-// their name are looked at, in a round trip for each 32 of them.
+// range, it skips the claims of locks (see [Lock]). Keys that are named like a claim
+// are checked, in one round trip for every 32 of them.
 func (c *Client) List(ctx context.Context, prefix string, opts ...GetOption) ([]string, error) {
 	kvs, err := c.listPrefix(ctx, "list", prefix, true, opts)
 	if err != nil {
@@ -45,8 +45,8 @@ func (c *Client) ListWithValues(ctx context.Context, prefix string, opts ...GetO
 }
 
 // Count returns how many keys begin with prefix, in one round trip and without
-// reading them. The empty prefix means all keys. The server counts, and with them the
-// claims of locks, which lists pass over (see [Lock]).
+// reading them. The empty prefix means all keys. The server counts the claims of
+// locks too, which lists skip (see [Lock]).
 func (c *Client) Count(ctx context.Context, prefix string, opts ...GetOption) (int64, error) {
 	const op = "count"
 	o, err := getOptionsOf(opts)

@@ -12,17 +12,18 @@ import (
 
 const opDeletePrefix = "delete prefix"
 
-// DeletePrefix deletes the keys that begin with prefix and returns how many they were.
+// DeletePrefix deletes the keys that begin with prefix and returns how many it deleted.
 // The empty prefix is refused with [ErrEmptyPrefix] unless [WithAllKeys] is given.
 //
 // It is atomic and takes one round trip. The server deletes 50,000 to 200,000 keys a
 // second and does nothing else meanwhile: a million keys hold up everybody for 5 s or
-// more, and after 7 s the server itself gives up waiting, whatever the deadline. [InChunks] gives up atomicity for that: the keys are listed
-// in pages and deleted in ranges of [DefaultChunkKeys], several at a time, each in a
-// revision of its own and with [Config.RequestTimeout] unless ctx has a deadline.
-// Whatever was there when the call began is deleted; what is created meanwhile may be.
-// When it fails, the number is that of the keys that are certainly deleted, and the
-// same call goes on with the rest.
+// more, and after 7 s the server itself gives up waiting, whatever the deadline.
+//
+// [InChunks] avoids that and gives up atomicity: it lists the keys in pages and deletes
+// them in ranges of [DefaultChunkKeys], several at a time, each in a revision of its own
+// and with [Config.RequestTimeout] unless ctx has a deadline. It deletes every key that
+// existed when the call began; keys created meanwhile may be deleted too. When it fails,
+// it returns how many keys are certainly deleted; the same call deletes the rest.
 func (c *Client) DeletePrefix(ctx context.Context, prefix string, opts ...DeletePrefixOption) (int64, error) {
 	o, err := deletePrefixOptionsOf(opts)
 	if err == nil {

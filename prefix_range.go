@@ -12,7 +12,7 @@ type RangeResult struct {
 	Revision int64
 }
 
-// Range reads the key-values that begin with prefix, all at one revision, and tells
+// Range reads the key-values that begin with prefix, all at one revision, and returns
 // that revision: a watch that starts at the next one misses nothing and repeats
 // nothing.
 //
@@ -22,16 +22,16 @@ type RangeResult struct {
 //
 // A watch that falls behind so far that its position is compacted ends with
 // [ErrCompacted]: call Range anew then, and compare what it finds with what is known,
-// since deletions are not told again.
+// since deletions are not delivered again.
 //
 // The empty prefix means all keys; a prefix without keys is an empty list, at a
 // revision. [WithRevision] reads the past: Revision is that one then.
-// [WithSerializable] tells how far the member is that answers. When values can't be
+// With [WithSerializable] it is the revision that the answering member has reached. When values can't be
 // decoded, the error joins a [*DecodeError] for each, and the result holds the others
 // and the revision, as it does beside [ErrKeyUnavailable]; with any other error it is
 // nil.
 //
-// All are held in memory; [Client.Scan] is for more. Up to 10,000 keys take one round
+// Range holds all of them in memory; use [Client.Scan] for more. Up to 10,000 keys take one round
 // trip, more of them a stream or several pages.
 func (c *Client) Range(ctx context.Context, prefix string, opts ...GetOption) (*RangeResult, error) {
 	const op = "range"

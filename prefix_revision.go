@@ -12,8 +12,8 @@ import (
 const opRevision = "revision"
 
 // Revision returns the revision of the store: that of the last change of any key of
-// the cluster, whoever made it. It is linearizable, so that all that was acknowledged
-// before the call is in it. A watch [WithRevision] from the next one on sees every
+// the cluster, whoever made it. It is linearizable: it includes every change
+// acknowledged before the call. A watch [WithRevision] from the next one on sees every
 // later change:
 //
 //	revision, err := client.Revision(ctx)
@@ -21,7 +21,7 @@ const opRevision = "revision"
 //	watch := client.WatchPrefix(ctx, "/app/", etcd.WithRevision(revision+1))
 //
 // It takes one round trip, or two for a user who may not read the beginning of the
-// namespace. To begin with what is there, see [Client.Range].
+// namespace. To begin with the keys that exist, see [Client.Range].
 func (c *Client) Revision(ctx context.Context) (int64, error) {
 	var revision int64
 	err := c.withDeadline(ctx, opRevision, "", func(ctx context.Context) error {

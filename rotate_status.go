@@ -43,10 +43,10 @@ type EncryptionStatus struct {
 // values as stored and [Client.Raw] can store a value of an older key later. After all of
 // these have ended, it holds for every later revision too.
 //
-// Of an encrypted value it reads the header, which tells the key but is only
-// proven by reading the value. Only what is not of this format is decrypted, with
-// [Config.LegacyKey] where that is set. A compaction past the revision on the way
-// is [ErrCompacted].
+// It reads only the header of an encrypted value. The header names the key, but only
+// reading the value proves it. Only what is not of this format is decrypted, with
+// [Config.LegacyKey] where that is set. If the revision is compacted during the
+// call, the error is [ErrCompacted].
 func (c *Client) EncryptionStatus(ctx context.Context, prefix string) (EncryptionStatus, error) {
 	const op = "encryption status"
 	rng, err := c.prefixRange(prefix)

@@ -12,8 +12,8 @@ import (
 )
 
 // Scan returns the key-values that begin with prefix, in the order of the keys,
-// all at one revision, however many they are: only a few MiB of them are held at
-// a time. The empty prefix means all keys.
+// all at one revision. It holds only a few MiB of them in memory at a time, however
+// many there are. The empty prefix means all keys.
 //
 //	for kv, err := range client.Scan(ctx, "/users/") {
 //		if err != nil {
@@ -24,19 +24,19 @@ import (
 //
 // An error that matches [*DecodeError] concerns one value: the key-value is
 // complete but for it, and the scan goes on. Any other error is the last thing
-// that a scan yields, with an empty key-value. When the revision is compacted on
-// the way that is [ErrCompacted]: begin anew, or go on at a newer revision by
-// [WithFromKey].
+// that a scan yields, with an empty key-value. When the revision is compacted
+// during the scan, the error is [ErrCompacted]: begin anew, or continue at a newer
+// revision by [WithFromKey].
 //
 // The scan begins when it is ranged over, and anew each time it is, in several
 // goroutines at once if need be. Leaving the loop ends it and leaves nothing
 // behind. Each of its requests has [Config.RequestTimeout], unless ctx has a
-// deadline; the time that the loop's body takes doesn't count. A lost connection
-// is survived.
+// deadline; the time that the loop's body takes doesn't count. The scan
+// survives a lost connection.
 //
 // The keys come in a stream, where the server has it (RangeStream, since etcd 3.7):
 // the first after two round trips, or one [WithRevision], however many there are.
-// They come in pages elsewhere, of which the next is read while one is consumed. A
+// Other servers send pages; the next page is read while one is consumed. A
 // page is about 1 MiB if its values are like those before it.
 func (c *Client) Scan(ctx context.Context, prefix string, opts ...ScanOption) iter.Seq2[KeyValue, error] {
 	return func(yield func(KeyValue, error) bool) {

@@ -27,8 +27,8 @@ type rangeStream struct {
 	// last reports whether the newest chunk was marked as the last one of the range,
 	// by a header.
 	last bool
-	// vain counts the streams in a row that brought nothing, and useless tells that
-	// the rest is to be read in pages.
+	// vain counts the streams in a row that brought nothing, and useless reports
+	// whether the rest is to be read in pages.
 	vain    int
 	useless bool
 }

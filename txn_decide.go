@@ -144,9 +144,9 @@ func (d *decision) holds(ctx context.Context, req *pb.TxnRequest) (bool, error) 
 // condition decides a condition as the server would: it holds when there are keys
 // and all their values compare so.
 //
-// One key decides, however many there are under a prefix. If a value does not compare, its
-// key is the guard. If all do, one key that exists and "nothing in the range is newer" are;
-// the deletion of the others changes nothing.
+// Few guards suffice, whatever the size of a prefix. If a value does not compare, its key
+// is the guard. If all do, one existing key and "nothing newer in the range" are the
+// guards; the deletion of the others changes nothing.
 func (d *decision) condition(ctx context.Context, cond valueCondition) (bool, error) {
 	kvs, err := d.read(ctx, cond.read)
 	if err != nil {

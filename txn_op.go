@@ -36,7 +36,7 @@ const (
 	kindTxn
 )
 
-// opReach tells which keys an operation is about.
+// opReach says which keys an operation is about.
 type opReach int
 
 const (

@@ -41,8 +41,8 @@ type OpResult struct {
 
 // KV returns the first key-value that an operation found under key, in the order
 // of the operations and into nested transactions. It is false for a key that no
-// operation read or found, and for one whose value could not be decoded:
-// [TxnResult.Err] tells.
+// operation read or found, and for one whose value could not be decoded;
+// [TxnResult.Err] reports that.
 func (r *TxnResult) KV(key string) (KeyValue, bool) {
 	for _, res := range r.Results {
 		for _, kv := range res.KVs {

@@ -37,7 +37,7 @@ import (
 //
 // Where the cluster was restored to an older revision, or is another one, the watch
 // ends with [ErrRevisionRegressed] when it reconnects, unless as many changes were
-// made by then as had been lost: a revision tells no more.
+// made by then as had been lost: revisions show no more than that.
 //
 // A watch goes on delivering after the permission to read the key was taken
 // away; the server checks it when the watch is registered.

@@ -42,13 +42,13 @@ func (f filterOption) applyWatch(o *watchOptions) {
 func WithOnly(t EventType) WatchOption { return filterOption(t) }
 
 const (
-	// WatchEvents tells of events, of progress, or of the end of the watch.
+	// WatchEvents means events, progress, or the end of the watch.
 	WatchEvents WatchState = iota
 	// WatchRegistered says that the server has registered the watch, the first
 	// time. The response's Revision is the one that it begins after.
 	WatchRegistered
-	// WatchInterrupted says that the watch gets nothing for now, for the response's
-	// Cause. It goes on where it was as soon as it can.
+	// WatchInterrupted says that the watch receives nothing for now; the response's
+	// Cause says why. It continues where it was as soon as it can.
 	WatchInterrupted
 	// WatchResumed says that the server has registered the watch again. What
 	// happened meanwhile follows.
@@ -83,7 +83,7 @@ type WatchInfo struct {
 	Revision int64
 }
 
-// WatchState says what a [WatchResponse] tells of.
+// WatchState says what a [WatchResponse] reports.
 type WatchState int
 
 // String returns "events", "registered", "interrupted" or "resumed".

@@ -66,7 +66,7 @@ func (w *watcher) interrupted(ctx context.Context, cause error) bool {
 	return !w.opts.status || w.deliver(WatchResponse{State: WatchInterrupted, Cause: cause, Revision: max(w.next-1, 0)})
 }
 
-// ended tells of the end.
+// ended reports the end.
 func (w *watcher) ended(ctx context.Context, err error) {
 	if ctx.Err() != nil {
 		err = nil

@@ -11,7 +11,6 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -34,18 +33,6 @@ func bulkErrorOf(t *testing.T, err error, keys []string) *etcd.BulkError {
 	var e *etcd.Error
 	require.ErrorAs(t, err, &e)
 	return failure
-}
-
-// versions are those of all keys, as the server has them.
-func versions(t *testing.T, c *etcd.Client) map[string]int64 {
-	t.Helper()
-	resp, err := c.Raw().Get(t.Context(), "", clientv3.WithPrefix())
-	require.NoError(t, err)
-	out := map[string]int64{}
-	for _, kv := range resp.Kvs {
-		out[string(kv.Key)] = kv.Version
-	}
-	return out
 }
 
 func TestBulkInChunksDoesAllOfIt(t *testing.T) {

@@ -1,9 +1,7 @@
 package integration
 
 import (
-	"context"
 	"fmt"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -19,41 +17,6 @@ const (
 	batchSize    = 40
 	batchWorkers = 4
 )
-
-// batch is some keys that are put together. Each holds the number of the attempt.
-type batch struct {
-	prefix   string
-	attempts int64
-	err      error // of the last attempt
-}
-
-func (b *batch) put(c *etcd.Client) {
-	b.attempts++
-	kvs := map[string][]byte{}
-	for i := range batchSize {
-		kvs[fmt.Sprint(b.prefix, i)] = []byte(strconv.FormatInt(b.attempts, 10))
-	}
-	b.err = c.BulkPut(context.Background(), kvs)
-}
-
-// requireWhole holds that a batch is stored as one or not at all, and as its error
-// says, and reports whether it is.
-func (b *batch) requireWhole(t *testing.T, c *etcd.Client) bool {
-	t.Helper()
-	kvs, err := c.GetPrefix(within(t, busyTimeout), b.prefix, 0)
-	require.NoError(t, err)
-	if len(kvs) == 0 {
-		require.Error(t, b.err, "%s is lost", b.prefix)
-		return false
-	}
-	require.True(t, b.err == nil || etcd.MaybeApplied(b.err), "%s is stored, in spite of: %v", b.prefix, b.err)
-	require.Len(t, kvs, batchSize)
-	for _, kv := range kvs {
-		require.Equal(t, kvs[0].ModRevision, kv.ModRevision, "%s is not one", b.prefix)
-		require.LessOrEqual(t, kv.Version, b.attempts, "%s is stored more often than it was put", b.prefix)
-	}
-	return true
-}
 
 // loading is some workers that put batches until they are stopped.
 type loading struct {

@@ -1,7 +1,6 @@
 package integration
 
 import (
-	"fmt"
 	"testing"
 	"time"
 
@@ -12,16 +11,6 @@ import (
 	"github.com/blueprint-go/etcd"
 	"github.com/blueprint-go/etcd/etcdtest"
 )
-
-// small are n key-values with short keys.
-func small(n int) (kvs map[string][]byte, keys []string) {
-	kvs = make(map[string][]byte, n)
-	for i := range n {
-		key := fmt.Sprintf("small/%05d", i)
-		kvs[key], keys = fmt.Append(nil, "value of ", i), append(keys, key)
-	}
-	return kvs, keys
-}
 
 func TestThousandsOfSmallKeysAreOneRequestAndOneRevision(t *testing.T) {
 	t.Parallel()

@@ -12,9 +12,6 @@ import (
 	"github.com/blueprint-go/etcd"
 )
 
-// late is how much later than its deadline a call may return.
-const late = 100 * time.Millisecond
-
 // givenUp is when a connection is given up on which nothing comes back.
 const givenUp = etcd.DefaultKeepAliveInterval + etcd.DefaultKeepAliveTimeout
 
@@ -30,14 +27,6 @@ func requireEnds(t *testing.T, call func(ctx context.Context) error) error {
 	require.True(t, etcd.IsRetryable(err))
 	require.Less(t, time.Since(began), pace.allow(timeout+late))
 	return err
-}
-
-func get(c *etcd.Client, key string, opts ...etcd.GetOption) func(ctx context.Context) error {
-	return func(ctx context.Context) error { return second(c.Get(ctx, key, opts...)) }
-}
-
-func put(c *etcd.Client, key string) func(ctx context.Context) error {
-	return func(ctx context.Context) error { return c.Put(ctx, key, nil) }
 }
 
 // requireReads holds that many reads at once succeed within their deadlines.

@@ -5,10 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"maps"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -16,115 +14,6 @@ import (
 
 	"github.com/blueprint-go/etcd"
 )
-
-// magic is how every stored value of this package's format begins.
-const magic = "\xff\x65\x63\x76"
-
-// secret is what the tests of encryption store.
-const secret = "a secret that is to stay one"
-
-// writePaths are all ways in which a value gets to the server. Each stores secret
-// under p or below it.
-var writePaths = map[string]func(ctx context.Context, c *etcd.Client, p string) error{
-	"Put": func(ctx context.Context, c *etcd.Client, p string) error {
-		return c.Put(ctx, p, []byte(secret))
-	},
-	"Put empty": func(ctx context.Context, c *etcd.Client, p string) error {
-		return c.Put(ctx, p, nil)
-	},
-	"PutIfNotExists": func(ctx context.Context, c *etcd.Client, p string) error {
-		return done(c.PutIfNotExists(ctx, p, []byte(secret)))
-	},
-	"BulkPut": func(ctx context.Context, c *etcd.Client, p string) error {
-		kvs := map[string][]byte{}
-		for i := range 200 {
-			kvs[fmt.Sprint(p, i)] = []byte(secret)
-		}
-		return c.BulkPut(ctx, kvs)
-	},
-	"BulkPut in chunks": func(ctx context.Context, c *etcd.Client, p string) error {
-		return c.BulkPut(ctx, map[string][]byte{p: []byte(secret), p + "2": []byte(secret)}, etcd.InChunks(etcd.WithChunkKeys(1)))
-	},
-	"BulkLoad": func(ctx context.Context, c *etcd.Client, p string) error {
-		return second(c.BulkLoad(ctx, maps.All(map[string][]byte{p: []byte(secret), p + "2": nil}), etcd.WithChunkKeys(1)))
-	},
-	"Txn Then": func(ctx context.Context, c *etcd.Client, p string) error {
-		_, err := c.Txn().Then(etcd.OpPut(p, []byte(secret)), etcd.OpPut(p+"2", []byte(secret))).Commit(ctx)
-		return err
-	},
-	"Txn Else": func(ctx context.Context, c *etcd.Client, p string) error {
-		_, err := c.Txn().If(etcd.Value(p).Equal(nil)).Else(etcd.OpPut(p, []byte(secret))).Commit(ctx)
-		return err
-	},
-	"Txn nested": func(ctx context.Context, c *etcd.Client, p string) error {
-		if err := c.Put(ctx, p, nil); err != nil {
-			return err
-		}
-		_, err := c.Txn().If(etcd.Value(p).Equal(nil), etcd.Missing(p+"-")).Then(etcd.OpPut(p, []byte(secret))).Commit(ctx)
-		return err
-	},
-	"Txn OpTxn": func(ctx context.Context, c *etcd.Client, p string) error {
-		put := func(key string) etcd.Op { return etcd.OpPut(p+key, []byte(secret)) }
-		inner := c.Txn().If(etcd.Value(p).OfPrefix().Equal(nil)).Then(put("never")).Else(put("1"), etcd.OpTxn(c.Txn().Then(put("2"))))
-		_, err := c.Txn().If(etcd.Missing(p)).Then(etcd.OpTxn(inner), put("3")).Commit(ctx)
-		return err
-	},
-	"CompareAndSwap": func(ctx context.Context, c *etcd.Client, p string) error {
-		if err := c.Put(ctx, p, []byte("old")); err != nil {
-			return err
-		}
-		return done(c.CompareAndSwap(ctx, p, []byte("old"), []byte(secret)))
-	},
-	"CompareAndSwapRevision": func(ctx context.Context, c *etcd.Client, p string) error {
-		return done(c.CompareAndSwapRevision(ctx, p, 0, []byte(secret)))
-	},
-	"Update": func(ctx context.Context, c *etcd.Client, p string) error {
-		return c.Update(ctx, p, func([]byte) ([]byte, error) { return []byte(secret), nil })
-	},
-	"Put with guard": func(ctx context.Context, c *etcd.Client, p string) error {
-		return c.Put(ctx, p, []byte(secret), etcd.WithGuard())
-	},
-	"PutIfChanged": func(ctx context.Context, c *etcd.Client, p string) error {
-		return done(c.PutIfChanged(ctx, p, []byte(secret)))
-	},
-	"MoveKey": func(ctx context.Context, c *etcd.Client, p string) error {
-		if err := c.Put(ctx, p, []byte(secret)); err != nil {
-			return err
-		}
-		return c.MoveKey(ctx, p, p+"moved")
-	},
-	"CopyKey": func(ctx context.Context, c *etcd.Client, p string) error {
-		if err := c.Put(ctx, p, []byte(secret)); err != nil {
-			return err
-		}
-		return c.CopyKey(ctx, p, p+"copied")
-	},
-	"PutWithLease": func(ctx context.Context, c *etcd.Client, p string) error {
-		id, err := c.Grant(ctx, time.Minute)
-		if err != nil {
-			return err
-		}
-		return c.PutWithLease(ctx, p, []byte(secret), id)
-	},
-	"PutWithTTL": func(ctx context.Context, c *etcd.Client, p string) error {
-		_, err := c.PutWithTTL(ctx, p, []byte(secret), time.Minute)
-		return err
-	},
-	"Import": func(ctx context.Context, c *etcd.Client, p string) error {
-		return importUnder(ctx, c, p, p+"imported")
-	},
-	"Guarded import": func(ctx context.Context, c *etcd.Client, p string) error {
-		return importUnder(ctx, c, p, p+"imported", etcd.WithOnlyMissing())
-	},
-}
-
-// done makes an error of a no.
-func done(ok bool, err error) error {
-	if err == nil && !ok {
-		return fmt.Errorf("was not done")
-	}
-	return err
-}
 
 func TestEveryWritePathEncrypts(t *testing.T) {
 	t.Parallel()
@@ -147,13 +36,6 @@ func TestEveryWritePathEncrypts(t *testing.T) {
 			require.Positive(t, count, "%s stores nothing", name)
 		}
 	}
-}
-
-func revisionOf(t *testing.T, c *etcd.Client) int64 {
-	t.Helper()
-	resp, err := c.Raw().Get(t.Context(), "none")
-	require.NoError(t, err)
-	return resp.Header.Revision
 }
 
 // readPath is a way to get values: those of a key alone, or of all that begin
@@ -207,80 +89,6 @@ func resultOf(ctx context.Context, txn *etcd.Txn) (map[string]string, error) {
 		return map[string]string{}, err
 	}
 	return keyedKVs(res.Results[0].KVs, res.Results[0].Err)
-}
-
-// readPaths are all ways in which values come from the server, but for watches.
-var readPaths = map[string]readPath{
-	"Get": {true, func(ctx context.Context, c *etcd.Client, _, key string) (map[string]string, error) {
-		value, err := c.Get(ctx, key)
-		return keyed(key, value, err)
-	}},
-	"GetKV": {true, func(ctx context.Context, c *etcd.Client, _, key string) (map[string]string, error) {
-		kv, err := c.GetKV(ctx, key)
-		return keyed(kv.Key, kv.Value, err)
-	}},
-	"GetWithRevision": {true, func(ctx context.Context, c *etcd.Client, _, key string) (map[string]string, error) {
-		value, _, err := c.GetWithRevision(ctx, key)
-		return keyed(key, value, err)
-	}},
-	"Txn OpGet": {true, func(ctx context.Context, c *etcd.Client, _, key string) (map[string]string, error) {
-		return resultOf(ctx, c.Txn().Then(etcd.OpGet(key)))
-	}},
-	"Transact": {true, func(ctx context.Context, c *etcd.Client, _, key string) (map[string]string, error) {
-		var value []byte
-		err := c.Transact(ctx, func(tx *etcd.Tx) (err error) {
-			value, err = tx.Get(key)
-			return err
-		})
-		return keyed(key, value, err)
-	}},
-	"ListWithValues": {false, func(ctx context.Context, c *etcd.Client, p, _ string) (map[string]string, error) {
-		return keyedMap(c.ListWithValues(ctx, p))
-	}},
-	"GetRange": {false, func(ctx context.Context, c *etcd.Client, p, _ string) (map[string]string, error) {
-		return keyedKVs(c.GetRange(ctx, p, p+"~"))
-	}},
-	"GetPrefix": {false, func(ctx context.Context, c *etcd.Client, p, _ string) (map[string]string, error) {
-		return keyedKVs(c.GetPrefix(ctx, p, 0))
-	}},
-	"Range": {false, func(ctx context.Context, c *etcd.Client, p, _ string) (map[string]string, error) {
-		found, err := c.Range(ctx, p)
-		if found == nil {
-			return nil, err
-		}
-		return keyedKVs(found.KVs, err)
-	}},
-	"Scan": {false, func(ctx context.Context, c *etcd.Client, p, _ string) (map[string]string, error) {
-		return keyedScan(c.Scan(ctx, p))
-	}},
-	"Scan in reverse": {false, func(ctx context.Context, c *etcd.Client, p, _ string) (map[string]string, error) {
-		return keyedScan(c.Scan(ctx, p, etcd.WithReverse()))
-	}},
-	"Export": {false, func(ctx context.Context, c *etcd.Client, p, _ string) (map[string]string, error) {
-		return keyedExport(ctx, c, p)
-	}},
-	"BulkGet": {false, func(ctx context.Context, c *etcd.Client, p, key string) (map[string]string, error) {
-		return keyedMap(c.BulkGet(ctx, []string{p + "good", key}))
-	}},
-	"BulkGet in chunks": {false, func(ctx context.Context, c *etcd.Client, p, key string) (map[string]string, error) {
-		return keyedMap(c.BulkGet(ctx, []string{p + "good", key}, etcd.InChunks(etcd.WithChunkKeys(1))))
-	}},
-	"GetMultiple": {false, func(ctx context.Context, c *etcd.Client, p, key string) (map[string]string, error) {
-		return keyedMap(c.GetMultiple(ctx, []string{p + "good", key}))
-	}},
-	"Txn OpGetRange": {false, func(ctx context.Context, c *etcd.Client, p, _ string) (map[string]string, error) {
-		return resultOf(ctx, c.Txn().Then(etcd.OpGetRange(p, p+"~")))
-	}},
-	"Txn OpTxn": {false, func(ctx context.Context, c *etcd.Client, p, _ string) (map[string]string, error) {
-		res, err := c.Txn().Then(etcd.OpTxn(c.Txn().Then(etcd.OpGetPrefix(p)))).Commit(ctx)
-		if err != nil {
-			return map[string]string{}, err
-		}
-		return keyedKVs(res.Results[0].Txn.Results[0].KVs, res.Err())
-	}},
-	"Txn OpGetPrefix": {false, func(ctx context.Context, c *etcd.Client, p, _ string) (map[string]string, error) {
-		return resultOf(ctx, c.Txn().If(etcd.Exists(p+"none")).Else(etcd.OpGetPrefix(p)))
-	}},
 }
 
 func TestEveryReadPathDecrypts(t *testing.T) {

@@ -18,9 +18,6 @@ import (
 	"github.com/blueprint-go/etcd"
 )
 
-// stream hides that a file can seek.
-func stream(file string) io.Reader { return io.MultiReader(strings.NewReader(file)) }
-
 // requireValues holds that these are all key-values under p.
 func requireValues(t *testing.T, c *etcd.Client, p string, want map[string]string) {
 	t.Helper()

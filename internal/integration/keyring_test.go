@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -15,17 +14,6 @@ import (
 
 	"github.com/blueprint-go/etcd"
 )
-
-// provider is an [etcd.KeyProvider] of a function that counts its calls.
-type provider struct {
-	calls atomic.Int64
-	key   func(ctx context.Context, id etcd.KeyID) (*etcd.EncryptionKey, error)
-}
-
-func (p *provider) EncryptionKey(ctx context.Context, id etcd.KeyID) (*etcd.EncryptionKey, error) {
-	p.calls.Add(1)
-	return p.key(ctx, id)
-}
 
 // providerOf returns a provider that knows these keys.
 func providerOf(keys ...*etcd.EncryptionKey) *provider {

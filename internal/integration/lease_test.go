@@ -13,14 +13,6 @@ import (
 	"github.com/blueprint-go/etcd/etcdtest"
 )
 
-// leases returns how many leases a server has.
-func leases(t testing.TB, c *etcd.Client) int {
-	t.Helper()
-	resp, err := c.Raw().Leases(within(t, patience))
-	require.NoError(t, err)
-	return len(resp.Leases)
-}
-
 // lastRenewal reads renewals until the last one and returns its error.
 func lastRenewal(t testing.TB, c <-chan etcd.KeepAliveResponse) error {
 	t.Helper()

@@ -13,14 +13,6 @@ import (
 	"github.com/blueprint-go/etcd"
 )
 
-func keysOf(kvs []etcd.KeyValue) []string {
-	keys := make([]string, len(kvs))
-	for i, kv := range kvs {
-		keys[i] = kv.Key
-	}
-	return keys
-}
-
 // Every way to ask for a prefix agrees with strings.HasPrefix, for each prefix
 // of each odd key.
 func TestPrefixMeansWhatItSays(t *testing.T) {

@@ -2,10 +2,8 @@ package integration
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"runtime"
-	"runtime/metrics"
 	"slices"
 	"strconv"
 	"testing"
@@ -17,26 +15,6 @@ import (
 
 	"github.com/blueprint-go/etcd"
 )
-
-// load stores n keys under p, with values of size bytes.
-func load(tb testing.TB, c *etcd.Client, p string, n, size int) {
-	tb.Helper()
-	each := 800_000 / size // well under the limit of a request
-	for i := 0; i < n; i += each {
-		kvs := make(map[string][]byte, each)
-		for j := i; j < min(i+each, n); j++ {
-			kvs[fmt.Sprintf("%s%08d", p, j)] = make([]byte, size)
-		}
-		require.NoError(tb, c.BulkPut(tb.Context(), kvs))
-	}
-}
-
-// heap is the memory that objects take, those not yet collected included.
-func heap() int64 {
-	sample := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
-	metrics.Read(sample)
-	return int64(sample[0].Value.Uint64())
-}
 
 // scanWatchingTheHeap scans with a consumer that works for so long on a thousand
 // keys, and returns how many keys there are and by how much the heap grows.
@@ -132,9 +110,4 @@ func BenchmarkScan(b *testing.B) {
 	b.ReportMetric(slices.Max(first), "first-key-max-ms")
 	_, growth := scanWatchingTheHeap(b, c, p, 0)
 	b.ReportMetric(float64(growth)/(1<<20), "heap-growth-MiB")
-}
-
-func median(of []float64) float64 {
-	slices.Sort(of)
-	return of[len(of)/2]
 }

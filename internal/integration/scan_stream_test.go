@@ -3,9 +3,7 @@ package integration
 import (
 	"context"
 	"fmt"
-	"path"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -21,95 +19,11 @@ import (
 	"github.com/blueprint-go/etcd/etcdtest"
 )
 
-// streams stands in a server before its range streams and the pages that are read
-// where there are none. Both are counted as parts: chunks of a stream and pages.
-type streams struct {
-	// unsupported makes the server one without range streams.
-	unsupported bool
-
-	mu    sync.Mutex
-	nth   int64
-	act   func(context.Context) error
-	end   error
-	begun atomic.Int64 // streams
-	// running counts the streams that have not ended.
-	running sync.WaitGroup
-}
-
 // streamingServer returns a server with streams in it.
 func streamingServer(t testing.TB, f *streams, opts ...etcdtest.Option) *etcdtest.Server {
 	t.Helper()
 	return server(t, append(opts, etcdtest.WithGRPCServerOptions(
 		grpc.ChainUnaryInterceptor(f.unary), grpc.ChainStreamInterceptor(f.stream)))...)
-}
-
-// before has act called before the server sends the nth part from now on, once.
-// Its error ends the stream, or is the answer in place of the page.
-func (f *streams) before(nth int64, act func(context.Context) error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.nth, f.act = nth, act
-}
-
-// endWith has the next stream that is complete end with an error all the same.
-func (f *streams) endWith(err error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.end = err
-}
-
-// completed is called when a stream is complete.
-func (f *streams) completed() error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	err := f.end
-	f.end = nil
-	return err
-}
-
-// part is called before each part.
-func (f *streams) part(ctx context.Context) error {
-	f.mu.Lock()
-	f.nth--
-	act := f.act
-	if f.nth != 0 {
-		act = nil
-	}
-	f.mu.Unlock()
-	if act == nil {
-		return nil
-	}
-	return act(ctx)
-}
-
-func (f *streams) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-	if path.Base(info.FullMethod) == "Range" {
-		if err := f.part(ctx); err != nil {
-			return nil, err
-		}
-	}
-	return handler(ctx, req)
-}
-
-func (f *streams) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-	if path.Base(info.FullMethod) != "RangeStream" {
-		return handler(srv, ss)
-	}
-	f.begun.Add(1)
-	f.running.Add(1)
-	defer f.running.Done()
-	if f.unsupported {
-		return status.Error(codes.Unimplemented, "unknown method RangeStream")
-	}
-	parts := &partStream{ServerStream: ss, streams: f}
-	err := handler(srv, parts)
-	switch {
-	case parts.broken != nil:
-		return parts.broken // the server puts an error of SendMsg in its own words
-	case err != nil:
-		return err
-	}
-	return f.completed()
 }
 
 type partStream struct {
@@ -123,18 +37,6 @@ func (s *partStream) SendMsg(m any) error {
 		return s.broken
 	}
 	return s.ServerStream.SendMsg(m)
-}
-
-// idle waits until the server serves no range stream.
-func (f *streams) idle(t *testing.T) {
-	t.Helper()
-	done := make(chan struct{})
-	go func() { f.running.Wait(); close(done) }()
-	select {
-	case <-done:
-	case <-time.After(20 * time.Second):
-		t.Fatal("a range stream was left behind")
-	}
 }
 
 // inEachWay runs a test with a server that has range streams and with one that
@@ -306,12 +208,6 @@ func TestScanSurvivesCutConnections(t *testing.T) {
 			}
 		})
 	}
-}
-
-// silent keeps a part from being sent until the client gives up.
-func silent(ctx context.Context) error {
-	<-ctx.Done()
-	return ctx.Err()
 }
 
 func TestSilentServerEndsAScan(t *testing.T) {

@@ -32,20 +32,6 @@ func collect(t *testing.T, seq iter.Seq2[etcd.KeyValue, error]) (kvs []etcd.KeyV
 	return kvs, last
 }
 
-// scan returns all that a scan yields.
-func scan(t *testing.T, seq iter.Seq2[etcd.KeyValue, error]) []etcd.KeyValue {
-	t.Helper()
-	kvs, err := collect(t, seq)
-	require.NoError(t, err)
-	return kvs
-}
-
-// fill stores n keys under p, each with its own number as the value.
-func fill(t testing.TB, c *etcd.Client, p string, n int) {
-	t.Helper()
-	fillWith(t, c, p, n, nil)
-}
-
 // fillWith is fill with something before the numbers.
 func fillWith(t testing.TB, c *etcd.Client, p string, n int, before []byte) {
 	t.Helper()
@@ -57,14 +43,6 @@ func fillWith(t testing.TB, c *etcd.Client, p string, n int, before []byte) {
 		}
 		require.NoError(t, c.BulkPut(t.Context(), kvs))
 	}
-}
-
-// list is what a forward scan of everything under p is to yield.
-func list(t *testing.T, c *etcd.Client, p string) []etcd.KeyValue {
-	t.Helper()
-	kvs, err := c.GetPrefix(t.Context(), p, 0)
-	require.NoError(t, err)
-	return kvs
 }
 
 // selection says which key-values a scan is to yield.
@@ -198,22 +176,6 @@ func TestScanSeesNoWriteThatIsMadeMeanwhile(t *testing.T) {
 			}
 		}
 	})
-}
-
-// change changes, deletes and adds keys all over p.
-func change(t *testing.T, c *etcd.Client, p string) {
-	t.Helper()
-	kvs := map[string][]byte{}
-	for i := range 20 {
-		kvs[fmt.Sprintf("%s%05d", p, i*100)] = []byte("changed")
-		kvs[fmt.Sprintf("%s%05d+", p, i*100+1)] = []byte("added")
-	}
-	require.NoError(t, c.BulkPut(t.Context(), kvs))
-	_, err := c.DeletePrefix(t.Context(), p+"00050")
-	require.NoError(t, err)
-	_, err = c.DeletePrefix(t.Context(), p+"01950")
-	require.NoError(t, err)
-	require.NoError(t, c.Put(t.Context(), p+"01950", []byte("back again")))
 }
 
 func TestScanAtARevision(t *testing.T) {

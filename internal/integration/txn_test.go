@@ -140,13 +140,6 @@ func TestConditionsOnNumbers(t *testing.T) {
 	})
 }
 
-func requireHolds(t *testing.T, c *etcd.Client, want bool, name string, conditions ...etcd.Condition) {
-	t.Helper()
-	res, err := c.Txn().If(conditions...).Commit(t.Context())
-	require.NoError(t, err)
-	require.Equal(t, want, res.Succeeded, name)
-}
-
 func TestConditionsOnExistence(t *testing.T) {
 	t.Parallel()
 	inEachMode(t, func(t *testing.T, c *etcd.Client, _ *observer) {

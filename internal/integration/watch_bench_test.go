@@ -170,12 +170,6 @@ func BenchmarkWatchLoad(b *testing.B) {
 	}
 }
 
-// measured is a server in a process of its own.
-type measured struct {
-	endpoint string
-	pid      int
-}
-
 func childServer(b testing.TB) measured {
 	b.Helper()
 	before := children(b)
@@ -211,21 +205,4 @@ func children(b testing.TB) map[int]bool {
 		}
 	}
 	return out
-}
-
-// cpu returns the CPU time that the server has used.
-func (m measured) cpu(b testing.TB) time.Duration {
-	b.Helper()
-	var all time.Duration
-	tasks, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", m.pid))
-	require.NoError(b, err)
-	for _, task := range tasks {
-		if data, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%s/schedstat", m.pid, task.Name())); err == nil {
-			var ns int64
-			_, err = fmt.Sscanf(string(data), "%d", &ns)
-			require.NoError(b, err)
-			all += time.Duration(ns)
-		}
-	}
-	return all
 }

@@ -3,7 +3,6 @@ package integration
 import (
 	"context"
 	"errors"
-	"runtime"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -40,14 +39,6 @@ func TestWatchBegunWithoutAServerBeginsWhenThereIsOne(t *testing.T) {
 	require.Equal(t, []string{"PUT " + p + "k=v @2"}, tellAll(events(t, w, 1)))
 }
 
-// writer puts numbers under a key, one after the other, and notes which of them
-// were acknowledged.
-type writer struct {
-	acked chan int // takes more than any test writes
-	count atomic.Int64
-	done  chan struct{}
-}
-
 func startWriter(ctx context.Context, c *etcd.Client, key string) *writer {
 	w := &writer{acked: make(chan int, 1<<20), done: make(chan struct{})}
 	go func() {
@@ -62,13 +53,6 @@ func startWriter(ctx context.Context, c *etcd.Client, key string) *writer {
 		}
 	}()
 	return w
-}
-
-// more waits until n further numbers were acknowledged.
-func (w *writer) more(t testing.TB, n int64) {
-	t.Helper()
-	from := w.count.Load()
-	require.Eventually(t, func() bool { return w.count.Load() >= from+n }, patience, time.Millisecond)
 }
 
 func TestWatchDeliversEveryAcknowledgedEventOnceAndInOrderThroughFaults(t *testing.T) {
@@ -185,15 +169,6 @@ func TestWatchPutsFragmentsOfARevisionTogether(t *testing.T) {
 	for _, e := range r.Events {
 		require.True(t, string(e.Kv.Value) == fresh && string(e.PrevKv.Value) == old)
 	}
-}
-
-// inUse returns the bytes of the heap that are in use.
-func inUse() int64 {
-	runtime.GC()
-	runtime.GC() // what the first one found in pools
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return int64(m.HeapAlloc)
 }
 
 func TestWatchSurvivesServersThatForgetItsToken(t *testing.T) {

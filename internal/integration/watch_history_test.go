@@ -10,7 +10,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
-	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
 
 	"github.com/blueprint-go/etcd"
@@ -88,23 +87,6 @@ func TestMemberThatLagsEndsNoWatch(t *testing.T) {
 	proxy.Cut()
 	require.NoError(t, direct.Put(ctx, p+"k", []byte("news")))
 	require.Equal(t, "news", string(events(t, w, 1)[0].Kv.Value))
-}
-
-// progress counts the requests for progress, and notes the newest answer.
-type progress struct{ asked, answered atomic.Int64 }
-
-func (p *progress) option() etcdtest.Option {
-	return tapped(nil, func(r *pb.WatchRequest) {
-		if r.GetProgressRequest() != nil {
-			p.asked.Add(1)
-		}
-	}, func(s grpc.ServerStream, r *pb.WatchResponse) error {
-		err := s.SendMsg(r)
-		if r.WatchId == clientv3.InvalidWatchID && !r.Canceled {
-			p.answered.Store(r.Header.Revision)
-		}
-		return err
-	})
 }
 
 // compactAll compacts everything, behind revision.

@@ -13,14 +13,6 @@ import (
 	"github.com/blueprint-go/etcd"
 )
 
-// taken returns what f leaves behind in the process, in bytes of heap and stacks and
-// in goroutines.
-func taken(f func()) (bytes int64, goroutines int) {
-	bytes, goroutines = inUse()+stackBytes(), runtime.NumGoroutine()
-	f()
-	return inUse() + stackBytes() - bytes, runtime.NumGoroutine() - goroutines
-}
-
 // This test measures the memory of the process, so it is not parallel.
 func TestIdleWatchesTakeLessThanRawOnes(t *testing.T) {
 	const watches = 3000

@@ -2,7 +2,6 @@ package integration
 
 import (
 	"context"
-	"fmt"
 	"strconv"
 	"testing"
 	"time"
@@ -12,71 +11,6 @@ import (
 	"github.com/blueprint-go/etcd"
 	"github.com/blueprint-go/etcd/etcdtest"
 )
-
-// patience is how long a test waits for what must come. It bounds failures only.
-const patience = 2 * time.Minute
-
-// next returns the next value of a channel.
-func next[T any](t testing.TB, c <-chan T) T {
-	t.Helper()
-	select {
-	case v, ok := <-c:
-		require.True(t, ok, "channel closed")
-		return v
-	case <-time.After(patience):
-		require.FailNow(t, "nothing came")
-		panic("unreachable")
-	}
-}
-
-// closes waits until a channel is closed without a further value.
-func closes[T any](t testing.TB, c <-chan T) {
-	t.Helper()
-	select {
-	case v, ok := <-c:
-		require.False(t, ok, "a value instead of the end: %v", v)
-	case <-time.After(patience):
-		require.FailNow(t, "not closed")
-	}
-}
-
-// lastError returns the error of a watch whose next response is its last one.
-func lastError(t testing.TB, c etcd.WatchChan) error {
-	t.Helper()
-	r := next(t, c)
-	require.Error(t, r.Err())
-	require.Empty(t, r.Events)
-	closes(t, c)
-	return r.Err()
-}
-
-// events returns the next n events of a watch.
-func events(t testing.TB, c etcd.WatchChan, n int) []*etcd.Event {
-	t.Helper()
-	var out []*etcd.Event
-	for len(out) < n {
-		r := next(t, c)
-		require.NoError(t, r.Err())
-		require.NotEmpty(t, r.Events)
-		require.Equal(t, r.Events[len(r.Events)-1].Kv.ModRevision, r.Revision)
-		out = append(out, r.Events...)
-	}
-	require.Len(t, out, n)
-	return out
-}
-
-// told is an event in one line.
-func told(e *etcd.Event) string {
-	return fmt.Sprintf("%s %s=%s @%d", e.Type, e.Kv.Key, e.Kv.Value, e.Kv.ModRevision)
-}
-
-func tellAll(evs []*etcd.Event) []string {
-	out := make([]string, len(evs))
-	for i, e := range evs {
-		out[i] = told(e)
-	}
-	return out
-}
 
 func TestWatchDeliversDecodedChangesOfItsKeysOnly(t *testing.T) {
 	t.Parallel()

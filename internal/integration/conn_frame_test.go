@@ -1,7 +1,6 @@
 package integration
 
 import (
-	"bytes"
 	"context"
 	"io"
 	"net"
@@ -10,7 +9,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/net/http2"
-	"golang.org/x/net/http2/hpack"
 
 	"github.com/blueprint-go/etcd"
 )
@@ -74,31 +72,6 @@ func (f *frames) serve(conn net.Conn, respond func(n int64, w *http2.Framer, str
 			}
 		}
 	}
-}
-
-// succeed answers a request by an empty message.
-func succeed(w *http2.Framer, stream uint32) error {
-	head := func(fields ...hpack.HeaderField) []byte {
-		var b bytes.Buffer
-		encoder := hpack.NewEncoder(&b)
-		for _, f := range fields {
-			_ = encoder.WriteField(f) // to memory
-		}
-		return b.Bytes()
-	}
-	if err := w.WriteHeaders(http2.HeadersFrameParam{
-		StreamID: stream, EndHeaders: true,
-		BlockFragment: head(hpack.HeaderField{Name: ":status", Value: "200"}, hpack.HeaderField{Name: "content-type", Value: "application/grpc"}),
-	}); err != nil {
-		return err
-	}
-	if err := w.WriteData(stream, false, make([]byte, 5)); err != nil {
-		return err
-	}
-	return w.WriteHeaders(http2.HeadersFrameParam{
-		StreamID: stream, EndHeaders: true, EndStream: true,
-		BlockFragment: head(hpack.HeaderField{Name: "grpc-status", Value: "0"}),
-	})
 }
 
 // HAProxy refuses the stream of a request that its server has carried out, when it

@@ -244,3 +244,14 @@ func (p *peer) resume() {
 		p.paused = false
 	}
 }
+
+// late is how much later than its deadline a call may return.
+const late = 100 * time.Millisecond
+
+func get(c *etcd.Client, key string, opts ...etcd.GetOption) func(ctx context.Context) error {
+	return func(ctx context.Context) error { return second(c.Get(ctx, key, opts...)) }
+}
+
+func put(c *etcd.Client, key string) func(ctx context.Context) error {
+	return func(ctx context.Context) error { return c.Put(ctx, key, nil) }
+}

@@ -1,7 +1,6 @@
 package integration
 
 import (
-	"context"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -14,26 +13,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/blueprint-go/etcd"
-	"github.com/blueprint-go/etcd/etcdtest"
 )
-
-// mutedServer returns a server whose watches say nothing while they are muted, and a
-// counter of the reads of the ring.
-func mutedServer(t *testing.T) (srv *etcdtest.Server, muted *atomic.Bool, reads *atomic.Int64) {
-	t.Helper()
-	muted, reads = &atomic.Bool{}, &atomic.Int64{}
-	return server(t, etcdtest.WithGRPCServerOptions(
-		grpc.ChainStreamInterceptor(func(server any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-			return handler(server, mutedStream{stream, muted})
-		}),
-		grpc.ChainUnaryInterceptor(func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-			if txn, ok := req.(*pb.TxnRequest); ok && len(txn.Success) == 1 && string(txn.Success[0].GetRequestRange().GetKey()) == ringKey {
-				reads.Add(1)
-			}
-			return handler(ctx, req)
-		}),
-	)), muted, reads
-}
 
 type mutedStream struct {
 	grpc.ServerStream

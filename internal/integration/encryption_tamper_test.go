@@ -11,9 +11,6 @@ import (
 	"github.com/blueprint-go/etcd"
 )
 
-// planted is what must never come out of a client that requires encryption.
-const planted = "planted by somebody else "
-
 // badValues are values that an encrypting client must not accept. Each is made of
 // the bytes of a good one at the same place, and of one at another place.
 var badValues = map[string]struct {
@@ -42,41 +39,6 @@ var badValues = map[string]struct {
 	"later version": {func(string, string) string { return magic + "\x02\x00\x00\x00" + planted }, etcd.ErrUnsupportedFormat},
 	"unknown suite": {func(string, string) string { return magic + "\x01\x03\x00\x00" + planted }, etcd.ErrUnsupportedFormat},
 	"unknown flag":  {func(string, string) string { return magic + "\x01\x02\x10\x00" + planted }, etcd.ErrUnsupportedFormat},
-}
-
-func flip(s string, at int) string {
-	b := []byte(s)
-	b[at] ^= 1
-	return string(b)
-}
-
-// plant stores bytes as they are.
-func plant(t *testing.T, c *etcd.Client, key, stored string) {
-	t.Helper()
-	_, err := c.Raw().Put(t.Context(), key, stored)
-	require.NoError(t, err)
-}
-
-// storedBytes returns what is stored under key.
-func storedBytes(t *testing.T, c *etcd.Client, key string) string {
-	t.Helper()
-	resp, err := c.Raw().Get(t.Context(), key)
-	require.NoError(t, err)
-	require.Len(t, resp.Kvs, 1)
-	return string(resp.Kvs[0].Value)
-}
-
-// requireUndecodable checks the error of a read that met a bad value.
-func requireUndecodable(t *testing.T, err error, key string, want error, what string) {
-	t.Helper()
-	require.ErrorIs(t, err, want, what)
-	var de *etcd.DecodeError
-	require.ErrorAs(t, err, &de, what)
-	require.Equal(t, key, de.Key, what)
-	require.NotContains(t, err.Error(), strings.TrimSpace(planted), what)
-	require.NotContains(t, err.Error(), secret, what)
-	require.False(t, etcd.MaybeApplied(err), what)
-	require.False(t, etcd.IsRetryable(err), what)
 }
 
 func TestNoReadPathYieldsAValueThatIsNotOurs(t *testing.T) {
@@ -211,38 +173,4 @@ func TestWatchGoesOnAfterAValueThatIsNotOurs(t *testing.T) {
 	require.Equal(t, []string{
 		"PUT 1", "PUT bad after 1", "PUT 2 after bad", "PUT bad after 2", "DELETE after bad", "PUT 3",
 	}, eventsOf(t, withPrev, 6))
-}
-
-// eventsOf describes the next n events of a watch.
-func eventsOf(t *testing.T, watch etcd.WatchChan, n int) []string {
-	t.Helper()
-	var out []string
-	for len(out) < n {
-		r, ok := <-watch
-		require.True(t, ok)
-		require.NoError(t, r.Err())
-		for _, ev := range r.Events {
-			text := ev.Type.String()
-			var de *etcd.DecodeError
-			switch {
-			case ev.Kv.Value != nil:
-				text += " " + string(ev.Kv.Value)
-			case ev.Type == etcd.EventPut:
-				require.ErrorAs(t, ev.Err, &de)
-				text += " bad"
-			}
-			switch {
-			case ev.PrevKv != nil:
-				text += " after " + string(ev.PrevKv.Value)
-			case ev.Err != nil && (ev.Kv.Value != nil || ev.Type == etcd.EventDelete):
-				require.ErrorAs(t, ev.Err, &de)
-				text += " after bad"
-			}
-			if ev.Err != nil {
-				require.ErrorIs(t, ev.Err, etcd.ErrNotEncrypted)
-			}
-			out = append(out, text)
-		}
-	}
-	return out
 }

@@ -21,8 +21,6 @@ import (
 	"github.com/blueprint-go/etcd/etcdtest"
 )
 
-const ringKey = "/keyring"
-
 // complaints is a handler that counts what is logged about keyrings.
 type complaints struct {
 	slog.Handler
@@ -36,68 +34,6 @@ func (c *complaints) Handle(_ context.Context, r slog.Record) error {
 		c.n.Add(1)
 	}
 	return nil
-}
-
-// process is what one process has of a stored ring.
-type process struct {
-	*etcd.StoredKeyring
-	outer  *testAEAD
-	client *etcd.Client
-	logged *complaints
-}
-
-func newProcess(t *testing.T, endpoint string) *process {
-	t.Helper()
-	p := &process{outer: newTestAEAD("outer"), logged: &complaints{Handler: slog.DiscardHandler}}
-	p.client = client(t, etcd.DefaultConfig().WithEndpoints(endpoint).WithLogger(slog.New(p.logged)))
-	return p
-}
-
-// opened returns a process that opened the ring.
-func opened(t *testing.T, endpoint string) *process {
-	t.Helper()
-	p := newProcess(t, endpoint)
-	var err error
-	p.StoredKeyring, err = etcd.OpenKeyring(t.Context(), p.client, ringKey, p.outer)
-	require.NoError(t, err)
-	t.Cleanup(func() { assert.NoError(t, p.Close()) })
-	return p
-}
-
-// created returns a process that created the ring.
-func created(t *testing.T, srv *etcdtest.Server) *process {
-	t.Helper()
-	p := newProcess(t, srv.Endpoint())
-	var err error
-	p.StoredKeyring, err = etcd.CreateKeyring(t.Context(), p.client, ringKey, p.outer)
-	require.NoError(t, err)
-	t.Cleanup(func() { assert.NoError(t, p.Close()) })
-	return p
-}
-
-func (p *process) primary(t *testing.T) etcd.KeyID {
-	t.Helper()
-	id, ok := p.Keyring().Primary()
-	require.True(t, ok)
-	return id
-}
-
-// comes waits until the process has the ring that says so.
-func (p *process) comes(t *testing.T, ring string) {
-	t.Helper()
-	require.Eventually(t, func() bool { return p.Keyring().String() == ring }, patience, time.Millisecond,
-		"has not become %s", ring)
-}
-
-// fails waits until the process can't follow the ring.
-func (p *process) fails(t *testing.T, want error) {
-	t.Helper()
-	require.Eventually(t, func() bool { return p.Err() != nil }, patience, time.Millisecond)
-	require.ErrorIs(t, p.Err(), want)
-}
-
-func (p *process) calls() string {
-	return fmt.Sprintf("%d sealed, %d opened", p.outer.encrypts.Load(), p.outer.decrypts.Load())
 }
 
 func TestStoredRingIsCreatedOnceAndOpenedByAll(t *testing.T) {

@@ -26,9 +26,6 @@ const (
 	userPassword = "the-user-password"
 )
 
-// root returns a configuration for the user root.
-func root(srv *etcdtest.Server) *etcd.Config { return config(srv).WithAuth("root", rootPassword) }
-
 // admin returns a raw client of the user root, to change users.
 func admin(t *testing.T, srv *etcdtest.Server) *clientv3.Client {
 	t.Helper()
@@ -39,11 +36,6 @@ func admin(t *testing.T, srv *etcdtest.Server) *clientv3.Client {
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, c.Close()) })
 	return c
-}
-
-// reader may read and write what begins with /open/, and nothing else.
-func reader() etcdtest.Option {
-	return etcdtest.WithUser("reader", userPassword, etcdtest.Permission{Prefix: "/open/", Read: true, Write: true})
 }
 
 func TestWrongCredentialsAreRefusedAtOnceAndNeverPrinted(t *testing.T) {

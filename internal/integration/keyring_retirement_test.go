@@ -10,18 +10,6 @@ import (
 	"github.com/blueprint-go/etcd"
 )
 
-// keyOf returns what the process knows of a key.
-func (p *process) keyOf(t *testing.T, id etcd.KeyID) etcd.KeyInfo {
-	t.Helper()
-	for _, k := range p.Info().Keys {
-		if k.ID == id {
-			return k
-		}
-	}
-	require.Fail(t, "the ring lacks the key")
-	return etcd.KeyInfo{}
-}
-
 func TestKeyIsNotRetiredWhileItIsInUse(t *testing.T) {
 	t.Parallel()
 	srv := server(t)

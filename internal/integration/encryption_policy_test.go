@@ -1,7 +1,6 @@
 package integration
 
 import (
-	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -11,78 +10,12 @@ import (
 	"github.com/blueprint-go/etcd"
 )
 
-// large is a value that is worth compressing.
-var large = strings.Repeat("large enough to be compressed ", 100)
-
-// policy holds what the values at keys are to clients, through every way to read
-// them. The watches wait for the end: the server looks ten times a second only
-// after those that begin in the past.
-type policy struct {
-	t       *testing.T
-	watches []policyWatch
-}
-
 type policyWatch struct {
 	client   *etcd.Client
 	key      string
 	revision int64
 	value    string
 	err      error
-}
-
-// reads holds that every way to read yields value at p+"odd", beside a good one.
-func (h *policy) reads(c *etcd.Client, p, value string) {
-	h.t.Helper()
-	for name, path := range readPaths {
-		got, err := path.read(h.t.Context(), c, p, p+"odd")
-		require.NoError(h.t, err, name)
-		require.Equal(h.t, value, got[p+"odd"], name)
-		if !path.single {
-			require.Equal(h.t, "good", got[p+"good"], name)
-			require.Len(h.t, got, 2, name)
-		}
-	}
-	h.watch(c, p+"odd", value, nil)
-}
-
-// refuses holds that no way to read yields a value at p+"odd".
-func (h *policy) refuses(c *etcd.Client, p string, want error) {
-	h.t.Helper()
-	for name, path := range readPaths {
-		got, err := path.read(h.t.Context(), c, p, p+"odd")
-		requireUndecodable(h.t, err, p+"odd", want, name)
-		require.NotContains(h.t, got, p+"odd", name)
-		if !path.single {
-			require.Equal(h.t, "good", got[p+"good"], name)
-		}
-	}
-	h.watch(c, p+"odd", "", want)
-}
-
-func (h *policy) watch(c *etcd.Client, key, value string, err error) {
-	kv, _ := c.GetKV(h.t.Context(), key) // an undecodable one has a revision as well
-	h.watches = append(h.watches, policyWatch{c, key, kv.ModRevision, value, err})
-}
-
-// done checks the watches.
-func (h *policy) done() {
-	h.t.Helper()
-	ctx, cancel := context.WithCancel(h.t.Context())
-	defer cancel()
-	channels := make([]etcd.WatchChan, len(h.watches))
-	for i, w := range h.watches {
-		channels[i] = w.client.Watch(ctx, w.key, etcd.WithRevision(w.revision))
-	}
-	for i, w := range h.watches {
-		ev := next(h.t, channels[i]).Events[0]
-		if w.err != nil {
-			require.Nil(h.t, ev.Kv.Value)
-			requireUndecodable(h.t, ev.Err, w.key, w.err, "watch")
-			continue
-		}
-		require.NoError(h.t, ev.Err)
-		require.Equal(h.t, w.value, string(ev.Kv.Value))
-	}
 }
 
 // oddValues are values that an encrypting client reads only if it is told to,

@@ -57,6 +57,7 @@ func TestPutsWatchesAndLocksPassTheGateway(t *testing.T) {
 	require.False(t, taken, "somebody else has the lock")
 	waited := make(chan error, 1)
 	go func() { waited <- waiter.Lock(ctx) }()
+	queues(t, direct, key+"lock", 2)
 	require.NoError(t, holder.Unlock(ctx))
 	require.NoError(t, next(t, waited))
 	require.NoError(t, waiter.Unlock(ctx))

@@ -2,7 +2,6 @@ package integration
 
 import (
 	"context"
-	"fmt"
 	"iter"
 	"os"
 	"runtime"
@@ -16,18 +15,6 @@ import (
 
 	"github.com/blueprint-go/etcd"
 )
-
-// numbered are n keys under p, with values of so many bytes.
-func numbered(p string, n, size int) iter.Seq2[string, []byte] {
-	value := make([]byte, size)
-	return func(yield func(string, []byte) bool) {
-		for i := range n {
-			if !yield(fmt.Sprintf("%s%08d", p, i), value) {
-				return
-			}
-		}
-	}
-}
 
 // BenchmarkLoad stores keys by a load, by clientv3's transactions of 128 one after
 // another, and by clientv3's puts one after another, in turn. It reports the keys

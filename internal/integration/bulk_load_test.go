@@ -147,11 +147,6 @@ func TestLoadReadsNoFurtherThanItsChunks(t *testing.T) {
 	require.LessOrEqual(t, most.Load(), int64((parallel+1)*each+1))
 }
 
-// resume loads what a report leaves out.
-func resume(ctx context.Context, c *etcd.Client, keys []string, report etcd.LoadReport, opts ...etcd.LoadOption) (etcd.LoadReport, error) {
-	return c.BulkLoad(ctx, inTurn(keys[report.Applied:]), opts...)
-}
-
 func TestLostAnswerEndsALoadWhichIsResumed(t *testing.T) {
 	t.Parallel()
 	srv, chunks := serverOfChunks(t)

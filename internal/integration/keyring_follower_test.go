@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -17,33 +16,6 @@ import (
 	"github.com/blueprint-go/etcd"
 	"github.com/blueprint-go/etcd/etcdtest"
 )
-
-// values returns a client of the process that encrypts with its ring.
-func (p *process) values(t *testing.T, opts ...func(*etcd.Config)) *etcd.Client {
-	t.Helper()
-	cfg := etcd.DefaultConfig().WithEndpoints(p.client.Endpoints()...).WithTimeout(busyTimeout).
-		WithKeyring(p.Keyring()).WithUnencryptedPrefixes(ringKey)
-	for _, o := range opts {
-		o(cfg)
-	}
-	return client(t, cfg)
-}
-
-// rotated adds a key to the ring and promotes it.
-func (p *process) rotated(t *testing.T) etcd.KeyID {
-	t.Helper()
-	id, err := p.AddKey(t.Context())
-	require.NoError(t, err)
-	require.NoError(t, p.Promote(t.Context(), id))
-	return id
-}
-
-func requireValue(t *testing.T, c *etcd.Client, key, want string) {
-	t.Helper()
-	value, err := c.Get(t.Context(), key)
-	require.NoError(t, err)
-	require.Equal(t, want, string(value))
-}
 
 // A ring that was deleted by accident is made anew by a process that starts.
 func TestRingMadeAnewDropsNoKeys(t *testing.T) {
@@ -144,20 +116,6 @@ func TestOlderRingIsNotTaken(t *testing.T) {
 	require.NoError(t, p.Restore(t.Context()), "there is nothing to restore")
 }
 
-// notes what an outer key is asked for.
-type notes struct {
-	*testAEAD
-	mu   sync.Mutex
-	data [][]byte
-}
-
-func (n *notes) Encrypt(plaintext, associatedData []byte) ([]byte, error) {
-	n.mu.Lock()
-	n.data = append(n.data, append([]byte(nil), associatedData...))
-	n.mu.Unlock()
-	return n.testAEAD.Encrypt(plaintext, associatedData)
-}
-
 func TestRingIsSealedForItsPlaceAndContext(t *testing.T) {
 	t.Parallel()
 	srv := server(t)
@@ -188,16 +146,6 @@ func TestRingIsSealedForItsPlaceAndContext(t *testing.T) {
 		_, err = etcd.OpenKeyring(ctx, c, "/ring", outer, opt)
 		require.ErrorIs(t, err, etcd.ErrInvalidArgument)
 	}
-}
-
-// copied returns a copy of a server's data, taken while it is stopped.
-func copied(t *testing.T, srv *etcdtest.Server, dir string) string {
-	t.Helper()
-	backup := t.TempDir() + "/backup"
-	srv.Stop()
-	require.NoError(t, os.CopyFS(backup, os.DirFS(dir)))
-	require.NoError(t, srv.Restart())
-	return backup
 }
 
 // putBack restores a server's data from a copy.

@@ -24,18 +24,6 @@ func etcdAny(err error, targets ...error) bool {
 	return false
 }
 
-// increment adds one to a number; no value counts as 0.
-func increment(old []byte) ([]byte, error) {
-	n := 0
-	if old != nil {
-		var err error
-		if n, err = strconv.Atoi(string(old)); err != nil {
-			return nil, err
-		}
-	}
-	return []byte(strconv.Itoa(n + 1)), nil
-}
-
 func TestUpdateLosesNoConcurrentIncrement(t *testing.T) {
 	t.Parallel()
 	inEachMode(t, func(t *testing.T, c *etcd.Client, _ *observer) {

@@ -18,12 +18,6 @@ import (
 	"github.com/blueprint-go/etcd/etcdtest"
 )
 
-// closedPort returns an address of this machine at which nothing listens.
-func closedPort(t *testing.T) string {
-	t.Helper()
-	return etcdtest.ClosedPort(t)
-}
-
 // silentPort returns an address that takes connections and says nothing.
 func silentPort(t *testing.T) string {
 	t.Helper()

@@ -18,9 +18,6 @@ import (
 	"github.com/blueprint-go/etcd"
 )
 
-// writing is a call that writes p, which exists with the value "1", or keys below it.
-type writing func(ctx context.Context, c *etcd.Client, p string, result etcd.WriteOption) error
-
 // writesWithResult are all kinds of writes that change something.
 var writesWithResult = map[string]writing{
 	"Put": func(ctx context.Context, c *etcd.Client, p string, r etcd.WriteOption) error {

@@ -38,8 +38,6 @@ func addIn(tx *etcd.Tx, key string, n int) error {
 	return nil
 }
 
-func incrementIn(tx *etcd.Tx, key string) error { return addIn(tx, key, 1) }
-
 func TestTransactLosesNoConcurrentIncrement(t *testing.T) {
 	t.Parallel()
 	inEachMode(t, func(t *testing.T, c *etcd.Client, _ *observer) {

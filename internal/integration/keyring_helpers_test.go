@@ -1,0 +1,176 @@
+package integration
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/grpc"
+
+	"github.com/blueprint-go/etcd"
+	"github.com/blueprint-go/etcd/etcdtest"
+)
+
+func requireValue(t *testing.T, c *etcd.Client, key, want string) {
+	t.Helper()
+	value, err := c.Get(t.Context(), key)
+	require.NoError(t, err)
+	require.Equal(t, want, string(value))
+}
+
+// notes what an outer key is asked for.
+type notes struct {
+	*testAEAD
+	mu   sync.Mutex
+	data [][]byte
+}
+
+func (n *notes) Encrypt(plaintext, associatedData []byte) ([]byte, error) {
+	n.mu.Lock()
+	n.data = append(n.data, append([]byte(nil), associatedData...))
+	n.mu.Unlock()
+	return n.testAEAD.Encrypt(plaintext, associatedData)
+}
+
+// copied returns a copy of a server's data, taken while it is stopped.
+func copied(t *testing.T, srv *etcdtest.Server, dir string) string {
+	t.Helper()
+	backup := t.TempDir() + "/backup"
+	srv.Stop()
+	require.NoError(t, os.CopyFS(backup, os.DirFS(dir)))
+	require.NoError(t, srv.Restart())
+	return backup
+}
+
+// mutedServer returns a server whose watches say nothing while they are muted, and a
+// counter of the reads of the ring.
+func mutedServer(t *testing.T) (srv *etcdtest.Server, muted *atomic.Bool, reads *atomic.Int64) {
+	t.Helper()
+	muted, reads = &atomic.Bool{}, &atomic.Int64{}
+	return server(t, etcdtest.WithGRPCServerOptions(
+		grpc.ChainStreamInterceptor(func(server any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+			return handler(server, mutedStream{stream, muted})
+		}),
+		grpc.ChainUnaryInterceptor(func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+			if txn, ok := req.(*pb.TxnRequest); ok && len(txn.Success) == 1 && string(txn.Success[0].GetRequestRange().GetKey()) == ringKey {
+				reads.Add(1)
+			}
+			return handler(ctx, req)
+		}),
+	)), muted, reads
+}
+
+const ringKey = "/keyring"
+
+// process is what one process has of a stored ring.
+type process struct {
+	*etcd.StoredKeyring
+	outer  *testAEAD
+	client *etcd.Client
+	logged *complaints
+}
+
+// values returns a client of the process that encrypts with its ring.
+func (p *process) values(t *testing.T, opts ...func(*etcd.Config)) *etcd.Client {
+	t.Helper()
+	cfg := etcd.DefaultConfig().WithEndpoints(p.client.Endpoints()...).WithTimeout(busyTimeout).
+		WithKeyring(p.Keyring()).WithUnencryptedPrefixes(ringKey)
+	for _, o := range opts {
+		o(cfg)
+	}
+	return client(t, cfg)
+}
+
+// rotated adds a key to the ring and promotes it.
+func (p *process) rotated(t *testing.T) etcd.KeyID {
+	t.Helper()
+	id, err := p.AddKey(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, p.Promote(t.Context(), id))
+	return id
+}
+
+// keyOf returns what the process knows of a key.
+func (p *process) keyOf(t *testing.T, id etcd.KeyID) etcd.KeyInfo {
+	t.Helper()
+	for _, k := range p.Info().Keys {
+		if k.ID == id {
+			return k
+		}
+	}
+	require.Fail(t, "the ring lacks the key")
+	return etcd.KeyInfo{}
+}
+
+func (p *process) primary(t *testing.T) etcd.KeyID {
+	t.Helper()
+	id, ok := p.Keyring().Primary()
+	require.True(t, ok)
+	return id
+}
+
+// comes waits until the process has the ring that says so.
+func (p *process) comes(t *testing.T, ring string) {
+	t.Helper()
+	require.Eventually(t, func() bool { return p.Keyring().String() == ring }, patience, time.Millisecond,
+		"has not become %s", ring)
+}
+
+// fails waits until the process can't follow the ring.
+func (p *process) fails(t *testing.T, want error) {
+	t.Helper()
+	require.Eventually(t, func() bool { return p.Err() != nil }, patience, time.Millisecond)
+	require.ErrorIs(t, p.Err(), want)
+}
+
+func (p *process) calls() string {
+	return fmt.Sprintf("%d sealed, %d opened", p.outer.encrypts.Load(), p.outer.decrypts.Load())
+}
+
+func newProcess(t *testing.T, endpoint string) *process {
+	t.Helper()
+	p := &process{outer: newTestAEAD("outer"), logged: &complaints{Handler: slog.DiscardHandler}}
+	p.client = client(t, etcd.DefaultConfig().WithEndpoints(endpoint).WithLogger(slog.New(p.logged)))
+	return p
+}
+
+// opened returns a process that opened the ring.
+func opened(t *testing.T, endpoint string) *process {
+	t.Helper()
+	p := newProcess(t, endpoint)
+	var err error
+	p.StoredKeyring, err = etcd.OpenKeyring(t.Context(), p.client, ringKey, p.outer)
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, p.Close()) })
+	return p
+}
+
+// created returns a process that created the ring.
+func created(t *testing.T, srv *etcdtest.Server) *process {
+	t.Helper()
+	p := newProcess(t, srv.Endpoint())
+	var err error
+	p.StoredKeyring, err = etcd.CreateKeyring(t.Context(), p.client, ringKey, p.outer)
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, p.Close()) })
+	return p
+}
+
+// provider is an [etcd.KeyProvider] of a function that counts its calls.
+type provider struct {
+	calls atomic.Int64
+	key   func(ctx context.Context, id etcd.KeyID) (*etcd.EncryptionKey, error)
+}
+
+func (p *provider) EncryptionKey(ctx context.Context, id etcd.KeyID) (*etcd.EncryptionKey, error) {
+	p.calls.Add(1)
+	return p.key(ctx, id)
+}

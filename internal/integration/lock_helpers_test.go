@@ -1,0 +1,36 @@
+package integration
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/blueprint-go/etcd"
+)
+
+// newLock returns a lock for one test.
+func newLock(t testing.TB, c *etcd.Client, name string, opts ...etcd.LockOption) *etcd.Lock {
+	t.Helper()
+	l, err := c.NewLock(name, opts...)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, l.Close()) })
+	return l
+}
+
+// queue returns how many hold a lock or wait for it.
+func queue(t testing.TB, c *etcd.Client, name string) int64 {
+	t.Helper()
+	n, err := c.Count(t.Context(), name+"\x00")
+	require.NoError(t, err)
+	return n
+}
+
+// queues waits until n hold a lock or wait for it.
+func queues(t testing.TB, c *etcd.Client, name string, n int64) {
+	t.Helper()
+	deadline := time.Now().Add(patience)
+	for got := queue(t, c, name); got != n; got = queue(t, c, name) {
+		require.True(t, time.Now().Before(deadline), "%d in the queue instead of %d", got, n)
+	}
+}
