@@ -27,10 +27,15 @@ func ExampleDefaultConfig() {
 
 // The environment is that of etcdctl, and ETCD_ENDPOINTS.
 func ExampleConfigFromEnv() {
-	os.Setenv("ETCD_ENDPOINTS", "https://etcd-1:2379,https://etcd-2:2379")
-	os.Setenv("ETCDCTL_COMMAND_TIMEOUT", "3s")
-	defer os.Unsetenv("ETCD_ENDPOINTS")
-	defer os.Unsetenv("ETCDCTL_COMMAND_TIMEOUT")
+	for name, value := range map[string]string{
+		"ETCD_ENDPOINTS":          "https://etcd-1:2379,https://etcd-2:2379",
+		"ETCDCTL_COMMAND_TIMEOUT": "3s",
+	} {
+		if err := os.Setenv(name, value); err != nil {
+			log.Fatal(err)
+		}
+		defer func() { _ = os.Unsetenv(name) }()
+	}
 
 	config, err := etcd.ConfigFromEnv()
 	if err != nil {
