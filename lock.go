@@ -244,11 +244,12 @@ func (l *Lock) Unlock(ctx context.Context) error {
 }
 
 // release deletes the key of a claim and reports whether it was there. Where there are
-// several endpoints, one that is silent for firstPatience is left: the revocation of
-// the lease may be sent again elsewhere, and deletes the key for certain.
+// several endpoints, one that is silent for firstPatience, or loses the answer, is left:
+// the revocation of the lease may be sent again elsewhere, and deletes the key for certain.
 func (l *Lock) release(ctx context.Context, op string, c *claim) (bool, error) {
 	patience, cancel := context.WithCancel(ctx)
-	if l.client.severalEndpoints() {
+	several := l.client.severalEndpoints()
+	if several {
 		patience, cancel = context.WithTimeout(ctx, firstPatience)
 	}
 	defer cancel()
@@ -258,7 +259,7 @@ func (l *Lock) release(ctx context.Context, op string, c *claim) (bool, error) {
 	switch {
 	case err == nil:
 		return res.Succeeded, nil
-	case rpc.TimeIsUp(patience) && !rpc.TimeIsUp(ctx):
+	case !rpc.TimeIsUp(ctx) && (rpc.TimeIsUp(patience) || several && MaybeApplied(err)):
 		return true, c.session.close(ctx)
 	default:
 		return false, err

@@ -27,7 +27,7 @@ func run(ctx context.Context) error {
 	defer client.Close()
 
 	if err := client.Put(ctx, "/app/greeting", []byte("hello")); err != nil {
-		return err // etcd.MaybeApplied(err) reports whether it may be stored nevertheless
+		return err // etcd.MaybeApplied(err) reports whether it may be stored anyway
 	}
 	greeting, err := client.Get(ctx, "/app/greeting")
 	if err != nil {

@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/blueprint-go/etcd"
 	"github.com/blueprint-go/etcd/etcdtest"
@@ -111,4 +114,28 @@ func TestLocksAreTakenBesideAStoppedMember(t *testing.T) {
 	}
 	t.Logf("at most %v for each", worst.Round(time.Millisecond))
 	require.Less(t, worst, busyTimeout/2, "the time of the call was not used up")
+}
+
+func TestUnlockWhoseAnswerIsLostIsMadeElsewhere(t *testing.T) {
+	t.Parallel()
+	var lose atomic.Bool
+	srv := server(t, etcdtest.WithGRPCServerOptions(grpc.ChainUnaryInterceptor(
+		func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+			resp, err := handler(ctx, req)
+			if _, ok := req.(*pb.TxnRequest); ok && lose.CompareAndSwap(true, false) {
+				return nil, status.Error(codes.Unavailable, "lost")
+			}
+			return resp, err
+		})))
+	endpoints := []string{etcdtest.NewProxy(t, srv.Endpoint()).Addr(), etcdtest.NewProxy(t, srv.Endpoint()).Addr()}
+	c := client(t, etcd.DefaultConfig().WithEndpoints(endpoints...))
+	ctx, name := within(t, patience), prefix(t)
+	lock := newLock(t, c, name)
+	for range 2 {
+		require.NoError(t, lock.Lock(ctx))
+		lose.Store(true)
+		require.NoError(t, lock.Unlock(ctx))
+		require.False(t, lose.Load())
+		require.Zero(t, queue(t, c, name))
+	}
 }
