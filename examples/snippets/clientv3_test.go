@@ -46,7 +46,7 @@ func follow(ctx context.Context, client *etcd.Client, prefix string, apply func(
 	}
 	for response := range client.WatchPrefix(ctx, prefix, etcd.WithRevision(list.Revision+1)) {
 		if err := response.Err(); err != nil {
-			return err // of ErrCompacted: list again, and compare; deletions aren't told again
+			return err // of ErrCompacted: list again, and compare; deletions aren't delivered again
 		}
 		for _, event := range response.Events {
 			change(event)
