@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -58,12 +57,10 @@ func newCluster(t *testing.T) *cluster {
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, os.RemoveAll(base)) })
 	c := &cluster{t: t, gates: map[[2]int]*gate{}}
-	var ports []net.Listener // held until everyone has one
 	for i := range clusterSize {
-		port, err := net.Listen("tcp", "127.0.0.1:0")
-		require.NoError(t, err)
-		ports = append(ports, port)
-		p := &peer{cluster: c, number: i, dir: filepath.Join(base, strconv.Itoa(i)), addr: port.Addr().String()}
+		// Kept for the member also while it isn't there: another test's proxy on its port
+		// would lead clients here once that refuses connections.
+		p := &peer{cluster: c, number: i, dir: filepath.Join(base, strconv.Itoa(i)), addr: etcdtest.ClosedPort(t)}
 		require.NoError(t, os.Mkdir(p.dir, 0o700))
 		p.proxy = etcdtest.NewProxy(t, p.addr)
 		c.members = append(c.members, p)
@@ -82,9 +79,6 @@ func newCluster(t *testing.T) *cluster {
 			p.kill()
 		}
 	})
-	for _, port := range ports {
-		require.NoError(t, port.Close())
-	}
 	c.heal()
 	c.waitReady()
 	return c

@@ -94,8 +94,8 @@ func TestReadsAndDeletesWorkWithoutSpace(t *testing.T) {
 				res, err := c.Txn().If(etcd.Value("k").Equal([]byte("old"))).Then(etcd.OpGet("k"), etcd.OpDelete("k")).Commit(ctx)
 				require.NoError(t, err)
 				require.True(t, res.Succeeded)
-			} else { // refuses all transactions, those that only read too
-				require.ErrorIs(t, err, etcd.ErrNoSpace)
+			} else { // may refuse all transactions, those that only read too
+				requireSpaceOrNot(t, err)
 				require.False(t, etcd.MaybeApplied(err))
 			}
 			deleted, err := c.Delete(ctx, "fill/0")

@@ -22,7 +22,7 @@ type outage struct {
 func newOutage(t *testing.T, cfg *etcd.Config, srv *etcdtest.Server) outage {
 	t.Helper()
 	o := outage{proxy: etcdtest.NewProxy(t, srv.Endpoint()), direct: client(t, config(srv))}
-	o.c = client(t, cfg.WithEndpoints(o.proxy.Endpoint()).WithTimeout(300*time.Millisecond))
+	o.c = client(t, cfg.WithEndpoints(o.proxy.Endpoint()).WithTimeout(2*time.Second))
 	return o
 }
 
