@@ -327,9 +327,10 @@ func TestCancellationOfChunksIsReported(t *testing.T) {
 	c := client(t, config(srv).WithTimeout(busyTimeout))
 	_, keys := small(500)
 	ctx, cancel := context.WithCancel(t.Context())
-	chunks.interfere(func(_ context.Context, keys []string) error {
+	chunks.interfere(func(called context.Context, keys []string) error {
 		if keys[0] == "small/00200" {
 			cancel()
+			<-called.Done() // else the answer may come first
 		}
 		return nil
 	}, nil)

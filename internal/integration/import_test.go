@@ -396,15 +396,17 @@ func TestImportThatLosesAnAnswerCountsItAsUnknown(t *testing.T) {
 	file := exported(t, c, "/")
 	require.NoError(t, second(c.DeletePrefix(t.Context(), "/k")))
 	ctx, cancel := context.WithCancel(t.Context())
-	txns := 0
+	txns, returned := 0, make(chan struct{})
 	o.around(nil, func(req any) {
 		if _, ok := req.(*pb.TxnRequest); ok {
 			if txns++; txns == 2 {
 				cancel()
+				<-returned // else the answer may come first
 			}
 		}
 	})
 	report, err := c.Import(ctx, strings.NewReader(file), etcd.WithChunkKeys(100), etcd.WithParallelism(1))
+	close(returned)
 	o.around(nil, nil)
 	require.ErrorIs(t, err, context.Canceled)
 	require.True(t, etcd.MaybeApplied(err))
