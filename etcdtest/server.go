@@ -159,8 +159,13 @@ func (s *Server) Stop() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.stop()
+	s.keepPort()
+}
+
+// keepPort reserves the port of a stopped server, which may else become that of another
+// test's server.
+func (s *Server) keepPort() {
 	if s.reserved == nil && !s.closed {
-		// Else the port may become that of another test's server.
 		s.reserved, _ = reserve(s.addr) // another one is there first, which Restart tells
 	}
 }
@@ -184,6 +189,7 @@ func (s *Server) Restart() error {
 		return ErrClosed
 	}
 	s.stop()
+	s.keepPort()
 	m, _, err := launch(s.run, s.addr, portTimeout)
 	if err != nil {
 		return fmt.Errorf("etcdtest: start: %w", err)
