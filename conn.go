@@ -78,7 +78,7 @@ func (c *conn) open() error {
 		MaxCallSendMsgSize:   send,
 		MaxCallRecvMsgSize:   math.MaxInt32,
 		// One attempt: the retry policy is in request.go. Zero would mean 100.
-		// sendOnce takes the place of clientv3's retries already; this holds if a
+		// rpc.SendOnce takes the place of clientv3's retries already; this holds if a
 		// later clientv3 should set its interceptor after the options below.
 		MaxUnaryRetries: 1,
 		DialOptions:     options,
@@ -204,8 +204,7 @@ func (c *conn) bounded(ctx context.Context) (context.Context, context.CancelFunc
 	return context.WithTimeout(ctx, c.cfg.RequestTimeout)
 }
 
-// How a lease that was given up is revoked: by so many requests at once, and again
-// after these times while it isn't found, for its grant may be on the way still.
+// maxRevocations is how many leases that were given up are revoked at once.
 const maxRevocations = 16
 
 // checkSize refuses a request that the server would refuse for its size, and no

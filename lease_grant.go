@@ -57,6 +57,8 @@ func (c *conn) grantedLease(ctx context.Context, op string, id int64) (*pb.Lease
 	return &pb.LeaseGrantResponse{Header: resp.Header, ID: id, TTL: resp.GrantedTTL}, nil
 }
 
+// revocations are the times after which a lease that was given up is revoked: again and
+// again while it isn't found, for its grant may be on the way still.
 var revocations = []time.Duration{0, 100 * time.Millisecond, time.Second, 4 * time.Second}
 
 // giveUpLease revokes a lease that nobody will use, in the background. One that was

@@ -137,7 +137,7 @@ func (c *Client) requestOp(ctx context.Context, op Op) (*pb.RequestOp, *sealedPu
 		req := o.rangeRequest(rng)
 		req.KeysOnly = op.keysOnly
 		return txntree.Range(req), nil, nil
-	default: // opDelete
+	default: // kindDelete
 		if op.everything() && !op.delete.allKeys {
 			return nil, nil, ErrEmptyPrefix
 		}

@@ -145,7 +145,7 @@ func (h *watchHub) full(waiting, n int) bool {
 	return waiting > 0 && (waiting+n > watchQueueBytes || h.queued.Load()+int64(n) > watchQueuesBytes)
 }
 
-// noteOutage logs that watches lost their stream, and works that they are registered
+// noteOutage logs that watches lost their stream, and noteRecovery that they are registered
 // again; once each, and not for every watch and attempt.
 func (h *watchHub) noteOutage(watches int, err error) {
 	if watches > 0 && !h.outage.Swap(true) {

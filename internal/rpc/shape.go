@@ -69,7 +69,7 @@ func answersTxn(req *pb.TxnRequest, resp *pb.TxnResponse) bool {
 	return true
 }
 
-// CheckEvents is checkShape for what a watch brings: each event is about a key.
+// CheckEvents is CheckShape for what a watch brings: each event is about a key.
 func CheckEvents(resp *pb.WatchResponse) error {
 	for _, ev := range resp.Events {
 		if ev.GetKv() == nil {
