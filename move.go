@@ -47,7 +47,7 @@ func (c *Client) relocate(ctx context.Context, r relocation, opts []MoveOption) 
 	if err != nil {
 		return fail(r.op, r.to, err)
 	}
-	if c.codec.encryptsAt([]byte(c.cfg.Namespace+r.from)) && !c.codec.encryptsAt(target) && !o.plaintextTarget {
+	if c.codec.encryptsAt(c.whole(r.from)) && !c.codec.encryptsAt(target) && !o.plaintextTarget {
 		return fail(r.op, r.to, fmt.Errorf("%w: the value would be stored without encryption; WithPlaintextTarget allows it", ErrInvalidArgument))
 	}
 	return c.optimistic(ctx, r.op, r.from, o.writeOptions, r.reads(), func(found *TxnResult) (*Txn, error) {

@@ -45,8 +45,12 @@ func (n namespace) storedBound(key string) ([]byte, error) {
 	if size := len(n.prefix) + len(key); size > n.maxRequest {
 		return nil, fmt.Errorf("%w: position of %d bytes, the limit is %d", ErrTooLarge, size, n.maxRequest)
 	}
-	return []byte(n.prefix + key), nil
+	return n.whole(key), nil
 }
+
+// whole returns a key with the namespace. It is for keys that were checked, or came from
+// the server.
+func (n namespace) whole(key string) []byte { return []byte(n.prefix + key) }
 
 // prefixRange returns the range of all keys that begin with prefix.
 func (n namespace) prefixRange(prefix string) (keys.Range, error) {

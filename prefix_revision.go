@@ -25,7 +25,7 @@ const opRevision = "revision"
 func (c *Client) Revision(ctx context.Context) (int64, error) {
 	var revision int64
 	err := c.withDeadline(ctx, opRevision, "", func(ctx context.Context) error {
-		req := &pb.RangeRequest{Key: []byte(c.cfg.Namespace + "\x00"), CountOnly: true}
+		req := &pb.RangeRequest{Key: c.whole("\x00"), CountOnly: true}
 		resp, err := do(ctx, c.conn, request{op: opRevision}, c.rpc.get, req)
 		if errors.Is(err, ErrPermissionDenied) {
 			revision, err = c.revisionWithoutReading(ctx)

@@ -155,7 +155,7 @@ func (tx *Tx) guards() (compares []*pb.Compare, again []*pb.RequestOp) {
 			guards.Unchanged(read.Key, 0)
 		}
 		for _, kv := range kvs {
-			guards.Unchanged([]byte(tx.client.cfg.Namespace+kv.Key), kv.ModRevision)
+			guards.Unchanged(tx.client.whole(kv.Key), kv.ModRevision)
 		}
 		again = append(again, txntree.Range(read))
 	}

@@ -135,7 +135,7 @@ func (cond Condition) holds(order int) bool {
 func (c *Client) serverDecides(cond Condition) bool {
 	// Of a prefix, all keys count. Its range would not do: that of the empty prefix
 	// begins with a key.
-	return cond.target != pb.Compare_VALUE || c.codec.plain([]byte(c.cfg.Namespace+cond.key))
+	return cond.target != pb.Compare_VALUE || c.codec.plain(c.whole(cond.key))
 }
 
 // compare converts a condition as if the server could decide it.

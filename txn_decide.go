@@ -174,7 +174,7 @@ func (d *decision) condition(ctx context.Context, cond valueCondition) (bool, er
 
 // witness guards a key that a decision rests on.
 func (d *decision) witness(kv KeyValue) {
-	d.guards.Unchanged([]byte(d.wire.client.cfg.Namespace+kv.Key), kv.ModRevision)
+	d.guards.Unchanged(d.wire.client.whole(kv.Key), kv.ModRevision)
 }
 
 // read returns what a read found.
