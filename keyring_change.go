@@ -235,7 +235,7 @@ func (s *StoredKeyring) adopt(record *storedRing, v sighting) error {
 	if err := s.install(record, v); err != nil {
 		return err
 	}
-	f.keep(encryptionKeys(f.missing))
+	f.keep(decryptors(f.missing))
 	f.missing = nil // the caller has decided
 	return nil
 }

@@ -165,7 +165,7 @@ func (s *StoredKeyring) lend(record *storedRing) {
 	if i := slices.IndexFunc(f.taken.Keys, func(k storedKey) bool { return k.ID == record.Primary }); i >= 0 && !f.taken.Keys[i].Retired.IsZero() {
 		primary, others = own, append(others, primary)
 	}
-	for _, k := range slices.Concat([]*EncryptionKey{own}, more, f.kept, encryptionKeys(f.missing)) {
+	for _, k := range slices.Concat([]*EncryptionKey{own}, more, f.kept, decryptors(f.missing)) {
 		if k.ID() != primary.ID() && !keyringHas(others, k.ID()) {
 			others = append(others, k)
 		}
@@ -182,7 +182,7 @@ func (s *StoredKeyring) install(record *storedRing, v sighting) error {
 		return &DecodeError{Key: s.key, Err: err}
 	}
 	missing := f.without(record)
-	kept := slices.Concat(f.kept, encryptionKeys(missing))
+	kept := slices.Concat(f.kept, decryptors(missing))
 	for i, k := range kept {
 		if !record.has(k.ID().Hex()) && !keyringHas(kept[:i], k.ID()) {
 			others = append(others, k)

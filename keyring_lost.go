@@ -48,7 +48,8 @@ func (s *StoredKeyring) missing() []storedKey {
 	return slices.Clone(s.followed().missing)
 }
 
-func encryptionKeys(keys []storedKey) []*EncryptionKey {
+// decryptors returns keys that a ring once had, to decrypt.
+func decryptors(keys []storedKey) []*EncryptionKey {
 	var out []*EncryptionKey
 	for _, k := range keys {
 		if key, err := NewEncryptionKey(k.Secret); err == nil { // they were keys of a ring before
