@@ -53,13 +53,21 @@ func serveIfAsked() bool {
 // are set for it.
 func serverProcess(tb testing.TB, variables ...string) []string {
 	tb.Helper()
+	env := []string{serverVariable + "=1"}
+	for _, name := range variables {
+		env = append(env, name+"=1")
+	}
+	return strings.Split(child(tb, env...), ",")
+}
+
+// child runs this program once more, which the variables make another one of, until the
+// test ends, and returns the first line that it prints.
+func child(tb testing.TB, env ...string) string {
+	tb.Helper()
 	self, err := os.Executable()
 	require.NoError(tb, err)
 	cmd := exec.Command(self)
-	cmd.Env = append(os.Environ(), serverVariable+"=1")
-	for _, name := range variables {
-		cmd.Env = append(cmd.Env, name+"=1")
-	}
+	cmd.Env = append(os.Environ(), env...)
 	cmd.Stderr = os.Stderr
 	stdin, err := cmd.StdinPipe()
 	require.NoError(tb, err)
@@ -72,5 +80,5 @@ func serverProcess(tb testing.TB, variables ...string) []string {
 	})
 	line, err := bufio.NewReader(stdout).ReadString('\n')
 	require.NoError(tb, err)
-	return strings.Split(strings.TrimSpace(line), ",")
+	return strings.TrimSpace(line)
 }
