@@ -1,14 +1,12 @@
 package integration
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"net/url"
 	"os"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"go.etcd.io/etcd/server/v3/embed"
@@ -37,10 +35,6 @@ const (
 	electionTimeout = 500 * time.Millisecond
 )
 
-// portPatience is how long a member waits for its port, which an outgoing
-// connection may have while it is dead.
-const portPatience = 10 * time.Second
-
 // serveMemberIfAsked runs a member until standard input ends, if this process is
 // the child of a cluster, and reports whether it was.
 func serveMemberIfAsked() bool {
@@ -48,13 +42,7 @@ func serveMemberIfAsked() bool {
 	if err != nil {
 		return false
 	}
-	var member *embed.Etcd
-	for began := time.Now(); ; {
-		member, err = embed.StartEtcd(memberConfig(number, os.Getenv(memberAddrVariable)))
-		if !errors.Is(err, syscall.EADDRINUSE) || time.Since(began) > portPatience {
-			break
-		}
-	}
+	member, err := embed.StartEtcd(memberConfig(number, os.Getenv(memberAddrVariable)))
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
