@@ -13,6 +13,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/blueprint-go/etcd"
+	"github.com/blueprint-go/etcd/etcdtest"
 )
 
 func TestRequestUnderWayAtCloseIsEndedWithItsOutcome(t *testing.T) {
@@ -47,7 +48,7 @@ func TestRequestUnderWayAtCloseIsEndedWithItsOutcome(t *testing.T) {
 
 func TestRequestWithoutConnectionAtCloseIsEndedAsNotApplied(t *testing.T) {
 	t.Parallel()
-	c, err := etcd.NewClient(etcd.DefaultConfig().WithEndpoints(closedPort(t)).WithLazyConnect())
+	c, err := etcd.NewClient(etcd.DefaultConfig().WithEndpoints(etcdtest.ClosedPort(t)).WithLazyConnect())
 	require.NoError(t, err)
 	put := make(chan error, 1)
 	go func() { put <- c.Put(within(t, 20*time.Second), "key", nil) }()

@@ -2,7 +2,6 @@ package integration
 
 import (
 	"bytes"
-	"testing"
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
@@ -42,10 +41,4 @@ func succeed(w *http2.Framer, stream uint32) error {
 		StreamID: stream, EndHeaders: true, EndStream: true,
 		BlockFragment: head(hpack.HeaderField{Name: "grpc-status", Value: "0"}),
 	})
-}
-
-// closedPort returns an address of this machine at which nothing listens.
-func closedPort(t *testing.T) string {
-	t.Helper()
-	return etcdtest.ClosedPort(t)
 }

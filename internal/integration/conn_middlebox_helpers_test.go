@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/blueprint-go/etcd/etcdtest"
 )
 
 // middlebox is a program of others that stands between clients and servers. What
@@ -133,7 +135,7 @@ func newMiddlebox(t *testing.T, kind middleboxKind, servers []string, set settin
 	t.Helper()
 	const tries = 5 // another program may take the port that was free
 	for range tries {
-		b := &middlebox{t: t, kind: kind, addr: closedPort(t), ended: make(chan struct{}), changed: make(chan struct{})}
+		b := &middlebox{t: t, kind: kind, addr: etcdtest.ClosedPort(t), ended: make(chan struct{}), changed: make(chan struct{})}
 		dir := t.TempDir()
 		b.conf = filepath.Join(dir, "conf")
 		require.NoError(t, os.WriteFile(b.conf, []byte(kind.configure(dir, b.addr, servers, set)), 0o600))

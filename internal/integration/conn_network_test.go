@@ -112,7 +112,7 @@ func TestCorruptBytesAreAnErrorAndPass(t *testing.T) {
 // for it without burning the processor.
 func TestClientWithoutServerDoesNotSpin(t *testing.T) {
 	for name, addr := range map[string]string{
-		"refused": closedPort(t),
+		"refused": etcdtest.ClosedPort(t),
 		"garbage": garbagePort(t, "SSH-2.0-Nonsense\r\n"),
 		"silent":  silentPort(t),
 	} {

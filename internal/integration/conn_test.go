@@ -21,7 +21,7 @@ import (
 // silentPort returns an address that takes connections and says nothing.
 func silentPort(t *testing.T) string {
 	t.Helper()
-	p := etcdtest.NewProxy(t, closedPort(t))
+	p := etcdtest.NewProxy(t, etcdtest.ClosedPort(t))
 	p.Blackhole()
 	return p.Addr()
 }
@@ -74,7 +74,7 @@ func endpointErrors(err error) map[string]error {
 
 func TestNewClientNamesTheEndpointAndTheCauseWhenTheServerIsDown(t *testing.T) {
 	t.Parallel()
-	addr := closedPort(t)
+	addr := etcdtest.ClosedPort(t)
 	for _, cfg := range []*etcd.Config{
 		etcd.DefaultConfig(),
 		etcd.DefaultConfig().WithAuth("root", "the-password"),
@@ -94,7 +94,7 @@ func TestNewClientNamesTheEndpointAndTheCauseWhenTheServerIsDown(t *testing.T) {
 
 func TestNewClientNamesTheCauseOfEachEndpoint(t *testing.T) {
 	t.Parallel()
-	refused, garbage := closedPort(t), garbagePort(t, "SSH-2.0-Nonsense\r\n")
+	refused, garbage := etcdtest.ClosedPort(t), garbagePort(t, "SSH-2.0-Nonsense\r\n")
 	_, err := etcd.NewClient(etcd.DefaultConfig().WithEndpoints(refused, garbage).WithDialTimeout(time.Second))
 	causes := endpointErrors(err)
 	require.Len(t, causes, 2)
@@ -105,7 +105,7 @@ func TestNewClientNamesTheCauseOfEachEndpoint(t *testing.T) {
 func TestNewClientNeedsOneEndpointOnly(t *testing.T) {
 	t.Parallel()
 	srv := server(t)
-	c := client(t, etcd.DefaultConfig().WithEndpoints(closedPort(t), srv.Endpoint(), silentPort(t)))
+	c := client(t, etcd.DefaultConfig().WithEndpoints(etcdtest.ClosedPort(t), srv.Endpoint(), silentPort(t)))
 	for range 20 {
 		require.NoError(t, c.Put(t.Context(), prefix(t), nil))
 	}
@@ -156,7 +156,7 @@ func TestLazyClientWorksWhenItsServerComesUp(t *testing.T) {
 
 func TestRequestWithoutServerEndsByTheDefaultTimeoutWithTheCause(t *testing.T) {
 	t.Parallel()
-	addr := closedPort(t)
+	addr := etcdtest.ClosedPort(t)
 	c := client(t, etcd.DefaultConfig().WithEndpoints(addr).WithTimeout(300*time.Millisecond).WithLazyConnect())
 	for name, err := range map[string]error{
 		"put": c.Put(context.Background(), "key", nil),
@@ -258,12 +258,12 @@ func TestFailedNewClientLeavesNothingBehind(t *testing.T) {
 	srv := server(t, etcdtest.WithTLS(), etcdtest.WithAuth("the-password"))
 	for name, cfg := range map[string]*etcd.Config{
 		"invalid":         etcd.DefaultConfig().WithEndpoints("::::"),
-		"refused":         etcd.DefaultConfig().WithEndpoints(closedPort(t)),
+		"refused":         etcd.DefaultConfig().WithEndpoints(etcdtest.ClosedPort(t)),
 		"silent":          etcd.DefaultConfig().WithEndpoints(silentPort(t)),
 		"garbage":         etcd.DefaultConfig().WithEndpoints(garbagePort(t, "nonsense nonsense")),
-		"auth, refused":   etcd.DefaultConfig().WithEndpoints(closedPort(t)).WithAuth("root", "the-password"),
+		"auth, refused":   etcd.DefaultConfig().WithEndpoints(etcdtest.ClosedPort(t)).WithAuth("root", "the-password"),
 		"auth, silent":    etcd.DefaultConfig().WithEndpoints(silentPort(t)).WithAuth("root", "the-password"),
-		"auto-sync":       etcd.DefaultConfig().WithEndpoints(closedPort(t)).WithAutoSync(time.Minute),
+		"auto-sync":       etcd.DefaultConfig().WithEndpoints(etcdtest.ClosedPort(t)).WithAutoSync(time.Minute),
 		"no TLS":          etcd.DefaultConfig().WithEndpoints(strings.Replace(srv.Endpoint(), "https", "http", 1)),
 		"unknown CA":      etcd.DefaultConfig().WithEndpoints(srv.Endpoint()),
 		"wrong password":  etcd.DefaultConfig().WithEndpoints(srv.Endpoint()).WithTLS("", "", srv.CAFile(), false).WithAuth("root", "wrong"),

@@ -78,6 +78,18 @@ type process struct {
 	logged *complaints
 }
 
+// overtaken returns another process, which has changed the stored ring until p has taken
+// what it stores.
+func overtaken(t *testing.T, srv *etcdtest.Server, p *process) *process {
+	t.Helper()
+	other := opened(t, srv.Endpoint())
+	for other.Info().Generation <= p.Info().Generation {
+		other.rotated(t)
+	}
+	require.Eventually(t, func() bool { return p.primary(t) == other.primary(t) }, patience, time.Millisecond)
+	return other
+}
+
 // values returns a client of the process that encrypts with its ring.
 func (p *process) values(t *testing.T, opts ...func(*etcd.Config)) *etcd.Client {
 	t.Helper()

@@ -29,11 +29,7 @@ func TestTakenRingMakesNoProcessForgetAKey(t *testing.T) {
 	require.NoError(t, c.Put(ctx, "/k", []byte("under the added key")))
 	require.NoError(t, p.Promote(ctx, first))
 	plant(t, p.client, ringKey, old)
-	other := opened(t, srv.Endpoint())
-	for other.Info().Generation <= p.Info().Generation {
-		other.rotated(t)
-	}
-	require.Eventually(t, func() bool { return p.primary(t) == other.primary(t) }, patience, time.Millisecond)
+	other := overtaken(t, srv, p)
 	requireValue(t, c, "/k", "under the added key")
 	require.ErrorIs(t, p.Err(), etcd.ErrKeyringReplaced)
 	require.ErrorContains(t, p.Err(), added.String())
@@ -65,11 +61,7 @@ func TestAdoptSettlesForARingThatLacksKeys(t *testing.T) {
 	require.NoError(t, p.values(t).Put(ctx, "/k", []byte("under the added key")))
 	require.NoError(t, p.Promote(ctx, first))
 	plant(t, p.client, ringKey, old)
-	other := opened(t, srv.Endpoint())
-	for other.Info().Generation <= p.Info().Generation {
-		other.rotated(t)
-	}
-	require.Eventually(t, func() bool { return p.primary(t) == other.primary(t) }, patience, time.Millisecond)
+	other := overtaken(t, srv, p)
 	require.ErrorIs(t, p.Err(), etcd.ErrKeyringReplaced)
 	// The process that has the key can bring its values under the ring.
 	require.NoError(t, second(p.values(t).Reencrypt(ctx, "/k")))

@@ -103,11 +103,7 @@ func TestProcessWritesOnAfterARestore(t *testing.T) {
 	p.rotated(t)
 	putBack(t, srv, dir, backup)
 	require.Eventually(t, func() bool { return errors.Is(p.Err(), etcd.ErrRevisionRegressed) }, patience, time.Millisecond)
-	fresh := opened(t, srv.Endpoint())
-	for fresh.Info().Generation <= p.Info().Generation {
-		fresh.rotated(t)
-	}
-	require.Eventually(t, func() bool { return p.primary(t) == fresh.primary(t) }, patience, time.Millisecond)
+	fresh := overtaken(t, srv, p)
 	require.ErrorIs(t, p.Err(), etcd.ErrKeyringReplaced)
 	writesOn(t, writer)
 	requireValue(t, fresh.values(t), "/k", "value")
