@@ -23,17 +23,7 @@ func TestPasswordIsSentOverTLSOnlyIfTLSIsConfigured(t *testing.T) {
 	t.Parallel()
 	a := dialtest.NewAuthority(t)
 	file := a.File()
-	for name, answer := range map[string]func(net.Conn){
-		"server without TLS":          dialtest.WaitThenClose,
-		"server that hangs up":        func(net.Conn) {},
-		"server that answers in text": dialtest.Say("HTTP/1.1 400 Bad Request\r\n\r\n"),
-		"server that speaks first": func(conn net.Conn) {
-			_, _ = conn.Write([]byte("\x00\x00\x00\x04\x00\x00\x00\x00\x00"))
-			dialtest.WaitThenClose(conn)
-		},
-		"unknown authority": dialtest.HandshakeThenClose(dialtest.ServerTLS(dialtest.NewAuthority(t).Issue())),
-		"good server":       dialtest.HandshakeThenClose(dialtest.ServerTLS(a.Issue())),
-	} {
+	for name, answer := range dialtest.Peers(t, a) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			heard := &dialtest.Recording{Listener: dialtest.Listen(t)}

@@ -166,3 +166,19 @@ func (w *lockedWriter) Write(b []byte) (int, error) {
 	defer w.mu.Unlock()
 	return w.w.Write(b)
 }
+
+// Peers returns what a client that trusts a, and speaks TLS, may meet: servers that don't,
+// one of another authority, and one of a.
+func Peers(t testing.TB, a *Authority) map[string]func(net.Conn) {
+	return map[string]func(net.Conn){
+		"server without TLS":          WaitThenClose,
+		"server that hangs up":        func(net.Conn) {},
+		"server that answers in text": Say("HTTP/1.1 400 Bad Request\r\n\r\n"),
+		"server that speaks first": func(conn net.Conn) {
+			_, _ = conn.Write([]byte("\x00\x00\x00\x04\x00\x00\x00\x00\x00"))
+			WaitThenClose(conn)
+		},
+		"unknown authority": HandshakeThenClose(ServerTLS(NewAuthority(t).Issue())),
+		"good server":       HandshakeThenClose(ServerTLS(a.Issue())),
+	}
+}
