@@ -56,7 +56,7 @@ func (e *BulkError) Remaining() []string { return slices.Concat(e.Unknown, e.Not
 // were applied.
 func (b *bulk) sendChunks(ctx context.Context, o chunkOptions) ([]*pb.ResponseOp, int64, error) {
 	if err := b.client.admit(ctx); err != nil {
-		return nil, 0, fail(b.request.op, b.request.key, err)
+		return nil, 0, b.request.fail(err)
 	}
 	ops := make([]operation, len(b.ops))
 	for i, wire := range b.ops {

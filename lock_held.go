@@ -60,7 +60,7 @@ func (h *heldKeys) add(k *heldKey) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if !h.running {
-		if err := h.conn.start(h.run); err != nil {
+		if err := h.conn.rpc.Start(h.run); err != nil {
 			return err
 		}
 		h.running = true
@@ -97,7 +97,7 @@ func (h *heldKeys) run() {
 		select {
 		case <-h.wake:
 			continue
-		case <-h.conn.closing:
+		case <-h.conn.rpc.Closing():
 			return
 		case <-timer.C:
 		}
@@ -147,7 +147,7 @@ func (h *heldKeys) due() []*heldKey {
 func (h *heldKeys) fitting(due []*heldKey) int {
 	limit, bytes := min(keysPerCheck, h.conn.cfg.MaxTxnOps, len(due)), 0
 	for n, k := range due[:limit] {
-		if bytes += len(k.stored) + 32; bytes > h.conn.largest && n > 0 {
+		if bytes += len(k.stored) + 32; bytes > h.conn.rpc.Largest && n > 0 {
 			return n
 		}
 	}
@@ -162,7 +162,7 @@ func (h *heldKeys) check(keys []*heldKey) {
 	for _, k := range keys {
 		req.Success = append(req.Success, txntree.Range(&pb.RangeRequest{Key: k.stored, KeysOnly: true}))
 	}
-	resp, err := do(ctx, h.conn, request{op: "check locks", key: keys[0].key}, h.conn.rpc.txn, req)
+	resp, err := do(ctx, h.conn, request{op: "check locks", key: keys[0].key}, h.conn.rpc.Txn, req)
 	if refusesOne(err) && len(keys) > 1 {
 		// One of them may not be read any more: that is no reason for the others.
 		h.check(keys[:len(keys)/2])
@@ -186,7 +186,7 @@ func (h *heldKeys) check(keys []*heldKey) {
 // renewed either; servers before that would keep the lock for its holder for ever.
 func (h *heldKeys) checkLease(ctx context.Context, k *heldKey) {
 	req := &pb.LeaseTimeToLiveRequest{ID: int64(k.lease), Keys: true}
-	resp, err := do(ctx, h.conn, request{op: "check locks", key: k.key}, h.conn.rpc.timeToLive, req)
+	resp, err := do(ctx, h.conn, request{op: "check locks", key: k.key}, h.conn.rpc.TimeToLive, req)
 	if err != nil || resp.TTL < 0 { // the renewals tell of the lease
 		return
 	}

@@ -8,7 +8,7 @@ import (
 // A goroutine's stack is most of what an idle watch would take. So a watch that is
 // registered on a shared stream and has nothing to deliver rests: its goroutine
 // ends, and whoever has something for it begins another one, which goes on in its
-// place. conn.retain has Close wait for the watch whether it rests or not.
+// place. rpc.Conn.Retain has Close wait for the watch whether it rests or not.
 
 // errResting says that the goroutine of a watch ends and the watch doesn't. What
 // belongs to the watch may be another goroutine's by then.
@@ -16,7 +16,7 @@ var errResting = errors.New("watch is resting")
 
 // begin runs the watch in the background until it ends, and closes out then.
 func (w *watcher) begin(ctx context.Context, out chan WatchResponse) error {
-	if err := w.conn.retain(); err != nil {
+	if err := w.conn.rpc.Retain(); err != nil {
 		return err
 	}
 	w.prepare(w.deliverTo(ctx, out))
@@ -27,7 +27,7 @@ func (w *watcher) begin(ctx context.Context, out chan WatchResponse) error {
 				w.nowRegistered()
 				close(out)
 				w.forget()
-				w.conn.background.Done()
+				w.conn.rpc.Release()
 			}
 		}()
 		err := w.proceed(ctx)
