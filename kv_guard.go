@@ -60,7 +60,7 @@ func modRevisionOf(kvs []*mvccpb.KeyValue) int64 {
 }
 
 // boundTo returns the put on condition that the key has this mod revision; 0 means that
-// it is missing.
+// the key is missing.
 func (p *guardedPut) boundTo(revision int64) *pb.TxnRequest {
 	return &pb.TxnRequest{
 		Compare: []*pb.Compare{txntree.Unchanged(p.put.Key, revision)},
@@ -69,13 +69,13 @@ func (p *guardedPut) boundTo(revision int64) *pb.TxnRequest {
 	}
 }
 
-// try puts the value if the key still is as it was found, and reports whether it is
-// stored. If it is not, it returns how the key is now.
+// try puts the value if the key is unchanged since found, and reports whether it is
+// stored. If not, it returns the key as it is now.
 func (p *guardedPut) try(ctx context.Context, found []*mvccpb.KeyValue) (stored bool, now []*mvccpb.KeyValue, err error) {
 	var lost bool
 	revision := modRevisionOf(found)
 	from := p.client.seen.Mark()
-	// A mod revision never comes back. That a key is missing does.
+	// A mod revision never comes back, but a key can be missing again.
 	r := request{op: "put", key: p.key, write: true, repeatable: revision > 0, lost: &lost, seals: p.sealed}
 	if revision > 0 {
 		r.versions = func([]byte) int64 { return found[0].Version }
@@ -83,8 +83,8 @@ func (p *guardedPut) try(ctx context.Context, found []*mvccpb.KeyValue) (stored 
 	resp, err := p.client.sendTxn(ctx, r, p.boundTo(revision))
 	switch {
 	case MaybeApplied(err) && revision == 0:
-		// What somebody else has created just so may be deleted again, and this
-		// request still be under way: only what is certainly its own counts.
+		// If somebody else created the same, that may be deleted again while this request
+		// is still under way. So only what is certainly its own counts.
 		found, _ := p.client.testify(ctx, p.key, p.witness(witness{creates: true}), from)
 		if found.applied {
 			p.write.tellRevision(found.revision)
@@ -99,26 +99,26 @@ func (p *guardedPut) try(ctx context.Context, found []*mvccpb.KeyValue) (stored 
 	case lost:
 		stored, err = p.isStored(ctx, revision, from)
 	case revision > 0 && !p.client.codec.unique(p.put.Key, p.put.Value):
-		// A proxy may have sent it twice. Of an encrypted one it would be known.
+		// A proxy may have sent it twice. For an encrypted value that would be known.
 		stored = p.isFirst(ctx, revision, from)
 	}
 	return stored, resp.Responses[0].GetResponseRange().GetKvs(), err
 }
 
-// witness completes the witness of what was sent.
+// witness completes w with what was sent.
 func (p *guardedPut) witness(w witness) witness {
 	sent := putWitness(p.put, p.sealed)
 	sent.since, sent.creates = w.since, w.creates
 	return sent
 }
 
-// isStored reports whether an attempt without an answer was applied, when the key
-// has changed since a revision.
+// isStored reports whether an attempt without an answer was applied, if the key has
+// changed since a revision.
 func (p *guardedPut) isStored(ctx context.Context, revision int64, from rpc.Mark) (bool, error) {
 	found, err := p.client.testify(ctx, p.key, p.witness(witness{since: revision}), from)
 	switch {
 	case found.applied, found.same:
-		// Another client may have written just the same: then either is the same.
+		// Another client may have written the same: then it makes no difference.
 		p.tellFound(ctx, found.revision)
 		return true, p.overtake(ctx, found.revision)
 	case found.changed:
@@ -129,7 +129,7 @@ func (p *guardedPut) isStored(ctx context.Context, revision int64, from rpc.Mark
 	return false, &Error{Op: "put", Key: p.key, Sent: true, MaybeApplied: true, Err: err}
 }
 
-// overtake encrypts again what was found, where another key was promoted meanwhile.
+// overtake encrypts again what was found, if another key was promoted meanwhile.
 func (p *guardedPut) overtake(ctx context.Context, revision int64) error {
 	s := p.sealed
 	if s == nil || !s.isLate(p.client.codec.keyring.current()) {
@@ -138,9 +138,9 @@ func (p *guardedPut) overtake(ctx context.Context, revision int64) error {
 	return p.client.encryptAgain(ctx, request{op: "put", key: p.key, seals: s}, []*sealedPut{s}, revision)
 }
 
-// isFirst reports whether the first change of the key since a revision is just what the
-// put would have made: whoever made it, it need not be made again.
-// If that can't be told, the put is bound anew, which fails as well if it has to.
+// isFirst reports whether the first change of the key since a revision is exactly what
+// the put would have made: then it need not be made again, whoever made it. If that can't
+// be known, the put is bound anew, and that fails too if it has to.
 func (p *guardedPut) isFirst(ctx context.Context, revision int64, from rpc.Mark) bool {
 	found, err := p.client.testify(ctx, p.key, p.witness(witness{since: revision}), from)
 	if err != nil || !found.same {
@@ -150,8 +150,8 @@ func (p *guardedPut) isFirst(ctx context.Context, revision int64, from rpc.Mark)
 	return true
 }
 
-// tellFound tells about a put whose answer was lost, and which was found in the history
-// of its key. What it has replaced takes another round trip.
+// tellFound sets the result of a put whose answer was lost and which was found in the
+// history of its key. The key-value that it replaced takes another round trip.
 func (p *guardedPut) tellFound(ctx context.Context, revision int64) {
 	p.write.tellRevision(revision)
 	if !p.write.prevKV {
@@ -159,7 +159,7 @@ func (p *guardedPut) tellFound(ctx context.Context, revision int64) {
 	}
 	req := &pb.RangeRequest{Key: p.put.Key, Revision: revision - 1}
 	resp, err := do(ctx, p.client.conn, request{op: "put", key: p.key, pinned: true}, p.client.rpc.get, req)
-	if err == nil && len(resp.Kvs) > 0 { // else it was compacted meanwhile
+	if err == nil && len(resp.Kvs) > 0 { // otherwise it was compacted meanwhile
 		p.write.result.PrevKV, p.write.result.Err = p.client.codec.replaced(ctx, resp.Kvs[0])
 	}
 }
