@@ -4,10 +4,10 @@ import (
 	"context"
 )
 
-// optimistic reads by reads, has plan make a transaction of what was found, and
-// commits it. The conditions of the plan have to hold as long as what was found does;
-// if they don't any more, plan is called again with what is found then. A nil
-// transaction means that nothing is to be done. w is told what became of it.
+// optimistic reads by reads, lets plan make a transaction from the result, and commits
+// it. The conditions of the plan must hold as long as what was found is unchanged; if
+// they don't hold any more, plan is called again with what is found then. A nil
+// transaction means that there is nothing to do. w gets the result.
 func (c *Client) optimistic(ctx context.Context, r request, w writeOptions, reads []Op, plan func(found *TxnResult) (*Txn, error)) error {
 	return c.untilUncontested(ctx, r, func(ctx context.Context) (bool, error) {
 		found, err := c.commit(ctx, r, c.Txn().Then(reads...))

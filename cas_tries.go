@@ -8,10 +8,10 @@ import (
 	"github.com/blueprint-go/etcd/internal/rpc"
 )
 
-// untilUncontested runs round until it reports that the matter is settled or fails, all
-// under one deadline. Those who compete for a key spread out by pausing between
-// the rounds. A round begins by reading: what was read before a pause would be
-// out of date after it, and a slow competitor would lose to a fast one for ever.
+// untilUncontested calls round until it reports that the matter is settled or fails, all
+// under one deadline. Clients that compete for a key spread out by pausing between the
+// rounds. A round begins by reading: what was read before a pause would be out of date
+// after it, and a slow competitor would lose to a fast one for ever.
 func (c *Client) untilUncontested(ctx context.Context, r request, round func(context.Context) (bool, error)) error {
 	return c.withDeadline(ctx, r, func(ctx context.Context) error {
 		for n := 1; ; n++ {
@@ -33,8 +33,8 @@ func (c *Client) untilUncontested(ctx context.Context, r request, round func(con
 	})
 }
 
-// afterConflicts returns the error of a try or a round which others have been in the way
-// of n times before. If it came too late, they are the reason.
+// afterConflicts returns the error of a try or a round that others got in the way of n
+// times before. If time was up, they are the reason.
 func afterConflicts(ctx context.Context, n int, err error) error {
 	if n == 0 || !rpc.TimeIsUp(ctx) {
 		return err
@@ -45,6 +45,6 @@ func afterConflicts(ctx context.Context, n int, err error) error {
 	return err
 }
 
-// triesPerRound is how often an optimistic write is tried between two pauses:
-// once with what was read, and once with what the answer to the first try holds.
+// triesPerRound is how often an optimistic write is tried between two pauses: once with
+// what was read, and once with what the answer to the first try holds.
 const triesPerRound = 2

@@ -33,11 +33,11 @@ type Client struct {
 // NewClient returns a client for the cluster that cfg describes; a nil cfg means
 // [DefaultConfig].
 //
-// It checks cfg and then, unless [Config.LazyConnect] is set, that the cluster
-// answers a linearizable read within [Config.DialTimeout]. If it does not, the
-// error names each endpoint with the true cause, such as [ErrConnectionRefused],
-// [ErrUnknownAuthority] or [ErrAuthFailed]; a cause that waiting does not heal
-// ends the check at once. A failed NewClient leaves nothing behind.
+// It checks cfg and then, unless [Config.LazyConnect] is set, that the cluster answers a
+// linearizable read within [Config.DialTimeout]. If it does not, the error names each
+// endpoint with the true cause, such as [ErrConnectionRefused], [ErrUnknownAuthority] or
+// [ErrAuthFailed]; a cause that waiting can't cure ends the check at once. A failed
+// NewClient leaves nothing behind.
 func NewClient(cfg *Config) (*Client, error) {
 	cfg, err := cfg.resolved()
 	if err != nil {
@@ -54,7 +54,7 @@ func NewClient(cfg *Config) (*Client, error) {
 	c.renewals, c.held = newRenewals(c.conn), newHeldKeys(c.conn)
 	c.watches = newWatchHub(c.conn, codec)
 	cfg.warnOfCredentials()
-	cfg.forgetSecrets() // codec and authenticator have made of them what they need
+	cfg.forgetSecrets() // the codec and the authenticator have their own by now
 	if err := c.open(); err != nil {
 		return nil, err
 	}
@@ -67,10 +67,10 @@ func NewClient(cfg *Config) (*Client, error) {
 	return c, nil
 }
 
-// Close ends the client: requests that are under way fail with [ErrClosed], as
-// do later ones; watches end; locks and leases are no longer kept alive. It
-// waits for the client's goroutines. It is idempotent and safe for concurrent
-// use: every call waits for the end. The error is nil in all known cases.
+// Close ends the client: requests that are under way, and later ones, fail with
+// [ErrClosed]; watches end; locks and leases are no longer kept alive. It waits for the
+// client's goroutines. It is idempotent and safe for concurrent use: every call waits for
+// the end. The error is nil in all known cases.
 func (c *Client) Close() error {
 	c.closeOnce.Do(func() {
 		c.rpc.Stop()
@@ -81,11 +81,10 @@ func (c *Client) Close() error {
 	return c.closeErr
 }
 
-// Raw returns the clientv3 client underneath, for what this package does not
-// offer. It bypasses encryption, compression, the namespace, the limits, the
-// retry policy (its requests are tried once) and the hooks. It must not be
-// closed. The token of Config.Username goes with its requests too, but an
-// expired one is only replaced by requests of this client.
+// Raw returns the clientv3 client underneath, for what this package does not offer. It
+// bypasses encryption, compression, the namespace, the limits, the retry policy (its
+// requests are tried once) and the hooks. Don't close it. Its requests carry the token of
+// Config.Username too, but only requests of this client replace an expired one.
 func (c *Client) Raw() *clientv3.Client { return c.rpc.Raw }
 
 // IsEncrypted reports whether the client encrypts values.
@@ -98,5 +97,5 @@ func (c *Client) Endpoints() []string { return c.rpc.Raw.Endpoints() }
 // String names the endpoints, without secrets.
 func (c *Client) String() string { return fmt.Sprintf("etcd.Client%v", c.cfg.Endpoints) }
 
-// Format writes String, whatever the verb.
+// Format writes String for every verb.
 func (c *Client) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, c.String()) }

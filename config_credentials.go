@@ -17,21 +17,21 @@ func (c *Config) WithTokenSource(f func(ctx context.Context) (token string, err 
 	return c
 }
 
-// hasCredentials reports whether requests carry what only the server may see.
+// hasCredentials reports whether requests carry anything that only the server may see.
 func (c *Config) hasCredentials() bool {
 	return c.Username != "" || c.Token != "" || c.Credentials != nil || c.TokenSource != nil
 }
 
-// skipsVerification reports whether any certificate is accepted. Functions of
-// TLSConfig may verify in place of what it leaves out.
+// skipsVerification reports whether any certificate is accepted. Functions of TLSConfig
+// may verify instead.
 func (c *Config) skipsVerification() bool {
 	t := c.TLSConfig
 	return c.InsecureSkipVerify ||
 		t != nil && t.InsecureSkipVerify && t.VerifyConnection == nil && t.VerifyPeerCertificate == nil
 }
 
-// plaintextCredentials names the endpoints to which a password or a token would
-// be sent in plaintext over a network.
+// plaintextCredentials returns the endpoints to which a password or a token would be sent
+// in plaintext over a network.
 func (c *Config) plaintextCredentials() []string {
 	if !c.hasCredentials() {
 		return nil

@@ -2,7 +2,7 @@ package etcd
 
 import "github.com/blueprint-go/etcd/internal/dial"
 
-// dialing returns how connections are opened. It takes a resolved Config.
+// dialing returns how connections are opened. c must be resolved.
 func (c *Config) dialing() dial.Params {
 	p := dial.Params{Endpoints: c.endpoints(), Open: c.Dialer, Resolver: c.resolver(), Timeout: c.DialTimeout}
 	if c.hasCredentials() {

@@ -13,8 +13,8 @@ import (
 	"github.com/blueprint-go/etcd/internal/secret"
 )
 
-// WithDiscoverySRV sets DiscoverySRV and DiscoverySRVName, and drops the Endpoints
-// that were set before. The name is empty unless several clusters share a domain.
+// WithDiscoverySRV sets DiscoverySRV and DiscoverySRVName, and drops any Endpoints set
+// before. The name is empty unless several clusters share a domain.
 func (c *Config) WithDiscoverySRV(domain, name string) *Config {
 	c.Endpoints = nil
 	c.DiscoverySRV, c.DiscoverySRVName = domain, name
@@ -27,14 +27,14 @@ func (c *Config) WithResolver(r *net.Resolver) *Config {
 	return c
 }
 
-// The services of RFC 2782 under which a domain names its servers, as etcdctl and
-// clientv3's package srv have them.
+// The services of RFC 2782 under which a domain names its servers, as in etcdctl and in
+// clientv3's package srv.
 const (
 	serviceTLS       = "etcd-client-ssl"
 	servicePlaintext = "etcd-client"
 )
 
-// discovered replaces DiscoverySRV of a resolved Config by what it stands for.
+// discovered replaces DiscoverySRV of a resolved Config by the endpoints it stands for.
 func (c *Config) discovered() error {
 	if c.DiscoverySRV == "" {
 		return nil
@@ -48,14 +48,14 @@ func (c *Config) discovered() error {
 // discover replaces DiscoverySRV by the Endpoints that the domain names. It takes
 // at most DialTimeout.
 func (c *Config) discover() error {
-	if err := checkDiscovery(c); err != nil { // of the environment, nobody has asked that yet
+	if err := checkDiscovery(c); err != nil { // values from the environment are not checked yet
 		return err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), c.DialTimeout)
 	defer cancel()
 	found, err := c.lookUp(ctx, serviceTLS, "https")
 	if err != nil {
-		// Not to be taken for the absence of TLS: that would be plaintext.
+		// Must not pass for the absence of TLS: that would mean plaintext.
 		return err
 	}
 	if len(found) == 0 {
@@ -78,8 +78,7 @@ func (c *Config) service(name string) string {
 	return name
 }
 
-// lookUp returns the endpoints that one service has. A service that doesn't exist
-// has none.
+// lookUp returns the endpoints of one service. A service that doesn't exist has none.
 func (c *Config) lookUp(ctx context.Context, service, scheme string) ([]string, error) {
 	_, records, err := c.resolver().LookupSRV(ctx, c.service(service), "tcp", c.DiscoverySRV)
 	if missing, ok := errors.AsType[*net.DNSError](err); ok && missing.IsNotFound {
@@ -104,7 +103,7 @@ func (c *Config) resolver() *net.Resolver {
 	return net.DefaultResolver
 }
 
-// isDomain reports whether a name can be asked for: RFC 1035, section 2.3.4.
+// isDomain reports whether name can be looked up: RFC 1035, section 2.3.4.
 func isDomain(name string) bool {
 	const longest, longestLabel = 253, 63
 	if len(name) > longest || secret.LooksLikeKey(name) || strings.ContainsFunc(name, dial.NotInHost) {

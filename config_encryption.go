@@ -8,17 +8,16 @@ import (
 	"github.com/blueprint-go/etcd/internal/errs"
 )
 
-// WithKeyring sets Keyring. A nil ring is refused by [NewClient] with
-// [ErrInvalidKey] and never means plaintext.
+// WithKeyring sets Keyring. A nil ring never means plaintext: [NewClient] refuses it with
+// [ErrInvalidKey].
 func (c *Config) WithKeyring(ring *Keyring) *Config {
 	c.Keyring, c.ring = ring, true
 	return c
 }
 
-// WithAEAD sets Keyring to a ring of one key: aead, under an ID that goes into
-// each value and belongs to this AEAD alone (see [NewAEADKey]). Any Tink AEAD
-// fits. A nil aead is refused by [NewClient] with [ErrInvalidKey] and never means
-// plaintext.
+// WithAEAD sets Keyring to a ring of one key: aead, under an ID that goes into each value
+// and belongs to this AEAD alone (see [NewAEADKey]). Any Tink AEAD fits. A nil aead never
+// means plaintext: [NewClient] refuses it with [ErrInvalidKey].
 func (c *Config) WithAEAD(id KeyID, aead AEAD) *Config {
 	var ring *Keyring
 	if key, err := NewAEADKey(id, aead); err == nil {
@@ -57,10 +56,9 @@ func (c *Config) WithUnencryptedPrefixes(prefixes ...string) *Config {
 	return c
 }
 
-// WithLegacyKey sets the legacy key to a copy of key, out of sight, and
-// LegacyPrefixes; the field LegacyKey is nil then. A nil or empty
-// key is refused by [NewClient] with [ErrInvalidKey], and so is a key without a
-// prefix. The prefix "" means every key.
+// WithLegacyKey sets the legacy key to a copy of key, out of sight, and LegacyPrefixes;
+// the field LegacyKey stays nil. [NewClient] refuses a nil or empty key with
+// [ErrInvalidKey], and a key without a prefix. The prefix "" means every key.
 func (c *Config) WithLegacyKey(key []byte, prefixes ...string) *Config {
 	key, c.LegacyKey = append([]byte{}, key...), nil // never nil, which would mean none
 	c.conceal(func(s *secrets) { s.legacyKey = key })
@@ -68,7 +66,7 @@ func (c *Config) WithLegacyKey(key []byte, prefixes ...string) *Config {
 	return c
 }
 
-// encrypts reports whether encryption was asked for, by whichever key.
+// encrypts reports whether encryption was asked for, with any kind of key.
 func (c *Config) encrypts() bool { return c.hasKey() || c.hasKeyring() }
 
 func (c *Config) hasKey() bool { return c.encrypt || c.EncryptionKey != nil }
@@ -90,7 +88,8 @@ func checkKeyring(c *Config) error {
 	return nil
 }
 
-// checkEncryptionPolicy: a policy that is not applied is worse than none.
+// checkEncryptionPolicy refuses a policy that would not be applied: that is worse than
+// none.
 func checkEncryptionPolicy(c *Config) error {
 	if c.encrypts() {
 		return nil

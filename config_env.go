@@ -13,9 +13,9 @@ import (
 	"github.com/blueprint-go/etcd/internal/dial"
 )
 
-// ConfigFromEnv returns the configuration that the environment describes, for
-// what it leaves open the defaults. It understands ETCD_ENDPOINTS and these
-// variables of etcdctl, with etcdctl's meaning:
+// ConfigFromEnv returns the configuration that the environment describes, and the
+// defaults for the rest. It understands ETCD_ENDPOINTS and these variables of etcdctl,
+// with etcdctl's meaning:
 //
 //	ETCDCTL_ENDPOINTS                 Endpoints, separated by commas
 //	ETCDCTL_USER                      Username, or Username:Password
@@ -36,21 +36,20 @@ import (
 //	ETCDCTL_DISCOVERY_SRV_NAME        as DiscoverySRVName
 //	ETCDCTL_INSECURE_DISCOVERY        false: RequireTLS, and the domain as ServerName
 //
-// What etcdctl prints, and how, is nothing to a client: ETCDCTL_WRITE_OUT,
+// Variables that only affect what etcdctl prints are ignored: ETCDCTL_WRITE_OUT,
 // ETCDCTL_HEX, ETCDCTL_DEBUG, ETCDCTL_WATCH_KEY, ETCDCTL_WATCH_RANGE_END and an
-// ETCDCTL_API of 3 are passed over. Those of its variables that a client would
-// have to follow and this one can't are refused by name: ETCDCTL_MAX_RECV_BYTES,
-// and all of API version 2, such as ETCDCTL_CA_FILE.
+// ETCDCTL_API of 3. Variables that a client would have to follow and this one can't are
+// refused by name: ETCDCTL_MAX_RECV_BYTES, and all of API version 2, such as
+// ETCDCTL_CA_FILE.
 //
-// ETCD_ENDPOINTS has the same form as ETCDCTL_ENDPOINTS and wins over it, but not
-// over ETCDCTL_DISCOVERY_SRV, which is refused beside it. A
-// variable of etcdctl that is set but empty counts as not set; an empty
-// ETCD_ENDPOINTS is refused, so that a failed look-up does not end at another
-// cluster. Blanks around endpoints are dropped.
+// ETCD_ENDPOINTS has the same form as ETCDCTL_ENDPOINTS and wins over it. Together with
+// ETCDCTL_DISCOVERY_SRV it is refused. A variable of etcdctl that is set but empty counts
+// as not set; an empty ETCD_ENDPOINTS is refused, so that a failed lookup does not end at
+// another cluster. Blanks around endpoints are dropped.
 //
-// A value that can't be understood is an [ErrInvalidConfig] that names the
-// variable, and all of them are named at once. Whether the values fit together
-// is left to [Config.Validate].
+// A value that can't be understood is an [ErrInvalidConfig] that names the variable; all
+// such variables are named at once. [Config.Validate] checks whether the values fit
+// together.
 func ConfigFromEnv() (*Config, error) { return configFromEnv(nil) }
 
 // configFromEnv takes the resolver for SRV records; nil means the default.
@@ -81,7 +80,7 @@ func configFromEnv(r *net.Resolver) (*Config, error) {
 	return c, nil
 }
 
-// environment is a Config on its way out of the environment.
+// environment is a Config while it is read from the environment.
 type environment struct {
 	config   *Config
 	resolver *net.Resolver
@@ -124,9 +123,8 @@ func (e *environment) user() {
 	}
 }
 
-// discovery reads the variables of SRV records as etcdctl does: they win over
-// endpoints, and only if insecure ones are refused do they say what the servers'
-// certificates must hold.
+// discovery reads the variables for SRV records as etcdctl does: they win over endpoints,
+// and say what the servers' certificates must hold only if insecure records are refused.
 func (e *environment) discovery() {
 	const variable = "ETCDCTL_DISCOVERY_SRV"
 	c := e.config
@@ -155,8 +153,8 @@ func (e *environment) discovery() {
 	c.Resolver = nil
 }
 
-// otherVariables are those of etcdctl 3.4 to 3.7 that lead it somewhere else or
-// let it do something else, and that have no meaning here, with what to do.
+// otherVariables are the variables of etcdctl 3.4 to 3.7 that would make it connect or
+// behave differently and that have no meaning here, each with what to do instead.
 var otherVariables = map[string]string{
 	"ETCDCTL_MAX_RECV_BYTES": "this client has no limit for answers",
 

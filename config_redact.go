@@ -10,8 +10,8 @@ import (
 	"github.com/blueprint-go/etcd/internal/secret"
 )
 
-// The methods below have value receivers, unlike the setters, so that a Config
-// that is passed by value is no less discreet than a *Config.
+// The methods below have value receivers, unlike the setters, so that a Config passed by
+// value is as discreet as a *Config.
 
 // String returns every field that is set, with secrets redacted.
 func (c Config) String() string {
@@ -33,16 +33,15 @@ func (c Config) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, c.String(
 // LogValue returns every field that is set, with secrets redacted.
 func (c Config) LogValue() slog.Value { return slog.GroupValue(c.attrs()...) }
 
-// MarshalJSON returns every field that is set, with secrets redacted: it is for
-// reports, and can't be read back.
+// MarshalJSON returns every field that is set, with secrets redacted. The result is for
+// reports and can't be read back.
 func (c Config) MarshalJSON() ([]byte, error) { return json.Marshal(c.fields()) }
 
 // MarshalYAML returns the same fields as MarshalJSON, for the YAML packages that
 // look for this method.
 func (c Config) MarshalYAML() (any, error) { return c.fields(), nil }
 
-// MarshalText returns the same as String, for the encoders that know no other
-// method.
+// MarshalText returns the same as String, for encoders that know no other method.
 func (c Config) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
 
 func (c Config) fields() map[string]any {
@@ -56,8 +55,8 @@ func (c Config) fields() map[string]any {
 	return fields
 }
 
-// attrs lists the fields that are set. Each is named here, so that one added
-// later prints when somebody has thought about whether it may.
+// attrs lists the fields that are set. Each is named here, so that a new field prints
+// only once somebody has thought about whether it may.
 func (c Config) attrs() []slog.Attr {
 	c = *c.revealed() // to tell which are set
 	var names []string

@@ -4,7 +4,7 @@ import (
 	"slices"
 )
 
-// conceal changes the secrets of c. It makes another function, since copies of c share
+// conceal changes the secrets of c. It makes a new function, because copies of c share
 // the old one.
 func (c *Config) conceal(change func(*secrets)) {
 	var s secrets
@@ -16,7 +16,7 @@ func (c *Config) conceal(change func(*secrets)) {
 }
 
 // revealed returns a copy of c with its secrets in the fields. A field that was set
-// by itself, after the setter if both, counts.
+// directly overrides what its setter was given.
 func (c *Config) revealed() *Config {
 	r := *c
 	if c.secrets == nil {

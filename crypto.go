@@ -10,9 +10,9 @@ import (
 	"github.com/blueprint-go/etcd/internal/keys"
 )
 
-// codec turns values into what is stored and back, as the configuration says for
-// the key's place. Every put and every key-value of an answer goes through it, in
-// kv_convert.go; rotate.go rewrites what is stored.
+// codec turns values into stored bytes and back, as the configuration says for the key's
+// prefix. Every put and every key-value of an answer goes through it, in kv_convert.go;
+// rotate.go rewrites stored values.
 type codec struct {
 	namespace namespace
 	envelope  *envelope.Codec
@@ -67,10 +67,10 @@ func newCodec(cfg *Config) (*codec, error) {
 	return c, nil
 }
 
-// close ends what the codec has under way outside of this process.
+// close ends the codec's calls that leave the process.
 func (c *codec) close() { c.end(ErrClosed) }
 
-// storedPrefixes returns prefixes as they are stored, under the namespace.
+// storedPrefixes returns prefixes as stored, with the namespace.
 func (c *Config) storedPrefixes(prefixes []string) []string {
 	out := make([]string, len(prefixes))
 	for i, p := range prefixes {
@@ -81,7 +81,7 @@ func (c *Config) storedPrefixes(prefixes []string) []string {
 
 func under(prefixes []string, storedKey []byte) bool {
 	for _, p := range prefixes {
-		if strings.HasPrefix(string(storedKey), p) { // no copy: the compiler sees through it
+		if strings.HasPrefix(string(storedKey), p) { // no copy: the compiler avoids it
 			return true
 		}
 	}
@@ -90,7 +90,7 @@ func under(prefixes []string, storedKey []byte) bool {
 
 func (c *codec) encrypts() bool { return c.keyring != nil }
 
-// encryptsAt reports whether values are encrypted when they are written under the key.
+// encryptsAt reports whether values are encrypted when written under the key.
 func (c *codec) encryptsAt(storedKey []byte) bool {
 	return c.keyring != nil && !under(c.excluded, storedKey) && !under(c.plaintextWrites, storedKey)
 }
@@ -101,8 +101,8 @@ func (c *codec) plain(storedKey []byte) bool {
 	return c.keyring == nil && !c.compress || under(c.excluded, storedKey)
 }
 
-// unique reports whether what is stored under a key can only be of one writing: it
-// holds a random nonce of this package.
+// unique reports whether only one write can have made what is stored under a key, because
+// it holds a random nonce of this package.
 func (c *codec) unique(storedKey, stored []byte) bool {
 	if c.plain(storedKey) {
 		return false
@@ -112,7 +112,7 @@ func (c *codec) unique(storedKey, stored []byte) bool {
 }
 
 // encode returns what is stored for value under the key as stored, and the key that
-// encrypted it, nil for none. The result may share memory with value.
+// encrypted it, or nil. The result may share memory with value.
 func (c *codec) encode(ctx context.Context, storedKey, value []byte) ([]byte, *envelope.Key, error) {
 	switch {
 	case c.plain(storedKey):
@@ -124,8 +124,8 @@ func (c *codec) encode(ctx context.Context, storedKey, value []byte) ([]byte, *e
 	return c.seal(ctx, storedKey, value)
 }
 
-// seal encrypts value with the primary key, and returns which that was. ctx is for
-// the call of a key that is kept elsewhere.
+// seal encrypts value with the primary key, and returns that key. ctx is for the call of
+// a key that is kept elsewhere.
 func (c *codec) seal(ctx context.Context, storedKey, value []byte) ([]byte, *envelope.Key, error) {
 	primary, err := c.keyring.encrypting(ctx)
 	if err != nil {
@@ -140,14 +140,14 @@ func (c *codec) seal(ctx context.Context, storedKey, value []byte) ([]byte, *env
 	return stored, primary, err
 }
 
-// decode is the decoding of one value by itself.
+// decode decodes one value by itself.
 func (c *codec) decode(ctx context.Context, storedKey, stored []byte) ([]byte, error) {
 	d := c.decoding(ctx)
 	defer d.end()
 	return d.decode(storedKey, stored)
 }
 
-// openForeign reads a value that is not of this format.
+// openForeign reads a value that is not in this format.
 func (c *codec) openForeign(storedKey, stored []byte) ([]byte, error) {
 	legacy := under(c.legacyReads, storedKey)
 	if legacy {

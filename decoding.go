@@ -13,10 +13,10 @@ import (
 	"github.com/blueprint-go/etcd/internal/keys"
 )
 
-// decoding is the decoding of the values of one call, or of one response of a watch:
-// what they may take together, of time and of memory. Keys that are not here are
-// asked for within one deadline for all values, and one that can't be had is not
-// asked for again. It is for one goroutine.
+// decoding decodes the values of one call, or of one response of a watch, within one
+// budget of time and memory. It asks for keys that are missing here within one deadline
+// for all values, and doesn't ask again for one that is unavailable. It is for one
+// goroutine.
 type decoding struct {
 	codec *codec
 	ctx   context.Context // the caller's
@@ -24,14 +24,14 @@ type decoding struct {
 	// RequestTimeout.
 	patience *patience
 
-	outside context.Context // ctx within its time; nil before it is needed
+	outside context.Context // ctx with its bounds; nil before it is needed
 	cancel  context.CancelFunc
 
-	looked  bool  // at the stored ring
-	lookErr error // of that
+	looked  bool  // the stored ring was looked at
+	lookErr error // the error of that look
 
 	allowance envelope.Allowance
-	failed    map[KeyID]error // why keys could not be had
+	failed    map[KeyID]error // why keys are unavailable
 }
 
 func (c *codec) decoding(ctx context.Context) decoding { return decoding{codec: c, ctx: ctx} }
@@ -49,7 +49,7 @@ func (d *decoding) within() context.Context {
 		return d.outside
 	}
 	d.outside, d.cancel = d.codec.bounded(d.ctx, d.codec.timeout)
-	if d.patience != nil { // whatever the watch's own deadline
+	if d.patience != nil { // in addition to the watch's own deadline
 		end := d.cancel
 		outside, free := context.WithTimeout(d.outside, d.patience.allows())
 		d.outside, d.cancel = outside, func() {
@@ -60,8 +60,8 @@ func (d *decoding) within() context.Context {
 	return d.outside
 }
 
-// bounded returns ctx with a deadline if it has none, of timeout from now. It ends
-// with the client as well.
+// bounded returns ctx with a deadline, timeout from now, if it has none. It ends with the
+// client as well.
 func (c *codec) bounded(ctx context.Context, timeout time.Duration) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	stop := context.AfterFunc(c.life, func() { cancel(ErrClosed) })
@@ -76,9 +76,9 @@ func (c *codec) bounded(ctx context.Context, timeout time.Duration) (context.Con
 	}
 }
 
-// decode returns the value of what is stored. It may overwrite stored and return
-// a part of it. The result is never nil without an error, so that an empty value
-// can be told from a missing one.
+// decode returns the value of stored. It may overwrite stored and return a part of it.
+// Without an error the result is never nil, so that an empty value differs from a missing
+// one.
 func (d *decoding) decode(storedKey, stored []byte) ([]byte, error) {
 	value, err := d.open(storedKey, stored)
 	if err != nil {
@@ -109,15 +109,14 @@ func (d *decoding) open(storedKey, stored []byte) ([]byte, error) {
 	if c.provider == nil && c.keyring.source == nil || !errors.Is(err, ErrUnknownKey) {
 		return value, err
 	}
-	id, _ := envelope.KeyIDOf(stored) // an unknown key has an ID, and leaves stored as it was
+	id, _ := envelope.KeyIDOf(stored) // with an unknown key, stored has an ID and is unchanged
 	if err := d.find(KeyID(id)); err != nil {
 		return nil, err
 	}
 	return d.unseal(suite, storedKey, stored)
 }
 
-// unseal decrypts a value with a key of the ring, which may be one that has to be
-// called.
+// unseal decrypts a value with a key of the ring, which may have to be called.
 func (d *decoding) unseal(suite envelope.Suite, storedKey, stored []byte) ([]byte, error) {
 	c := d.codec
 	if suite != envelope.ExternalAEAD {
@@ -158,8 +157,8 @@ func (d *decoding) find(id KeyID) error {
 	return err
 }
 
-// moreCertain returns what the provider says about a key that the stored ring could
-// not supply: that neither has it is certain only when both were asked.
+// moreCertain returns the provider's error for a key that the stored ring could not
+// supply. Only if both were asked is it certain that neither has the key.
 func moreCertain(provider, ring error) error {
 	if provider != nil && errors.Is(ring, ErrKeyUnavailable) {
 		return ring
@@ -167,8 +166,8 @@ func moreCertain(provider, ring error) error {
 	return provider
 }
 
-// look looks for a key in the stored ring, if there is one. One look is enough for all
-// values: it comes after they were read.
+// look looks for a key in the stored ring, if there is one. One look serves all values,
+// because it happens after they were read.
 func (d *decoding) look(id KeyID) error {
 	source := d.codec.keyring.source
 	if source == nil {
@@ -184,7 +183,7 @@ func (d *decoding) look(id KeyID) error {
 	return source.lacks(id, d.lookErr)
 }
 
-// note notes that a key can't be had, after so long.
+// note records that a key is unavailable, after waiting for so long.
 func (d *decoding) note(id KeyID, err error, waited time.Duration) {
 	if d.failed == nil {
 		d.failed = map[KeyID]error{}
@@ -193,7 +192,7 @@ func (d *decoding) note(id KeyID, err error, waited time.Duration) {
 	d.patience.spend(waited)
 }
 
-// prepare looks for all keys that the values lack, at the same time.
+// prepare looks for all keys that the values lack, all at the same time.
 func (d *decoding) prepare(kvs []*mvccpb.KeyValue) {
 	c := d.codec
 	if c.provider == nil || len(kvs) < 2 {
@@ -223,10 +222,10 @@ func (d *decoding) prepare(kvs []*mvccpb.KeyValue) {
 	}
 }
 
-// keyValue converts a key-value of the wire. keysOnly says that no value was
-// asked for, so that there is none to decode. The error is a *DecodeError, or an
-// *unreadError for a value whose key can't be had at the moment; the key-value is
-// complete but for the value then.
+// keyValue converts a key-value of the wire. keysOnly says that values were not asked
+// for, so there is none to decode. The error is a *DecodeError, or an *unreadError for a
+// value whose key is unavailable at the moment; then the key-value is complete except for
+// its value.
 func (d *decoding) keyValue(kv *mvccpb.KeyValue, keysOnly bool) (KeyValue, error) {
 	out := KeyValue{
 		Key:            d.codec.namespace.visible(kv.Key),
@@ -246,9 +245,10 @@ func (d *decoding) keyValue(kv *mvccpb.KeyValue, keysOnly bool) (KeyValue, error
 	return out, nil
 }
 
-// keyValues converts the key-values of an answer. Those without a value are left
-// out; the error joins a *DecodeError for each, or the *unreadErrors if there are
-// any: who skips what can't be decoded must not skip what can't be read just now.
+// keyValues converts the key-values of an answer. It leaves out those whose value can't
+// be had; the error joins a *DecodeError for each, or only the *unreadErrors if there are
+// any: a caller that skips undecodable values must not skip values that are unreadable
+// for now.
 func (d *decoding) keyValues(kvs []*mvccpb.KeyValue, keysOnly bool) ([]KeyValue, error) {
 	if !keysOnly {
 		d.prepare(kvs)
@@ -272,8 +272,8 @@ func (d *decoding) keyValues(kvs []*mvccpb.KeyValue, keysOnly bool) ([]KeyValue,
 	return out, errors.Join(bad...)
 }
 
-// joinUndecoded joins the errors of several values. Those of values that can be read
-// later hide the others: who skips what can't be decoded must not skip them.
+// joinUndecoded joins the errors of several values. Errors of values that can be read
+// later hide the others: a caller that skips undecodable values must not skip those.
 func joinUndecoded(errs ...error) error {
 	for _, err := range errs {
 		if errors.Is(err, ErrKeyUnavailable) {
@@ -291,8 +291,8 @@ func undecoded(key string, err error) error {
 	return &DecodeError{Key: key, Err: err}
 }
 
-// unreadError says that a value can't be read at the moment, since its key can't be
-// had. It is no DecodeError: the same call may succeed a moment later.
+// unreadError says that a value can't be read at the moment, since its key is
+// unavailable. It is not a DecodeError: the same call may succeed a moment later.
 type unreadError struct {
 	key string
 	err error
@@ -302,5 +302,5 @@ func (e *unreadError) Error() string { return fmt.Sprintf("value of %q: %v", e.k
 
 func (e *unreadError) Unwrap() error { return e.err }
 
-// maxReported bounds the errors that a report lists; all are counted.
+// maxReported bounds how many errors a report lists; all are counted.
 const maxReported = 100

@@ -6,9 +6,9 @@
 // # What should I use?
 //
 // Make one [Client] per process with [NewClient], and end it with [Client.Close]. Its
-// [Config] comes from [DefaultConfig] and its setters, or from [ConfigFromEnv]. Then
+// [Config] comes from [DefaultConfig] and its setters, or from [ConfigFromEnv]. Then use
 //
-//   - for one key, use [Client.Put], [Client.Get] and [Client.Delete];
+//   - for one key, [Client.Put], [Client.Get] and [Client.Delete];
 //   - to create a key unless somebody else has, [Client.PutIfNotExists];
 //   - to change a value that others change too, [Client.Update];
 //   - for all keys under a prefix, [Client.Range], or [Client.Scan] if they are too many
@@ -18,7 +18,7 @@
 //   - to follow changes, [Client.WatchPrefix], from the revision after that of a Range;
 //   - for a registration that goes away with its process, [Client.Grant],
 //     [Client.PutWithLease] and [Client.KeepAlive];
-//   - for work that one process may do at a time, [Client.WithLock];
+//   - for work that one process at a time may do, [Client.WithLock];
 //   - for values of a Go type, [Typed];
 //   - for secrets, [Config.WithEncryption]. Nothing else changes.
 //
@@ -46,37 +46,38 @@
 // taken effect; if it reports false, no key was changed. [Client.Settle] looks for a
 // write whose answer was lost, and [WithGuard] makes a put safe to send again.
 //
-// A proxy that repeats requests (HAProxy with "retry-on all-retryable-errors", nginx
-// with "grpc_next_upstream non_idempotent") breaks this: don't use such settings. With
-// encryption, writes bound to what they found still take effect once: Update, Transact,
-// MoveKey, comparisons with a put, puts WithGuard. Without it, and for deletions, Update
-// and Transact may run their function on their own result, and a comparison may report
-// false although it was applied.
+// A proxy that repeats requests (HAProxy with "retry-on all-retryable-errors", nginx with
+// "grpc_next_upstream non_idempotent") breaks this: don't use such settings. With
+// encryption, writes that are bound to what they read still take effect once: Update,
+// Transact, MoveKey, comparisons with a put, puts WithGuard. Without it, and for
+// deletions, Update and Transact may run their function on their own result, and a
+// comparison may report false although it was applied.
 //
 // A call that makes one request for many keys is atomic, in one revision: a bulk call,
-// [Client.DeletePrefix], MoveKey, [Txn.Commit]. InChunks, BulkLoad and Import are not, and
-// say how far they came. Update and the comparisons never lose a concurrent change;
+// [Client.DeletePrefix], MoveKey, [Txn.Commit]. InChunks, BulkLoad and Import are not,
+// and report how far they got. Update and the comparisons never lose a concurrent change;
 // Transact is serializable.
 //
 // Reads are linearizable unless you ask for [WithSerializable]. A list or a scan shows
 // one revision, however many requests it takes. A watch delivers every change once and
 // in order, across lost connections and leaders, or ends with [WatchResponse.Err].
 //
-// A [Lock] excludes others while [Lock.Context] lives, which ends before the server
-// gives the lock to another, if the clocks of both run equally fast. A process that is
-// paused can't know: bind its writes to [Lock.Held], and give other stores [Lock.Token].
+// A [Lock] excludes others while [Lock.Context] lives, which ends before the server gives
+// the lock to another, provided the clocks of both run equally fast. A paused process
+// can't notice that: bind its writes to [Lock.Held], and give other stores [Lock.Token].
 //
-// A request ends with its context, or after [Config.RequestTimeout] if that has no
-// deadline. What can be known to be wrong is refused before anything is sent. Errors
+// A request ends with its context, or after [Config.RequestTimeout] if the context has no
+// deadline. Whatever can be known to be wrong is refused before anything is sent. Errors
 // match the sentinels of this package by [errors.Is], and most are an [*Error]. A failed
-// connection has an [*EndpointError] with the true cause for each endpoint. No text of an
-// error or a log shows a secret, a value or a stored byte.
+// connection has an [*EndpointError] with the true cause for each endpoint. No error or
+// log text shows a secret, a value or a stored byte.
 //
 // Without encryption and compression (zstd), values are stored as they are. Encrypted
-// ones are in version 1 of a documented format, by default XAES-256-GCM under a key
-// derived by HKDF-SHA-256. Each is bound to its key in etcd: one that was changed, cut or
-// moved is an error and never wrong data. A client with a key refuses plaintext, except
-// under prefixes that you name. Every later release reads version 1. Encryption doesn't
-// hide the names of keys, the lengths of values or the times of changes, and doesn't keep
-// somebody who can write to etcd from putting back an older value of the same key.
+// values are in version 1 of a documented format, by default XAES-256-GCM under a key
+// derived by HKDF-SHA-256. Each is bound to its key in etcd: a value that was changed,
+// cut or moved is an error and never wrong data. A client with a key refuses plaintext,
+// except under prefixes that you name. Every later release reads version 1. Encryption
+// doesn't hide the names of keys, the lengths of values or the times of changes, and
+// doesn't stop somebody who can write to etcd from putting back an older value of the
+// same key.
 package etcd

@@ -16,7 +16,7 @@ var (
 	// error text lists every problem found, not only the first.
 	ErrInvalidConfig = errors.New("invalid configuration")
 
-	// ErrNilContext is returned by every call that was given a nil context.
+	// ErrNilContext is returned by every call that is given a nil context.
 	ErrNilContext = errs.ErrNilContext
 
 	// ErrInvalidArgument is returned when an argument can't be used: a
@@ -30,8 +30,8 @@ var (
 	ErrEmptyKey = errs.ErrEmptyKey
 
 	// ErrEmptyPrefix is returned by [Client.DeletePrefix], [Client.WatchPrefix],
-	// [OpDeletePrefix] and [OpDeleteRange] for what would mean every key of the
-	// cluster. [WithAllKeys] says that this is meant.
+	// [OpDeletePrefix] and [OpDeleteRange] for an empty prefix, which would mean every
+	// key of the cluster. [WithAllKeys] says that you mean it.
 	ErrEmptyPrefix = errors.New("empty prefix")
 
 	// ErrInvalidTTL is returned when a lease's time to live is zero, negative
@@ -49,7 +49,7 @@ var (
 	ErrTooManyOps = errs.ErrTooManyOps
 
 	// ErrDuplicateKey is returned when one transaction puts a key twice, or puts and
-	// deletes it, at whatever level.
+	// deletes it, at any level of nesting.
 	ErrDuplicateKey = errs.ErrDuplicateKey
 
 	// ErrClosed is returned by every call on a closed client or lock. The text of
@@ -74,20 +74,18 @@ var (
 	// key does not exist.
 	ErrKeyNotFound = errs.ErrKeyNotFound
 
-	// ErrKeyExists is returned by [Client.MoveKey] when the destination is
-	// taken, by [CreateKeyring] when there is one, and by [Client.Import] with
-	// [WithEmptyTarget]. [Client.PutIfNotExists] reports the same with a false
-	// instead.
+	// ErrKeyExists is returned by [Client.MoveKey] when the destination is taken, by
+	// [CreateKeyring] when there is a ring already, and by [Client.Import] with
+	// [WithEmptyTarget]. [Client.PutIfNotExists] returns false instead.
 	ErrKeyExists = errors.New("key exists")
 
-	// ErrConflict is returned by [Client.Transact], [Client.Update],
-	// [Client.PutIfChanged], [Client.MoveKey], [Client.CopyKey] and puts
-	// [WithGuard], and by conditions on encrypted or compressed values, when a key
-	// kept changing underneath until the deadline or the last attempt. For a key that
-	// so many write, [Client.WithLock] makes them take turns. Nothing was changed, unless
-	// [MaybeApplied] says so: of a last try that the deadline left without an answer,
-	// and of a put [WithGuard] whose answer was lost, and whose key was deleted before
-	// it could be looked for.
+	// ErrConflict is returned when a key kept changing until the deadline or the last
+	// attempt: by [Client.Transact], [Client.Update], [Client.PutIfChanged],
+	// [Client.MoveKey], [Client.CopyKey] and puts [WithGuard], and by conditions on
+	// encrypted or compressed values. For a key with so many writers, [Client.WithLock]
+	// makes them take turns. Nothing was changed, unless [MaybeApplied] reports true: for
+	// a last try that the deadline left without an answer, and for a put [WithGuard]
+	// whose answer was lost and whose key was deleted before it could be looked for.
 	ErrConflict = errors.New("conflict with a concurrent change")
 
 	// ErrCompacted is returned when a revision is older than the oldest one
@@ -98,11 +96,11 @@ var (
 	// one the server has.
 	ErrFutureRevision = errs.ErrFutureRevision
 
-	// ErrRevisionRegressed is returned when the cluster's history is not the one
-	// that was seen before: it was restored to an older revision, or another
-	// cluster answers. A watch ends with it: read what is there and begin again.
-	// [StoredKeyring.Err] reports it beside [ErrKeyringReplaced] where the ring went
-	// back as well. [Client.Settle] fails with it.
+	// ErrRevisionRegressed is returned when the cluster's history is not the one seen
+	// before: it was restored to an older revision, or another cluster answers. A watch
+	// ends with it: read the keys again and start a new one. [StoredKeyring.Err] reports
+	// it beside [ErrKeyringReplaced] where the ring went back as well. [Client.Settle]
+	// fails with it.
 	ErrRevisionRegressed = errors.New("history of the cluster went back")
 
 	// ErrLeaseNotFound is returned when a lease does not exist or no longer
@@ -118,8 +116,8 @@ var (
 	ErrBadExport = export.ErrBad
 )
 
-// Errors about values that can't be decoded, wrapped in a [*DecodeError] that
-// names the key. None of their texts holds plaintext or ciphertext.
+// Errors about values that can't be decoded, wrapped in a [*DecodeError] that names the
+// key. Their texts never hold plaintext or ciphertext.
 var (
 	// ErrInvalidKey is returned by [NewClient] and [NewEncryptionKey] for an
 	// encryption key that is nil, empty, shorter than 16 bytes, longer than 4096
@@ -132,17 +130,17 @@ var (
 	ErrNoPrimaryKey = errors.New("keyring has no primary key")
 
 	// ErrKeyringReplaced is reported by [StoredKeyring.Err], and returned by every change
-	// of the ring, when what is stored can't follow the ring that this process has:
+	// of the ring, when the stored ring can't follow the one that this process has: it is
 	// another ring, an older one, or one without the primary key. The keys that the
-	// process has stay in use. Err reports it of a ring too that was taken over and lacks
-	// keys which were not seen retired: they are kept to decrypt, and changes go on. See
-	// [StoredKeyring.Restore] and [StoredKeyring.Adopt].
+	// process has stay in use. Err also reports it for a ring that was taken over but
+	// lacks keys which were not seen retired: they are kept to decrypt, and changes go
+	// on. See [StoredKeyring.Restore] and [StoredKeyring.Adopt].
 	ErrKeyringReplaced = errors.New("stored keyring was replaced")
 
 	// ErrKeyringStale is returned by writes when a [StoredKeyring] could not be read for
 	// longer than [WithKeyringFreshness] allows: another process may have retired its
-	// primary key. Nothing was sent. Its chain says why the ring could not be read, or has
-	// [ErrKeyringReplaced] where the ring was changed without this process, and has
+	// primary key. Nothing was sent. Its chain says why the ring could not be read, or
+	// holds [ErrKeyringReplaced] where another process changed the ring and it has
 	// another primary key.
 	ErrKeyringStale = errors.New("stored keyring is not known to be current")
 
@@ -162,32 +160,33 @@ var (
 	// length does not match. Not to be confused with [ErrClusterCorrupt].
 	ErrCorrupt = envelope.ErrCorrupt
 
-	// ErrKeyUnavailable means that a key which is kept elsewhere could not be had or
-	// used: the service of an [AEAD] or a [KeyProvider] was out, refused, or took too
-	// long. Its cause is in the chain. It says nothing about the value, [IsRetryable] is
-	// true of it, and of a write it means that nothing was sent for it. It never
-	// comes in or beside a [*DecodeError], and no call takes such a value for one that
-	// can't be decoded: lists return it beside the values that they could read, scans
-	// and passes end with it, and an event of a watch holds it. Not to be confused with [ErrUnknownKey] and [ErrDecrypt].
+	// ErrKeyUnavailable means that a key which is kept elsewhere could not be fetched or
+	// used: the service behind an [AEAD] or a [KeyProvider] was down, refused, or took
+	// too long. Its cause is in the chain. It says nothing about the value; [IsRetryable]
+	// reports true for it, and for a write it means that nothing was sent. It never comes
+	// in or beside a [*DecodeError], and no call treats such a value as undecodable:
+	// lists return it beside the values that they could read, scans and passes end with
+	// it, and an event of a watch holds it. Not to be confused with [ErrUnknownKey] and
+	// [ErrDecrypt].
 	ErrKeyUnavailable = envelope.ErrKeyUnavailable
 
 	// ErrUnknownKey means that a value was encrypted with a key that this
 	// client does not hold, and that a [KeyProvider] does not know.
 	ErrUnknownKey = envelope.ErrUnknownKey
 
-	// ErrDecrypt means that a value does not open under the key that it names:
-	// it was changed, cut, or moved from another key. All causes look alike. Where
-	// an [AEAD] opens it, that is said only when the AEAD works at that moment.
+	// ErrDecrypt means that a value does not open under the key that it names: it was
+	// changed, cut, or moved from another key. All causes look alike. For a value of an
+	// [AEAD] it is returned only if the AEAD works at that moment.
 	ErrDecrypt = envelope.ErrDecrypt
 
-	// ErrEncoding means that a value could not be marshalled for [Typed], or that
-	// a stored one is not what the encoding expects. What the encoding itself says is
-	// in the chain and not in the text, since it may quote the value.
+	// ErrEncoding means that [Typed] could not marshal a value, or that a stored one is
+	// not what the encoding expects. The encoding's own error is in the chain but not in
+	// the text, since it may quote the value.
 	ErrEncoding = errors.New("value does not fit its encoding")
 
-	// ErrValueTooLarge means that a compressed value would exceed the limit
-	// for decompressed values, 16 MiB, or that those of one call would: 64 MiB,
-	// besides values that are no more than 16 times as long as what is stored.
+	// ErrValueTooLarge means that a decompressed value would exceed 16 MiB, or that those
+	// of one call would exceed 64 MiB together, not counting values at most 16 times as
+	// long as what is stored.
 	ErrValueTooLarge = envelope.ErrValueTooLarge
 )
 
@@ -198,12 +197,12 @@ var (
 	ErrAuthFailed = errs.ErrAuthFailed
 
 	// ErrCredentials is returned when [Config.Credentials] or [Config.TokenSource]
-	// failed, panicked or returned nothing. The request was not sent. Not to be
-	// confused with [ErrAuthFailed], which is the server's own word.
+	// failed, panicked or returned nothing. The request was not sent. Not to be confused
+	// with [ErrAuthFailed], which is the server's answer.
 	ErrCredentials = errs.ErrCredentials
 
-	// ErrUnauthenticated is returned when the server wants credentials and
-	// got none, or a token that it does not accept.
+	// ErrUnauthenticated is returned when the server requires credentials and got none,
+	// or got a token that it does not accept.
 	ErrUnauthenticated = errs.ErrUnauthenticated
 
 	// ErrPermissionDenied is returned when the user may not do this to this
@@ -222,15 +221,15 @@ var (
 	// [ErrUnavailable].
 	ErrNoLeader = errs.ErrNoLeader
 
-	// ErrTimeout is returned when the deadline passed first, the caller's or
-	// [Config.RequestTimeout], or when the server gave up waiting. An error
-	// from the caller's side also matches [context.DeadlineExceeded].
+	// ErrTimeout is returned when the deadline passed first, the caller's or that of
+	// [Config.RequestTimeout], or when the server gave up waiting. An error from the
+	// caller's side also matches [context.DeadlineExceeded].
 	ErrTimeout = errs.ErrTimeout
 
-	// ErrNoSpace is returned for writes when the server's database is full and
-	// its NOSPACE alarm is raised. Reads and deletes still work. [MaybeApplied]
-	// is true of it: the write that exceeds the quota is applied, and the server
-	// answers it like those that it refuses from then on.
+	// ErrNoSpace is returned for writes when the server's database is full and its
+	// NOSPACE alarm is raised. Reads and deletes still work. [MaybeApplied] reports true
+	// for it: the server applies the write that exceeds the quota, and answers it like
+	// the ones that it refuses from then on.
 	ErrNoSpace = errs.ErrNoSpace
 
 	// ErrTooManyRequests is returned when the server sheds load. The request
@@ -241,18 +240,17 @@ var (
 	// members disagree about the data.
 	ErrClusterCorrupt = errs.ErrClusterCorrupt
 
-	// ErrFailedPrecondition is returned when the server is not in the state
-	// that the request needs (a learner that can't serve it, for example).
+	// ErrFailedPrecondition is returned when the server is not in the state that the
+	// request needs: a learner that can't serve it, for example.
 	ErrFailedPrecondition = errs.ErrFailedPrecondition
 
-	// ErrServer is returned for an answer of the server that falls under none
-	// of the others.
+	// ErrServer is returned for an answer of the server that fits none of the others.
 	ErrServer = errs.ErrServer
 )
 
-// Errors about connecting, each for one endpoint, wrapped in an
-// [*EndpointError]. They are found in the error of [NewClient] and in the error
-// of a request that no server could be reached for.
+// Errors about connecting, each for one endpoint, wrapped in an [*EndpointError]. They
+// are in the error of [NewClient], and in that of a request for which no server could be
+// reached.
 var (
 	// ErrConnectionRefused means that nothing listens at the endpoint.
 	ErrConnectionRefused = errs.ErrConnectionRefused
@@ -289,27 +287,27 @@ var (
 
 // Errors about leases and locks.
 var (
-	// ErrLeaseLost is the reason for which [Client.KeepAlive] ends when a lease
-	// could not be renewed before its time had passed. Not to be confused with
-	// [ErrLeaseNotFound], which is the server's own word.
+	// ErrLeaseLost is the reason why [Client.KeepAlive] ends when a lease could not be
+	// renewed in time. Not to be confused with [ErrLeaseNotFound], which is the server's
+	// answer.
 	ErrLeaseLost = errors.New("lease could not be renewed in time")
 
-	// ErrLockLost is the cause of a [Lock.Context] that ended because the lock
-	// could no longer be relied upon, and the error of [Lock.Unlock] when another
-	// process may have taken the lock since; then also of [Lock.Lock] and
-	// [Lock.TryLock] until Unlock is called. The reason is in its chain:
-	// [ErrLeaseLost] with what the last renewal failed with, [ErrLeaseNotFound],
-	// [ErrLockKeyDeleted], [ErrLockKeyReplaced] or [ErrClosed].
+	// ErrLockLost is the cause of a [Lock.Context] that ended because the lock could no
+	// longer be relied upon. [Lock.Unlock] returns it when another process may have taken
+	// the lock since, and then so do [Lock.Lock] and [Lock.TryLock] until Unlock is
+	// called. The reason is in its chain: [ErrLeaseLost] with the error of the last
+	// renewal, [ErrLeaseNotFound], [ErrLockKeyDeleted], [ErrLockKeyReplaced] or
+	// [ErrClosed].
 	ErrLockLost = errors.New("lock lost")
 
 	// ErrLockKeyDeleted is the reason of an [ErrLockLost] when somebody deleted the
-	// lock's key, by [Client.DeletePrefix] for example. If the holder may no longer read
-	// the key, a replaced one is reported as deleted.
+	// lock's key, by [Client.DeletePrefix] for example. A replaced key is also reported
+	// as deleted if the holder may no longer read it.
 	ErrLockKeyDeleted = errors.New("the key of the lock was deleted")
 
 	// ErrLockKeyReplaced is the reason of an [ErrLockLost] when somebody put a value
-	// under the lock's key, as a restored backup does: it is no longer bound to the
-	// lock's lease.
+	// under the lock's key, for example by restoring a backup: the key is no longer bound
+	// to the lock's lease.
 	ErrLockKeyReplaced = errors.New("the key of the lock was replaced")
 
 	// ErrLocked is part of the error of [Lock.Lock] when its context ended while
@@ -321,8 +319,7 @@ var (
 	ErrNotHeld = errors.New("lock is not held")
 )
 
-// hint adds to the error of a request that was sent and timed out what can be done
-// about it.
+// hint adds advice to the error of a request that was sent and timed out.
 func hint(err error, advice string) error {
 	if e, ok := errors.AsType[*Error](err); ok && e.Sent && errors.Is(err, ErrTimeout) {
 		e.Err = errs.WithDetail(e.Err, errors.New(advice))

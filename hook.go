@@ -6,20 +6,19 @@ import (
 	"time"
 )
 
-// Hook observes requests: for metrics, traces and logs. It is called by many
-// goroutines at once. One call of a method of [Client] may make several
-// requests; each is reported, with all its attempts as one.
+// Hook observes requests: for metrics, traces and logs. Many goroutines call it at once.
+// One call of a method of [Client] may make several requests; each is reported once, with
+// all its attempts.
 //
-// A panic of a hook reaches the caller of the method, which leaves nothing behind: a
-// claim to a lock is given up. Requests in the background, such as renewals, have no
-// caller: there it is logged, and the request goes on.
+// A panic of a hook reaches the caller of the method, and leaves nothing behind: a claim
+// to a lock is given up. Requests in the background, such as renewals, have no caller:
+// there the panic is logged, and the request goes on.
 type Hook interface {
-	// BeforeRequest is called before a request is first sent. It returns the
-	// context that the request goes on with, ctx itself or one derived from it; nil
-	// stands for ctx.
+	// BeforeRequest is called before a request is first sent. It returns the context that
+	// the request goes on with: ctx itself or one derived from it; nil stands for ctx.
 	BeforeRequest(ctx context.Context, req RequestInfo) context.Context
-	// AfterRequest is called once for each BeforeRequest that returned, with the
-	// context that it returned.
+	// AfterRequest is called once for each BeforeRequest that returned, with the context
+	// that it returned.
 	AfterRequest(ctx context.Context, req RequestInfo, res ResultInfo)
 }
 
@@ -36,25 +35,25 @@ type RequestInfo struct {
 
 // ResultInfo describes how a request ended.
 type ResultInfo struct {
-	// Attempts is how often the request was tried, at least 1; 0 if the BeforeRequest
-	// of another hook panicked.
+	// Attempts is how often the request was tried, at least 1; 0 if the BeforeRequest of
+	// another hook panicked.
 	Attempts int
 	// Duration is the time from BeforeRequest to the end, waits included.
 	Duration time.Duration
-	// Err is how the request itself ended: nil, or an [*Error]. What the caller gets
-	// can be another error: that of a value that does not decode, for example, or
-	// [ErrKeyNotFound], which the server answers without an error; or none, as of a
-	// lease that had ended before it was revoked.
+	// Err is how the request itself ended: nil, or an [*Error]. The caller may get a
+	// different error, for example that of a value that does not decode, or
+	// [ErrKeyNotFound], which the server reports without an error; or none, as for
+	// revoking a lease that had ended before.
 	Err error
 }
 
-// hooked is a request that hooks have seen begin, and are to see end.
+// hooked is a request whose begin the hooks have seen, and whose end they are to see.
 type hooked struct {
 	hooks    []Hook
 	contexts []context.Context // nil where BeforeRequest has not returned
 	info     RequestInfo
 	result   ResultInfo
-	// guard calls a hook, and may keep back what it panics with.
+	// guard calls a hook, and may recover its panic.
 	guard func(func())
 }
 
@@ -74,7 +73,7 @@ func (h *hooked) before(ctx context.Context) context.Context {
 	return ctx
 }
 
-// after calls the hooks in reverse, the others also when one of them panics.
+// after calls the hooks in reverse, the rest of them even when one panics.
 func (h *hooked) after() {
 	n := len(h.contexts) - 1
 	if n < 0 {
@@ -88,14 +87,13 @@ func (h *hooked) after() {
 	}
 }
 
-// errHookPanicked is what hooks are told when another one has kept a request from
-// being sent.
+// errHookPanicked is what hooks see when another one has kept a request from being sent.
 var errHookPanicked = errors.New("a hook panicked before the request")
 
 type backgroundKey struct{}
 
-// inBackground returns a context for requests that no caller waits for: a hook that
-// panics at one would end the process, or leave undone what the client owes.
+// inBackground returns a context for requests that no caller waits for: there the panic
+// of a hook would end the process, or leave undone what the client owes.
 func inBackground(ctx context.Context) context.Context {
 	return context.WithValue(ctx, backgroundKey{}, true)
 }

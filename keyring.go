@@ -12,34 +12,33 @@ import (
 	"github.com/blueprint-go/etcd/internal/envelope"
 )
 
-// Keyring holds the keys of one or more clients: the primary, which encrypts, and
-// others, which only decrypt. It can be changed while requests are under way: a
-// request uses the keys of one moment, and readers take no lock. It is safe for
-// concurrent use and prints the IDs of its keys only. Make one with [NewKeyring];
-// the zero value has no keys and is refused by [NewClient].
+// Keyring holds the keys of one or more clients: the primary, which encrypts, and others,
+// which only decrypt. It may change while requests are under way: each request uses the
+// keys of one moment, and readers take no lock. It is safe for concurrent use, and prints
+// only the IDs of its keys. Make one with [NewKeyring]; the zero value has no keys, and
+// [NewClient] refuses it.
 //
-// To rotate from key A to key B without downtime, let each step be done on every
-// instance before the next begins: primary A with B to decrypt; primary B with A
-// to decrypt; [Client.Reencrypt]; primary B alone. docs/encryption.md has it in
-// full.
+// To rotate from key A to key B without downtime, finish each step on every instance
+// before the next begins: primary A with B to decrypt; primary B with A to decrypt;
+// [Client.Reencrypt]; primary B alone. docs/encryption.md describes it in full.
 type Keyring struct {
 	mu   sync.Mutex // serializes changes
 	keys atomic.Pointer[keySet]
-	// source has what the ring lacks, and knows whether it is still the right one; nil
-	// for a ring that is the caller's alone.
+	// source supplies keys that the ring lacks, and knows whether the ring is current;
+	// nil for a ring that only the caller changes.
 	source keySource
 }
 
-// keySource is where the keys of a ring come from, see [StoredKeyring].
+// keySource is where a ring's keys come from, see [StoredKeyring].
 type keySource interface {
 	// fresh reports why the primary key must not be used any more.
 	fresh(ctx context.Context) error
-	// look has the source read.
+	// look makes the source read the keys.
 	look(ctx context.Context) error
-	// lacks returns why the ring has no such key after a look that ended with err, or nil
-	// if it has it now.
+	// lacks returns why the ring still has no such key after a look that ended with err,
+	// or nil if it has the key now.
 	lacks(id KeyID, err error) error
-	// upToDate reads the source and reports why the keys in use are not those.
+	// upToDate reads the source and reports why the keys in use differ from it.
 	upToDate(ctx context.Context) error
 }
 
@@ -49,14 +48,14 @@ type keySet struct {
 	ring    *envelope.Ring // decrypts
 }
 
-// emptyKeySet are those of a ring that was not made by NewKeyring.
+// emptyKeySet holds the keys of a ring that NewKeyring did not make.
 var emptyKeySet = &keySet{}
 
-// NewKeyring returns a ring of a primary key and others that only decrypt. A nil
-// primary makes a ring that can only read: writes fail with [ErrNoPrimaryKey]. A
-// ring that can only write has one key, see [EncryptionKey.EncryptOnly]. No key at all,
-// two keys with one ID, a key that is the zero value, and one to decrypt that may only
-// encrypt are [ErrInvalidKey].
+// NewKeyring returns a ring of a primary key and others that only decrypt. A nil primary
+// makes a ring that can only read: writes fail with [ErrNoPrimaryKey]. For a ring that
+// can only write, pass one key, see [EncryptionKey.EncryptOnly]. It fails with
+// [ErrInvalidKey] for no key at all, two keys with one ID, a zero-value key, and a key
+// among others that may only encrypt.
 func NewKeyring(primary *EncryptionKey, others ...*EncryptionKey) (*Keyring, error) {
 	k := &Keyring{}
 	if err := k.Replace(primary, others...); err != nil {
@@ -65,8 +64,8 @@ func NewKeyring(primary *EncryptionKey, others ...*EncryptionKey) (*Keyring, err
 	return k, nil
 }
 
-// Replace changes the keys to these, all at once; they are checked as by
-// [NewKeyring]. When it fails the ring is as it was.
+// Replace changes the keys to these, all at once. It checks them as [NewKeyring] does. If
+// it fails, the ring stays as it was.
 func (k *Keyring) Replace(primary *EncryptionKey, others ...*EncryptionKey) error {
 	next, err := newKeySet(primary, others)
 	if err != nil {
@@ -132,8 +131,8 @@ func (k *Keyring) encrypting(ctx context.Context) (*envelope.Key, error) {
 	return nil, ErrNoPrimaryKey
 }
 
-// upToDate reads where the keys are from, if they are from anywhere, and reports why
-// those in use are not the same.
+// upToDate reads the ring's source, if it has one, and reports why the keys in use differ
+// from it.
 func (k *Keyring) upToDate(ctx context.Context) error {
 	if k == nil || k.source == nil {
 		return nil
@@ -184,7 +183,7 @@ func (k *Keyring) add(key *EncryptionKey) error {
 	return nil
 }
 
-// Primary returns the ID of the key that encrypts; false when there is none.
+// Primary returns the ID of the key that encrypts, or false if there is none.
 func (k *Keyring) Primary() (KeyID, bool) {
 	primary := k.current().primary
 	if primary == nil {
@@ -212,7 +211,7 @@ func (k *Keyring) String() string {
 	return fmt.Sprintf("etcd.Keyring(primary %s, reads %v)", primary, k.IDs())
 }
 
-// Format writes String, whatever the verb.
+// Format writes String for every verb.
 func (k *Keyring) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, k.String()) }
 
 // MarshalText is String, for JSON and YAML. A ring can't be read back from it.

@@ -8,13 +8,13 @@ import (
 	"time"
 )
 
-// AddKey puts a new random key into the ring, to decrypt, and returns its ID: the
-// first step of a rotation. Promote it when every process has it.
+// AddKey puts a new random key into the ring, to decrypt, and returns its ID: the first
+// step of a rotation. Promote the key when every process has it.
 //
-// Like every change it takes two round trips and two calls of the outer key at most,
-// more while other processes change the ring at the same time, and counts when this
-// process has taken it over: where the stored ring is not the one that it has, it is
-// [ErrKeyringReplaced] and nothing is changed.
+// Like every change it takes at most two round trips and two calls of the outer key, or
+// more while other processes change the ring at the same time. It is done once this
+// process has taken the change over. If the stored ring is not the one that this process
+// has, it fails with [ErrKeyringReplaced] and changes nothing.
 func (s *StoredKeyring) AddKey(ctx context.Context) (KeyID, error) {
 	secret := GenerateKey()
 	var added KeyID
@@ -31,8 +31,8 @@ func (s *StoredKeyring) Promote(ctx context.Context, id KeyID) error {
 	return s.change(ctx, "promote key", func(r *storedRing) error { return r.promote(id) })
 }
 
-// change applies f to the stored ring, again if another process changed it
-// meanwhile, and takes the outcome over.
+// change applies f to the stored ring, again if another process changed it meanwhile, and
+// takes over the result.
 func (s *StoredKeyring) change(ctx context.Context, op string, f func(*storedRing) error) error {
 	return s.client.untilUncontested(ctx, request{op: op, key: s.key}, func(ctx context.Context) (bool, error) {
 		v, err := s.read(ctx, op)
@@ -58,14 +58,14 @@ func (s *StoredKeyring) change(ctx context.Context, op string, f func(*storedRin
 	})
 }
 
-// judged is judge for a caller, with Err brought up to date.
+// judged is judge for a caller, and updates Err.
 func (s *StoredKeyring) judged(ctx context.Context, v sighting) error {
 	err := s.judge(ctx, v)
 	s.note(answered(opFollow, s.key, err))
 	return err
 }
 
-// current returns the record in use, and as it is stored.
+// current returns the record in use, and its stored bytes.
 func (s *StoredKeyring) current() (*storedRing, []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -73,8 +73,8 @@ func (s *StoredKeyring) current() (*storedRing, []byte) {
 	return f.taken, f.sealed
 }
 
-// store stores a record in the place of what was seen, and takes it over. It reports
-// false if that has changed.
+// store stores a record in place of the sighting, and takes it over. It returns false if
+// the stored ring has changed since.
 func (s *StoredKeyring) store(ctx context.Context, op string, next *storedRing, v sighting) (bool, error) {
 	sealed, err := s.proven(ctx, next)
 	if err != nil {
@@ -83,7 +83,7 @@ func (s *StoredKeyring) store(ctx context.Context, op string, next *storedRing, 
 	return s.write(ctx, op, next, sealed, v)
 }
 
-// proven returns a record as it is to be stored, after it was opened again.
+// proven returns the bytes to store for a record, after opening them again.
 func (s *StoredKeyring) proven(ctx context.Context, r *storedRing) ([]byte, error) {
 	sealed, err := s.seal(ctx, r)
 	if err != nil {
@@ -97,7 +97,7 @@ func (s *StoredKeyring) proven(ctx context.Context, r *storedRing) ([]byte, erro
 }
 
 func (s *StoredKeyring) write(ctx context.Context, op string, next *storedRing, sealed []byte, v sighting) (bool, error) {
-	// By value too: after a restore a revision comes again, with another value.
+	// By value too: after a restore the same revision can come again with another value.
 	txn := s.client.Txn().If(ModRevision(s.key).Equal(v.revision))
 	put := OpPut(s.key, sealed)
 	if v.stored != nil {
@@ -131,21 +131,22 @@ type replacementOption struct{}
 
 func (replacementOption) applyRestore(o *restoreOptions) { o.replace = true }
 
-// WithReplacement lets [StoredKeyring.Restore] take the place of another ring, or of one
-// that does not open.
+// WithReplacement lets [StoredKeyring.Restore] replace another ring, or one that does not
+// open.
 func WithReplacement() RestoreOption { return replacementOption{} }
 
 // Restore stores the ring of this process again: after it was deleted, overwritten by an
-// older one, or lost a change to a restore of the cluster. A running process may have
-// the last copy of the keys. Nothing is lost: the keys of an older ring that this one
-// lacks are added, to decrypt. Where the stored ring is the one of this process, or the
-// next generation of it, which is taken over, nothing is written unless it lacks keys that
-// this process has kept ([StoredKeyring.Err]): these are put back, to decrypt.
+// older one, or lost a change to a restore of the cluster. A running process may have the
+// last copy of the keys. Nothing is lost: keys of an older ring that this one lacks are
+// added, to decrypt. If the stored ring is the one of this process, or its next
+// generation, which is then taken over, nothing is written unless it lacks keys that this
+// process has kept ([StoredKeyring.Err]): these are put back, to decrypt.
 //
-// Where another ring is stored it is [ErrKeyringReplaced], and a [*DecodeError] for one
-// that does not open, unless [WithReplacement] is given: then the keys of the other ring
-// are added too, so that what was written with them is readable. The processes that use
-// that ring have to [StoredKeyring.Adopt] this one, or to be started again.
+// If another ring is stored, Restore fails with [ErrKeyringReplaced], and with a
+// [*DecodeError] if the stored one does not open, unless [WithReplacement] is given: then
+// the keys of the other ring are added too, so that what was written with them stays
+// readable. The processes that use that ring must [StoredKeyring.Adopt] this one, or be
+// restarted.
 func (s *StoredKeyring) Restore(ctx context.Context, opts ...RestoreOption) error {
 	const op = "restore keyring"
 	var o restoreOptions
@@ -176,7 +177,7 @@ func (s *StoredKeyring) Restore(ctx context.Context, opts ...RestoreOption) erro
 		}
 		refusal := record.refuses(stored)
 		if refusal == nil && stored != record {
-			// It is the next generation; once more where that lacks keys.
+			// It is the next generation; try again if that lacks keys.
 			err := s.judged(ctx, v)
 			return err != nil || len(s.missing()) == 0, answered(op, s.key, err)
 		}
@@ -191,14 +192,14 @@ func (s *StoredKeyring) Restore(ctx context.Context, opts ...RestoreOption) erro
 	})
 }
 
-// Adopt takes over whatever ring is stored, if outer opens it: one that was refused
-// ([ErrKeyringReplaced]) too. From then on this process encrypts with the primary key of
-// that ring. The keys from before stay, to decrypt, for as long as the StoredKeyring
-// lives: re-encrypt what is stored with them ([Client.Reencrypt]) before that ends, or
-// their values are lost if this was the last process that had them. Where the stored ring is
-// in use already and lacks keys ([StoredKeyring.Err]), it settles for that.
+// Adopt takes over whatever ring is stored, if outer opens it, even one that was refused
+// ([ErrKeyringReplaced]). From then on this process encrypts with the primary key of that
+// ring. Its former keys stay, to decrypt, for as long as the StoredKeyring lives:
+// re-encrypt what is stored with them ([Client.Reencrypt]) before it ends. Otherwise
+// their values are lost if this was the last process that had them. If the stored ring is
+// in use already and lacks keys ([StoredKeyring.Err]), Adopt accepts that.
 //
-// It fails with [ErrKeyNotFound] when there is none.
+// It fails with [ErrKeyNotFound] when there is no ring.
 func (s *StoredKeyring) Adopt(ctx context.Context) error {
 	const op = "adopt keyring"
 	return s.client.withDeadline(ctx, request{op: op, key: s.key}, func(ctx context.Context) error {

@@ -16,8 +16,8 @@ import (
 type sighting struct {
 	stored   []byte // nil where there is no ring
 	revision int64  // of its last change
-	seen     int64  // of the store
-	// sent is when the read was sent; zero of the news of a change, which may be old.
+	seen     int64  // the newest of the store
+	// sent is when the read was sent; zero for a watch event, which may be old.
 	sent time.Time
 }
 
@@ -35,12 +35,13 @@ func (s *StoredKeyring) read(ctx context.Context, op string) (sighting, error) {
 		v.stored, v.revision = kv.Value, kv.ModRevision
 	}
 	v.seen = res.Revision
-	s.saw(v.seen, v.seen < before) // nothing but a restore explains that: the read came after
+	s.saw(v.seen, v.seen < before) // only a restore explains that: the read came later
 	return v, nil
 }
 
-// saw notes how far the store is. After a restore nothing that was known of revisions
-// holds, and the watch, which waits for one that is far away, has to be begun again.
+// saw records how far the store is. After a restore, what was known of revisions no
+// longer holds. The watch, which waits for a revision that is now far away, must start
+// again.
 func (s *StoredKeyring) saw(revision int64, regressed bool) {
 	s.mu.Lock()
 	f := s.followed()
@@ -65,7 +66,7 @@ func (s *StoredKeyring) nextRevision() int64 {
 	return s.followed().seen + 1
 }
 
-// judge takes over what was seen, or returns why not.
+// judge takes over a sighting, or returns why not.
 func (s *StoredKeyring) judge(ctx context.Context, v sighting) error {
 	if known, err := s.recall(v); known {
 		return err
@@ -77,14 +78,14 @@ func (s *StoredKeyring) judge(ctx context.Context, v sighting) error {
 	return s.take(record, v)
 }
 
-// recall judges what takes no call of the outer key.
+// recall judges sightings that need no call of the outer key.
 func (s *StoredKeyring) recall(v sighting) (known bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	f := s.followed()
 	switch {
 	case v.until() < f.revision:
-		return true, nil // a later change was looked at already
+		return true, nil // a later change was judged already
 	case v.stored == nil:
 		f.advance(v)
 		f.refused, f.refusal = nil, nil
@@ -102,7 +103,7 @@ func (s *StoredKeyring) recall(v sighting) (known bool, err error) {
 	return true, err
 }
 
-// until returns the revision up to which a sighting tells what the ring is.
+// until returns the revision up to which a sighting shows the state of the ring.
 func (v *sighting) until() int64 {
 	if v.sent.IsZero() {
 		return v.revision
@@ -110,12 +111,12 @@ func (v *sighting) until() int64 {
 	return v.seen
 }
 
-// advance notes that a sighting was judged.
+// advance records that a sighting was judged.
 func (f *followed) advance(v sighting) {
 	f.revision, f.regressed = max(f.revision, v.until()), false
 }
 
-// take takes over a record, if it can follow the one that is in use.
+// take takes over a record if it can follow the one in use.
 func (s *StoredKeyring) take(record *storedRing, v sighting) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -124,7 +125,7 @@ func (s *StoredKeyring) take(record *storedRing, v sighting) error {
 		return s.install(record, v)
 	}
 	if v.until() < f.revision {
-		return nil // a later one was looked at meanwhile
+		return nil // a later one was judged meanwhile
 	}
 	err := f.taken.refuses(record)
 	if err == nil {
@@ -144,11 +145,11 @@ func (s *StoredKeyring) take(record *storedRing, v sighting) error {
 	return err
 }
 
-// lend encrypts with the primary key of an older record that a restore of the cluster
-// brought back, and adds its keys to decrypt. Every process reads what is written with
-// it; the newer keys may be in this process alone, and go with it. No writer can bring
-// this about: the whole store went back. A key that was retired since is not used, nor
-// any of another ring. The lock is held.
+// lend makes the ring encrypt with the primary key of an older record that a restore of
+// the cluster brought back, and adds that record's keys to decrypt. Every process can
+// read what that key writes, while the newer keys may be in this process alone, and be
+// lost with it. No writer can cause this: the whole store went back. A key that was
+// retired since is not used to encrypt, nor is any key of another ring. The lock is held.
 func (s *StoredKeyring) lend(record *storedRing) {
 	f := s.followed()
 	if !bytes.Equal(record.Identity, f.taken.Identity) {
@@ -170,7 +171,7 @@ func (s *StoredKeyring) lend(record *storedRing) {
 			others = append(others, k)
 		}
 	}
-	_ = s.ring.Replace(primary, others...) // they were keys of a ring before
+	_ = s.ring.Replace(primary, others...) // can't fail: they were keys of a ring before
 	f.borrow(record)
 }
 
@@ -202,10 +203,10 @@ func (s *StoredKeyring) install(record *storedRing, v sighting) error {
 	return nil
 }
 
-// confirm notes that the keys in use were the right ones when a read was sent. No ring,
-// another one and an older one count for that too: whoever can write to etcd can bring
-// them about, and must not stop every process from writing. A refused ring does not that
-// goes on from this one with another primary key. The lock is held.
+// confirm records that the keys in use were the right ones when a read was sent. A
+// missing ring, another ring and an older one confirm them too: whoever can write to etcd
+// can cause those, and must not stop every process from writing. A refused ring that goes
+// on from this one with another primary key does not. The lock is held.
 func (s *StoredKeyring) confirm(v sighting) {
 	f := s.followed()
 	if superseded := f.refusal != nil && f.superseded; !superseded && !v.sent.IsZero() {
@@ -216,8 +217,8 @@ func (s *StoredKeyring) confirm(v sighting) {
 // maxKeyringPause bounds the time between two attempts to follow the stored ring.
 const maxKeyringPause = 30 * time.Second
 
-// follow takes over every change from the revision next on, until the ring or the
-// client is closed.
+// follow takes over every change from the revision next on, until the ring or the client
+// is closed.
 func (s *StoredKeyring) follow(next int64) {
 	for n := 1; ; {
 		began := time.Now()
@@ -225,14 +226,14 @@ func (s *StoredKeyring) follow(next int64) {
 		if time.Since(began) > maxKeyringPause {
 			n = 1 // all was well in between
 		}
-		for ; s.life.Err() == nil && err != nil; n++ { // until a look has judged the ring
+		for ; s.life.Err() == nil && err != nil; n++ { // until a read has judged the ring
 			s.note(err)
-			// Each attempt may be a call of the outer key: they are spread out further
-			// than those of a request.
+			// Each attempt may call the outer key, so they are further apart than those
+			// of a request.
 			rpc.Pause(s.life, s.client.rpc.Closing(), rpc.Backoff(n)*time.Duration(min(n, int(maxKeyringPause/rpc.MaxBackoff))))
 			unopened := isUnopened(err)
 			if err = s.refresh(s.life); err == nil && unopened {
-				n = 0 // what was the trouble is over
+				n = 0 // the trouble is over
 			}
 		}
 		if s.life.Err() != nil || s.client.rpc.IsClosed() {
@@ -242,8 +243,8 @@ func (s *StoredKeyring) follow(next int64) {
 	}
 }
 
-// watch takes over changes until one of them or the watch itself fails, or another
-// watch is asked for.
+// watch takes over changes until taking one over fails, the watch itself fails, or
+// another watch is asked for.
 func (s *StoredKeyring) watch(next int64) error {
 	ctx, cancel := context.WithCancel(s.life)
 	defer cancel()
@@ -260,8 +261,8 @@ func (s *StoredKeyring) watch(next int64) error {
 			switch {
 			case err != nil:
 			case resp.State == WatchResumed:
-				// It may have been a restore, of which the watch knows nothing if it had
-				// not heard yet of what was lost; a read tells.
+				// The cluster may have been restored. A watch that had not yet heard of
+				// what was lost knows nothing of that; a read shows it.
 				err = s.refresh(ctx)
 			case resp.State == WatchEvents:
 				err = s.settle(s.news(ctx, resp))
@@ -277,8 +278,8 @@ func (s *StoredKeyring) watch(next int64) error {
 	}
 }
 
-// news judges changes, each of them: a key that was retired by one of them and deleted
-// by the next is not missing. What the last one is decides.
+// news judges changes one by one, so that a key which one change retires and the next
+// deletes does not count as missing. The result is that of the last change.
 func (s *StoredKeyring) news(ctx context.Context, resp WatchResponse) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, s.client.cfg.RequestTimeout)
 	defer cancel()
@@ -306,8 +307,8 @@ func (s *StoredKeyring) refresh(ctx context.Context) error {
 
 const opFollow = "follow keyring"
 
-// settle notes what became of a look. It returns an error that another look may heal;
-// a ring that is gone or was refused is followed on until that changes.
+// settle records the result of a look. It returns an error that another look may cure; a
+// ring that is gone or refused is followed on until that changes.
 func (s *StoredKeyring) settle(err error) error {
 	err = answered(opFollow, s.key, err)
 	if err == nil || errors.Is(err, ErrKeyringReplaced) || errors.Is(err, ErrKeyNotFound) {

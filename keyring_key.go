@@ -15,9 +15,9 @@ import (
 	"github.com/blueprint-go/etcd/internal/envelope"
 )
 
-// KeyID identifies an encryption key. It is derived from the key, so that all
-// holders of a key agree on it without being told, stands in each value that the
-// key encrypted, and is no secret. It is comparable.
+// KeyID identifies an encryption key. It is derived from the key, so all holders of a key
+// agree on it without being told. Each value holds the ID of the key that encrypted it.
+// It is comparable, and no secret.
 type KeyID [16]byte
 
 // String returns the first 8 hexadecimal digits, the form for logs.
@@ -32,8 +32,8 @@ func (id KeyID) LogValue() slog.Value { return slog.StringValue(id.String()) }
 // MarshalText is Hex, for JSON and YAML, where two keys must never look the same.
 func (id KeyID) MarshalText() ([]byte, error) { return []byte(id.Hex()), nil }
 
-// UnmarshalText reads what Hex writes, from a command line for example. Anything
-// else is [ErrInvalidArgument].
+// UnmarshalText reads what Hex writes, from a command line for example. It fails with
+// [ErrInvalidArgument] for anything else.
 func (id *KeyID) UnmarshalText(text []byte) error {
 	b, err := hex.DecodeString(string(text))
 	if err != nil || len(b) != len(id) {
@@ -64,30 +64,29 @@ func suiteOf(s envelope.Suite) Suite {
 	}
 }
 
-// AEAD is an authenticated encryption that this package does not make itself,
-// with the methods of Tink's tink.AEAD: a keyset, or a key that stays in a key
-// management service. It must be safe for concurrent use, and must keep neither
-// of its arguments.
+// AEAD is an authenticated encryption that this package does not implement itself, with
+// the methods of Tink's tink.AEAD: a keyset, or a key that stays in a key management
+// service. It must be safe for concurrent use, and must keep neither of its arguments.
 //
-// One that has the methods of [AEADWithContext] as well is called by those; one that
-// has only those becomes an AEAD by [FromAEADWithContext]. No call waits for an AEAD
-// past its context's end, or where that has no deadline [Config.RequestTimeout], or
-// past [Client.Close]. An AEAD without a context goes on then, in a goroutine of its
-// own: 128 of those at most, before further calls wait until one is back.
+// If it has the methods of [AEADWithContext] as well, those are called;
+// [FromAEADWithContext] makes an AEAD of a type that has only those. No call waits for an
+// AEAD past the end of its context (or [Config.RequestTimeout], if that has no deadline),
+// or past [Client.Close]. An AEAD without a context then goes on in a goroutine of its
+// own; at most 128 of those run before further calls wait for one to return.
 //
-// Decrypt says that a ciphertext does not open by an error that matches [ErrDecrypt].
-// Most AEADs don't tell that from an outage. So an error of a network, of a context,
-// and those of gRPC's codes that stand for one are [ErrKeyUnavailable]; after any
-// other the AEAD has to seal and open a few bytes, and then fail again, before the
-// value is said to be at fault. An AEAD that can't encrypt should return ErrDecrypt
-// itself. Any error of Encrypt is ErrKeyUnavailable.
+// Decrypt reports that a ciphertext does not open by an error that matches [ErrDecrypt].
+// Most AEADs don't distinguish that from an outage. So an error of a network or a
+// context, or of a gRPC code that stands for one, counts as [ErrKeyUnavailable]; after
+// any other error the AEAD must seal and open a few bytes, and then fail again, before
+// the value is blamed. An AEAD that can't encrypt should return ErrDecrypt itself. Any
+// error of Encrypt counts as ErrKeyUnavailable.
 type AEAD interface {
 	Encrypt(plaintext, associatedData []byte) ([]byte, error)
 	Decrypt(ciphertext, associatedData []byte) ([]byte, error)
 }
 
-// AEADWithContext is an [AEAD] whose calls end with a context, with the methods of
-// Tink's tink.AEADWithContext: the form for a key that stays in a key management
+// AEADWithContext is an [AEAD] whose calls end with a context, with the methods of Tink's
+// tink.AEADWithContext. It is the right form for a key that stays in a key management
 // service. The context ends with the call of this package that needs the key.
 type AEADWithContext interface {
 	EncryptWithContext(ctx context.Context, plaintext, associatedData []byte) ([]byte, error)
@@ -95,7 +94,7 @@ type AEADWithContext interface {
 }
 
 // FromAEADWithContext returns aead for everything that takes an [AEAD]; this package
-// calls it with a context. Nil is nil, which those refuse.
+// calls it with a context. It returns nil for nil, which those refuse.
 func FromAEADWithContext(aead AEADWithContext) AEAD {
 	if aead == nil {
 		return nil
@@ -114,18 +113,18 @@ func (a contextAEAD) Decrypt(ciphertext, associatedData []byte) ([]byte, error) 
 }
 
 // EncryptionKey encrypts and decrypts values. Make one with [NewEncryptionKey] or
-// [NewAEADKey]; the zero value is refused. It is immutable, safe for concurrent
-// use, and prints redacted: the first digits of its ID in every form.
+// [NewAEADKey]; the zero value is refused. It is immutable and safe for concurrent use,
+// and always prints redacted, as the first digits of its ID.
 type EncryptionKey struct {
 	key         *envelope.Key
 	encryptOnly bool
 }
 
-// NewEncryptionKey returns the key for secret bytes of 16 to 4096 bytes, such as
-// [GenerateKey] makes. They are used through HKDF-SHA-256 and never padded, cut
-// or decoded. Anything else, and all zeros, is [ErrInvalidKey].
+// NewEncryptionKey returns the key for 16 to 4096 secret bytes, such as [GenerateKey]
+// makes. They are used through HKDF-SHA-256 and never padded, cut or decoded. It fails
+// with [ErrInvalidKey] for any other length, and for all zeros.
 //
-// The bytes must be random: for a password use [KeyFromPassphrase].
+// The bytes must be random; for a password use [KeyFromPassphrase].
 func NewEncryptionKey(secret []byte) (*EncryptionKey, error) {
 	key, err := envelope.NewKey(secret)
 	if err != nil {
@@ -134,9 +133,9 @@ func NewEncryptionKey(secret []byte) (*EncryptionKey, error) {
 	return &EncryptionKey{key: key}, nil
 }
 
-// NewAEADKey returns a key that lets aead encrypt and decrypt. The ID goes into
-// each value and must belong to this AEAD alone, across the whole fleet. A nil
-// aead is [ErrInvalidKey].
+// NewAEADKey returns a key that lets aead encrypt and decrypt. The ID goes into each
+// value and must belong to this AEAD alone, across the whole fleet. It fails with
+// [ErrInvalidKey] for a nil aead.
 func NewAEADKey(id KeyID, aead AEAD) (*EncryptionKey, error) {
 	key, err := envelope.NewExternalKey(envelope.KeyID(id), aead)
 	if err != nil {
@@ -154,25 +153,24 @@ func GenerateKey() []byte {
 }
 
 const (
-	// OWASP's Password Storage Cheat Sheet asks for this many rounds with
-	// HMAC-SHA-256.
+	// OWASP's Password Storage Cheat Sheet asks for this many rounds with HMAC-SHA-256.
 	passphraseRounds = 600_000
 	minSaltSize      = 16
 )
 
 // KeyFromPassphrase derives the 32 bytes of a key from a passphrase with
-// PBKDF2-HMAC-SHA-256 in 600,000 rounds, some tenths of a second of work. The
-// salt has 16 random bytes or more; it is not secret, but the same salt is needed
-// to get the same key again. The two ways in which Unicode writes some letters make
-// the same key: the passphrase is used in normal form C.
+// PBKDF2-HMAC-SHA-256 in 600,000 rounds, which takes some tenths of a second. The salt
+// has at least 16 random bytes; it is not secret, but the same key needs the same salt.
+// Both ways in which Unicode writes some letters make the same key: the passphrase is
+// used in normal form C.
 //
-// Whoever can read a value, or knows the key's ID, can try passphrases for as long as
-// he likes, at thousands a second for each graphics card. The rounds make a guess
-// dearer, not a passphrase stronger: use six random words or more, or better
+// Anyone who can read a value, or knows the key's ID, can try passphrases for as long as
+// they like, at thousands a second for each graphics card. The rounds make a guess
+// dearer, not a passphrase stronger: use at least six random words, or better
 // [GenerateKey].
 //
-// An empty passphrase is [ErrInvalidKey], and so is a salt that is shorter, that is the
-// passphrase, or that is plainly not random: fewer than 8 different bytes, or bytes
+// It fails with [ErrInvalidKey] for an empty passphrase, and for a salt that is shorter,
+// equals the passphrase, or is plainly not random: fewer than 8 different bytes, or bytes
 // that count up or down.
 func KeyFromPassphrase(passphrase string, salt []byte) ([]byte, error) {
 	switch {
@@ -188,8 +186,8 @@ func KeyFromPassphrase(passphrase string, salt []byte) ([]byte, error) {
 	return pbkdf2.Key(sha256.New, norm.NFC.String(passphrase), salt, passphraseRounds, 32)
 }
 
-// isTrivial reports whether a salt is not random. Of random ones of 16 bytes, less
-// than one in 10^11 has so few different bytes.
+// isTrivial reports whether a salt is not random. Less than one in 10^11 random salts of
+// 16 bytes has so few different bytes.
 func isTrivial(salt []byte) bool {
 	seen := map[byte]bool{}
 	counts := true
@@ -200,7 +198,7 @@ func isTrivial(salt []byte) bool {
 	return counts || len(seen) < minSaltSize/2
 }
 
-// ID returns the key's ID; that of the zero value is zero.
+// ID returns the key's ID, which is zero for the zero value.
 func (k *EncryptionKey) ID() KeyID {
 	if !k.usable() {
 		return KeyID{}
@@ -208,20 +206,20 @@ func (k *EncryptionKey) ID() KeyID {
 	return KeyID(k.key.ID())
 }
 
-// EncryptOnly returns the same key for a [Keyring] that may write values and not
-// read them: as the primary it encrypts, and values that it encrypted are
-// [ErrUnknownKey] to that ring.
+// EncryptOnly returns the same key for a [Keyring] that may write values but not read
+// them: as the primary it encrypts, and reading a value that it encrypted fails with
+// [ErrUnknownKey].
 func (k *EncryptionKey) EncryptOnly() *EncryptionKey {
 	other := *k
 	other.encryptOnly = true
 	return &other
 }
 
-// WithPlainGCM returns the same key, writing for readers that know AES-256-GCM
-// with a 12-byte nonce only (suite 01 of the format). Values of both suites are
-// read either way; to [Client.Reencrypt] those of the suite that the primary does not
-// write are stale. It is for no more than 2^32 writes of all clients together. A
-// key of [NewAEADKey] stays as it is.
+// WithPlainGCM returns the same key, writing for readers that only know AES-256-GCM with
+// a 12-byte nonce (suite 01 of the format). Values of both suites are read either way;
+// [Client.Reencrypt] counts those that are not of the primary's suite as stale. It is
+// safe for at most 2^32 writes of all clients together. A key of [NewAEADKey] stays as it
+// is.
 func (k *EncryptionKey) WithPlainGCM() *EncryptionKey {
 	other := *k
 	if k.key != nil {
@@ -240,7 +238,7 @@ func (k EncryptionKey) String() string {
 	return "etcd.EncryptionKey(" + k.ID().String() + "…)"
 }
 
-// Format writes String, whatever the verb.
+// Format writes String for every verb.
 func (k EncryptionKey) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, k.String()) }
 
 // MarshalText is String, for JSON and YAML. A key can't be read back from it.

@@ -10,28 +10,28 @@ import (
 )
 
 const (
-	// lookSpan is for how long one look at the stored ring answers for all unknown keys:
-	// whoever can write values can invent IDs, and must not have every process read the
+	// lookSpan is how long one look at the stored ring answers for all unknown keys.
+	// Whoever can write values can invent IDs, and must not make every process read the
 	// ring for each.
 	lookSpan = 100 * time.Millisecond
 	// lookRetry is the same for a look that failed.
 	lookRetry = time.Second
 )
 
-// looks are the looks at a stored ring that values and writes ask for, one at a time.
+// looks are the reads of a stored ring that values and writes ask for, one at a time.
 type looks struct {
 	mu   sync.Mutex // never held over a look
 	last *look      // under way, or the last one; nil before the first
 }
 
-// look is one of them. The error may be read when done is closed.
+// look is one of them. Read err only after done is closed.
 type look struct {
 	began time.Time
 	done  chan struct{}
 	err   error
 }
 
-// look has the stored ring read by one request, which all share who ask meanwhile. It
+// look makes one request read the stored ring; callers that ask meanwhile share it. It
 // returns when that is done, or when ctx ends.
 func (s *StoredKeyring) look(ctx context.Context) error {
 	if s.isClosed() {
@@ -54,8 +54,8 @@ func (s *StoredKeyring) look(ctx context.Context) error {
 	}
 }
 
-// answers reports whether a look that is done answers who asked at that time: it began
-// later, or hardly before.
+// answers reports whether a finished look answers a caller who asked at that time,
+// because it began later, or hardly before.
 func (l *look) answers(asked time.Time) bool {
 	span := lookSpan
 	if l.err != nil {
@@ -64,8 +64,7 @@ func (l *look) answers(asked time.Time) bool {
 	return asked.Sub(l.began) < span
 }
 
-// joinLook returns the look that is under way, the last one if it still answers, or a
-// new one.
+// joinLook returns the look under way, the last one if it still answers, or a new one.
 func (s *StoredKeyring) joinLook(asked time.Time) (*look, error) {
 	s.looks.mu.Lock()
 	defer s.looks.mu.Unlock()
@@ -91,7 +90,7 @@ func (s *StoredKeyring) joinLook(asked time.Time) (*look, error) {
 }
 
 // lacks returns why a key is not in the ring after a look that ended with err, or nil if
-// it is there now. A look that failed says nothing about the key.
+// it is there now. A failed look says nothing about the key.
 func (s *StoredKeyring) lacks(id KeyID, err error) error {
 	switch {
 	case s.ring.has(id):
@@ -103,7 +102,7 @@ func (s *StoredKeyring) lacks(id KeyID, err error) error {
 	case s.isRetired(id):
 		return fmt.Errorf("%w: %s is retired", ErrUnknownKey, id)
 	}
-	return errs.WithKind(fmt.Errorf("%w: %s", ErrUnknownKey, id), s.Err()) // what is stored may not have been taken
+	return errs.WithKind(fmt.Errorf("%w: %s", ErrUnknownKey, id), s.Err()) // the stored ring may have been refused
 }
 
 func (s *StoredKeyring) isRetired(id KeyID) bool {
@@ -113,8 +112,8 @@ func (s *StoredKeyring) isRetired(id KeyID) bool {
 	return err == nil && !k.Retired.IsZero()
 }
 
-// fresh reports why the primary key must not be used any more. Where nothing was heard
-// of the stored ring for too long, it looks.
+// fresh reports why the primary key must not be used any more. It looks at the stored
+// ring if that was not heard of for too long.
 func (s *StoredKeyring) fresh(ctx context.Context) error {
 	if s.isFresh() {
 		return nil
@@ -124,13 +123,13 @@ func (s *StoredKeyring) fresh(ctx context.Context) error {
 		return nil
 	}
 	if err == nil {
-		err = s.Err() // it was read, and not taken over
+		err = s.Err() // it was read but not taken over
 	}
 	return errs.WithKind(ErrKeyringStale, err)
 }
 
-// upToDate reads the stored ring and reports why the ring in use is not that one. Of a
-// closed ring nobody asks that.
+// upToDate reads the stored ring and reports why the ring in use differs from it. It
+// accepts a closed ring.
 func (s *StoredKeyring) upToDate(ctx context.Context) error {
 	var err error
 	if !s.isClosed() {
@@ -145,7 +144,7 @@ func (s *StoredKeyring) upToDate(ctx context.Context) error {
 
 func (s *StoredKeyring) isClosed() bool { return s.life.Err() != nil }
 
-// isFresh reports whether the keys in use were the right ones not too long ago.
+// isFresh reports whether the keys in use were known to be right recently enough.
 func (s *StoredKeyring) isFresh() bool {
 	return time.Since(s.began)-time.Duration(s.confirmed.Load()) < s.options.freshness
 }

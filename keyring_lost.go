@@ -8,9 +8,9 @@ import (
 
 // without returns the keys in use that a record lacks. A ring gives a key up in two
 // changes: it is retired, then deleted. A key that is gone without having been seen
-// retired was lost: another process changed a ring that never had it, which somebody had
-// put back or a restore of the cluster had; or both changes went unseen. These can't be
-// told apart, and the key may be the last copy.
+// retired was lost: another process changed a ring that never had it, because somebody or
+// a restore of the cluster had put that ring back. Or both changes went unseen. The two
+// cases look the same, and the key may be the last copy.
 func (f *followed) without(record *storedRing) []storedKey {
 	var out []storedKey
 	if f.taken != nil {
@@ -20,7 +20,7 @@ func (f *followed) without(record *storedRing) []storedKey {
 	return slices.DeleteFunc(out, func(k storedKey) bool { return !k.Retired.IsZero() || record.has(k.ID) })
 }
 
-// lacks returns the keys that the ring in use lacks as an error.
+// lacks returns an error that names the keys that the ring in use lacks.
 func (f *followed) lacks() error {
 	if len(f.missing) == 0 {
 		return nil
@@ -32,7 +32,7 @@ func (f *followed) lacks() error {
 	return fmt.Errorf("%w: it lacks %s, kept to decrypt", ErrKeyringReplaced, strings.Join(ids, ", "))
 }
 
-// keep keeps keys to decrypt, whatever ring is in use.
+// keep keeps keys to decrypt, whichever ring is in use.
 func (f *followed) keep(keys []*EncryptionKey) {
 	for _, k := range keys {
 		if !keyringHas(f.kept, k.ID()) {
@@ -48,7 +48,7 @@ func (s *StoredKeyring) missing() []storedKey {
 	return slices.Clone(s.followed().missing)
 }
 
-// decryptors returns keys that a ring once had, to decrypt.
+// decryptors returns former keys of a ring, to decrypt.
 func decryptors(keys []storedKey) []*EncryptionKey {
 	var out []*EncryptionKey
 	for _, k := range keys {
@@ -59,7 +59,7 @@ func decryptors(keys []storedKey) []*EncryptionKey {
 	return out
 }
 
-// borrow notes the keys of an older record that are used beside those of the ring: this
+// borrow records the keys of an older record that are used beside those of the ring: this
 // process may write with them.
 func (f *followed) borrow(record *storedRing) {
 	f.missing = slices.DeleteFunc(f.missing, func(k storedKey) bool { return record.has(k.ID) })

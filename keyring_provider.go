@@ -11,39 +11,39 @@ import (
 	"github.com/blueprint-go/etcd/internal/errs"
 )
 
-// KeyProvider supplies keys from elsewhere: Vault, a cloud's key management
-// service, a file. A client asks it when it meets a value whose key is not in its
-// [Keyring], puts the key into the ring to decrypt, and does not ask for it
-// again while it is there. It must be safe for concurrent use.
+// KeyProvider supplies keys from elsewhere: Vault, a cloud's key management service, a
+// file. A client asks it when it reads a value whose key is not in its [Keyring], puts
+// the key into the ring to decrypt, and does not ask again while the key is there. It
+// must be safe for concurrent use.
 //
 // Many values with one unknown key cause one call, and the keys that a list lacks are
-// asked for at the same time. Whoever can write to etcd can invent IDs: an ID that the
-// provider does not know is not asked for again for ten seconds, and no more than 32
-// calls are under way at a time, where one that failed counts for a second longer.
-// The others wait for their turn within their deadline. Those that never failed before
-// come first, and a read of one value does not wait behind a long list.
+// asked for at the same time. Whoever can write to etcd can invent IDs. So an ID that the
+// provider does not know is not asked for again for ten seconds, and at most 32 calls are
+// under way at a time; a failed one counts for a second longer. Other calls wait for
+// their turn within their deadline. Those that never failed before come first, and a read
+// of one value does not wait behind a long list.
 type KeyProvider interface {
-	// EncryptionKey returns the key with that ID. An error that matches
-	// [ErrUnknownKey] says that there is no such key: values with it are undecodable.
-	// So do a nil key without an error, a key with another ID, and one that may only
-	// encrypt. Any other error says that the key can't be had at the moment: it is
-	// kept in the error of the read, which matches [ErrKeyUnavailable] and is
-	// retryable, and the key is asked for again after a second.
+	// EncryptionKey returns the key with that ID. An error that matches [ErrUnknownKey]
+	// means that there is no such key: values with it are undecodable. A nil key without
+	// an error, a key with another ID, and one that may only encrypt mean the same. Any
+	// other error means that the key is unavailable at the moment: it is kept in the
+	// error of the read, which matches [ErrKeyUnavailable] and is retryable, and the key
+	// is asked for again after a second.
 	//
-	// The context has the values of that of the first read that lacks the key. It ends
-	// after [Config.RequestTimeout], and when the client is closed, but not with that
-	// read: others may wait for the key. Nobody waits longer for a call that goes on
-	// after its end.
+	// The context has the values of the context of the first read that lacks the key. It
+	// ends after [Config.RequestTimeout], and when the client is closed, but not with
+	// that read: others may wait for the key. Nobody waits for a call that goes on after
+	// that.
 	EncryptionKey(ctx context.Context, id KeyID) (*EncryptionKey, error)
 }
 
 const (
-	providerPlaces = 32 // calls under way, and just failed
-	// providerRetry and providerPause are for how long an ID that the provider doesn't
-	// know, or can't supply, is not asked for again.
+	providerPlaces = 32 // calls under way or just failed
+	// providerRetry and providerPause are how long an ID is not asked for again that the
+	// provider doesn't know, or can't supply at the moment.
 	providerRetry = 10 * time.Second
 	providerPause = time.Second
-	// providerMemory bounds the IDs that are remembered as failed.
+	// providerMemory bounds how many failed IDs are remembered.
 	providerMemory = 1 << 14
 )
 
@@ -55,30 +55,30 @@ type keyLookup struct {
 	life     context.Context // of the client
 
 	mu      sync.Mutex // never held over a call of the provider
-	places  int        // that are free
+	places  int        // free ones
 	pending map[KeyID]*keyCall
-	waiting []*keyCall // those of pending that have no place yet
+	waiting []*keyCall // pending calls without a place
 	failed  map[KeyID]keyFailure
 }
 
-// keyCall is a call under way, or one that waits for a place. What stands below done is
-// set when it is closed.
+// keyCall is a call under way, or one that waits for a place. Fields below done are set
+// when it is closed.
 type keyCall struct {
 	id     KeyID
-	values context.Context // of the reader that asked first, without its end
+	values context.Context // of the first reader's context, without its end
 	again  bool            // it failed before
-	turn   int             // the keys that the reader asked for before this one
-	// readers wait for it. Without any, a call that has no place is given up.
+	turn   int             // how many keys the reader asked for before this one
+	// readers wait for the call. Without any, a call that has no place is dropped.
 	readers int
 	ended   bool
 
 	done     chan struct{}
 	err      error
-	panicked any // until a reader has met it
+	panicked any // until a reader has taken it
 }
 
-// keyFailure is why a key could not be had, which stands until then. It is kept for
-// longer, to let others go first.
+// keyFailure is why a key is unavailable, valid until a time. It is kept for longer, to
+// let other keys go first.
 type keyFailure struct {
 	err   error
 	until time.Time
@@ -91,9 +91,9 @@ func newKeyLookup(life context.Context, p KeyProvider, ring *Keyring, timeout ti
 	}
 }
 
-// find puts keys into the ring, and returns why it could not for those it could not.
-// The errors match ErrUnknownKey or ErrKeyUnavailable. It returns when ctx ends at the
-// latest.
+// find puts keys into the ring, and returns the reason for each key for which it failed.
+// The errors match ErrUnknownKey or ErrKeyUnavailable. It returns at the latest when ctx
+// ends.
 func (l *keyLookup) find(ctx context.Context, ids ...KeyID) map[KeyID]error {
 	failed := map[KeyID]error{}
 	calls := l.join(ctx, ids, failed)
@@ -104,7 +104,7 @@ func (l *keyLookup) find(ctx context.Context, ids ...KeyID) map[KeyID]error {
 			continue
 		}
 		if p := l.takePanic(call); p != nil {
-			panic(p) // a bug is not hidden from who met it
+			panic(p) // a bug is not hidden from the caller that met it
 		}
 		if call.err != nil {
 			failed[call.id] = call.err
@@ -113,7 +113,8 @@ func (l *keyLookup) find(ctx context.Context, ids ...KeyID) map[KeyID]error {
 	return failed
 }
 
-// wait waits for the end of the call, or of ctx. What is there already counts.
+// wait waits for the end of the call, or of ctx. It prefers a result that is already
+// there.
 func (c *keyCall) wait(ctx context.Context) bool {
 	select {
 	case <-c.done:
@@ -136,8 +137,8 @@ func unavailableKey(id KeyID, cause error) error {
 // unknownKey is the error for a key that does not exist.
 func unknownKey(id KeyID, why string) error { return fmt.Errorf("%w: %s: %s", ErrUnknownKey, id, why) }
 
-// join returns the calls for the keys that the ring lacks, and puts into failed what
-// is known about the others.
+// join returns the calls for the keys that the ring lacks, and puts into failed what is
+// known about keys that need none.
 func (l *keyLookup) join(ctx context.Context, ids []KeyID, failed map[KeyID]error) []*keyCall {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -171,7 +172,7 @@ func (l *keyLookup) join(ctx context.Context, ids []KeyID, failed map[KeyID]erro
 	return calls
 }
 
-// leave says that a reader waits for these calls no more.
+// leave records that a reader no longer waits for these calls.
 func (l *keyLookup) leave(calls []*keyCall) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -192,7 +193,7 @@ func (l *keyLookup) leave(calls []*keyCall) {
 	})
 }
 
-// begin makes the calls that there are places for. The lock is held.
+// begin starts as many calls as there are places for. The lock is held.
 func (l *keyLookup) begin() {
 	for l.places > 0 && len(l.waiting) > 0 {
 		best := 0
@@ -204,14 +205,14 @@ func (l *keyLookup) begin() {
 		call := l.waiting[best]
 		l.waiting = slices.Delete(l.waiting, best, best+1)
 		l.places--
-		// It ends with the provider's call, whose context ends after timeout and with
-		// the client. Close does not wait for a provider that heeds neither: what it
-		// does then is its own, and it keeps a place.
+		// The goroutine ends with the provider's call, whose context ends after timeout
+		// and with the client. Close does not wait for a provider that ignores both; its
+		// call goes on by itself and keeps a place.
 		go l.call(call)
 	}
 }
 
-// before reports whether c is to be made before one that came earlier.
+// before reports whether c goes before a call that came earlier.
 func (c *keyCall) before(other *keyCall) bool {
 	if c.again != other.again {
 		return other.again
@@ -219,7 +220,7 @@ func (c *keyCall) before(other *keyCall) bool {
 	return c.turn < other.turn
 }
 
-// call makes a call and lets the next one have its place.
+// call makes a call and then frees its place for the next one.
 func (l *keyLookup) call(call *keyCall) {
 	ctx, cancel := context.WithTimeout(call.values, l.timeout)
 	defer cancel()
@@ -283,13 +284,13 @@ func (l *keyLookup) ask(ctx context.Context, id KeyID) (err error, panicked any)
 	return l.ring.add(key), nil
 }
 
-// finish tells the readers how a call has ended, if they have not been told that it
+// finish gives the readers the result of a call, unless they were already told that it
 // took too long.
 func (l *keyLookup) finish(call *keyCall, err error, panicked any) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err == nil {
-		delete(l.failed, call.id) // late, but not too late for others
+		delete(l.failed, call.id) // too late for some readers, but not for others
 	}
 	if call.ended {
 		return
@@ -317,7 +318,7 @@ func (l *keyLookup) remember(id KeyID, err error) {
 	l.failed[id] = keyFailure{err: err, until: time.Now().Add(wait)}
 }
 
-// takePanic returns what the provider panicked with, to one reader.
+// takePanic returns the provider's panic value, to one reader only.
 func (l *keyLookup) takePanic(call *keyCall) any {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -17,8 +17,8 @@ import (
 // storedRing is the record that a [StoredKeyring] seals.
 type storedRing struct {
 	Version int `json:"version"`
-	// Identity is made once and never changes: it tells this ring from every other
-	// one that the same outer key has sealed for the same place.
+	// Identity is made once and never changes: it distinguishes this ring from every
+	// other one that the same outer key has sealed for the same place.
 	Identity []byte `json:"identity"`
 	// Generation goes up by one with each change.
 	Generation int64       `json:"generation"`
@@ -93,7 +93,8 @@ func (r *storedRing) has(hex string) bool {
 	return slices.ContainsFunc(r.Keys, func(k storedKey) bool { return k.ID == hex })
 }
 
-// encryptionKeys returns the keys that a process gets: the retired ones only if it wants them.
+// encryptionKeys returns the keys that a process uses; retired ones only if it wants
+// them.
 func (r *storedRing) encryptionKeys(retired bool) (primary *EncryptionKey, others []*EncryptionKey, err error) {
 	for _, k := range r.Keys {
 		key, err := NewEncryptionKey(k.Secret)
@@ -127,12 +128,12 @@ func (r *storedRing) with(keys []storedKey) *storedRing {
 // errUnchanged says that a change would leave a record as it is.
 var errUnchanged = errors.New("unchanged")
 
-// info returns what may be told of a record.
+// info returns what may be shown of a record.
 func (r *storedRing) info() KeyringInfo {
 	out := KeyringInfo{Identity: hex.EncodeToString(r.Identity), Generation: r.Generation}
 	for _, k := range r.Keys {
 		info := KeyInfo{Primary: k.ID == r.Primary, Created: k.Created, Promoted: k.Promoted, Retired: k.Retired}
-		_ = info.ID.UnmarshalText([]byte(k.ID)) // it was read or made here
+		_ = info.ID.UnmarshalText([]byte(k.ID)) // can't fail: it was checked or made here
 		out.Keys = append(out.Keys, info)
 	}
 	return out
@@ -173,13 +174,13 @@ func (r *storedRing) refuses(next *storedRing) error {
 	return fmt.Errorf("%w: %s", ErrKeyringReplaced, reason)
 }
 
-// supersededBy reports whether another key was made the primary in a ring that r led to,
-// or may have.
+// supersededBy reports whether next has another primary key and may be a later state of
+// r.
 func (r *storedRing) supersededBy(next *storedRing) bool {
 	return bytes.Equal(r.Identity, next.Identity) && next.Generation >= r.Generation && next.Primary != r.Primary
 }
 
-// seal returns a record as it is stored.
+// seal returns the stored form of a record.
 func (s *StoredKeyring) seal(ctx context.Context, r *storedRing) ([]byte, error) {
 	plain, err := json.Marshal(r)
 	if err != nil {
@@ -190,7 +191,7 @@ func (s *StoredKeyring) seal(ctx context.Context, r *storedRing) ([]byte, error)
 	return envelope.SealKeyring(ctx, s.outer, s.place, s.options.environment, plain)
 }
 
-// unseal returns a record that was stored. It leaves sealed as it is.
+// unseal opens a stored record. It leaves sealed unchanged.
 func (s *StoredKeyring) unseal(ctx context.Context, sealed []byte) (*storedRing, error) {
 	ctx, cancel := s.client.codec.bounded(ctx, s.client.cfg.RequestTimeout)
 	defer cancel()

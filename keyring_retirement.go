@@ -8,9 +8,9 @@ import (
 )
 
 // DefaultRetireAge is how long the primary key must have been promoted before
-// [StoredKeyring.RetireKey] retires the ones before it, unless [WithRetireAge] says
-// otherwise, or three times [WithKeyringFreshness] is more: by then a process that did
-// not learn of the promotion has stopped writing, and what it had under way has ended.
+// [StoredKeyring.RetireKey] retires earlier keys, unless [WithRetireAge] says otherwise
+// or three times [WithKeyringFreshness] is longer. By then a process that did not learn
+// of the promotion has stopped writing, and its writes under way have ended.
 const DefaultRetireAge = 15 * time.Minute
 
 // RetireOption changes [StoredKeyring.RetireKey] and [StoredKeyring.DeleteKey]:
@@ -36,14 +36,14 @@ func (f retireOption) applyRetire(o *retireOptions) { f(o) }
 // WithRetireAge sets how long the primary key must have been promoted. It must cover
 // [WithKeyringFreshness], the longest deadline of a write, and the differences between
 // the clocks of the processes. Zero means that the caller knows that every process has
-// the primary key, and that nothing from before is under way.
+// the primary key, and that no earlier write is under way.
 func WithRetireAge(d time.Duration) RetireOption {
 	return retireOption(func(o *retireOptions) { o.age = d })
 }
 
-// WithProof names where values of the key could be: under prefixes, as client sees them;
-// without any, under all keys. It can be given several times. Without it that is all
-// that the client of the ring itself sees.
+// WithProof names where values of the key could be: under prefixes, as client sees them,
+// or under all keys if none is given. It can be given several times. Without it, that is
+// everything that the client of the ring itself sees.
 func WithProof(client *Client, prefixes ...string) RetireOption {
 	if len(prefixes) == 0 {
 		prefixes = []string{""}
@@ -56,22 +56,24 @@ func WithProof(client *Client, prefixes ...string) RetireOption {
 	})
 }
 
-// WithoutProof looks for no values of the key: the caller knows that none is left, by
-// [Client.EncryptionStatus] for example, or gives them up.
+// WithoutProof skips the search for values of the key: the caller knows that none is
+// left, by [Client.EncryptionStatus] for example, or gives them up.
 func WithoutProof() RetireOption {
 	return retireOption(func(o *retireOptions) { o.blind = true })
 }
 
-// RetireKey takes a key out of use: it neither encrypts nor, but for processes
-// [WithRetiredKeys], decrypts any more. It stays sealed in the stored ring, so that
-// [StoredKeyring.ReinstateKey] can bring it back; [StoredKeyring.DeleteKey] ends that.
+// RetireKey takes a key out of use: it no longer encrypts, and no longer decrypts except
+// in processes [WithRetiredKeys]. It stays sealed in the stored ring, so that
+// [StoredKeyring.ReinstateKey] can bring it back until [StoredKeyring.DeleteKey] deletes
+// it.
 //
 // It fails with [ErrKeyInUse], and changes nothing, while the primary key's promotion is
-// younger than [DefaultRetireAge]; and when a value of the key is left, which it finds
-// out by [Client.EncryptionStatus]: that reads all values, see there. See [WithRetireAge], [WithProof] and [WithoutProof].
+// younger than [DefaultRetireAge], or if a value of the key is left. To find that out it
+// calls [Client.EncryptionStatus], which reads all values, see there. See
+// [WithRetireAge], [WithProof] and [WithoutProof].
 //
 // It fails with [ErrUnknownKey] when the ring has no such key, and with
-// [ErrInvalidArgument] for the primary. To retire a key that is retired does nothing.
+// [ErrInvalidArgument] for the primary. Retiring a retired key does nothing.
 func (s *StoredKeyring) RetireKey(ctx context.Context, id KeyID, opts ...RetireOption) error {
 	return s.withdraw(ctx, "retire key", id, opts, func(r *storedRing) error {
 		k, err := r.find(id)
@@ -89,10 +91,10 @@ func (s *StoredKeyring) RetireKey(ctx context.Context, id KeyID, opts ...RetireO
 }
 
 // DeleteKey takes a retired key out of the ring for good: what it encrypted can't be read
-// any more, from backups neither, unless the key is kept elsewhere. It makes sure of the
-// same as [StoredKeyring.RetireKey], and fails as that does; a key that is not retired is
-// [ErrInvalidArgument]. A process that has seen neither the retirement nor the deletion
-// when they are done keeps the key to decrypt, and says so in [StoredKeyring.Err].
+// any more, not even from backups, unless the key is kept elsewhere. It makes the same
+// checks as [StoredKeyring.RetireKey] and fails in the same way; for a key that is not
+// retired it fails with [ErrInvalidArgument]. A process that saw neither the retirement
+// nor the deletion keeps the key to decrypt, and reports that in [StoredKeyring.Err].
 func (s *StoredKeyring) DeleteKey(ctx context.Context, id KeyID, opts ...RetireOption) error {
 	return s.withdraw(ctx, "delete key", id, opts, func(r *storedRing) error {
 		k, err := r.find(id)
@@ -122,7 +124,7 @@ func (s *StoredKeyring) ReinstateKey(ctx context.Context, id KeyID) error {
 	})
 }
 
-// withdraw makes a change by which the values of a key may be lost.
+// withdraw makes a change that can lose the values of a key.
 func (s *StoredKeyring) withdraw(ctx context.Context, op string, id KeyID, opts []RetireOption, f func(*storedRing) error) error {
 	o := retireOptions{age: max(DefaultRetireAge, 3*s.options.freshness)}
 	err := optionsOf(opts, &o, RetireOption.applyRetire)
@@ -139,7 +141,7 @@ func (s *StoredKeyring) withdraw(ctx context.Context, op string, id KeyID, opts 
 		}
 		return err
 	}
-	// The long look only if nothing else is in the way.
+	// Do the long search only if nothing else is in the way.
 	done := true
 	err = s.change(ctx, op, func(r *storedRing) error {
 		if err := checked(r); err != nil {
@@ -172,7 +174,8 @@ func (o *retireOptions) check(client *Client) error {
 	return nil
 }
 
-// aged reports whether any process may still write with a key from before the primary.
+// aged returns an error while any process may still write with a key older than the
+// primary.
 func (o *retireOptions) aged(r *storedRing) error {
 	primary := r.Keys[slices.IndexFunc(r.Keys, func(k storedKey) bool { return k.ID == r.Primary })]
 	if age := time.Since(primary.Promoted); age < o.age {
@@ -181,7 +184,7 @@ func (o *retireOptions) aged(r *storedRing) error {
 	return nil
 }
 
-// prove looks for values of a key.
+// prove returns an error if it finds values of a key.
 func (o *retireOptions) prove(ctx context.Context, id KeyID) error {
 	for _, p := range o.proofs {
 		status, err := p.client.EncryptionStatus(ctx, p.prefix)

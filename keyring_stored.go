@@ -11,28 +11,28 @@ import (
 	"github.com/blueprint-go/etcd/internal/envelope"
 )
 
-// StoredKeyring is a [Keyring] that is kept in etcd itself, under one key, sealed
-// by an outer key that stays elsewhere (envelope encryption). A process calls the
-// outer key once when it starts, and once for each change of the ring; the values
-// are encrypted with the keys inside. Changes reach every process by a watch, and by a
-// read now and then ([WithKeyringFreshness]). A value whose key the ring lacks is worth
-// another read, at most ten in a second, before it is [ErrUnknownKey].
+// StoredKeyring is a [Keyring] that is kept in etcd itself, under one key, sealed by an
+// outer key that stays elsewhere (envelope encryption). A process calls the outer key
+// once when it starts, and once for each change of the ring; the keys inside encrypt the
+// values. Every process learns of changes by a watch, and by a periodic read
+// ([WithKeyringFreshness]). A value whose key the ring lacks causes another read, at most
+// ten a second, before it fails with [ErrUnknownKey].
 //
-// The ring has an identity and a generation. What a process finds under the key and
-// can't be the ring's next generation, it does not take: another ring, an older one, one
-// without the primary key. It keeps its keys, reports [ErrKeyringReplaced] in
-// [StoredKeyring.Err], and leaves the decision to [StoredKeyring.Restore] and
-// [StoredKeyring.Adopt]. It goes on writing, except where a generation that is no older
-// has another primary key: then it stops after the time of [WithKeyringFreshness], with
-// [ErrKeyringStale]. A later generation that lacks keys which this process did not see
-// retired is taken over, with those keys kept to decrypt, and reported in the same way.
+// The ring has an identity and a generation. A process refuses a stored ring that can't
+// be the next generation of its own: another ring, an older one, one without the primary
+// key. It keeps its keys, reports [ErrKeyringReplaced] in [StoredKeyring.Err], and leaves
+// the decision to [StoredKeyring.Restore] and [StoredKeyring.Adopt]. It goes on writing,
+// except when a generation that is no older has another primary key: then it stops with
+// [ErrKeyringStale] after the time of [WithKeyringFreshness]. It takes over a later
+// generation that lacks keys which this process did not see retired, keeps those keys to
+// decrypt, and reports that in the same way.
 //
-// Where the cluster was restored to an older revision, an older generation is stored
-// for a reason: until the decision a process encrypts with its primary key, which all
-// others have, unless that was retired since, and has its keys beside its own to decrypt.
+// If the cluster was restored to an older revision, an older generation is stored for a
+// reason. Until the decision a process encrypts with that generation's primary key, which
+// all others have, unless it was retired since. It decrypts with the keys of both.
 //
-// It is safe for concurrent use. Make one with [CreateKeyring] or [OpenKeyring],
-// which say what client it takes, and end it with [StoredKeyring.Close].
+// It is safe for concurrent use. Make one with [CreateKeyring] or [OpenKeyring], which
+// describe the client it needs, and end it with [StoredKeyring.Close].
 type StoredKeyring struct {
 	client  *Client
 	key     string
@@ -49,7 +49,7 @@ type StoredKeyring struct {
 
 	looks looks
 
-	// confirmed is when the last read was sent that proved the keys to be current, as
+	// confirmed is when the last read that proved the keys to be current was sent, in
 	// nanoseconds after began.
 	confirmed atomic.Int64
 
@@ -59,35 +59,36 @@ type StoredKeyring struct {
 }
 
 // followed is what a process knows of the stored ring. It is behind a function so that
-// nothing that prints by reflection finds the keys.
+// printing by reflection never finds the keys.
 type followed struct {
 	taken  *storedRing // nil before the first
-	sealed []byte      // taken as it is stored
-	// refused is what was found and not taken, and refusal why.
+	sealed []byte      // the stored bytes of taken
+	// refused is what was found and not taken over, refusal why.
 	refused []byte
 	refusal error
-	// superseded is whether what was refused shows that the primary key is another now.
+	// superseded reports whether the refused ring shows that the primary key is another
+	// now.
 	superseded bool
 	// revision is the one up to which the ring was judged, seen the newest of the store.
 	revision, seen int64
 	regressed      bool             // nothing was judged since the store went back
 	restored       bool             // nothing was taken since it did
 	kept           []*EncryptionKey // of the rings that [StoredKeyring.Adopt] replaced
-	// missing are keys that were in use, and that the taken ring lacks though nothing
-	// showed that they were retired.
+	// missing are keys that were in use and that the taken ring lacks, though they were
+	// never seen retired.
 	missing []storedKey
 }
 
-// CreateKeyring makes a ring of one new random key and stores it under key, sealed
-// by outer. It fails with [ErrKeyExists] when there is one. It takes a round trip,
-// another one in the background, and two calls of outer: what outer seals is
-// opened before it is stored. All of it has the deadline of ctx, or
+// CreateKeyring makes a ring of one new random key and stores it under key, sealed by
+// outer. It fails with [ErrKeyExists] when there is a ring already. It takes a round
+// trip, another one in the background, and two calls of outer: what outer seals is opened
+// before it is stored. The deadline for all of it is that of ctx, or
 // [Config.RequestTimeout].
 //
-// The value of key must be stored as it is by client: one without encryption and
-// compression, or with key under [Config.UnencryptedPrefixes]. Any other is
-// [ErrInvalidArgument]. The client must stay open for as long as the ring is to
-// follow changes.
+// The client must store the value of key as it is: it encrypts and compresses nothing, or
+// key lies under its [Config.UnencryptedPrefixes]. Otherwise CreateKeyring fails with
+// [ErrInvalidArgument]. The client must stay open for as long as the ring is to follow
+// changes.
 func CreateKeyring(ctx context.Context, client *Client, key string, outer AEAD, opts ...KeyringOption) (*StoredKeyring, error) {
 	const op = "create keyring"
 	return beginKeyring(ctx, op, client, key, outer, opts, func(ctx context.Context, s *StoredKeyring) error {
@@ -112,12 +113,11 @@ func CreateKeyring(ctx context.Context, client *Client, key string, outer AEAD, 
 }
 
 // OpenKeyring reads the ring under key and follows its changes. It fails with
-// [ErrKeyNotFound] when there is none, and with a [*DecodeError] when outer does
-// not open it. It takes a round trip, another one in the background, and one call
-// of outer. What is said of the client and the deadline at [CreateKeyring] holds here
-// too.
+// [ErrKeyNotFound] when there is none, and with a [*DecodeError] when outer does not open
+// it. It takes a round trip, another one in the background, and one call of outer. The
+// client and the deadline are as described at [CreateKeyring].
 //
-// "Open, else create" is for the very first start only. Where a ring was lost,
+// Use "open, else create" for the very first start only. If a ring was lost,
 // [StoredKeyring.Restore] stores it again from a process that still has it; a new one
 // would leave the values of the old one without their keys.
 func OpenKeyring(ctx context.Context, client *Client, key string, outer AEAD, opts ...KeyringOption) (*StoredKeyring, error) {
@@ -131,7 +131,8 @@ func OpenKeyring(ctx context.Context, client *Client, key string, outer AEAD, op
 	})
 }
 
-// beginKeyring makes a StoredKeyring that get gives its first record, and follows that.
+// beginKeyring makes a StoredKeyring, lets get give it its first record, and follows
+// that.
 func beginKeyring(ctx context.Context, op string, client *Client, key string, outer AEAD, opts []KeyringOption,
 	get func(context.Context, *StoredKeyring) error,
 ) (*StoredKeyring, error) {
@@ -179,7 +180,7 @@ func newStoredKeyring(client *Client, key string, outer AEAD, opts []KeyringOpti
 	return s, nil
 }
 
-// start begins to follow changes. One goroutine does; another one ends it with the
+// start begins to follow changes. One goroutine does that; another one ends it with the
 // client, since it may be inside a call of the outer key.
 func (s *StoredKeyring) start(op string) error {
 	next := s.nextRevision()
@@ -203,23 +204,23 @@ func (s *StoredKeyring) start(op string) error {
 	return nil
 }
 
-// Keyring returns the ring, for [Config.WithKeyring]. It changes as the stored one
-// does; [Keyring.Replace] on it lasts until the next such change only.
+// Keyring returns the ring, for [Config.WithKeyring]. It changes as the stored one does;
+// the effect of [Keyring.Replace] on it lasts only until the next such change.
 func (s *StoredKeyring) Keyring() *Keyring { return s.ring }
 
 // Err returns why the ring is not known to be the stored one at the moment, which is
-// logged as well; nil when it is, as far as is known. The keys from before stay in use.
+// logged as well; nil if it is, as far as known. The keys from before stay in use.
 //
-//   - [ErrKeyNotFound]: the stored ring was deleted. It is followed again when it is
-//     put back, see [StoredKeyring.Restore].
-//   - [ErrKeyringReplaced]: another ring, an older one, or one without the primary key
-//     is stored; with [ErrRevisionRegressed] as well where the cluster was restored from
-//     a backup. Or the ring was taken over and lacks the keys that are named, which were
-//     not seen retired: they are kept to decrypt until this process ends.
+//   - [ErrKeyNotFound]: the stored ring was deleted. It is followed again when it is put
+//     back, see [StoredKeyring.Restore].
+//   - [ErrKeyringReplaced]: another ring, an older one, or one without the primary key is
+//     stored; with [ErrRevisionRegressed] as well if the cluster was restored from a
+//     backup. Or the ring was taken over and lacks the named keys, which were not seen
+//     retired: they are kept to decrypt until this process ends.
 //   - A [*DecodeError]: what is stored does not open, or the outer key can't be used.
 //   - Anything else: the ring could not be read.
 //
-// It is tried again, after up to half a minute.
+// The process tries again, with up to half a minute between attempts.
 func (s *StoredKeyring) Err() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -230,17 +231,17 @@ func (s *StoredKeyring) Err() error {
 }
 
 // Close stops following changes, and returns even if the outer key hangs. It is
-// idempotent, and does not close the client. The keys can be used to decrypt, and for
-// the time of [WithKeyringFreshness] to encrypt.
+// idempotent, and does not close the client. The keys still decrypt, and for the time of
+// [WithKeyringFreshness] they encrypt.
 func (s *StoredKeyring) Close() error {
 	s.stop()
 	<-s.ended
 	return nil
 }
 
-// KeyringInfo describes the record that a process has of a [StoredKeyring].
+// KeyringInfo describes a process's record of a [StoredKeyring].
 type KeyringInfo struct {
-	// Identity is the same for as long as the ring lives, in hexadecimal.
+	// Identity stays the same for as long as the ring lives, in hexadecimal.
 	Identity string
 	// Generation counts the changes of the ring, from 1. Two processes that have the
 	// same identity and generation have the same keys.
@@ -249,8 +250,8 @@ type KeyringInfo struct {
 	Keys []KeyInfo
 }
 
-// KeyInfo describes a key of a [StoredKeyring]. The times are those of the clocks of
-// the processes that made the changes.
+// KeyInfo describes a key of a [StoredKeyring]. The times are by the clocks of the
+// processes that made the changes.
 type KeyInfo struct {
 	ID      KeyID
 	Primary bool
@@ -261,7 +262,7 @@ type KeyInfo struct {
 	Retired time.Time
 }
 
-// Info returns what this process has of the stored ring.
+// Info describes this process's record of the stored ring.
 func (s *StoredKeyring) Info() KeyringInfo {
 	s.mu.Lock()
 	r := s.followed().taken

@@ -8,15 +8,15 @@ import (
 type KeyValue struct {
 	// Key is the key without the namespace.
 	Key string
-	// Value is the decoded value; it is not nil, but for a key-value that was
-	// read without its value (a keys-only read, a delete event) or could not
-	// be decoded. The caller owns it.
+	// Value is the decoded value. It is nil only for a key-value that was read without
+	// its value (a keys-only read, a delete event) or could not be decoded. The caller
+	// owns it.
 	Value []byte
-	// CreateRevision is the revision of the last creation of the key.
+	// CreateRevision is the revision of the key's last creation.
 	CreateRevision int64
-	// ModRevision is the revision of the last change of the key.
+	// ModRevision is the revision of the key's last change.
 	ModRevision int64
-	// Version counts the changes since the creation: 1 after it.
+	// Version counts the changes since the creation, which is 1.
 	Version int64
 	// Lease is the lease that the key is attached to; 0 means none.
 	Lease LeaseID
@@ -25,8 +25,8 @@ type KeyValue struct {
 // LeaseID identifies a lease. Zero means no lease.
 type LeaseID int64
 
-// Format implements [fmt.Formatter]: %s, %v and %q print String, every other verb
-// prints the number.
+// Format implements [fmt.Formatter]: %s, %v and %q print String, every other verb prints
+// the number.
 func (id LeaseID) Format(f fmt.State, verb rune) {
 	if verb == 's' || verb == 'q' || verb == 'v' && !f.Flag('#') {
 		_, _ = fmt.Fprintf(f, fmt.FormatString(f, verb), id.String())

@@ -9,8 +9,8 @@ import (
 	"github.com/blueprint-go/etcd/internal/keys"
 )
 
-// Put stores value under key, in one round trip. A nil value is an empty one.
-// Without options the key is detached from any lease that it had.
+// Put stores value under key, in one round trip. A nil value means an empty one. Without
+// options it detaches the key from its lease.
 //
 // When it fails, [MaybeApplied] reports whether the value may have been stored.
 func (c *Client) Put(ctx context.Context, key string, value []byte, opts ...PutOption) error {
@@ -38,23 +38,22 @@ func (c *Client) Put(ctx context.Context, key string, value []byte, opts ...PutO
 	return err
 }
 
-// Get returns the value of key, or [ErrKeyNotFound], in one round trip. An empty
-// value is not nil. The read is linearizable unless [WithSerializable] is given.
-// The caller owns the value.
+// Get returns the value of key, or [ErrKeyNotFound], in one round trip. An empty value is
+// not nil. The read is linearizable unless [WithSerializable] is given. The caller owns
+// the value.
 func (c *Client) Get(ctx context.Context, key string, opts ...GetOption) ([]byte, error) {
 	kv, err := c.getKV(ctx, request{op: "get", key: key}, opts)
 	return kv.Value, err
 }
 
-// GetKV is [Client.Get] with the key's revisions, version and lease. When the
-// value can't be decoded, the error is a [*DecodeError] and everything but the value is
-// returned.
+// GetKV is [Client.Get] with the key's revisions, version and lease. When the value can't
+// be decoded, the error is a [*DecodeError] and the rest is returned.
 func (c *Client) GetKV(ctx context.Context, key string, opts ...GetOption) (KeyValue, error) {
 	return c.getKV(ctx, request{op: "get", key: key}, opts)
 }
 
-// GetWithRevision is [Client.Get] with the key's mod revision, as
-// [Client.CompareAndSwapRevision] wants it.
+// GetWithRevision is [Client.Get] with the key's mod revision, for
+// [Client.CompareAndSwapRevision].
 func (c *Client) GetWithRevision(ctx context.Context, key string, opts ...GetOption) ([]byte, int64, error) {
 	kv, err := c.getKV(ctx, request{op: "get", key: key}, opts)
 	return kv.Value, kv.ModRevision, err
@@ -100,8 +99,8 @@ func (c *Client) Exists(ctx context.Context, key string, opts ...GetOption) (boo
 	return err == nil && resp.Count > 0, err
 }
 
-// Delete deletes key, in one round trip, and returns how many keys were deleted:
-// 1, or 0 when the key did not exist, which is no error.
+// Delete deletes key, in one round trip, and returns how many keys were deleted: 1, or 0
+// if the key did not exist, which is no error.
 func (c *Client) Delete(ctx context.Context, key string, opts ...DeleteOption) (int64, error) {
 	const op = "delete"
 	o, err := deleteOptionsOf(opts)

@@ -8,7 +8,7 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 )
 
-// keyValue converts a key-value of the wire by itself, see decoding.
+// keyValue converts a single key-value of the wire, see decoding.
 func (c *Client) keyValue(ctx context.Context, kv *mvccpb.KeyValue, keysOnly bool) (KeyValue, error) {
 	d := c.codec.decoding(ctx)
 	defer d.end()
@@ -22,9 +22,9 @@ func (c *Client) keyValues(ctx context.Context, kvs []*mvccpb.KeyValue) ([]KeyVa
 	return d.keyValues(kvs, false)
 }
 
-// putRequest builds the request for a put: the only place where a caller's value
-// is encoded. If that means encrypted, the second result goes into the request that
-// the put is sent with.
+// putRequest builds the request for a put; no other place encodes a caller's value. If
+// the value gets encrypted, the second result must go into the request that sends the
+// put.
 func (c *Client) putRequest(ctx context.Context, key string, value []byte, o putOptions) (*pb.PutRequest, *sealedPut, error) {
 	if o.guarded {
 		return nil, nil, fmt.Errorf("%w: WithGuard is for single puts", ErrInvalidArgument)

@@ -60,7 +60,7 @@ func modRevisionOf(kvs []*mvccpb.KeyValue) int64 {
 }
 
 // boundTo returns the put on condition that the key has this mod revision; 0 means that
-// it is missing.
+// the key is missing.
 func (p *guardedPut) boundTo(revision int64) *pb.TxnRequest {
 	return &pb.TxnRequest{
 		Compare: []*pb.Compare{txntree.Unchanged(p.put.Key, revision)},
@@ -69,12 +69,12 @@ func (p *guardedPut) boundTo(revision int64) *pb.TxnRequest {
 	}
 }
 
-// try puts the value if the key still is as it was found, and reports whether it is
-// stored. If it is not, it returns how the key is now.
+// try puts the value if the key is unchanged since found, and reports whether it is
+// stored. If not, it returns the key as it is now.
 func (p *guardedPut) try(ctx context.Context, found []*mvccpb.KeyValue) (stored bool, now []*mvccpb.KeyValue, err error) {
 	revision := modRevisionOf(found)
 	from := p.client.rpc.Seen.Mark()
-	// A mod revision never comes back. That a key is missing does.
+	// A mod revision never comes back, but a key can be missing again.
 	r := request{op: "put", key: p.key, write: true, repeatable: revision > 0, seals: p.sealed}
 	if revision > 0 {
 		r.versions = func([]byte) int64 { return found[0].Version }
@@ -82,8 +82,8 @@ func (p *guardedPut) try(ctx context.Context, found []*mvccpb.KeyValue) (stored 
 	resp, before, err := p.client.exchange(ctx, r, p.boundTo(revision))
 	switch {
 	case MaybeApplied(err) && revision == 0:
-		// What somebody else has created just so may be deleted again, and this
-		// request still be under way: only what is certainly its own counts.
+		// If somebody else created the same, that may be deleted again while this request
+		// is still under way. So only what is certainly its own counts.
 		found, _ := p.client.testify(ctx, p.key, p.witness(witness{creates: true}), from)
 		if found.applied {
 			p.write.tellRevision(found.revision)
@@ -98,26 +98,26 @@ func (p *guardedPut) try(ctx context.Context, found []*mvccpb.KeyValue) (stored 
 	case before:
 		stored, err = p.isStored(ctx, r, revision, from)
 	case revision > 0 && !p.client.codec.unique(p.put.Key, p.put.Value):
-		// A proxy may have sent it twice. Of an encrypted one it would be known.
+		// A proxy may have sent it twice. For an encrypted value that would be known.
 		stored = p.isFirst(ctx, revision, from)
 	}
 	return stored, resp.Responses[0].GetResponseRange().GetKvs(), err
 }
 
-// witness completes the witness of what was sent.
+// witness completes w with what was sent.
 func (p *guardedPut) witness(w witness) witness {
 	sent := putWitness(p.put, p.sealed)
 	sent.since, sent.creates = w.since, w.creates
 	return sent
 }
 
-// isStored reports whether an attempt without an answer was applied, when the key
-// has changed since a revision.
+// isStored reports whether an attempt without an answer was applied, if the key has
+// changed since a revision.
 func (p *guardedPut) isStored(ctx context.Context, r request, revision int64, from rpc.Mark) (bool, error) {
 	found, err := p.client.testify(ctx, p.key, p.witness(witness{since: revision}), from)
 	switch {
 	case found.applied, found.same:
-		// Another client may have written just the same: then either is the same.
+		// Another client may have written the same: then it makes no difference.
 		p.tellFound(ctx, found.revision)
 		return true, p.overtake(ctx, found.revision)
 	case found.changed:
@@ -128,7 +128,7 @@ func (p *guardedPut) isStored(ctx context.Context, r request, revision int64, fr
 	return false, r.unsettled(err)
 }
 
-// overtake encrypts again what was found, where another key was promoted meanwhile.
+// overtake encrypts again what was found, if another key was promoted meanwhile.
 func (p *guardedPut) overtake(ctx context.Context, revision int64) error {
 	s := p.sealed
 	if s == nil || !s.isLate(p.client.codec.keyring.current()) {
@@ -137,9 +137,9 @@ func (p *guardedPut) overtake(ctx context.Context, revision int64) error {
 	return p.client.encryptAgain(ctx, request{op: "put", key: p.key, seals: s}, []*sealedPut{s}, revision)
 }
 
-// isFirst reports whether the first change of the key since a revision is just what the
-// put would have made: whoever made it, it need not be made again.
-// If that can't be told, the put is bound anew, which fails as well if it has to.
+// isFirst reports whether the first change of the key since a revision is exactly what
+// the put would have made: then it need not be made again, whoever made it. If that can't
+// be known, the put is bound anew, and that fails too if it has to.
 func (p *guardedPut) isFirst(ctx context.Context, revision int64, from rpc.Mark) bool {
 	found, err := p.client.testify(ctx, p.key, p.witness(witness{since: revision}), from)
 	if err != nil || !found.same {
@@ -149,8 +149,8 @@ func (p *guardedPut) isFirst(ctx context.Context, revision int64, from rpc.Mark)
 	return true
 }
 
-// tellFound tells about a put whose answer was lost, and which was found in the history
-// of its key. What it has replaced takes another round trip.
+// tellFound sets the result of a put whose answer was lost and which was found in the
+// history of its key. The key-value that it replaced takes another round trip.
 func (p *guardedPut) tellFound(ctx context.Context, revision int64) {
 	p.write.tellRevision(revision)
 	if !p.write.prevKV {

@@ -17,23 +17,22 @@ func deleteOptionsOf(opts []DeleteOption) (deleteOptions, error) {
 	return o, err
 }
 
-// PutOption changes a single put: [Client.Put], [OpPut] and their neighbours. They are
-// [WithLease], [WithIgnoreLease], [WithResult], [WithPrevKV] and, where the call says
+// PutOption changes a single put: [Client.Put], [OpPut] and similar calls. The options
+// are [WithLease], [WithIgnoreLease], [WithResult], [WithPrevKV] and, where the call says
 // so, [WithGuard].
 type PutOption interface{ applyPut(*putOptions) }
 
 // GetOption changes a single read or list: [Client.Get], [Client.List], [OpGet] and
-// their neighbours. They are [WithRevision], [WithSerializable] and [WithLimit].
+// similar calls. The options are [WithRevision], [WithSerializable] and [WithLimit].
 type GetOption interface{ applyGet(*getOptions) }
 
 // DeleteOption changes the deletion of one key: [Client.Delete],
-// [Client.CompareAndDelete], [OpDelete] and their neighbours. They are [WithResult] and
-// [WithPrevKV].
+// [Client.CompareAndDelete], [OpDelete] and similar calls. The options are [WithResult]
+// and [WithPrevKV].
 type DeleteOption interface{ applyDelete(*deleteOptions) }
 
-// DeletePrefixOption changes [Client.DeletePrefix], [OpDeletePrefix] and
-// [OpDeleteRange]: [WithAllKeys] and, for the first of them, [InChunks] and
-// [WithResult].
+// DeletePrefixOption changes [Client.DeletePrefix], [OpDeletePrefix] and [OpDeleteRange]:
+// [WithAllKeys] and, only for DeletePrefix, [InChunks] and [WithResult].
 type DeletePrefixOption interface{ applyDeletePrefix(*deleteOptions) }
 
 // UpdateOption changes a [Client.Update]: [WithResult] and [WithPrevKV].
@@ -97,16 +96,16 @@ func (guardOption) applyPut(o *putOptions) { o.guarded = true }
 
 // WithGuard makes a put safe to repeat: it is bound to the key's mod revision, which is
 // read first (a second round trip). A request that arrives late or twice finds another
-// revision and changes nothing. When the key changes in between, the put is bound anew; it
-// fails with [ErrConflict] when the key still keeps changing at the deadline.
+// revision and changes nothing. If the key changes in between, the put is bound anew; it
+// fails with [ErrConflict] if the key still keeps changing at the deadline.
 //
 // A key that never existed looks like one that was deleted, so the creation of a key is
-// sent once. If its answer is lost, the put looks for it, as [Client.Settle] does. Without
-// encryption, what it finds may be somebody else's: the put then fails, and [MaybeApplied]
-// reports true.
+// sent once. If its answer is lost, the put looks for it, as [Client.Settle] does.
+// Without encryption, what it finds may be somebody else's: then the put fails, and
+// [MaybeApplied] reports true.
 //
-// [Client.Put], [Client.PutWithLease] and [Typed.Put] take it. Other calls refuse it
-// with [ErrInvalidArgument]: a comparison is guarded already, see [Client.Settle].
+// [Client.Put], [Client.PutWithLease] and [Typed.Put] take it. Other calls refuse it with
+// [ErrInvalidArgument]: a comparison is guarded already, see [Client.Settle].
 func WithGuard() PutOption { return guardOption{} }
 
 func deletePrefixOptionsOf(opts []DeletePrefixOption) (deleteOptions, error) {

@@ -6,25 +6,26 @@ import (
 	"fmt"
 )
 
-// MoveKey renames a key, value and lease with it, atomically: other clients see
-// either the old key or the new one. The value is encrypted anew for its new
-// place. It takes two round trips, more while the keys keep changing.
+// MoveKey renames a key, together with its value and lease, atomically: other clients see
+// either the old key or the new one. The value is encrypted anew for its new key. It
+// takes two round trips, more while the keys keep changing.
 //
-// A move from where values are encrypted to where they are not, by
-// [Config.UnencryptedPrefixes] or [Config.PlaintextWrites], would publish the value: it
-// is [ErrInvalidArgument] without [WithPlaintextTarget], and nothing is sent.
+// A move from a key whose value is encrypted to one whose value is not, by
+// [Config.UnencryptedPrefixes] or [Config.PlaintextWrites], would publish the value. It
+// fails with [ErrInvalidArgument] unless [WithPlaintextTarget] is given, and nothing is
+// sent.
 //
-// [WithResult] tells the revision of the move. It fails with [ErrKeyNotFound] when from
-// does not exist, with [ErrKeyExists] when to does, and with [ErrConflict] when the
-// keys still keep changing at the deadline; nothing is changed then, unless
-// [MaybeApplied] says so.
+// [WithResult] returns the revision of the move. MoveKey fails with [ErrKeyNotFound] if
+// from does not exist, with [ErrKeyExists] if to does, and with [ErrConflict] if the keys
+// still keep changing at the deadline; then nothing is changed, unless [MaybeApplied]
+// reports true.
 func (c *Client) MoveKey(ctx context.Context, from, to string, opts ...MoveOption) error {
 	return c.relocate(ctx, relocation{op: "move", from: from, to: to, then: []Op{OpDelete(from)}}, opts)
 }
 
 // CopyKey stores the value of a key under another one as well, attached to the same
-// lease. It is [Client.MoveKey] without the end of the old key, and fails as that
-// does: the copy is of the value that from has at that moment.
+// lease. It is [Client.MoveKey] without deleting the old key, and fails in the same ways:
+// the copy has the value that from has at that moment.
 func (c *Client) CopyKey(ctx context.Context, from, to string, opts ...MoveOption) error {
 	return c.relocate(ctx, relocation{op: "copy", from: from, to: to}, opts)
 }
@@ -32,7 +33,7 @@ func (c *Client) CopyKey(ctx context.Context, from, to string, opts ...MoveOptio
 // relocation is a move or a copy.
 type relocation struct {
 	op, from, to string
-	then         []Op // beside the put at the new place
+	then         []Op // besides the put of the new key
 }
 
 func (c *Client) relocate(ctx context.Context, r relocation, opts []MoveOption) error {
@@ -68,7 +69,7 @@ func (c *Client) relocate(ctx context.Context, r relocation, opts []MoveOption) 
 	})
 }
 
-// reads returns what has to be known: all of the source, and whether the destination
+// reads returns what must be known: all of the source, and whether the destination
 // exists.
 func (r relocation) reads() []Op {
 	exists := OpGet(r.to)

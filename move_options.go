@@ -17,8 +17,8 @@ func moveOptionsOf(opts []MoveOption) (moveOptions, error) {
 	return o, o.check()
 }
 
-// WithPlaintextTarget lets an encrypted value be moved or copied to where values are
-// stored without encryption.
+// WithPlaintextTarget lets an encrypted value be moved or copied to a key whose value is
+// stored unencrypted.
 func WithPlaintextTarget() MoveOption { return plaintextTargetOption{} }
 
 type plaintextTargetOption struct{}

@@ -6,8 +6,8 @@ import (
 	"github.com/blueprint-go/etcd/internal/keys"
 )
 
-// namespace says where the keys of a client lie among those of the cluster, and how long
-// they may be.
+// namespace says where a client's keys lie among those of the cluster, and how long they
+// may be.
 type namespace struct {
 	prefix     string
 	maxKey     int // bytes, with the prefix
@@ -18,7 +18,7 @@ func newNamespace(cfg *Config) namespace {
 	return namespace{prefix: cfg.Namespace, maxKey: cfg.MaxKeyBytes, maxRequest: cfg.MaxRequestBytes}
 }
 
-// stored returns the key as the server knows it, or why it can't be one.
+// stored returns the key as the server knows it, or why it can't be a key.
 func (n namespace) stored(key string) ([]byte, error) {
 	if key == "" {
 		return nil, ErrEmptyKey
@@ -38,9 +38,9 @@ func (n namespace) storedPrefix(prefix string) ([]byte, error) {
 	return append(append(b, n.prefix...), prefix...), nil
 }
 
-// storedBound returns where a range begins or ends as the server knows it. A position
-// is not a key that anybody stores: it may be the longest key and a byte, or behind a
-// key that somebody with a higher limit has stored.
+// storedBound returns the bound of a range as the server knows it. A bound is not a key
+// that anybody stores: it may be the longest key and a byte, or lie behind a key that a
+// client with a higher limit has stored.
 func (n namespace) storedBound(key string) ([]byte, error) {
 	if size := len(n.prefix) + len(key); size > n.maxRequest {
 		return nil, fmt.Errorf("%w: position of %d bytes, the limit is %d", ErrTooLarge, size, n.maxRequest)
@@ -48,7 +48,7 @@ func (n namespace) storedBound(key string) ([]byte, error) {
 	return n.whole(key), nil
 }
 
-// whole returns a key with the namespace. It is for keys that were checked, or came from
+// whole returns a key with the namespace. The key must have been checked, or come from
 // the server.
 func (n namespace) whole(key string) []byte { return []byte(n.prefix + key) }
 
@@ -65,9 +65,9 @@ func (n namespace) prefixRange(prefix string) (keys.Range, error) {
 	return keys.Range{Start: start, End: end}, nil
 }
 
-// visible returns the key of an answer without the namespace. The string shares
-// the memory of the message: nothing writes to a key that was received, and a
-// list of many keys needs no copy of each.
+// visible returns the key of an answer without the namespace. The string shares the
+// memory of the message: nothing writes to a received key, and a list of many keys needs
+// no copy of each.
 func (n namespace) visible(stored []byte) string {
 	return keys.Text(stored[min(len(n.prefix), len(stored)):])
 }
@@ -83,8 +83,8 @@ func (n namespace) keyOrPrefix(key string, prefix bool) (keys.Range, error) {
 
 // between returns the range from start up to end.
 func (n namespace) between(start, end string) (keys.Range, error) {
-	// No key is before "\x00", and as an end the server would take it for "to the
-	// end of all keys".
+	// No key is before "\x00", and the server would take it as an end to mean "to the end
+	// of all keys".
 	if end != "" && (end <= start || end == "\x00") {
 		return keys.Range{}, fmt.Errorf("%w: range ends at %q, before it starts", ErrInvalidArgument, end)
 	}

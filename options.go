@@ -7,9 +7,8 @@ var (
 	errNilFunction = fmt.Errorf("%w: nil function", ErrInvalidArgument)
 )
 
-// optionsOf applies opts to o, in their order. Every call that takes options comes
-// here, so that each of them refuses a nil one. An option of a nil function is nil
-// from the beginning.
+// optionsOf applies opts to o, in order. Every call that takes options uses it, so that
+// all of them refuse a nil one. An option made from a nil function is itself nil.
 func optionsOf[Option, Options any](opts []Option, o *Options, apply func(Option, *Options)) error {
 	for _, opt := range opts {
 		if any(opt) == nil {

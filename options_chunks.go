@@ -21,19 +21,18 @@ type BulkOption interface {
 	applyBulk(*bulkOptions)
 }
 
-// InChunks gives up atomicity for size: a bulk call of any number of keys is cut
-// into chunks, in their order, of which several are under way at a time. Each chunk
-// is atomic, in a revision of its own. After one has failed no other is begun; those
-// under way are waited for, and the error is a [*BulkError] that says what became of
-// each key.
+// InChunks gives up atomicity for size: a bulk call of any number of keys is cut into
+// chunks, in order, and several chunks are under way at a time. Each chunk is atomic, in
+// a revision of its own. After one has failed no further one begins; those under way are
+// waited for, and the error is a [*BulkError] that says what became of each key.
 //
-// All keys, and values that are too large by themselves, are checked before anything
-// is sent. Each chunk has [Config.RequestTimeout], unless ctx has a deadline. A chunk
-// that a server refuses for its size, because its limits are lower than those of the
-// configuration, is cut further, and those after it are smaller.
+// All keys, and values that are too large by themselves, are checked before anything is
+// sent. Each chunk has [Config.RequestTimeout], unless ctx has a deadline. If a server
+// refuses a chunk for its size, because its limits are lower than the configured ones,
+// the chunk is cut further, and later ones are smaller.
 func InChunks(opts ...ChunkOption) BulkOption {
 	if slices.Contains(opts, nil) {
-		return nil // refused as any nil option
+		return nil // refused like any nil option
 	}
 	return chunksOption(opts)
 }
@@ -92,14 +91,14 @@ func (n rateOption) applyLoad(o *bulkOptions) { n.applyChunks(&o.chunks) }
 
 func (n rateOption) applyReencrypt(o *reencryptOptions) { o.rate = int(n) }
 
-// RateOption is an option for what goes through many keys, [Client.Reencrypt] and all
-// that is sent in chunks: [WithKeysPerSecond].
+// RateOption is an option for passes over many keys, [Client.Reencrypt] and every call
+// that sends chunks: [WithKeysPerSecond].
 type RateOption interface {
 	ReencryptOption
 	ChunkOption
 }
 
-// WithKeysPerSecond limits the keys that are written or deleted per second, so that
-// others are held up less; no chunk or batch holds more than that either. Zero, the
-// default, means no limit.
+// WithKeysPerSecond limits the keys written or deleted per second, so that others are
+// held up less; no chunk or batch holds more than that either. Zero, the default, means
+// no limit.
 func WithKeysPerSecond(n int) RateOption { return rateOption(n) }

@@ -1,8 +1,7 @@
 package etcd
 
-// WriteOption is an option for every call that writes keys, but for
-// [Client.Reencrypt]: [WithResult]. The operations of a transaction refuse it:
-// [TxnResult] is theirs.
+// WriteOption is an option for every call that writes keys, except [Client.Reencrypt]:
+// [WithResult]. The operations of a transaction refuse it; use [TxnResult] there.
 type WriteOption interface {
 	PutOption
 	DeleteOption
@@ -26,18 +25,18 @@ type PrevKVOption interface {
 
 // WithPrevKV asks for the key-value before the change: for each event of a watch
 // ([Event.PrevKv], nil when it was compacted), for a write [WithResult]
-// ([WriteResult.PrevKV]; without one it is refused with [ErrInvalidArgument]), and for
-// a put or a delete in a transaction ([OpResult.PrevKV]). The user has to be allowed to
+// ([WriteResult.PrevKV]; without WithResult it is refused with [ErrInvalidArgument]), and
+// for a put or a delete in a transaction ([OpResult.PrevKV]). The user must be allowed to
 // read the key.
 func WithPrevKV() PrevKVOption { return prevKVOption{} }
 
-// WithResult sets result to what the write tells about itself. It costs no further
+// WithResult sets result to what the write returns about itself. It costs no further
 // round trip. A nil result is refused with [ErrInvalidArgument].
 func WithResult(result *WriteResult) WriteOption {
 	if result == nil {
-		return nil // refused as any nil option
+		return nil // refused like any nil option
 	}
-	*result = WriteResult{} // whatever becomes of the call
+	*result = WriteResult{} // even if the call fails
 	return resultOption{result}
 }
 

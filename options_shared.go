@@ -23,8 +23,8 @@ func (l leaseOption) applyLoad(o *bulkOptions) { l.applyPut(&o.put) }
 
 func (l leaseOption) applyPut(o *putOptions) { o.lease = LeaseID(l) }
 
-// WithLease attaches the key to a lease: it is deleted when the lease ends. A
-// put without it detaches the key from the lease that it had.
+// WithLease attaches the key to a lease: it is deleted when the lease ends. A put without
+// it detaches the key from its lease.
 func WithLease(id LeaseID) AnyPutOption { return leaseOption(id) }
 
 type ignoreLeaseOption struct{}
@@ -35,8 +35,8 @@ func (i ignoreLeaseOption) applyLoad(o *bulkOptions) { i.applyPut(&o.put) }
 
 func (ignoreLeaseOption) applyPut(o *putOptions) { o.ignoreLease = true }
 
-// WithIgnoreLease keeps the lease that the key has. The key must exist, else
-// the put fails with [ErrKeyNotFound].
+// WithIgnoreLease keeps the key's lease. The key must exist, otherwise the put fails with
+// [ErrKeyNotFound].
 func WithIgnoreLease() AnyPutOption { return ignoreLeaseOption{} }
 
 type revisionOption int64
@@ -56,9 +56,9 @@ type RevisionOption interface {
 	WatchOption
 }
 
-// WithRevision reads the keys as they were at a revision, or starts a watch with
-// the events of that revision. Zero means now. A revision that was compacted is
-// [ErrCompacted], a read of one that does not exist yet [ErrFutureRevision].
+// WithRevision reads the keys as they were at a revision, or starts a watch with the
+// events of that revision. Zero means now. A compacted revision fails with
+// [ErrCompacted]; reading one that does not exist yet fails with [ErrFutureRevision].
 func WithRevision(revision int64) RevisionOption { return revisionOption(revision) }
 
 type serializableOption struct{}
@@ -67,8 +67,8 @@ func (serializableOption) applyGet(o *getOptions) { o.serializable = true }
 
 func (serializableOption) applyScan(o *scanOptions) { o.serializable = true }
 
-// WithSerializable lets any member answer from what it has: faster, served even
-// without a quorum, but stale without a bound.
+// WithSerializable lets any member answer from its own data: faster, and served even
+// without a quorum, but the answer may be stale without bound.
 func WithSerializable() ReadOption { return serializableOption{} }
 
 type limitOption int64
@@ -77,8 +77,8 @@ func (l limitOption) applyGet(o *getOptions) { o.limit = int64(l) }
 
 func (l limitOption) applyScan(o *scanOptions) { o.limit = int64(l) }
 
-// WithLimit returns at most the first n keys. Zero means no limit. In a transaction
-// the claims of locks count, see [Lock].
+// WithLimit returns at most the first n keys. Zero means no limit. In a transaction the
+// claims of locks count too, see [Lock].
 func WithLimit(n int64) ReadOption { return limitOption(n) }
 
 type allKeysOption struct{}
@@ -93,8 +93,8 @@ type AllKeysOption interface {
 	WatchOption
 }
 
-// WithAllKeys says that an empty prefix is meant: every key of the cluster, or
-// of the namespace.
+// WithAllKeys says that you mean an empty prefix: every key of the cluster, or of the
+// namespace.
 func WithAllKeys() AllKeysOption { return allKeysOption{} }
 
 // RewriteOption is an option for passes over many keys, [Client.Reencrypt] and
@@ -104,8 +104,8 @@ type RewriteOption interface {
 	ImportOption
 }
 
-// WithDryRun counts what would be done and writes nothing. An import sends nothing
-// at all: it checks the file, and that this client can write what is in it.
+// WithDryRun counts what would be done and writes nothing. An import sends nothing at
+// all: it checks the file, and that this client can write its contents.
 func WithDryRun() RewriteOption { return dryRunOption{} }
 
 type dryRunOption struct{}

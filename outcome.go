@@ -36,30 +36,30 @@ func (o Outcome) String() string {
 	}
 }
 
-// Settle finds out what became of a write of this client whose answer was lost: err
-// is what the write returned. It reads the keys that the write was about, and their
-// history as far as the server still has it, and changes nothing.
+// Settle finds out what became of a write of this client whose answer was lost; err is
+// what the write returned. It reads the keys that the write was about, and their history
+// as far as the server still has it, and changes nothing.
 //
-//   - A stored value that was encrypted is like no other, and proves that its write
-//     was applied.
+//   - An encrypted stored value is unique, and proves that its write was applied.
 //   - A write that was bound to the mod revision of a key that it changes
 //     ([Client.CompareAndSwapRevision], [Client.Update], [Client.Transact], a put
-//     [WithGuard], with encryption [Client.CompareAndSwap] and others) can't be
-//     applied any more after another change of that key.
+//     [WithGuard], with encryption [Client.CompareAndSwap] and others) can't be applied
+//     any more once that key has changed again.
 //
-// Everything else stays [OutcomeUnknown], which is no error: the deletion of a key
-// that is gone, a value without encryption that another client may have written, a
-// request that may still be under way, a lease. Nothing is sent when err says it
-// already (see [MaybeApplied]). It takes a round trip for the key, and one for each
-// later change of it; after a hundred it gives up.
+// Everything else stays [OutcomeUnknown], which is no error: the deletion of a key that
+// is gone, an unencrypted value that another client may have written, a request that may
+// still be under way, a lease. Nothing is sent when err already gives the answer (see
+// [MaybeApplied]). It takes a round trip for the key, and one for each later change of
+// it; after a hundred it gives up.
 //
-// An err that joins those of several requests has the outcome that all of them have.
+// For an err that joins the errors of several requests, the outcome is the one that all
+// of them share, or else OutcomeUnknown.
 //
-// The error is nil unless the outcome could not be looked for: of an err that is not
-// from this package it is [ErrInvalidArgument]. It is [ErrRevisionRegressed] when the
-// cluster was restored from a backup since, as far as that shows: it is at an older
-// revision or term than this client has seen. A restore that doesn't show may mislead,
-// since revisions come back: restore with etcdutl's --bump-revision.
+// The error is nil unless the outcome could not be looked for. It is [ErrInvalidArgument]
+// for an err that is not from this package, and [ErrRevisionRegressed] when the cluster
+// was restored from a backup since, as far as that shows: it is at an older revision or
+// term than this client has seen. A restore that doesn't show may mislead, since
+// revisions come back: restore with etcdutl's --bump-revision.
 func (c *Client) Settle(ctx context.Context, err error) (Outcome, error) {
 	if bad := c.admit(ctx); bad != nil {
 		return OutcomeUnknown, fail(opSettle, "", bad)
@@ -106,14 +106,14 @@ func (c *Client) settle(ctx context.Context, e *Error) (outcome Outcome, err err
 
 const opSettle = "settle"
 
-// testimony is what the history of a witness says about a lost write.
+// testimony is what the history of a witness reveals about a lost write.
 type testimony struct {
-	// applied says that the write itself was found.
+	// applied reports whether the write itself was found.
 	applied bool
-	// revision is that of the change that is the write's, or just like it.
+	// revision is the revision of the write's change, or of one just like it.
 	revision int64
-	// changed says that the first change after the revision that the write was
-	// bound to is known; same, that the first change or the creation is just what
+	// changed reports whether the first change after the revision that the write was
+	// bound to is known; same, whether the first change or the creation is exactly what
 	// the write would have made.
 	changed, same bool
 }
@@ -129,14 +129,14 @@ func (t testimony) outcome() Outcome {
 	}
 }
 
-// testify looks through the history of a witness, which goes on from a mark. If it does
-// not, it is another one: nothing can be told from revisions.
+// testify looks through the history of a witness. If that doesn't go on from the mark, it
+// is another history, and revisions prove nothing.
 func (c *Client) testify(ctx context.Context, key string, w witness, from rpc.Mark) (testimony, error) {
 	unique := !w.deletes && c.codec.unique(w.key, w.stored)
 	if !unique && w.since == 0 && !w.creates {
-		return testimony{}, nil // no history could tell
+		return testimony{}, nil // no history could prove anything
 	}
-	var next *mvccpb.KeyValue // the change after the one that is looked at
+	var next *mvccpb.KeyValue // the change after kv
 	for kv, err := range c.history(ctx, key, w.key, from) {
 		switch {
 		case err != nil:
@@ -156,11 +156,11 @@ func (c *Client) testify(ctx context.Context, key string, w witness, from rpc.Ma
 	return testimony{}, nil
 }
 
-// maxHistory bounds the versions of a key that are read.
+// maxHistory bounds how many versions of a key are read.
 const maxHistory = 100
 
-// history yields the versions of a key, the newest first, back to its creation, its
-// compaction or maxHistory.
+// history yields the versions of a key, newest first, back to its creation, its
+// compaction or maxHistory versions.
 func (c *Client) history(ctx context.Context, key string, stored []byte, from rpc.Mark) iter.Seq2[*mvccpb.KeyValue, error] {
 	return func(yield func(*mvccpb.KeyValue, error) bool) {
 		req := &pb.RangeRequest{Key: stored}

@@ -11,10 +11,10 @@ import (
 	"github.com/blueprint-go/etcd/internal/keys"
 )
 
-// List returns the keys that begin with prefix, in order. The empty prefix means
-// all keys. A prefix without keys is an empty list. Like every call that reads a
-// range, it skips the claims of locks (see [Lock]). Keys that are named like a claim
-// are checked, in one round trip for every 32 of them.
+// List returns the keys that begin with prefix, in order. The empty prefix means all
+// keys. A prefix without keys gives an empty list. Like every call that reads a range, it
+// skips the claims of locks (see [Lock]). To know them from keys that are only named
+// alike, it takes one more round trip for every 32 keys with such names.
 func (c *Client) List(ctx context.Context, prefix string, opts ...GetOption) ([]string, error) {
 	kvs, err := c.listPrefix(ctx, request{op: "list", key: prefix}, true, opts)
 	if err != nil {
@@ -27,9 +27,9 @@ func (c *Client) List(ctx context.Context, prefix string, opts ...GetOption) ([]
 	return keys, nil
 }
 
-// ListWithValues returns the values of the keys that begin with prefix, all at
-// one revision. When values can't be decoded, the error joins a [*DecodeError]
-// for each and the map holds the others.
+// ListWithValues returns the values of the keys that begin with prefix, all at one
+// revision. If values can't be decoded, the error joins a [*DecodeError] for each and the
+// map holds the others.
 func (c *Client) ListWithValues(ctx context.Context, prefix string, opts ...GetOption) (map[string][]byte, error) {
 	const op = "list"
 	kvs, err := c.listPrefix(ctx, request{op: op, key: prefix}, false, opts)
@@ -44,9 +44,9 @@ func (c *Client) ListWithValues(ctx context.Context, prefix string, opts ...GetO
 	return out, answered(op, prefix, err)
 }
 
-// Count returns how many keys begin with prefix, in one round trip and without
-// reading them. The empty prefix means all keys. The server counts the claims of
-// locks too, which lists skip (see [Lock]).
+// Count returns how many keys begin with prefix, in one round trip and without reading
+// them. The empty prefix means all keys. The server also counts the claims of locks,
+// which lists skip (see [Lock]).
 func (c *Client) Count(ctx context.Context, prefix string, opts ...GetOption) (int64, error) {
 	const op = "count"
 	o, err := getOptionsOf(opts)
@@ -66,8 +66,8 @@ func (c *Client) Count(ctx context.Context, prefix string, opts ...GetOption) (i
 	return resp.Count, nil
 }
 
-// GetRange returns the key-values from start up to but not including end, in the
-// order of the keys. An empty end means to the end of all keys.
+// GetRange returns the key-values from start up to but not including end, in the order of
+// the keys. An empty end means the end of all keys.
 func (c *Client) GetRange(ctx context.Context, start, end string, opts ...GetOption) ([]KeyValue, error) {
 	const op = "get range"
 	rng, err := c.between(start, end)
@@ -88,9 +88,9 @@ func (c *Client) GetPrefix(ctx context.Context, prefix string, limit int64) ([]K
 	return c.readRange(ctx, request{op: op, key: prefix}, rng, []GetOption{WithLimit(limit)})
 }
 
-// GetKeysByPattern returns the keys that match a pattern of [path.Match], in
-// order: "/users/*/email" matches one level between. The part of the pattern
-// before its first special character bounds what is read from the server.
+// GetKeysByPattern returns the keys that match a pattern of [path.Match], in order:
+// "/users/*/email" matches one level between. It reads the keys that begin with the part
+// of the pattern before its first special character.
 func (c *Client) GetKeysByPattern(ctx context.Context, pattern string) ([]string, error) {
 	const op = "get by pattern"
 	if _, err := path.Match(pattern, ""); err != nil {
@@ -133,7 +133,7 @@ func (c *Client) listPrefix(ctx context.Context, r request, keysOnly bool, opts 
 	return c.pages(ctx, r, rng, keysOnly, opts)
 }
 
-// pages reads a range at one revision. A compaction past that revision on the way is
+// pages reads a range at one revision. If that is compacted on the way, the error is
 // ErrCompacted.
 func (c *Client) pages(ctx context.Context, r request, rng keys.Range, keysOnly bool, opts []GetOption) ([]*mvccpb.KeyValue, error) {
 	o, err := getOptionsOf(opts)

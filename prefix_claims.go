@@ -11,12 +11,12 @@ import (
 	"github.com/blueprint-go/etcd/internal/txntree"
 )
 
-// keysWithoutClaims is withoutClaims for key-values that were read without their
-// values, at a revision. It takes a round trip for each 32 keys with such names.
+// keysWithoutClaims is withoutClaims for key-values that were read without their values,
+// at a revision. It takes a round trip for every 32 keys with such names.
 func (c *Client) keysWithoutClaims(ctx context.Context, r request, o getOptions, kvs []*mvccpb.KeyValue) ([]*mvccpb.KeyValue, error) {
 	var named []*mvccpb.KeyValue
 	for _, kv := range kvs {
-		// A claim is put once.
+		// A claim is put only once.
 		if kv.Version == 1 && leaseOfName(kv.Key) != 0 {
 			named = append(named, kv)
 		}
@@ -45,6 +45,6 @@ func (c *Client) keysWithoutClaims(ctx context.Context, r request, o getOptions,
 	return slices.DeleteFunc(slices.Clone(kvs), func(kv *mvccpb.KeyValue) bool { return claims[kv] }), nil
 }
 
-// claimsPerRead is how many keys are looked at by one request. What has the name of a
-// claim but isn't one may have a large value.
+// claimsPerRead is how many keys one request looks at. A key that is only named like a
+// claim may have a large value.
 const claimsPerRead = 32

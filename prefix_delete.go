@@ -43,8 +43,7 @@ func (c *Client) DeletePrefix(ctx context.Context, prefix string, opts ...Delete
 	return deleted, hint(err, "the keys may be too many for the time: InChunks deletes them in chunks")
 }
 
-// deleteInChunks deletes ranges that lie side by side, from the beginning of keys to
-// the end.
+// deleteInChunks deletes adjacent ranges, from the beginning of rng to its end.
 func (c *Client) deleteInChunks(ctx context.Context, prefix string, rng keys.Range, o deleteOptions) (int64, error) {
 	if err := c.admit(ctx); err != nil {
 		return 0, fail(opDeletePrefix, prefix, err)
@@ -57,8 +56,8 @@ func (c *Client) deleteInChunks(ctx context.Context, prefix string, rng keys.Ran
 			deleted += r.GetResponseDeleteRange().GetDeleted()
 		}
 	})
-	// Not at one revision: what was listed is deleted whatever becomes of it, and a
-	// compaction on the way does no harm.
+	// Not at one revision: whatever was listed gets deleted in any case, and a compaction
+	// on the way does no harm.
 	pages := c.newPager(request{op: opDeletePrefix, key: prefix}, rng, pagerOptions{keysOnly: true, claims: true})
 	err := chunks.run(ctx, c.deletions(ctx, pages, rng, o.chunks.most()))
 	switch {
@@ -71,8 +70,8 @@ func (c *Client) deleteInChunks(ctx context.Context, prefix string, rng keys.Ran
 	return deleted, err
 }
 
-// deletions yields deletions that cover all of keys, each of a range in which pages
-// find n keys.
+// deletions yields deletions that together cover all of rng, each of a range in which
+// pages finds n keys.
 func (c *Client) deletions(ctx context.Context, pages *pager, rng keys.Range, n int) iter.Seq2[operation, error] {
 	return func(yield func(operation, error) bool) {
 		found, rest := 0, rng
@@ -98,7 +97,7 @@ func (c *Client) deletions(ctx context.Context, pages *pager, rng keys.Range, n 
 	}
 }
 
-// deletion returns the deletion of a range of so many keys.
+// deletion returns the deletion of a range of n keys.
 func (c *Client) deletion(rng keys.Range, n int) (operation, error) {
 	key := c.visible(rng.Start)
 	req := &pb.DeleteRangeRequest{Key: rng.Start, RangeEnd: rng.End}

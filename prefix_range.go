@@ -2,13 +2,13 @@ package etcd
 
 import "context"
 
-// RangeResult is what [Client.Range] has read.
+// RangeResult is the result of [Client.Range].
 type RangeResult struct {
-	// KVs are the key-values, in the order of the keys, without those whose value
-	// could not be decoded.
+	// KVs are the key-values, in the order of the keys, without those whose value could
+	// not be decoded.
 	KVs []KeyValue
-	// Revision is the revision of the store at which all of them were read, however
-	// many they are.
+	// Revision is the revision of the store at which all of them were read, however many
+	// there are.
 	Revision int64
 }
 
@@ -20,19 +20,19 @@ type RangeResult struct {
 //	…
 //	watch := client.WatchPrefix(ctx, "/app/", etcd.WithRevision(list.Revision+1))
 //
-// A watch that falls behind so far that its position is compacted ends with
-// [ErrCompacted]: call Range anew then, and compare what it finds with what is known,
-// since deletions are not delivered again.
+// A watch that falls so far behind that its position is compacted ends with
+// [ErrCompacted]. Then call Range again and compare its result with what you know, since
+// deletions are not delivered again.
 //
-// The empty prefix means all keys; a prefix without keys is an empty list, at a
-// revision. [WithRevision] reads the past: Revision is that one then.
-// With [WithSerializable] it is the revision that the answering member has reached. When values can't be
-// decoded, the error joins a [*DecodeError] for each, and the result holds the others
-// and the revision, as it does beside [ErrKeyUnavailable]; with any other error it is
-// nil.
+// The empty prefix means all keys; a prefix without keys gives an empty list and a
+// revision. [WithRevision] reads the past, and Revision is that revision. With
+// [WithSerializable] it is the revision that the answering member has reached. If values
+// can't be decoded, the error joins a [*DecodeError] for each, and the result holds the
+// others and the revision, as it does together with [ErrKeyUnavailable]; with any other
+// error it is nil.
 //
-// Range holds all of them in memory; use [Client.Scan] for more. Up to 10,000 keys take one round
-// trip, more of them a stream or several pages.
+// Range holds everything in memory; use [Client.Scan] for more. Up to 10,000 keys take
+// one round trip; more take a stream or several pages.
 func (c *Client) Range(ctx context.Context, prefix string, opts ...GetOption) (*RangeResult, error) {
 	const op = "range"
 	o, err := getOptionsOf(opts)

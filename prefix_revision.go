@@ -11,9 +11,9 @@ import (
 
 const opRevision = "revision"
 
-// Revision returns the revision of the store: that of the last change of any key of
-// the cluster, whoever made it. It is linearizable: it includes every change
-// acknowledged before the call. A watch [WithRevision] from the next one on sees every
+// Revision returns the revision of the store: that of the last change of any key of the
+// cluster, by anyone. It is linearizable: it includes every change acknowledged before
+// the call. A watch [WithRevision] from the next one on sees every later change:
 // later change:
 //
 //	revision, err := client.Revision(ctx)
@@ -37,10 +37,10 @@ func (c *Client) Revision(ctx context.Context) (int64, error) {
 	return revision, err
 }
 
-// revisionWithoutReading asks by a transaction of nothing, which every user may make.
-// Nested, it is not taken for one of serializable reads only: it goes through raft,
-// and is as linearizable as a write. It changes nothing, so that it is sent again as a
-// read is.
+// revisionWithoutReading asks by an empty transaction, which every user may make. Because
+// it is nested, the server doesn't take it for a transaction of serializable reads only:
+// it goes through raft, and is as linearizable as a write. It changes nothing, so it is
+// sent again like a read.
 func (c *Client) revisionWithoutReading(ctx context.Context) (int64, error) {
 	nothing := &pb.TxnRequest{Success: []*pb.RequestOp{txntree.Txn(&pb.TxnRequest{})}}
 	resp, err := do(ctx, c.conn, request{op: opRevision}, c.rpc.Txn, nothing)

@@ -12,27 +12,27 @@ import (
 	"github.com/blueprint-go/etcd/internal/rpc"
 )
 
-// Some proxies send a request again whose answer they have lost, and pass on the answer
-// to the second: "the conditions don't hold", because of what the first has done. An
-// encrypted value is like no other, so that it proves the first.
+// Some proxies send a request again when they have lost its answer, and pass on the
+// answer to the second: "the conditions don't hold", because of what the first has done.
+// An encrypted value is unique, so it proves that the first was applied.
 
-// maxReplayReads bounds what is read to find a transaction that was applied before.
+// maxReplayReads bounds the reads that look for an earlier application of a transaction.
 const maxReplayReads = 16
 
 var errReplayed = errors.New("the transaction was applied and its answer lost: something on the way has sent it again")
 
-// replay looks for what a request has done before it was answered.
+// replay looks for what a request did before it was answered.
 type replay struct {
 	client  *Client
 	request request
 	// floor is a revision from before the request.
 	floor int64
-	// mine holds what is known of revisions: the request has made them, or has not.
+	// mine holds, for each revision examined, whether the request made it.
 	mine map[int64]bool
 }
 
-// amend makes the answer to a transaction whose conditions don't hold that of the one
-// before it, if that can be proved, and likewise those of the transactions in it.
+// amend replaces the answer to a transaction whose conditions don't hold by that of its
+// first application, if there is proof of one, and likewise for the transactions in it.
 func (r *replay) amend(ctx context.Context, req *pb.TxnRequest, resp *pb.TxnResponse) error {
 	if !resp.Succeeded && len(req.Compare) > 0 && !changes(req.Failure) {
 		revision, err := r.revisionOf(ctx, req, resp)
@@ -59,8 +59,8 @@ func (r *replay) amend(ctx context.Context, req *pb.TxnRequest, resp *pb.TxnResp
 	return nil
 }
 
-// revisionOf returns the revision at which a transaction was applied before; 0 if it
-// was not, or that can't be told.
+// revisionOf returns the revision at which a transaction was applied before; 0 if it was
+// not, or if that can't be known.
 func (r *replay) revisionOf(ctx context.Context, req *pb.TxnRequest, resp *pb.TxnResponse) (int64, error) {
 	bound := boundTo(req.Compare)
 	w, ok := r.client.proof(req.Success, bound, r.request.seals)
@@ -87,8 +87,8 @@ func (r *replay) revisionOf(ctx context.Context, req *pb.TxnRequest, resp *pb.Tx
 	return s.run(ctx, newest, since)
 }
 
-// proof returns a put that can prove that it was applied: best one of a key that the
-// transaction is bound to.
+// proof returns a put that can prove that it was applied, preferably one of a key that
+// the transaction is bound to.
 func (c *Client) proof(ops []*pb.RequestOp, bound map[string]int64, seals *sealedPut) (out witness, ok bool) {
 	for _, op := range ops {
 		if put := op.GetRequestPut(); put != nil && c.codec.unique(put.Key, put.Value) {
@@ -110,8 +110,8 @@ func (c *Client) proof(ops []*pb.RequestOp, bound map[string]int64, seals *seale
 	return out, ok
 }
 
-// newestOf returns a key-value that the answer holds, nil if the key is missing, and
-// whether the answer tells.
+// newestOf returns the newest key-value of key in the answer, nil if the key is missing,
+// and whether the answer holds that.
 func newestOf(key []byte, req *pb.TxnRequest, resp *pb.TxnResponse) (*mvccpb.KeyValue, bool) {
 	for i, op := range req.Failure {
 		read := op.GetRequestRange()
@@ -136,11 +136,11 @@ type search struct {
 	*replay
 	witness witness
 	floor   int64
-	version int64 // which it would be; 0 if that is not known
+	version int64 // the version it would be; 0 if that is not known
 }
 
-// run goes back from the newest version of a key to the one that is looked for. after
-// is a revision before that.
+// run goes back from the newest version of a key to the one it looks for. after is a
+// revision before that.
 func (s *search) run(ctx context.Context, kv *mvccpb.KeyValue, after int64) (int64, error) {
 	for range maxReplayReads {
 		switch {
@@ -171,8 +171,8 @@ func (s *search) run(ctx context.Context, kv *mvccpb.KeyValue, after int64) (int
 	return 0, nil
 }
 
-// guess returns where to look for the version, before kv and after a revision: as if
-// the key had changed evenly.
+// guess returns the revision at which to look for the version, before kv and after a
+// revision, as if the key had changed at an even rate.
 func (s *search) guess(kv *mvccpb.KeyValue, after int64) int64 {
 	switch s.version {
 	case 0:
@@ -184,7 +184,7 @@ func (s *search) guess(kv *mvccpb.KeyValue, after int64) int64 {
 	return min(after+max(step, 1), kv.ModRevision-1)
 }
 
-// isMine reports whether the request has made a version of a key.
+// isMine reports whether the request made a version of a key.
 func (s *search) isMine(ctx context.Context, kv *mvccpb.KeyValue) (bool, error) {
 	mine, known := s.mine[kv.ModRevision]
 	if known {
@@ -213,7 +213,7 @@ func (r *replay) at(ctx context.Context, key []byte, revision int64) (*mvccpb.Ke
 	return resp.Kvs[0], nil
 }
 
-// read reads as of a revision. What is compacted, or may not be read, is nil.
+// read reads as of a revision. It returns nil for what is compacted or may not be read.
 func (r *replay) read(ctx context.Context, req *pb.RangeRequest) (*pb.RangeResponse, error) {
 	c := r.client
 	resp, err := do(ctx, c.conn, request{op: r.request.op, key: r.request.key, pinned: req.Revision > 0}, c.rpc.Get, req)
@@ -223,7 +223,7 @@ func (r *replay) read(ctx context.Context, req *pb.RangeRequest) (*pb.RangeRespo
 	return resp, err
 }
 
-// answer returns the responses to operations that were applied at a revision.
+// answer returns the responses to operations applied at a revision.
 func (r *replay) answer(ctx context.Context, ops []*pb.RequestOp, revision int64) ([]*pb.ResponseOp, error) {
 	out := make([]*pb.ResponseOp, len(ops))
 	for i, op := range ops {
@@ -258,13 +258,13 @@ func (r *replay) answer(ctx context.Context, ops []*pb.RequestOp, revision int64
 			}
 			out[i].Response = &pb.ResponseOp_ResponseTxn{ResponseTxn: &pb.TxnResponse{Succeeded: true, Responses: inner}}
 		default:
-			return nil, errReplayed // what a read in it has seen, nobody knows any more
+			return nil, errReplayed // nobody knows any more what a read in it has seen
 		}
 	}
 	return out, nil
 }
 
-// unreplayed returns the answer to a transaction that writes, as it was given first.
+// unreplayed returns the first answer to a transaction that writes.
 func (c *Client) unreplayed(ctx context.Context, r request, req *pb.TxnRequest, resp *pb.TxnResponse, from rpc.Mark) (*pb.TxnResponse, error) {
 	p := replay{client: c, request: r, floor: from.Revision}
 	if !from.Precedes(resp.Header) {

@@ -17,8 +17,8 @@ import (
 )
 
 const (
-	// rewriteBytes is about how much one batch of Reencrypt sends: well under the
-	// limit of a request, and far past the size from which larger is faster.
+	// rewriteBytes is about how much one batch of Reencrypt sends: well below the limit
+	// of a request, and far past the size from which more would be faster.
 	rewriteBytes = 1 << 20
 	rewriteRead  = 4 << 20
 
@@ -28,29 +28,29 @@ const (
 )
 
 // Reencrypt encrypts every value under prefix anew that is not encrypted with the
-// keyring's primary key and its suite. The empty prefix means all keys. Values that are meant to
-// be without encryption, by [Config.UnencryptedPrefixes] or
-// [Config.PlaintextWrites], are left alone.
+// keyring's primary key and its suite. The empty prefix means all keys. It leaves values
+// alone that are meant to be unencrypted, by [Config.UnencryptedPrefixes] or
+// [Config.PlaintextWrites].
 //
-// It loses nothing: each value is replaced only if it is still the one that was
-// read, keeps its lease, and a deleted key stays deleted. It can be cancelled at
-// any point, goes on where it stopped with [WithResumeAt], and can be run again at
-// any time. Values that can't be decoded are reported and left as they are.
+// It loses nothing: it replaces a value only if that is still the one it read, the key
+// keeps its lease, and a deleted key stays deleted. It can be cancelled at any point,
+// continues where it stopped with [WithResumeAt], and can be run again at any time.
+// Values that can't be decoded are reported and left as they are.
 //
-// It works in batches of up to 127 keys in one transaction, each of which watchers
-// see as one revision. A pass that reports no stale value and no conflict proves that no
-// value of an older key is left, and that none will be stored, if it began after every
-// instance had the new primary and the requests that were under way at that moment had
-// ended: what is sent later is encrypted with the new one, whenever its call began. For
-// what else could store one see [Client.EncryptionStatus].
+// It works in batches of up to 127 keys in one transaction; watchers see each batch as
+// one revision. A pass that reports no stale value and no conflict proves that no value
+// of an older key is left, and that none will be stored, provided it began after every
+// instance had the new primary key and the requests under way at that moment had ended:
+// later requests are encrypted with the new key, whenever their call began. For what else
+// could store one see [Client.EncryptionStatus].
 //
 // With a [StoredKeyring] it reads the stored ring first, so that the pass begins with the
 // newest primary key, and fails while that is not the ring of this process, see
 // [StoredKeyring.Err].
 //
-// When it fails, the report says what was done before. A client without
-// encryption is [ErrInvalidArgument], one without a primary key
-// [ErrNoPrimaryKey].
+// When it fails, the report says what was done before. It fails with [ErrInvalidArgument]
+// for a client without encryption, and with [ErrNoPrimaryKey] for one without a primary
+// key.
 func (c *Client) Reencrypt(ctx context.Context, prefix string, opts ...ReencryptOption) (ReencryptReport, error) {
 	r := &reencryption{client: c}
 	var rng keys.Range
@@ -81,7 +81,7 @@ type reencryption struct {
 	pacer  pacer
 }
 
-// check reports why the run can't be begun, or what it is about.
+// check returns what the run is about, or why it can't begin.
 func (r *reencryption) check(ctx context.Context, prefix string) (keys.Range, error) {
 	c := r.client
 	err := c.admit(ctx)
@@ -108,8 +108,8 @@ func (r *reencryption) check(ctx context.Context, prefix string) (keys.Range, er
 }
 
 func (r *reencryption) run(ctx context.Context, prefix string, rng keys.Range) error {
-	// Not at one revision: the pass may outlive it, and every rewrite is bound to
-	// the revision of its key anyway.
+	// Not at one revision: the pass may outlive it, and every rewrite is bound to the
+	// revision of its key anyway.
 	pages := r.client.newPager(request{op: opReencrypt, key: prefix}, rng, pagerOptions{bytes: rewriteRead})
 	for pages.more() {
 		page, err := pages.read(ctx)
@@ -132,7 +132,7 @@ func (r *reencryption) run(ctx context.Context, prefix string, rng keys.Range) e
 	return nil
 }
 
-// take looks at one key and puts it into the batch if it has to be rewritten.
+// take looks at one key, and puts it into the batch if it has to be rewritten.
 func (r *reencryption) take(ctx context.Context, kv *mvccpb.KeyValue) error {
 	c, key := r.client, r.client.visible(kv.Key)
 	r.report.Scanned++
@@ -142,7 +142,7 @@ func (r *reencryption) take(ctx context.Context, kv *mvccpb.KeyValue) error {
 	r.report.Stale++
 	value, err := c.codec.decode(ctx, kv.Key, kv.Value)
 	if err != nil {
-		if ctx.Err() != nil { // it may be the reason, by way of a key provider
+		if ctx.Err() != nil { // it may be the reason, through a key provider
 			return fail(opReencrypt, key, errs.OfContext(ctx))
 		}
 		if errors.Is(err, ErrKeyUnavailable) {
@@ -181,9 +181,9 @@ func (r *reencryption) leave(err error) {
 	}
 }
 
-// full reports whether the batch has no room for another rewrite. The server
-// counts the operations of a transaction and those nested in it together, so that
-// the limit less one are left for those that hold a put each.
+// full reports whether the batch has no room for another rewrite. The server counts the
+// operations of a transaction together with those nested in it. That leaves the limit
+// less one for operations that hold a put each.
 func (r *reencryption) full(size int) bool {
 	most := max(r.client.cfg.MaxTxnOps-1, 1)
 	if r.options.rate > 0 {
@@ -193,7 +193,7 @@ func (r *reencryption) full(size int) bool {
 }
 
 // rewriteOp replaces a value if it is still the one that was read. It is a nested
-// transaction of its own, so that one key's change does not hold up the others.
+// transaction of its own, so that a change of one key does not hold up the others.
 func rewriteOp(kv *mvccpb.KeyValue, put *pb.PutRequest) *pb.RequestOp {
 	return txntree.Txn(&pb.TxnRequest{
 		Compare: []*pb.Compare{txntree.Unchanged(kv.Key, kv.ModRevision)},
@@ -201,7 +201,7 @@ func rewriteOp(kv *mvccpb.KeyValue, put *pb.PutRequest) *pb.RequestOp {
 	})
 }
 
-// flush sends the batch, if there is one; then all before next is done.
+// flush sends the batch, if there is one; after that everything before next is done.
 func (r *reencryption) flush(ctx context.Context, next string) error {
 	if len(r.batch) > 0 {
 		if err := r.send(ctx); err != nil {
@@ -209,7 +209,7 @@ func (r *reencryption) flush(ctx context.Context, next string) error {
 		}
 		r.batch, r.size, r.seals = r.batch[:0], 0, nil
 	}
-	r.report.Next = strings.Clone(next) // a part of it would hold the whole page
+	r.report.Next = strings.Clone(next) // a substring would keep the whole page alive
 	if r.options.progress != nil {
 		r.options.progress(r.report)
 	}
@@ -250,8 +250,8 @@ func (r *reencryption) pace(ctx context.Context) error {
 	}
 }
 
-// stale reports whether a stored value is not what this client would write: it is
-// not encrypted with the primary key, and not meant to be without encryption.
+// stale reports whether a stored value is not what this client would write: it is not
+// encrypted with the primary key, and not meant to be unencrypted.
 func (c *codec) stale(storedKey, stored []byte) bool {
 	if under(c.excluded, storedKey) || under(c.plaintextWrites, storedKey) {
 		return false

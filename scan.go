@@ -11,9 +11,9 @@ import (
 	"github.com/blueprint-go/etcd/internal/keys"
 )
 
-// Scan returns the key-values that begin with prefix, in the order of the keys,
-// all at one revision. It holds only a few MiB of them in memory at a time, however
-// many there are. The empty prefix means all keys.
+// Scan returns the key-values that begin with prefix, in the order of the keys, all at
+// one revision. However many there are, it holds only a few MiB in memory at a time. The
+// empty prefix means all keys.
 //
 //	for kv, err := range client.Scan(ctx, "/users/") {
 //		if err != nil {
@@ -22,22 +22,20 @@ import (
 //		…
 //	}
 //
-// An error that matches [*DecodeError] concerns one value: the key-value is
-// complete but for it, and the scan goes on. Any other error is the last thing
-// that a scan yields, with an empty key-value. When the revision is compacted
-// during the scan, the error is [ErrCompacted]: begin anew, or continue at a newer
-// revision by [WithFromKey].
+// An error that matches [*DecodeError] concerns one value: the key-value is complete
+// except for it, and the scan goes on. Any other error is the last thing that a scan
+// yields, with an empty key-value. If the revision is compacted during the scan, the
+// error is [ErrCompacted]: start again, or continue at a newer revision by [WithFromKey].
 //
-// The scan begins when it is ranged over, and anew each time it is, in several
-// goroutines at once if need be. Leaving the loop ends it and leaves nothing
-// behind. Each of its requests has [Config.RequestTimeout], unless ctx has a
-// deadline; the time that the loop's body takes doesn't count. The scan
-// survives a lost connection.
+// The scan begins each time it is ranged over, if need be in several goroutines at once.
+// Leaving the loop ends it and leaves nothing behind. Each of its requests has
+// [Config.RequestTimeout], unless ctx has a deadline; the time that the loop's body takes
+// doesn't count. The scan survives a lost connection.
 //
-// The keys come in a stream, where the server has it (RangeStream, since etcd 3.7):
-// the first after two round trips, or one [WithRevision], however many there are.
-// Other servers send pages; the next page is read while one is consumed. A
-// page is about 1 MiB if its values are like those before it.
+// The keys come in a stream, if the server has that (RangeStream, since etcd 3.7): the
+// first ones after two round trips, or one [WithRevision], however many there are. Other
+// servers send pages; the next page is read while one is consumed. A page is about 1 MiB
+// if its values are as large as those before.
 func (c *Client) Scan(ctx context.Context, prefix string, opts ...ScanOption) iter.Seq2[KeyValue, error] {
 	return func(yield func(KeyValue, error) bool) {
 		s, err := c.newScan(ctx, prefix, opts)
@@ -61,8 +59,7 @@ type scan struct {
 	keys    keys.Range
 }
 
-// deliver takes the next key-values of a scan and reports whether more are
-// wanted.
+// deliver takes the next key-values of a scan and reports whether it wants more.
 type deliver func([]*mvccpb.KeyValue) bool
 
 func (c *Client) newScan(ctx context.Context, prefix string, opts []ScanOption) (*scan, error) {
@@ -89,7 +86,7 @@ func (c *Client) newScan(ctx context.Context, prefix string, opts []ScanOption) 
 	return s, err
 }
 
-// converted returns what yields the key-values of the wire as those of the API.
+// converted returns a deliver that converts key-values of the wire and yields them.
 func (s *scan) converted(ctx context.Context, yield func(KeyValue, error) bool) deliver {
 	return func(kvs []*mvccpb.KeyValue) bool {
 		d := s.client.codec.decoding(ctx)
@@ -99,7 +96,7 @@ func (s *scan) converted(ctx context.Context, yield func(KeyValue, error) bool) 
 		}
 		for _, kv := range kvs {
 			out, err := d.keyValue(kv, s.options.keysOnly)
-			// A key that can't be had ends the scan: nobody would come back for the value.
+			// An unavailable key ends the scan: nobody would come back for the value.
 			if !yield(out, answered(opScan, out.Key, err)) || errors.Is(err, ErrKeyUnavailable) {
 				return false
 			}
@@ -108,8 +105,8 @@ func (s *scan) converted(ctx context.Context, yield func(KeyValue, error) bool) 
 	}
 }
 
-// run delivers the key-values in the order of the scan, until they end or no more
-// are wanted.
+// run delivers the key-values in the order of the scan, until they end or no more are
+// wanted.
 func (s *scan) run(ctx context.Context, deliver deliver) error {
 	switch {
 	case s.keys.Empty():
@@ -124,17 +121,17 @@ func (s *scan) run(ctx context.Context, deliver deliver) error {
 // scanBytes is about the size of a page.
 const scanBytes = 1 << 20
 
-// pages returns a pager of what is to be read forward.
+// pages returns a pager for reading forward.
 func (s *scan) pages(o getOptions, keysOnly bool) *pager {
 	return s.client.newPager(s.request, s.keys, pagerOptions{getOptions: o, keysOnly: keysOnly, pinned: true, bytes: scanBytes})
 }
 
 // forward delivers all of pages, from a stream if possible.
 //
-// The revision is asked for first, by a request of its own: a stream tells it only
-// at the end, and could not be taken up after a failure. The first page would tell
-// it too, but to read a page the server counts all keys that are left, which takes
-// it a tenth of a second for a million; a stream begins at once.
+// It asks for the revision first, by a request of its own: a stream tells it only at the
+// end, so one that fails could not be continued. The first page would tell it too, but to
+// read a page the server counts all remaining keys, which takes a tenth of a second for a
+// million; a stream begins at once.
 func forward(ctx context.Context, pages *pager, deliver deliver) error {
 	streams := &pages.client.streams
 	if streams.usable() {

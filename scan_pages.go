@@ -20,28 +20,28 @@ type pagerOptions struct {
 	pinned bool
 	// claims lets the claims of locks through.
 	claims bool
-	// bytes is about how much one page may hold; 0 means pageKeys keys a page,
-	// whatever their size.
+	// bytes is about how much one page may hold; 0 means pageKeys keys a page, whatever
+	// their size.
 	bytes int
 }
 
-// pageKeys is the most keys that one page asks for, and firstPage how many the
-// first one asks for while the size of the values is not known.
+// pageKeys is the most keys that one page asks for; firstPage is how many the first one
+// asks for, while the size of the values is not known.
 const (
 	pageKeys  = 10_000
 	firstPage = 64
 )
 
-// pager reads a range page by page. It is used by one goroutine.
+// pager reads a range page by page. It is for one goroutine.
 type pager struct {
 	client   *Client
 	request  request
 	options  pagerOptions
 	next     *pb.RangeRequest // nil at the end
 	revision int64            // asked for, or else of the first page
-	count    int64            // keys read, without those passed over
+	count    int64            // keys read, not counting those passed over
 	passed   int64            // claims of locks passed over since a stream began
-	most     int64            // keys of a page
+	most     int64            // the most keys of a page
 }
 
 func (c *Client) newPager(r request, rng keys.Range, o pagerOptions) *pager {
@@ -58,10 +58,10 @@ func (c *Client) newPager(r request, rng keys.Range, o pagerOptions) *pager {
 // more reports whether there is a page to read.
 func (p *pager) more() bool { return p.next != nil }
 
-// end says that there is none.
+// end makes the pager report that there is no more.
 func (p *pager) end() { p.next = nil }
 
-// clamp bounds the limit of a page by that of the whole.
+// clamp bounds the limit of a page by what is left of the whole.
 func (p *pager) clamp(n int64) int64 {
 	n = min(max(n, 1), p.most)
 	if p.options.limit > 0 {
@@ -86,8 +86,8 @@ func (p *pager) pin(ctx context.Context) error {
 	return err
 }
 
-// learn takes the revision of the first answer as that of the range, if none was
-// asked for. Others need it that are to be of the same one.
+// learn takes the revision of the first answer as that of the range, unless one was asked
+// for. needed says that later answers must be of the same revision.
 func (p *pager) learn(resp *pb.RangeResponse, needed bool) error {
 	if p.revision != 0 {
 		return nil
@@ -100,8 +100,8 @@ func (p *pager) learn(resp *pb.RangeResponse, needed bool) error {
 	return nil
 }
 
-// all reads everything that is left: one page, which is all of the usual list, and
-// what comes after it as a scan does.
+// all reads everything that is left: one page, which is all of the usual list, and the
+// rest like a scan.
 func (p *pager) all(ctx context.Context) ([]*mvccpb.KeyValue, error) {
 	out, err := p.read(ctx)
 	if err != nil || !p.more() {
@@ -117,8 +117,8 @@ func (p *pager) all(ctx context.Context) ([]*mvccpb.KeyValue, error) {
 	return out, nil
 }
 
-// read reads the next page. A compaction past a pinned revision on the way is
-// ErrCompacted. A page that is too large for a message (2 GiB, or less by a proxy) is
+// read reads the next page. If a pinned revision is compacted on the way, the error is
+// ErrCompacted. A page that is too large for a message (2 GiB, or less with a proxy) is
 // made smaller.
 func (p *pager) read(ctx context.Context) ([]*mvccpb.KeyValue, error) {
 	resp, err := do(ctx, p.client.conn, p.request, p.client.rpc.Get, p.next)
@@ -140,8 +140,8 @@ func (p *pager) read(ctx context.Context) ([]*mvccpb.KeyValue, error) {
 	return kvs, err
 }
 
-// take moves behind key-values that were read and returns those to be shown: all but
-// the claims of locks.
+// take moves behind key-values that were read and returns those to show: all except the
+// claims of locks.
 func (p *pager) take(ctx context.Context, read []*mvccpb.KeyValue) ([]*mvccpb.KeyValue, error) {
 	kvs, err := read, error(nil)
 	switch {
@@ -158,9 +158,9 @@ func (p *pager) take(ctx context.Context, read []*mvccpb.KeyValue) ([]*mvccpb.Ke
 	return kvs, err
 }
 
-// streamEnded notes that a stream has delivered all that it was asked for. Where it
-// had a limit, keys that were passed over were part of that, so that another has to
-// bring the rest.
+// streamEnded records that a stream has delivered all that it was asked for. If it had a
+// limit, keys that were passed over counted against it, so another stream must bring the
+// rest.
 func (p *pager) streamEnded() {
 	if p.options.limit == 0 || p.passed == 0 {
 		p.end()
@@ -168,7 +168,7 @@ func (p *pager) streamEnded() {
 	p.passed = 0
 }
 
-// rest returns the request for all that is left.
+// rest returns the request for everything that is left.
 func (p *pager) rest() *pb.RangeRequest {
 	r := p.next
 	out := &pb.RangeRequest{Key: r.Key, RangeEnd: r.RangeEnd, Revision: r.Revision, Serializable: r.Serializable, KeysOnly: r.KeysOnly}
@@ -178,8 +178,8 @@ func (p *pager) rest() *pb.RangeRequest {
 	return out
 }
 
-// skip moves behind key-values that were read. Without any left to ask for, by
-// the limit, it is the end.
+// skip moves behind key-values that were read. If the limit leaves nothing to ask for,
+// that is the end.
 func (p *pager) skip(kvs []*mvccpb.KeyValue) {
 	if len(kvs) == 0 {
 		return
@@ -200,9 +200,8 @@ func (p *pager) skip(kvs []*mvccpb.KeyValue) {
 	p.next = next
 }
 
-// pageLimit returns how many key-values make a page of about so many bytes, if
-// those to come are like the ones that were read. It grows no more than
-// eightfold: they may be larger.
+// pageLimit returns how many key-values make a page of about this many bytes, if the next
+// ones are like those that were read. It grows at most eightfold: they may be larger.
 func pageLimit(read []*mvccpb.KeyValue, bytes int) int64 {
 	size := 0
 	for _, kv := range read {
@@ -212,7 +211,7 @@ func pageLimit(read []*mvccpb.KeyValue, bytes int) int64 {
 	return max(1, min(int64(bytes)*n/int64(max(size, 1)), 8*n))
 }
 
-// readAhead delivers the pages that are left, if any, and reads the next one while one is
+// readAhead delivers the remaining pages, if any, and reads the next one while one is
 // consumed.
 func readAhead(ctx context.Context, pages *pager, deliver deliver) error {
 	type page struct {
@@ -224,8 +223,8 @@ func readAhead(ctx context.Context, pages *pager, deliver deliver) error {
 	}
 	read, unwanted := make(chan page), make(chan struct{})
 	ctx, cancel := context.WithCancel(ctx)
-	// Owned by this call: it ends after the last page or when the consumer wants
-	// no more, and the call waits for it, even if the consumer panics.
+	// Owned by this call: it ends after the last page or when the consumer wants no more,
+	// and the call waits for it, even if the consumer panics.
 	var reader sync.WaitGroup
 	var panicked any // what a hook panicked with
 	defer func() {
@@ -241,8 +240,8 @@ func readAhead(ctx context.Context, pages *pager, deliver deliver) error {
 		defer func() { panicked = recover() }()
 		for pages.more() {
 			kvs, err := pages.read(ctx)
-			// Not ctx but unwanted: the end of the caller's context has to reach
-			// the consumer.
+			// unwanted rather than ctx: the end of the caller's context must reach the
+			// consumer.
 			select {
 			case read <- page{kvs, err}:
 			case <-unwanted:

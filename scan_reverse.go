@@ -10,10 +10,10 @@ import (
 	"github.com/blueprint-go/etcd/internal/keys"
 )
 
-// backward delivers the key-values from the last to the first. It reads the keys
-// forward, in pages of which it keeps but the first key; then it reads the pages
-// again from the last, the keys at once and the values in pieces. (The server can
-// sort, but to do so it gathers the whole range with its values for each request.)
+// backward delivers the key-values from the last to the first. It reads the keys forward,
+// in pages of which it keeps only the first key; then it reads the pages again from the
+// last, the keys at once and the values in pieces. (The server can sort, but for each
+// request it would gather the whole range with its values.)
 func (s *scan) backward(ctx context.Context, deliver deliver) error {
 	options := s.options.getOptions
 	options.limit = 0 // the last keys are wanted, not the first
@@ -54,7 +54,7 @@ func (s *scan) backward(ctx context.Context, deliver deliver) error {
 	return nil
 }
 
-// reversal is the way back of a scan.
+// reversal is the backward part of a scan.
 type reversal struct {
 	client   *Client
 	request  request
@@ -65,8 +65,7 @@ type reversal struct {
 	size     int64 // how many of them the next piece has
 }
 
-// page delivers key-values of which the keys are known, and reports whether no
-// more are wanted.
+// page delivers key-values whose keys are known, and reports whether no more are wanted.
 func (r *reversal) page(ctx context.Context, kvs []*mvccpb.KeyValue) (done bool, err error) {
 	kvs = lastOf(kvs, r.left)
 	r.left -= int64(len(kvs))
@@ -102,7 +101,7 @@ func (r *reversal) get(ctx context.Context, rng keys.Range, keysOnly bool) ([]*m
 	}
 }
 
-// lastOf returns the last n of kvs, or all if they are fewer.
+// lastOf returns the last n of kvs, or all if there are fewer.
 func lastOf(kvs []*mvccpb.KeyValue, n int64) []*mvccpb.KeyValue {
 	return kvs[max(0, int64(len(kvs))-n):]
 }

@@ -15,11 +15,10 @@ import (
 	"github.com/blueprint-go/etcd/internal/rpc"
 )
 
-// rangeStream reads what is left of a pager's range from the server's RangeStream.
-// To the road (request.go) each chunk is a request of its own, with its deadline,
-// hooks and attempts; another attempt opens the stream anew, behind the last key
-// that came. So a silent server ends a scan, and a slow consumer doesn't. It is
-// used by one goroutine.
+// rangeStream reads what is left of a pager's range from the server's RangeStream. For do
+// (request.go) each chunk is a request of its own, with its deadline, hooks and attempts;
+// another attempt opens the stream anew, behind the last key that came. So a silent
+// server ends a scan, and a slow consumer doesn't. It is for one goroutine.
 type rangeStream struct {
 	pages  *pager
 	stream pb.KV_RangeStreamClient // nil while none is open
@@ -27,14 +26,14 @@ type rangeStream struct {
 	// last reports whether the newest chunk was marked as the last one of the range,
 	// by a header.
 	last bool
-	// vain counts the streams in a row that brought nothing, and useless reports
-	// whether the rest is to be read in pages.
+	// vain counts the streams in a row that brought nothing; useless reports whether the
+	// rest is to be read in pages.
 	vain    int
 	useless bool
 }
 
-// read reads the next chunk. It is empty at the end, and when the server has no
-// streams; the pager knows what is left then.
+// read reads the next chunk. It is empty at the end, and when the server has no streams;
+// the pager then knows what is left.
 func (s *rangeStream) read(ctx context.Context) ([]*mvccpb.KeyValue, error) {
 	p := s.pages
 	r := p.request
@@ -49,10 +48,10 @@ func (s *rangeStream) read(ctx context.Context) ([]*mvccpb.KeyValue, error) {
 // receive is one attempt to get a chunk, in the shape of a unary RPC.
 func (s *rangeStream) receive(ctx context.Context, rest *pb.RangeRequest, opts ...grpc.CallOption) (*pb.RangeResponse, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, status.FromContextError(err).Err() // whatever has arrived already
+		return nil, status.FromContextError(err).Err() // even if a chunk has already arrived
 	}
-	// The stream outlives the attempt that opens it, but no attempt that waits for
-	// it in vain.
+	// The stream outlives the attempt that opens it, but not an attempt that waits for it
+	// in vain.
 	life := context.WithoutCancel(ctx)
 	if s.stream == nil {
 		life, s.cancel = context.WithCancel(life)
@@ -75,7 +74,7 @@ func (s *rangeStream) receive(ctx context.Context, rest *pb.RangeRequest, opts .
 		}
 	}
 	if errors.Is(err, io.EOF) && !s.last {
-		// A proxy, or a server that is stopped, may end a stream in good order.
+		// A proxy, or a server that is being stopped, may end a stream in good order.
 		err = status.Error(codes.Unavailable, "range stream ended before its last chunk")
 	}
 	s.close()
@@ -94,9 +93,9 @@ func (s *rangeStream) receive(ctx context.Context, rest *pb.RangeRequest, opts .
 	return &pb.RangeResponse{}, nil
 }
 
-// refusesStreams reports whether err says no to a stream, and not to what it asks
-// for: a server before etcd 3.7 does, and whoever in between knows the requests
-// that there used to be. What etcd itself says is true of a page as well.
+// refusesStreams reports whether err refuses a stream as such, not what it asks for:
+// servers before etcd 3.7 do, and proxies that only know the older requests. An error of
+// etcd's own would meet a page as well.
 func refusesStreams(err error) bool {
 	if status.Code(err) == codes.Unimplemented {
 		return true
@@ -108,8 +107,8 @@ func refusesStreams(err error) bool {
 	return !a.Own && a.Remedy == rpc.RetryElsewhere
 }
 
-// maxVain bounds the streams that end before they bring anything, for whatever
-// passing reason. Where that is all that ever comes of them, pages may come.
+// maxVain bounds the streams that end before they bring anything, for any passing reason.
+// If streams never bring more than that, pages may still work.
 const maxVain = 3
 
 func (s *rangeStream) inVain(err error) bool {

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// streamSupport remembers that a server has no RangeStream: one before etcd 3.7,
-// or a proxy. After a while it is asked again, as it may have been upgraded.
+// streamSupport remembers that a server has no RangeStream: one before etcd 3.7, or a
+// proxy. After a while the server is asked again, as it may have been upgraded.
 type streamSupport struct{ missed atomic.Int64 } // Unix time in ns; 0 means never
 
 func (s *streamSupport) missing() { s.missed.Store(time.Now().UnixNano()) }

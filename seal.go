@@ -4,25 +4,26 @@ import (
 	"context"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
-	// registers the codec of gRPC itself
+	// registers gRPC's own codec
 	"github.com/blueprint-go/etcd/internal/envelope"
 )
 
-// sealedPut is a put whose value is encrypted. Its value is sealed when the request
-// is built, which tells its size, and once more when an attempt sends it under a key
-// that has become the primary since: nothing is stored with an older key because the
-// call that stores it began early.
+// sealedPut is a put whose value is encrypted. Its value is sealed when the request is
+// built, which determines its size, and once more if the primary key has changed when an
+// attempt sends it. So no call stores a value with an older key just because it began
+// early.
 //
-// The puts of one request are a list, so that they cost no allocation of their own.
+// The puts of one request form a list, so that they cost no allocation of their own.
 type sealedPut struct {
 	codec *codec
 	wire  pb.PutRequest
-	value []byte // the caller's, who doesn't change it before the call returns
-	// key sealed wire.Value; nil if it was sealed elsewhere (an import stores it as it
-	// is), which stands for as long as the ring opens it and beside is the primary.
+	value []byte // the caller's; it doesn't change before the call returns
+	// key sealed wire.Value; nil if that was sealed elsewhere (an import that stores
+	// values as they are). Then wire.Value is current while the ring opens it and beside
+	// is the primary.
 	key     *envelope.Key
 	beside  *envelope.Key
-	earlier [][]byte // what else attempts without an answer have sent
+	earlier [][]byte // what earlier attempts without an answer have sent
 	next    *sealedPut
 }
 
@@ -35,7 +36,7 @@ func (s *sealedPut) link(list *sealedPut) *sealedPut {
 	return s
 }
 
-// isCurrent reports whether the value may be sent under these keys as it is sealed.
+// isCurrent reports whether the value may be sent as sealed, with these keys.
 func (s *sealedPut) isCurrent(now *keySet) bool {
 	if s.key == nil {
 		id, _ := envelope.KeyIDOf(s.wire.Value)
@@ -45,9 +46,9 @@ func (s *sealedPut) isCurrent(now *keySet) bool {
 		now.primary != nil && s.key.ID() == now.primary.ID() && s.key.Suite() == now.primary.Suite()
 }
 
-// renew seals the values of a list again that are not of the primary key any more,
-// and reports whether there were any. lost says that an attempt may have been
-// applied with what they were.
+// renew seals those values of a list again that are not sealed with the primary key any
+// more, and reports whether there were any. lost says that an attempt may have been
+// applied with their former bytes.
 func (c *codec) renew(ctx context.Context, list *sealedPut, lost bool) (bool, error) {
 	if err := c.keyring.fresh(ctx); err != nil {
 		return false, err

@@ -12,7 +12,7 @@ import (
 	"github.com/blueprint-go/etcd/internal/txntree"
 )
 
-// put makes a put, as do does.
+// put sends a put by do.
 func (c *Client) put(ctx context.Context, r request, req *pb.PutRequest) (*pb.PutResponse, error) {
 	resp, err := do(ctx, c.conn, r, c.rpc.Put, req)
 	if err == nil && r.seals != nil {
@@ -21,18 +21,19 @@ func (c *Client) put(ctx context.Context, r request, req *pb.PutRequest) (*pb.Pu
 	return resp, err
 }
 
-// isLate reports whether what was stored may be of another key than the primary.
+// isLate reports whether what was stored may be encrypted with a key other than the
+// primary.
 func (s *sealedPut) isLate(now *keySet) bool {
 	return now.primary != nil && (len(s.earlier) > 0 || !s.isCurrent(now))
 }
 
-// overtake encrypts again what a request has stored at a revision, where another key was
-// promoted while it was on its way: a pass of Reencrypt may have gone by before it
-// arrived, and the key may be retired by now. Each value is bound to the revision that
-// stored it, so that nothing newer is replaced, and keeps its lease.
+// overtake encrypts again what a request stored at a revision, if another key was
+// promoted while the request was on its way: a pass of Reencrypt may have gone by before
+// it arrived, and the older key may be retired by now. Each value is bound to the
+// revision that stored it, so that nothing newer is replaced, and keeps its lease.
 //
-// It returns an error if that failed for a value that the ring does not open any more.
-// One that it opens is as if the request had been a moment earlier.
+// It returns an error if that failed for a value that the ring no longer opens. If the
+// ring still opens it, the result is as if the request had come a moment earlier.
 func (c *Client) overtake(ctx context.Context, r request, revision int64) error {
 	var late []*sealedPut
 	for s := r.seals; s != nil; s = s.next {
@@ -46,7 +47,7 @@ func (c *Client) overtake(ctx context.Context, r request, revision int64) error 
 	return c.encryptAgain(ctx, r, late, revision)
 }
 
-// encryptAgain is overtake for puts of a request that were stored at a revision.
+// encryptAgain is overtake for some puts of a request that were stored at a revision.
 func (c *Client) encryptAgain(ctx context.Context, r request, late []*sealedPut, revision int64) error {
 	err := c.reseal(ctx, r, late, revision)
 	if err == nil || !c.codec.lost(late) {
@@ -65,7 +66,7 @@ func wrote(txn *pb.TxnResponse) bool {
 	return false
 }
 
-// lost reports whether the ring has no key for something that may have been stored.
+// lost reports whether the ring lacks the key of something that may have been stored.
 func (c *codec) lost(puts []*sealedPut) bool {
 	ring := c.keyring.current().ring
 	unknown := func(stored []byte) bool {
@@ -77,7 +78,7 @@ func (c *codec) lost(puts []*sealedPut) bool {
 	})
 }
 
-// reseal stores values again that were stored at a revision.
+// reseal stores those values again that were stored at a revision.
 func (c *Client) reseal(ctx context.Context, r request, puts []*sealedPut, revision int64) error {
 	branches := map[string]int{}
 	for s := r.seals; s != nil; s = s.next {
@@ -97,7 +98,7 @@ func (c *Client) reseal(ctx context.Context, r request, puts []*sealedPut, revis
 			put.wire.Key, put.wire.Value, put.wire.IgnoreLease = s.wire.Key, stored, true
 			compare := []*pb.Compare{txntree.Unchanged(s.wire.Key, revision)}
 			if branches[keys.Text(s.wire.Key)] > 1 {
-				// Only one of them was taken: what it stored tells which.
+				// Only one of them was executed: what it stored shows which.
 				compare = append(compare, storedAs(&s.wire))
 			}
 			op, err := c.operation(c.visible(s.wire.Key), txntree.Txn(&pb.TxnRequest{
@@ -110,7 +111,7 @@ func (c *Client) reseal(ctx context.Context, r request, puts []*sealedPut, revis
 	})
 }
 
-// storedAs returns the condition that a key holds just what a put stores.
+// storedAs returns the condition that a key holds exactly what a put stores.
 func storedAs(put *pb.PutRequest) *pb.Compare {
 	return &pb.Compare{
 		Key: put.Key, Target: pb.Compare_VALUE, Result: pb.Compare_EQUAL,
