@@ -21,7 +21,7 @@ import (
 // errLeftOut says that an entry is not meant to be written.
 var errLeftOut = errors.New("left out")
 
-// puts returns the entries of the file that are to be written, as puts.
+// puts returns those entries of the file that are to be written, as puts.
 func (i *importation) puts(ctx context.Context) iter.Seq2[loadPut, error] {
 	return func(yield func(loadPut, error) bool) {
 		for {
@@ -85,11 +85,11 @@ func (i *importation) encoded(ctx context.Context, key string, entry export.Entr
 	if err != nil {
 		return nil, nil, err
 	}
-	// Proved on a copy, which decoding may overwrite.
+	// Checked on a copy, which decoding may overwrite.
 	value, err := c.codec.decode(ctx, stored, bytes.Clone(entry.Value))
 	if err != nil {
 		switch {
-		case ctx.Err() != nil: // it may be the reason, by way of a key provider
+		case ctx.Err() != nil: // it may be the reason, through a key provider
 			err = errs.OfContext(ctx)
 		case errors.Is(err, ErrKeyUnavailable):
 			err = undecoded(key, err)
@@ -108,7 +108,7 @@ func (i *importation) encoded(ctx context.Context, key string, entry export.Entr
 	return &s.wire, s, nil
 }
 
-// lease returns the lease that an entry with one gets, or errLeftOut.
+// lease returns the lease for an entry that has one, or errLeftOut.
 func (i *importation) lease(ctx context.Context, entry export.Entry) (int64, error) {
 	switch {
 	case i.options.leases == dropLeases:
@@ -118,7 +118,7 @@ func (i *importation) lease(ctx context.Context, entry export.Entry) (int64, err
 	case entry.LeaseTTL == export.NoTTL:
 		return 0, fmt.Errorf("%w: line %d: the export notes no time to live for the lease", ErrInvalidArgument, i.file.Line())
 	case !i.loading:
-		return math.MaxInt64, nil // none has a larger size
+		return math.MaxInt64, nil // no lease takes more bytes
 	}
 	return i.leases.attach(ctx, entry)
 }
@@ -136,7 +136,7 @@ type regrant struct {
 	renewed time.Time
 }
 
-// attach returns the lease for another key of a lease in the file, with most of its
+// attach returns the new lease for another key of a lease in the file, with most of its
 // time left.
 func (r *regranted) attach(ctx context.Context, entry export.Entry) (int64, error) {
 	l := r.leases[entry.Lease]
@@ -145,7 +145,7 @@ func (r *regranted) attach(ctx context.Context, entry export.Entry) (int64, erro
 		_, err := r.client.KeepAliveOnce(ctx, l.id)
 		switch {
 		case errors.Is(err, ErrLeaseNotFound):
-			l = nil // its keys are so far apart that the earlier ones have gone with it
+			l = nil // its keys lie so far apart that the earlier ones are gone with it
 		case err != nil:
 			return 0, err
 		}
