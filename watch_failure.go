@@ -6,8 +6,8 @@ import (
 	"github.com/blueprint-go/etcd/internal/rpc"
 )
 
-// watchFailure returns what the error of a stream means, and says it in the words
-// of this package.
+// watchFailure returns what the error of a stream means, and the error in terms of this
+// package.
 func watchFailure(err error) (rpc.Verdict, error) {
 	var ended *watchEnded
 	if errors.As(err, &ended) {
@@ -17,7 +17,7 @@ func watchFailure(err error) (rpc.Verdict, error) {
 	return a, rpc.Describe(a.Kind, err)
 }
 
-// watchEnded is the end of a watch in the server's words.
+// watchEnded is the server's reason for the end of a watch.
 type watchEnded struct {
 	answer rpc.Verdict
 	err    error
