@@ -205,7 +205,6 @@ func countKeys(ops []operation) (n int) {
 	return n
 }
 
-// landed reports whether the outcome of the chunk is known.
 // land waits for the first chunk under way, and delivers its parts.
 func (s *chunker) land() {
 	ch := s.underway[0]

@@ -354,7 +354,7 @@ func (s *renewalStream) judge(err error) (wait bool) {
 // errOthersRefusal makes do send a renewal again.
 var errOthersRefusal = status.Error(codes.Unavailable, "stream of renewals ended by a refusal of another lease")
 
-// tellPeer sets the peer that do asks for, which shows that the request was sent.
+// noteSent tells do that a request was sent, if it was.
 func (r *renewals) noteSent(f *inFlight, opts []grpc.CallOption) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
