@@ -35,7 +35,7 @@ func (c *Client) BulkPut(ctx context.Context, kvs map[string][]byte, opts ...Bul
 	if o.chunked {
 		slices.Sort(keys)
 	}
-	b, err := c.newBulk(request{op: op, write: true}, keys, func(key string) (*pb.RequestOp, *sealedPut, error) {
+	b, err := c.newBulk(request{op: op, write: true, joins: true}, keys, func(key string) (*pb.RequestOp, *sealedPut, error) {
 		return c.sealedOp(ctx, key, kvs[key], o.put)
 	})
 	if err == nil {
@@ -53,7 +53,7 @@ func (c *Client) BulkDelete(ctx context.Context, keys []string, opts ...BulkDele
 	if err != nil {
 		return 0, fail(op, "", err)
 	}
-	b, err := c.newBulk(request{op: op, write: true}, keys, func(key string) (*pb.RequestOp, *sealedPut, error) {
+	b, err := c.newBulk(request{op: op, write: true, joins: true}, keys, func(key string) (*pb.RequestOp, *sealedPut, error) {
 		stored, err := c.stored(key)
 		return txntree.Delete(&pb.DeleteRangeRequest{Key: stored}), nil, err
 	})
@@ -81,7 +81,7 @@ func (c *Client) BulkGet(ctx context.Context, keys []string, opts ...BulkOption)
 	if err != nil {
 		return nil, fail(op, "", err)
 	}
-	b, err := c.newBulk(request{op: op}, keys, func(key string) (*pb.RequestOp, *sealedPut, error) {
+	b, err := c.newBulk(request{op: op, joins: true}, keys, func(key string) (*pb.RequestOp, *sealedPut, error) {
 		stored, err := c.stored(key)
 		return txntree.Range(&pb.RangeRequest{Key: stored}), nil, err
 	})

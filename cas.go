@@ -54,6 +54,7 @@ func (c *Client) swap(ctx context.Context, r request, cond Condition, then Op) (
 	if err := w.check(); err != nil {
 		return false, r.fail(err)
 	}
+	r.joins = true
 	res, err := c.commit(ctx, r, c.Txn().If(cond).Then(then))
 	if err != nil {
 		return false, err

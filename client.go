@@ -53,6 +53,9 @@ func NewClient(cfg *Config) (*Client, error) {
 	c := &Client{conn: newConn(cfg), codec: codec}
 	c.renewals, c.held = newRenewals(c.conn), newHeldKeys(c.conn)
 	c.watches = newWatchHub(c.conn, codec)
+	if cfg.Batching {
+		c.batching = newBatching(c.conn, &c.nesting)
+	}
 	cfg.warnOfCredentials()
 	cfg.forgetSecrets() // the codec and the authenticator have their own by now
 	if err := c.open(); err != nil {

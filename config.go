@@ -234,6 +234,13 @@ type Config struct {
 	// own. Defaults to [DefaultMaxKeyBytes] when zero.
 	MaxKeyBytes int
 
+	// Batching has requests about single keys that meet travel together, see
+	// [Config.WithBatching]. BatchInFlight is how many requests of a kind may be under
+	// way before others wait for each other; it defaults to [DefaultBatchInFlight] when
+	// zero.
+	Batching      bool
+	BatchInFlight int
+
 	// LazyConnect makes [NewClient] return before it has reached the cluster. The first
 	// request then reports whatever is wrong.
 	LazyConnect bool
@@ -260,6 +267,7 @@ type Config struct {
 
 	encrypt  bool // WithEncryption was called: no key is then an error
 	ring     bool // WithKeyring or WithAEAD was called: no ring is then an error
+	badBatch bool // WithBatching was given a nil option
 	compress bool // WithCompression was called: 0 is then an error
 	tls      bool // WithTLS was called: TLS even without a file
 }
@@ -463,6 +471,7 @@ func (c *Config) withDefaults() *Config {
 	setDefault(&c.MaxRequestBytes, DefaultMaxRequestBytes)
 	setDefault(&c.MaxTxnOps, DefaultMaxTxnOps)
 	setDefault(&c.MaxKeyBytes, DefaultMaxKeyBytes)
+	setDefault(&c.BatchInFlight, DefaultBatchInFlight)
 	return c
 }
 

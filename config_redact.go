@@ -102,6 +102,8 @@ func (c Config) attrs() []slog.Attr {
 		{c.MaxRequestBytes != 0, slog.Int("MaxRequestBytes", c.MaxRequestBytes)},
 		{c.MaxTxnOps != 0, slog.Int("MaxTxnOps", c.MaxTxnOps)},
 		{c.MaxKeyBytes != 0, slog.Int("MaxKeyBytes", c.MaxKeyBytes)},
+		{c.Batching, slog.Bool("Batching", true)},
+		{c.BatchInFlight != 0, slog.Int("BatchInFlight", c.BatchInFlight)},
 		{c.LazyConnect, slog.Bool("LazyConnect", true)},
 		{c.Dialer != nil, slog.Bool("Dialer", true)},
 		{c.Logger != nil, slog.Bool("Logger", true)},

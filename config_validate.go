@@ -99,6 +99,8 @@ var rules = []rule{
 	{"MaxRequestBytes", "", notNegative(func(c *Config) int { return c.MaxRequestBytes })},
 	{"MaxTxnOps", "", notNegative(func(c *Config) int { return c.MaxTxnOps })},
 	{"MaxKeyBytes", "", notNegative(func(c *Config) int { return c.MaxKeyBytes })},
+	{"Batching", "", checkBatching},
+	{"BatchInFlight", "", notNegative(func(c *Config) int { return c.BatchInFlight })},
 	{"Namespace", "no room is left for a key", checkNamespace},
 	{"Hooks", "", checkHooks},
 }

@@ -14,6 +14,7 @@ type conn struct {
 	rpc *rpc.Conn
 	// revoking holds a value for each lease that is being revoked in the background.
 	revoking chan struct{}
+	batching *batching // nil for a client without it
 }
 
 // newConn takes a resolved Config, and makes of its secrets what it needs.

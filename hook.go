@@ -40,6 +40,9 @@ type ResultInfo struct {
 	Attempts int
 	// Duration is the time from BeforeRequest to the end, waits included.
 	Duration time.Duration
+	// Batch is how many requests travelled together, this one included, see
+	// [Config.WithBatching]; 1 for one that went by itself.
+	Batch int
 	// Err is how the request itself ended: nil, or an [*Error]. The caller may get a
 	// different error, for example that of a value that does not decode, or
 	// [ErrKeyNotFound], which the server reports without an error; or none, as for

@@ -31,7 +31,7 @@ func (c *Client) Put(ctx context.Context, key string, value []byte, opts ...PutO
 	if err != nil {
 		return fail("put", key, err)
 	}
-	resp, err := c.put(ctx, request{op: "put", key: key, write: true, seals: sealed}, req)
+	resp, err := c.put(ctx, request{op: "put", key: key, write: true, seals: sealed, joins: true}, req)
 	if err == nil {
 		o.tell(ctx, c.codec, resp.Header, resp.PrevKv)
 	}
@@ -68,6 +68,7 @@ func (c *Client) getKV(ctx context.Context, r request, opts []GetOption) (KeyVal
 	if err != nil {
 		return KeyValue{}, r.fail(err)
 	}
+	r.joins = true
 	resp, err := do(ctx, c.conn, r, c.rpc.Get, o.rangeRequest(keys.Range{Start: stored}))
 	if err != nil {
 		return KeyValue{}, err
@@ -95,7 +96,7 @@ func (c *Client) Exists(ctx context.Context, key string, opts ...GetOption) (boo
 	}
 	req := o.rangeRequest(keys.Range{Start: stored})
 	req.CountOnly = true
-	resp, err := do(ctx, c.conn, request{op: "exists", key: key}, c.rpc.Get, req)
+	resp, err := do(ctx, c.conn, request{op: "exists", key: key, joins: true}, c.rpc.Get, req)
 	return err == nil && resp.Count > 0, err
 }
 
@@ -114,7 +115,7 @@ func (c *Client) Delete(ctx context.Context, key string, opts ...DeleteOption) (
 	if err != nil {
 		return 0, fail(op, key, err)
 	}
-	return c.deleteRange(ctx, request{op: op, key: key}, keys.Range{Start: stored}, o)
+	return c.deleteRange(ctx, request{op: op, key: key, joins: true}, keys.Range{Start: stored}, o)
 }
 
 func (c *Client) deleteRange(ctx context.Context, r request, rng keys.Range, o deleteOptions) (int64, error) {

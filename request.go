@@ -30,6 +30,8 @@ type request struct {
 	versions func(stored []byte) int64
 	// seals are the puts whose values are encrypted.
 	seals *sealedPut
+	// joins says that the request may travel with others.
+	joins bool
 }
 
 // policy returns what the road needs to know of r.
@@ -71,7 +73,7 @@ func doubtful[In, Out any](ctx context.Context, c *conn, r request, send rpc.Una
 	defer cancel()
 	var report rpc.Report
 	if len(c.cfg.Hooks) == 0 {
-		out, report = rpc.Do(ctx, c.rpc, r.policy(), send, in)
+		out, report, _ = carry(ctx, c, &r, send, in)
 		err = c.failure(&r, report, in)
 	} else {
 		out, report, err = observed(ctx, c, r, send, in)
@@ -86,9 +88,9 @@ func observed[In, Out any](ctx context.Context, c *conn, r request, send rpc.Una
 	defer h.after()
 	ctx = h.before(ctx)
 	began := time.Now()
-	out, report := rpc.Do(ctx, c.rpc, r.policy(), send, in)
+	out, report, together := carry(ctx, c, &r, send, in)
 	err := c.failure(&r, report, in)
-	h.result = ResultInfo{Attempts: report.Attempts, Duration: time.Since(began), Err: err}
+	h.result = ResultInfo{Attempts: report.Attempts, Duration: time.Since(began), Batch: together, Err: err}
 	return out, report, err
 }
 

@@ -70,9 +70,23 @@ func (c *codec) renew(ctx context.Context, list *sealedPut, lost bool) (bool, er
 	return renewed, nil
 }
 
-// Renew implements rpc.Seals.
-func (s *sealedPut) Renew(ctx context.Context, lost bool) (bool, error) {
-	return s.codec.renew(ctx, s, lost)
+// Seal implements rpc.Seals.
+func (s *sealedPut) Seal(ctx context.Context, lost bool, encode func(changed bool) error) error {
+	changed, err := s.codec.renew(ctx, s, lost)
+	if err != nil {
+		return err
+	}
+	return encode(changed)
+}
+
+// areCurrent reports whether the values of a list may be sent as sealed.
+func (s *sealedPut) areCurrent() bool {
+	for ; s != nil; s = s.next {
+		if !s.isCurrent(s.codec.keyring.current()) {
+			return false
+		}
+	}
+	return true
 }
 
 // earlierOf returns what else may have been stored for a put of the list.

@@ -13,10 +13,11 @@ import (
 
 // Seals are the values of a message that are encrypted.
 type Seals interface {
-	// Renew encrypts again, in the message itself, what is not of the primary key any
-	// more, and reports whether there was any. lost says that an attempt may have been
-	// applied with what is there.
-	Renew(ctx context.Context, lost bool) (bool, error)
+	// Seal brings the message up to date and calls encode, which makes its bytes, or
+	// returns why it can't. What is not of the primary key any more is encrypted again;
+	// changed says that there was any. lost says that an attempt may have been applied
+	// with what is there.
+	Seal(ctx context.Context, lost bool, encode func(changed bool) error) error
 }
 
 // sealing makes one RPC of a request with encrypted values.
@@ -46,17 +47,17 @@ type sealingCall struct {
 
 // Marshal implements encoding.CodecV2.
 func (s *sealingCall) Marshal(message any) (mem.BufferSlice, error) {
-	renewed, err := s.trace.request.Seals.Renew(s.ctx, s.trace.maybeApplied)
-	if err == nil && renewed { // the suite may be another one, too, and with it the size
-		if m, ok := message.(proto.Message); ok {
-			err = s.trace.conn.CheckSize(m)
+	var out mem.BufferSlice
+	s.failed = s.trace.request.Seals.Seal(s.ctx, s.trace.maybeApplied, func(changed bool) (err error) {
+		if m, ok := message.(proto.Message); ok && changed { // the suite may be another one, too, and with it the size
+			if err := s.trace.conn.CheckSize(m); err != nil {
+				return err
+			}
 		}
-	}
-	if err != nil {
-		s.failed = err
-		return nil, err
-	}
-	return protoCodec.Marshal(message)
+		out, err = protoCodec.Marshal(message)
+		return err
+	})
+	return out, s.failed
 }
 
 // Unmarshal implements encoding.CodecV2.

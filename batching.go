@@ -1,0 +1,380 @@
+package etcd
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/blueprint-go/etcd/internal/batch"
+	"github.com/blueprint-go/etcd/internal/errs"
+	"github.com/blueprint-go/etcd/internal/rpc"
+	"github.com/blueprint-go/etcd/internal/txntree"
+)
+
+// batching has requests about single keys travel together, see [Config.WithBatching]. Those
+// that share a transaction share its fate, so that they are of one kind: a server without
+// space refuses puts and takes deletions, and reads must not go through the log.
+type batching struct {
+	conn    *conn
+	nesting *txntree.Limit
+
+	puts, deletes *lane
+	reads         *lane // linearizable
+	stale         *lane // serializable
+	past          *lane // at a revision, which may be compacted
+}
+
+type (
+	lane       = batch.Lane[passenger]
+	travelling = batch.Batch[passenger]
+)
+
+// passenger is a request in a batch.
+type passenger struct {
+	seals *sealedPut
+	// The answer.
+	op     *pb.ResponseOp
+	header *pb.ResponseHeader
+	report rpc.Report
+}
+
+const (
+	// maxBatchedBytes is the largest request that travels with others: what is larger
+	// takes longer than the round trip that it would save.
+	maxBatchedBytes = 16 << 10
+	// maxBatch is how many requests travel together: more don't make them faster.
+	maxBatch = 128
+	// maxBatchedOps is how many operations a request may have that travels with others.
+	maxBatchedOps = 16
+	// batchPatience is how long requests wait for one that may be held up. It is longer
+	// than a write takes on a disk that isn't overloaded.
+	batchPatience = 25 * time.Millisecond
+)
+
+func newBatching(c *conn, nesting *txntree.Limit) *batching {
+	b := &batching{conn: c, nesting: nesting}
+	limits := batch.Limits{
+		Ops: maxBatch, Bytes: min(chunkBytes, c.rpc.Largest-c.rpc.Largest/16),
+		InFlight: c.cfg.BatchInFlight, Patience: batchPatience,
+	}
+	writes := func() *lane {
+		return batch.New(limits, true, func(t *travelling) { b.send(t, true) }, c.rpc.Start)
+	}
+	reads := func() *lane {
+		return batch.New(limits, false, func(t *travelling) { b.send(t, false) }, c.rpc.Start)
+	}
+	b.puts, b.deletes, b.reads, b.stale, b.past = writes(), writes(), reads(), reads(), reads()
+	return b
+}
+
+// carry sends a request, with others where it may, and returns how many went together.
+func carry[In, Out any](ctx context.Context, c *conn, r *request, send rpc.Unary[In, Out], in In) (out Out, report rpc.Report, together int) {
+	if r.joins && c.batching != nil && !hasMetadata(ctx) {
+		if l := c.batching.laneFor(in); l != nil {
+			call, fate := board(ctx, l, r, in)
+			switch fate {
+			case batch.Leading:
+				defer l.Leave()
+			case batch.Answered:
+				if call.Load.report.Err == nil {
+					out = call.Load.answer().(Out)
+				}
+				return out, call.Load.report, call.Companions
+			case batch.Unsent, batch.Underway:
+				return out, c.batching.abandoned(ctx, r, fate == batch.Underway), 1
+			}
+		}
+	}
+	out, report = rpc.Do(ctx, c.rpc, r.policy(), send, in)
+	return out, report, 1
+}
+
+// hasMetadata reports whether a request has to say something of its own to the server.
+func hasMetadata(ctx context.Context) bool {
+	_, ok := metadata.FromOutgoingContext(ctx)
+	return ok
+}
+
+// laneFor returns where a request meets others; nil if it travels by itself.
+func (b *batching) laneFor(in any) *lane {
+	switch req := in.(type) {
+	case *pb.PutRequest:
+		if len(req.Value) <= maxBatchedBytes {
+			return b.puts
+		}
+	case *pb.RangeRequest:
+		switch {
+		case req.Revision > 0:
+			return b.past
+		case req.Serializable:
+			return b.stale
+		}
+		return b.reads
+	case *pb.DeleteRangeRequest:
+		return b.deletes
+	case *pb.TxnRequest:
+		return b.laneForTxn(req)
+	}
+	return nil
+}
+
+func (b *batching) laneForTxn(req *pb.TxnRequest) *lane {
+	ops, size := max(len(req.Compare), len(req.Success), len(req.Failure)), 0
+	out := b.reads
+	for _, branch := range [][]*pb.RequestOp{req.Success, req.Failure} {
+		for _, op := range branch {
+			switch {
+			case op.GetRequestPut() != nil:
+				out, size = b.puts, size+len(op.GetRequestPut().Value)
+			case op.GetRequestDeleteRange() != nil && out != b.puts:
+				out = b.deletes
+			case op.GetRequestRange() != nil && (op.GetRequestRange().Serializable || op.GetRequestRange().Revision > 0):
+				return nil
+			}
+		}
+	}
+	if ops > maxBatchedOps || size > maxBatchedBytes {
+		return nil
+	}
+	return out
+}
+
+// board takes a request to its lane and waits until its fate is known. The call is nil if the
+// request goes by itself.
+func board(ctx context.Context, l *lane, r *request, in any) (*batch.Call[passenger], batch.Fate) {
+	if l.Lead() {
+		return nil, batch.Leading
+	}
+	op := operationOf(in)
+	size := proto.Size(op)
+	if size > maxBatchedBytes+maxBatchedBytes/8 || !batch.Joinable(op) {
+		return nil, batch.Alone
+	}
+	deadline, _ := ctx.Deadline()
+	call := &batch.Call[passenger]{Op: op, Size: size, Deadline: deadline, Load: passenger{seals: r.seals}}
+	l.Queue(call)
+	return call, l.Wait(ctx, call)
+}
+
+// operationOf returns a request as an operation of a transaction.
+func operationOf(in any) *pb.RequestOp {
+	switch req := in.(type) {
+	case *pb.PutRequest:
+		return txntree.Put(req)
+	case *pb.RangeRequest:
+		return txntree.Range(req)
+	case *pb.DeleteRangeRequest:
+		return txntree.Delete(req)
+	case *pb.TxnRequest:
+		return txntree.Txn(req)
+	}
+	return &pb.RequestOp{}
+}
+
+// answer returns the answer as the server gives it to a request by itself.
+func (p *passenger) answer() any {
+	// Each has its own: replay.amend writes into it.
+	header := &pb.ResponseHeader{
+		ClusterId: p.header.GetClusterId(), MemberId: p.header.GetMemberId(),
+		Revision: p.header.GetRevision(), RaftTerm: p.header.GetRaftTerm(),
+	}
+	switch r := p.op.GetResponse().(type) {
+	case *pb.ResponseOp_ResponsePut:
+		r.ResponsePut.Header = header
+		return r.ResponsePut
+	case *pb.ResponseOp_ResponseRange:
+		r.ResponseRange.Header = header
+		return r.ResponseRange
+	case *pb.ResponseOp_ResponseDeleteRange:
+		r.ResponseDeleteRange.Header = header
+		return r.ResponseDeleteRange
+	case *pb.ResponseOp_ResponseTxn:
+		r.ResponseTxn.Header = header
+		return r.ResponseTxn
+	}
+	return nil // rpc.Do has checked that it is there
+}
+
+// abandoned reports on a request that its caller did not wait for.
+func (b *batching) abandoned(ctx context.Context, r *request, sent bool) rpc.Report {
+	err := errs.OfContext(ctx)
+	if !sent || b.conn.rpc.IsDisconnected() {
+		err = errs.WithDetail(err, b.conn.rpc.DialError())
+	}
+	return rpc.Report{Attempts: 1, Sent: sent, MaybeApplied: sent && r.write, Err: err}
+}
+
+// send sends a batch, and answers those who are in it.
+func (b *batching) send(t *travelling, write bool) {
+	out, report := b.exchange(t, write)
+	if report.Err != nil && !report.MaybeApplied && !isShared(report.Err) {
+		// One of them is refused, and all with it: nothing was applied.
+		for _, call := range t.Calls {
+			t.SendAlone(call)
+		}
+		return
+	}
+	for _, call := range t.Calls {
+		call.Load.report = report
+		if report.Err != nil {
+			continue
+		}
+		at, shares := t.Place(call)
+		if at < 0 {
+			continue // it is gone
+		}
+		call.Load.op, call.Load.header = out.ops[at], out.header
+		if shares {
+			call.Load.op = &pb.ResponseOp{Response: &pb.ResponseOp_ResponseRange{ResponseRange: cloneRange(out.ops[at].GetResponseRange())}}
+		}
+	}
+}
+
+// isShared reports whether an error is about the cluster or the client, and not about
+// one of several requests.
+func isShared(err error) bool {
+	for _, own := range []error{ErrKeyUnavailable, ErrKeyringStale, errNotCurrent} {
+		if errors.Is(err, own) {
+			return false
+		}
+	}
+	if IsRetryable(err) {
+		return true
+	}
+	for _, shared := range []error{ErrClosed, ErrUnauthenticated, ErrAuthFailed, ErrCredentials, context.Canceled} {
+		if errors.Is(err, shared) {
+			return true
+		}
+	}
+	return false
+}
+
+// cloneRange copies what a decoding may overwrite.
+func cloneRange(r *pb.RangeResponse) *pb.RangeResponse {
+	out := &pb.RangeResponse{More: r.More, Count: r.Count}
+	for _, kv := range r.Kvs {
+		out.Kvs = append(out.Kvs, &mvccpb.KeyValue{
+			Key: kv.Key, CreateRevision: kv.CreateRevision, ModRevision: kv.ModRevision,
+			Version: kv.Version, Value: bytes.Clone(kv.Value), Lease: kv.Lease,
+		})
+	}
+	return out
+}
+
+// arrival is the answer to a batch.
+type arrival struct {
+	ops    []*pb.ResponseOp
+	header *pb.ResponseHeader
+}
+
+// exchange sends a batch, nested as its size and the server's limit demand.
+func (b *batching) exchange(t *travelling, write bool) (arrival, rpc.Report) {
+	d := &departure{batching: b, batch: t}
+	for {
+		var policy rpc.Request
+		if write {
+			policy = rpc.Request{Write: true, Seals: d}
+		} else if err := d.load(); err != nil {
+			return arrival{}, rpc.Report{Err: err}
+		}
+		resp, report := rpc.Do(t.Context(), b.conn.rpc, policy, b.conn.rpc.Txn, &d.message)
+		if report.Err == nil {
+			b.nesting.Learn(d.limit, b.conn.cfg.MaxTxnOps)
+			return arrival{ops: txntree.Flatten(nil, resp.Responses, d.levels), header: resp.Header}, report
+		}
+		lower := d.lower()
+		if !errors.Is(report.Err, ErrTooManyOps) || report.MaybeApplied || lower == 0 {
+			return arrival{}, report
+		}
+		d.most = lower
+	}
+}
+
+// departure makes the message of a batch when it is sent: who is gone by then is not in it.
+type departure struct {
+	batching *batching
+	batch    *travelling
+	message  pb.TxnRequest
+	most     int // operations at a level, if the server was found to take less; else 0
+
+	// Of the message.
+	limit, inner, levels, ops int
+}
+
+// errNotCurrent has the requests of a batch go by themselves, as another key was promoted
+// since they were encrypted: whoever has its value encrypts it again.
+var errNotCurrent = errors.New("sealed with an earlier key")
+
+// errEmpty says that everybody is gone.
+var errEmpty = errors.New("nobody waits for the batch")
+
+// Seal implements rpc.Seals.
+func (d *departure) Seal(ctx context.Context, _ bool, encode func(bool) error) error {
+	if err := d.isFresh(ctx); err != nil {
+		return err
+	}
+	err := errEmpty
+	d.batch.Encode(func(aboard []*batch.Call[passenger]) {
+		for _, call := range aboard {
+			if !call.Load.seals.areCurrent() {
+				err = errNotCurrent
+				return
+			}
+		}
+		if err = d.nest(aboard); err == nil {
+			err = encode(false)
+		}
+	})
+	return err
+}
+
+// load makes the message of reads, once: several attempts may be under way.
+func (d *departure) load() error {
+	err := errEmpty
+	d.batch.Encode(func(aboard []*batch.Call[passenger]) { err = d.nest(aboard) })
+	return err
+}
+
+// isFresh asks those who keep the keys of the batch whether they are known to be current.
+func (d *departure) isFresh(ctx context.Context) error {
+	for _, call := range d.batch.Calls {
+		if s := call.Load.seals; s != nil {
+			return s.codec.keyring.fresh(ctx) // they have one codec
+		}
+	}
+	return nil
+}
+
+func (d *departure) nest(aboard []*batch.Call[passenger]) error {
+	ops := make([]*pb.RequestOp, len(aboard))
+	for i, call := range aboard {
+		ops[i] = call.Op
+	}
+	d.ops, d.inner = len(ops), txntree.InnerOps(ops)
+	d.limit = d.most
+	if d.limit == 0 {
+		d.limit = d.batching.nesting.Begin(d.ops, d.batching.conn.cfg.MaxTxnOps, d.inner)
+	}
+	levels, err := txntree.LevelsFor(d.ops, d.limit-d.inner)
+	if err != nil {
+		return err
+	}
+	d.levels = len(levels)
+	d.message.Success = txntree.Nest(ops, levels)
+	return nil
+}
+
+// lower returns the next limit to try for the same batch; 0 if there is none.
+func (d *departure) lower() int {
+	lower := max(d.limit/2, txntree.LowestLimit(d.ops)+d.inner)
+	if lower >= d.limit {
+		return 0
+	}
+	return lower
+}

@@ -1,0 +1,66 @@
+package etcd
+
+import "errors"
+
+// DefaultBatchInFlight is how many requests of a kind are under way before others wait for
+// them. One would make the largest batches, and have the second of two callers wait for the
+// first; with four, up to four callers are as fast as without batching (docs/performance.md).
+const DefaultBatchInFlight = 4
+
+// BatchOption changes [Config.WithBatching]: [WithBatchInFlight].
+type BatchOption interface{ applyBatch(*Config) }
+
+type batchOption func(*Config)
+
+func (f batchOption) applyBatch(c *Config) { f(c) }
+
+// WithBatchInFlight sets BatchInFlight: 1 or more. More are for clusters that are far away,
+// where a caller would wait for a round trip that is none of its own.
+func WithBatchInFlight(n int) BatchOption {
+	return batchOption(func(c *Config) {
+		c.BatchInFlight = n
+		c.badBatch = c.badBatch || n < 1
+	})
+}
+
+// WithBatching has concurrent requests about single keys travel together, which makes a
+// client with many callers several times as fast, and costs the server less. They are
+// [Client.Put], [Client.Get], [Client.GetKV], [Client.GetWithRevision], [Client.Exists],
+// [Client.Delete], the comparisons by revision, [Client.PutIfNotExists], puts and deletions
+// [WithCondition] and bulk calls of up to 16 keys.
+//
+// There is no timer. A request goes by itself as long as no more than BatchInFlight of its
+// kind are under way; those that come meanwhile share one transaction, up to 128 at a time.
+// If what is under way takes more than 25 milliseconds, they don't wait for it any longer.
+// Puts, deletions, linearizable reads, serializable ones and reads at a revision are kinds of
+// their own. What has more than 16 KiB travels by itself, and so does a request whose
+// context holds outgoing gRPC metadata.
+//
+// Each call has the result, the deadline, the error and the hooks that it would have by
+// itself. If the server refuses one of a batch, nothing of it was applied, and each goes
+// again by itself. If the answer to a batch is lost, [MaybeApplied] is true of all its
+// writes, and [Client.Settle] tells of each. A caller whose context ends leaves at once, and
+// takes a request along that was not sent. Two writes of one key are never in the same batch,
+// and keep the order in which they came. Writes of different keys may get the same revision,
+// and a watch sees them as one change of the store.
+//
+// It is off by default: a request that comes while others are under way may wait for them, up
+// to one round trip.
+func (c *Config) WithBatching(opts ...BatchOption) *Config {
+	c.Batching = true
+	for _, opt := range opts {
+		if opt == nil {
+			c.badBatch = true
+			continue
+		}
+		opt.applyBatch(c)
+	}
+	return c
+}
+
+func checkBatching(c *Config) error {
+	if c.badBatch {
+		return errors.New("WithBatching was given a nil option, or fewer than 1 in flight")
+	}
+	return nil
+}

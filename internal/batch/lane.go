@@ -1,0 +1,240 @@
+// Package batch joins requests about single keys that meet: those that come while others
+// are under way travel together in one transaction. Of this module it may import keys, and
+// of others the protocol.
+package batch
+
+import (
+	"context"
+	"runtime"
+	"sync"
+	"time"
+)
+
+// Limits bound what a Lane does.
+type Limits struct {
+	// Ops and Bytes are how many operations a batch holds, and about how many bytes,
+	// unless a single one is larger.
+	Ops, Bytes int
+	// InFlight is how many requests are under way at once before calls wait for each
+	// other.
+	InFlight int
+	// Patience is how long calls wait for a request that may be held up, by a member
+	// that is silent for example, before they go without it.
+	Patience time.Duration
+}
+
+// Lane is where calls of one kind meet. Nothing waits in it while nothing is under way: the
+// first InFlight calls go by themselves, and those that come meanwhile form the next batch.
+// Safe for concurrent use.
+type Lane[Load any] struct {
+	limits Limits
+	// exclusive says that the operations write, so that a key is in a batch but once.
+	exclusive bool
+	send      func(*Batch[Load])
+	start     func(func()) error
+
+	mu       sync.Mutex
+	queue    []*Call[Load]
+	since    time.Time // when the first of the queue came to be that
+	underway int
+	timer    *time.Timer // runs overdue if armed
+	armed    bool
+}
+
+// New returns a lane for operations that write, or that read. send answers the calls of a
+// batch; start runs a function in a goroutine, or fails when the client is closed.
+func New[Load any](limits Limits, writes bool, send func(*Batch[Load]), start func(func()) error) *Lane[Load] {
+	return &Lane[Load]{limits: limits, exclusive: writes, send: send, start: start}
+}
+
+// Lead reports whether a call may go by itself at once, as too few are under way to wait
+// for. Leave must be called when it is answered.
+func (l *Lane[Load]) Lead() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.underway >= l.limits.InFlight || len(l.queue) > 0 {
+		return false
+	}
+	l.underway++
+	return true
+}
+
+// Queue has a call wait for others. Wait must be called.
+func (l *Lane[Load]) Queue(c *Call[Load]) {
+	c.done = make(chan struct{})
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.queue) == 0 {
+		l.since = time.Now()
+		l.arm(l.limits.Patience)
+	}
+	l.queue = append(l.queue, c)
+	l.depart(false) // there may be room by now
+}
+
+// Leave ends what a call did by itself.
+func (l *Lane[Load]) Leave() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.underway--
+	l.depart(false)
+}
+
+// Wait waits until a call is answered or is to go by itself, or ctx ends.
+func (l *Lane[Load]) Wait(ctx context.Context, c *Call[Load]) Fate {
+	select {
+	case <-c.done:
+		return c.fate()
+	case <-ctx.Done():
+	}
+	l.mu.Lock()
+	batch := c.batch
+	if batch == nil {
+		defer l.mu.Unlock()
+		if c.lead { // it was called at this moment
+			return Leading
+		}
+		for i, queued := range l.queue {
+			if queued == c {
+				l.queue = append(l.queue[:i], l.queue[i+1:]...)
+				return Unsent
+			}
+		}
+		return Alone // the client is closed
+	}
+	l.mu.Unlock()
+	select {
+	case <-c.done:
+		return c.fate()
+	default:
+	}
+	if batch.leave(c) {
+		return Underway
+	}
+	return Unsent
+}
+
+func (c *Call[Load]) fate() Fate {
+	switch {
+	case c.lead:
+		return Leading
+	case c.alone:
+		return Alone
+	default:
+		return Answered
+	}
+}
+
+// depart sends what waits while there is room. overdue says that the requests under way
+// don't count. It needs l.mu.
+func (l *Lane[Load]) depart(overdue bool) {
+	for len(l.queue) > 0 && (overdue || l.room()) {
+		overdue = false
+		b := l.next()
+		if b == nil {
+			continue
+		}
+		if l.start(func() { l.run(b) }) != nil {
+			l.underway--
+			for _, c := range b.Calls {
+				b.SendAlone(c)
+			}
+			b.finish()
+		}
+	}
+}
+
+// room reports whether what waits may go: at least as many as are under way, so that batches
+// grow with the crowd. It needs l.mu.
+func (l *Lane[Load]) room() bool {
+	return l.underway < l.limits.InFlight && len(l.queue) >= l.underway
+}
+
+// next takes a batch from the queue, which is not empty. A single call leads instead of
+// making one. It needs l.mu.
+func (l *Lane[Load]) next() *Batch[Load] {
+	calls := l.gather()
+	l.underway++
+	l.since = time.Now()
+	if len(calls) == 1 {
+		calls[0].lead = true
+		close(calls[0].done)
+		return nil
+	}
+	return newBatch(calls)
+}
+
+// gather takes the calls of the next batch from the queue. Those that can't be in it stay, in
+// their order, and with them what comes after on the same keys. It needs l.mu.
+func (l *Lane[Load]) gather() []*Call[Load] {
+	var (
+		out    []*Call[Load]
+		rest   = l.queue[:0]
+		taken  = claims{}
+		behind = claims{}
+		bytes  = 0
+	)
+	for i, c := range l.queue {
+		if len(out) == l.limits.Ops || len(out) > 0 && bytes+c.Size > l.limits.Bytes {
+			rest = append(rest, l.queue[i:]...)
+			break
+		}
+		if l.exclusive {
+			if !taken.allow(c.Op) || !behind.allow(c.Op) {
+				behind.take(c.Op, true)
+				rest = append(rest, c)
+				continue
+			}
+			taken.take(c.Op, false)
+		}
+		bytes += c.Size
+		out = append(out, c)
+	}
+	clear(l.queue[len(rest):])
+	l.queue = rest
+	return out
+}
+
+// run sends a batch, and those that have come together meanwhile.
+func (l *Lane[Load]) run(b *Batch[Load]) {
+	for b != nil {
+		l.send(b)
+		b.finish()
+		// Who has just been answered may come again at once, and be in time for the
+		// next batch.
+		runtime.Gosched()
+		l.mu.Lock()
+		l.underway--
+		b = nil
+		for b == nil && len(l.queue) > 0 && l.room() {
+			b = l.next()
+		}
+		l.mu.Unlock()
+	}
+}
+
+// arm has overdue run after d, unless it is to run already. It needs l.mu.
+func (l *Lane[Load]) arm(d time.Duration) {
+	switch {
+	case l.armed:
+		return
+	case l.timer == nil:
+		l.timer = time.AfterFunc(d, l.overdue)
+	default:
+		l.timer.Reset(d)
+	}
+	l.armed = true
+}
+
+// overdue sends what has waited for too long.
+func (l *Lane[Load]) overdue() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.armed = false
+	if len(l.queue) > 0 && time.Since(l.since) >= l.limits.Patience {
+		l.depart(true)
+	}
+	if len(l.queue) > 0 {
+		l.arm(max(l.limits.Patience-time.Since(l.since), time.Millisecond))
+	}
+}
