@@ -56,6 +56,11 @@ test-proxies: ## run the tests behind HAProxy and nginx, which it installs
 		set -x; apt-get update && apt-get install -y --no-install-recommends haproxy nginx; }
 	$(GO) test -count 1 -timeout 60m -v $$(RUN='$(RUN)' .ci/tagged proxies)
 
+# The reference reader of stored values is JavaScript.
+.PHONY: test-reader
+test-reader: ## have node read the published vectors
+	$(GO) test -count 1 -tags node -run TestReferenceReader ./internal/envelope
+
 # Not part of `make ci`: it takes some minutes for each version. A program of
 # yours takes the place of one that is built by ETCD34=/usr/bin/etcd.
 .PHONY: test-matrix
@@ -88,12 +93,13 @@ sample: ## run the sample on an etcd server inside its own process
 vet: ## run go vet over all modules
 	$(GO) vet work
 	$(GO) vet -tags long,proxies ./internal/integration/...
+	$(GO) vet -tags node ./internal/envelope
 
 .PHONY: lint
 lint: $(BIN)/stamp ## run the linters over all modules
 	@set -e; for module in $$($(GO) list -m -f '{{.Dir}}'); do \
 		echo "golangci-lint in $$module"; \
-		(cd "$$module" && "$(CURDIR)/$(BIN)/golangci-lint" run --build-tags long,proxies --config "$(CURDIR)/.golangci.yml" ./...); \
+		(cd "$$module" && "$(CURDIR)/$(BIN)/golangci-lint" run --build-tags long,proxies,node --config "$(CURDIR)/.golangci.yml" ./...); \
 	done
 
 .PHONY: circles

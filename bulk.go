@@ -164,7 +164,7 @@ func (b *bulk) pin(ctx context.Context) error {
 		return nil
 	}
 	first := &pb.RangeRequest{Key: b.ops[0].GetRequestRange().Key, CountOnly: true}
-	resp, err := do(ctx, b.client.conn, b.request, b.client.rpc.get, first)
+	resp, err := do(ctx, b.client.conn, b.request, b.client.rpc.Get, first)
 	if err != nil {
 		return err
 	}

@@ -2,8 +2,6 @@ package etcd
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"iter"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -33,7 +31,7 @@ type operation struct {
 func (c *Client) operation(key string, wire *pb.RequestOp, sealed *sealedPut) (operation, error) {
 	const tag = 1
 	op := operation{key: key, wire: wire, sealed: sealed, size: tag + protowire.SizeBytes(proto.Size(wire))}
-	return op, c.checkBytes(op.size)
+	return op, c.rpc.CheckBytes(op.size)
 }
 
 // part is the outcome of operations that share one: those of a chunk, or of a piece of
@@ -51,14 +49,6 @@ type chunk struct {
 	ops  []operation
 	size int
 	keys map[string]bool // of ops, if any may come twice
-
-	done  chan struct{} // closed when parts are known
-	parts []part
-	// mostKeys and mostBytes are what one transaction may hold. They go down when the
-	// server accepts less.
-	mostKeys, mostBytes int
-	// panicked is the panic value of a hook.
-	panicked any
 }
 
 // chunker sends operations in chunks, several at a time. It belongs to the goroutine of
@@ -77,17 +67,17 @@ type chunker struct {
 	// deliver takes the parts, in the order of the operations.
 	deliver func(part)
 
-	current  *chunk
-	underway []*chunk // in order
-	failed   error    // of the first part that was not applied
+	current  chunk
+	underway []*sentChunk // in order
+	failed   error        // of the first part that was not applied
 }
 
 func (c *Client) newChunker(r request, o chunkOptions, deliver func(part)) *chunker {
 	// This doesn't count what nesting adds: some ten bytes for dozens of operations.
-	bytes := min(chunkBytes, c.largest-c.largest/16)
+	bytes := min(chunkBytes, c.rpc.Largest-c.rpc.Largest/16)
 	return &chunker{
 		client: c, request: r, pacer: pacer{rate: o.rate}, parallel: o.parallel, keys: o.most(), bytes: bytes,
-		deliver: deliver, current: &chunk{},
+		deliver: deliver,
 	}
 }
 
@@ -173,16 +163,15 @@ func (s *chunker) hand(ctx context.Context) {
 	if s.failed != nil || len(s.current.ops) == 0 {
 		return
 	}
-	if !s.pacer.wait(ctx, s.client.closing, s.current.count()) {
+	if !s.pacer.wait(ctx, s.client.rpc.Closing(), countKeys(s.current.ops)) {
 		s.landAll() // the error is that of the first in order
 		if s.failed == nil {
 			s.failed = fail(s.request.op, s.current.ops[0].key, s.ended(ctx))
 		}
 		return
 	}
-	ch := s.current
-	ch.done, ch.mostKeys, ch.mostBytes = make(chan struct{}), s.keys, s.bytes
-	s.underway, s.current = append(s.underway, ch), &chunk{}
+	ch := &sentChunk{chunk: s.current, done: make(chan struct{}), mostKeys: s.keys, mostBytes: s.bytes}
+	s.underway, s.current = append(s.underway, ch), chunk{}
 	go func() {
 		defer close(ch.done)
 		defer func() { ch.panicked = recover() }()
@@ -202,30 +191,18 @@ func (s *chunker) bytesUnderway() (n int) {
 
 // ended returns why the rate was not waited for.
 func (s *chunker) ended(ctx context.Context) error {
-	if s.client.isClosed() {
+	if s.client.rpc.IsClosed() {
 		return ErrClosed
 	}
 	return errs.OfContext(ctx)
 }
 
-// count returns how many keys the chunk is about.
-func (ch *chunk) count() int { return countKeys(ch.ops) }
-
+// countKeys returns how many keys operations are about.
 func countKeys(ops []operation) (n int) {
 	for _, op := range ops {
 		n += max(op.keys, 1)
 	}
 	return n
-}
-
-// landed reports whether the outcome of the chunk is known.
-func (ch *chunk) landed() bool {
-	select {
-	case <-ch.done:
-		return true
-	default:
-		return false
-	}
 }
 
 // land waits for the first chunk under way, and delivers its parts.
@@ -249,78 +226,4 @@ func (s *chunker) landAll() {
 	for len(s.underway) > 0 {
 		s.land()
 	}
-}
-
-// send sends a chunk in one transaction, or in several if the server refuses it for its
-// size: as large as the server accepts, found by halving.
-func (s *chunker) send(ctx context.Context, ch *chunk) {
-	for rest := ch.ops; len(rest) > 0; {
-		p := s.sendPart(ctx, rest[:ch.fitting(rest)])
-		if ch.shrink(p) {
-			continue
-		}
-		ch.parts, rest = append(ch.parts, p), rest[len(p.ops):]
-		if p.err != nil && len(rest) > 0 {
-			ch.parts, rest = append(ch.parts, part{ops: rest, err: p.err, unsent: true}), nil
-		}
-	}
-}
-
-func (s *chunker) sendPart(ctx context.Context, ops []operation) part {
-	p := part{ops: ops}
-	wire := make([]*pb.RequestOp, len(ops))
-	r := s.request
-	r.key = ops[0].key
-	for i, op := range ops {
-		wire[i], r.seals = op.wire, op.sealed.link(r.seals)
-	}
-	p.responses, p.revision, p.err = s.client.sendBulk(ctx, r, wire)
-	if p.err != nil {
-		p.err = hint(p.err, s.advice(ops))
-	}
-	return p
-}
-
-// advice says what to do about operations that took too long.
-func (s *chunker) advice(ops []operation) string {
-	size := 0
-	for _, op := range ops {
-		size += op.size
-	}
-	return fmt.Sprintf("a chunk of %d keys and %d bytes, one of up to %d at a time: WithChunkKeys and WithParallelism make them smaller and fewer, "+
-		"Config.RequestTimeout or a deadline gives each more time", countKeys(ops), size, s.parallel)
-}
-
-// fitting returns how many of the operations fit into one transaction.
-func (ch *chunk) fitting(ops []operation) int {
-	n, size := 0, 0
-	for n < min(len(ops), ch.mostKeys) {
-		size += ops[n].size
-		if n > 0 && size > ch.mostBytes {
-			break
-		}
-		n++
-	}
-	return n
-}
-
-// shrink reports whether what was sent was refused for its size, so that less of it
-// may be accepted.
-func (ch *chunk) shrink(p part) bool {
-	if len(p.ops) == 1 || MaybeApplied(p.err) {
-		return false
-	}
-	switch {
-	case errors.Is(p.err, ErrTooManyOps):
-		ch.mostKeys = len(p.ops) / 2
-	case errors.Is(p.err, ErrTooLarge):
-		size := 0
-		for _, op := range p.ops {
-			size += op.size
-		}
-		ch.mostBytes = size / 2
-	default:
-		return false
-	}
-	return true
 }

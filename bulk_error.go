@@ -55,7 +55,7 @@ func (e *BulkError) Remaining() []string { return slices.Concat(e.Unknown, e.Not
 // sendChunks is send with InChunks. It returns the newest revision of the applied chunks.
 func (b *bulk) sendChunks(ctx context.Context, o chunkOptions) ([]*pb.ResponseOp, int64, error) {
 	if err := b.client.admit(ctx); err != nil {
-		return nil, 0, fail(b.request.op, b.request.key, err)
+		return nil, 0, b.request.fail(err)
 	}
 	ops := make([]operation, len(b.ops))
 	for i, wire := range b.ops {

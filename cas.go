@@ -17,7 +17,7 @@ import (
 //
 // Without [WithIgnoreLease] or [WithLease] it detaches the key from its lease.
 func (c *Client) CompareAndSwap(ctx context.Context, key string, old, new []byte, opts ...PutOption) (bool, error) {
-	return c.swap(ctx, "compare and swap", key, Value(key).Equal(old), OpPut(key, new, opts...))
+	return c.swap(ctx, request{op: "compare and swap", key: key}, Value(key).Equal(old), OpPut(key, new, opts...))
 }
 
 // CompareAndSwapRevision stores new under key if the key's mod revision is revision, and
@@ -29,13 +29,13 @@ func (c *Client) CompareAndSwapRevision(ctx context.Context, key string, revisio
 	if revision < 0 {
 		return false, fail(op, key, fmt.Errorf("%w: negative revision", ErrInvalidArgument))
 	}
-	return c.swap(ctx, op, key, ModRevision(key).Equal(revision), OpPut(key, new, opts...))
+	return c.swap(ctx, request{op: op, key: key}, ModRevision(key).Equal(revision), OpPut(key, new, opts...))
 }
 
 // CompareAndDelete deletes key if its value is old, and reports whether it did. It costs
 // as much as [Client.CompareAndSwap].
 func (c *Client) CompareAndDelete(ctx context.Context, key string, old []byte, opts ...DeleteOption) (bool, error) {
-	return c.swap(ctx, "compare and delete", key, Value(key).Equal(old), OpDelete(key, opts...))
+	return c.swap(ctx, request{op: "compare and delete", key: key}, Value(key).Equal(old), OpDelete(key, opts...))
 }
 
 // CompareAndDeleteRevision deletes key if its mod revision is revision, and reports
@@ -46,15 +46,15 @@ func (c *Client) CompareAndDeleteRevision(ctx context.Context, key string, revis
 	if revision <= 0 {
 		return false, fail(op, key, fmt.Errorf("%w: revision %d", ErrInvalidArgument, revision))
 	}
-	return c.swap(ctx, op, key, ModRevision(key).Equal(revision), OpDelete(key, opts...))
+	return c.swap(ctx, request{op: op, key: key}, ModRevision(key).Equal(revision), OpDelete(key, opts...))
 }
 
-func (c *Client) swap(ctx context.Context, op, key string, cond Condition, then Op) (bool, error) {
+func (c *Client) swap(ctx context.Context, r request, cond Condition, then Op) (bool, error) {
 	w := then.takeResult()
 	if err := w.check(); err != nil {
-		return false, fail(op, key, err)
+		return false, r.fail(err)
 	}
-	res, err := c.commit(ctx, op, key, c.Txn().If(cond).Then(then))
+	res, err := c.commit(ctx, r, c.Txn().If(cond).Then(then))
 	if err != nil {
 		return false, err
 	}
@@ -84,13 +84,13 @@ func (c *Client) PutIfChanged(ctx context.Context, key string, value []byte, opt
 	if err == nil {
 		var req *pb.PutRequest
 		if req, _, err = c.putRequest(ctx, key, value, put.put); err == nil {
-			err = c.checkSize(req)
+			err = c.rpc.CheckSize(req)
 		}
 	}
 	if err != nil {
 		return false, fail(op, key, err)
 	}
-	err = c.optimistic(ctx, op, key, w, []Op{OpGet(key)}, func(found *TxnResult) (*Txn, error) {
+	err = c.optimistic(ctx, request{op: op, key: key}, w, []Op{OpGet(key)}, func(found *TxnResult) (*Txn, error) {
 		if err := found.Results[0].Err; err != nil {
 			return nil, answered(op, key, err)
 		}
@@ -122,7 +122,7 @@ func (c *Client) Update(ctx context.Context, key string, f func(old []byte) ([]b
 	if f == nil {
 		return fail(op, key, errNilFunction)
 	}
-	return c.optimistic(ctx, op, key, w, []Op{OpGet(key)}, func(found *TxnResult) (*Txn, error) {
+	return c.optimistic(ctx, request{op: op, key: key}, w, []Op{OpGet(key)}, func(found *TxnResult) (*Txn, error) {
 		if err := found.Results[0].Err; err != nil {
 			return nil, answered(op, key, err)
 		}
@@ -148,5 +148,5 @@ func updateOp(key string, value []byte, exists, prevKV bool) Op {
 // PutIfNotExists stores value under key if the key does not exist, and reports whether it
 // did, in one round trip (and see [Txn]).
 func (c *Client) PutIfNotExists(ctx context.Context, key string, value []byte, opts ...PutOption) (bool, error) {
-	return c.swap(ctx, "put if not exists", key, Missing(key), OpPut(key, value, opts...))
+	return c.swap(ctx, request{op: "put if not exists", key: key}, Missing(key), OpPut(key, value, opts...))
 }

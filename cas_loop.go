@@ -8,9 +8,9 @@ import (
 // it. The conditions of the plan must hold as long as what was found is unchanged; if
 // they don't hold any more, plan is called again with what is found then. A nil
 // transaction means that there is nothing to do. w gets the result.
-func (c *Client) optimistic(ctx context.Context, op, key string, w writeOptions, reads []Op, plan func(found *TxnResult) (*Txn, error)) error {
-	return c.untilUncontested(ctx, op, key, func(ctx context.Context) (bool, error) {
-		found, err := c.commit(ctx, op, key, c.Txn().Then(reads...))
+func (c *Client) optimistic(ctx context.Context, r request, w writeOptions, reads []Op, plan func(found *TxnResult) (*Txn, error)) error {
+	return c.untilUncontested(ctx, r, func(ctx context.Context) (bool, error) {
+		found, err := c.commit(ctx, r, c.Txn().Then(reads...))
 		for n := 0; err == nil && n < triesPerRound; n++ {
 			var txn *Txn
 			if txn, err = plan(found); err != nil {
@@ -27,7 +27,7 @@ func (c *Client) optimistic(ctx context.Context, op, key string, w writeOptions,
 					return kv.Version
 				}
 			}
-			found, err = c.commit(ctx, op, key, txn.Else(reads...))
+			found, err = c.commit(ctx, r, txn.Else(reads...))
 			if err == nil && found.Succeeded {
 				w.tellTxn(found)
 				return true, nil

@@ -12,8 +12,8 @@ import (
 // under one deadline. Clients that compete for a key spread out by pausing between the
 // rounds. A round begins by reading: what was read before a pause would be out of date
 // after it, and a slow competitor would lose to a fast one for ever.
-func (c *Client) untilUncontested(ctx context.Context, op, key string, round func(context.Context) (bool, error)) error {
-	return c.withDeadline(ctx, op, key, func(ctx context.Context) error {
+func (c *Client) untilUncontested(ctx context.Context, r request, round func(context.Context) (bool, error)) error {
+	return c.withDeadline(ctx, r, func(ctx context.Context) error {
 		for n := 1; ; n++ {
 			settled, err := round(ctx)
 			if settled {
@@ -23,11 +23,11 @@ func (c *Client) untilUncontested(ctx context.Context, op, key string, round fun
 				return afterConflicts(ctx, n-1, err)
 			}
 			switch {
-			case rpc.Pause(ctx, c.closing, rpc.Backoff(n)):
-			case c.isClosed():
-				return answered(op, key, ErrClosed)
+			case rpc.Pause(ctx, c.rpc.Closing(), rpc.Backoff(n)):
+			case c.rpc.IsClosed():
+				return r.answered(ErrClosed)
 			default:
-				return answered(op, key, errs.WithKind(ErrConflict, context.Cause(ctx)))
+				return r.answered(errs.WithKind(ErrConflict, context.Cause(ctx)))
 			}
 		}
 	})

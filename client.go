@@ -73,10 +73,10 @@ func NewClient(cfg *Config) (*Client, error) {
 // the end. The error is nil in all known cases.
 func (c *Client) Close() error {
 	c.closeOnce.Do(func() {
-		c.stop()
+		c.rpc.Stop()
 		c.watches.cancel()
 		c.codec.close()
-		c.closeErr = c.disconnect()
+		c.closeErr = c.rpc.Close()
 	})
 	return c.closeErr
 }
@@ -85,14 +85,14 @@ func (c *Client) Close() error {
 // bypasses encryption, compression, the namespace, the limits, the retry policy (its
 // requests are tried once) and the hooks. Don't close it. Its requests carry the token of
 // Config.Username too, but only requests of this client replace an expired one.
-func (c *Client) Raw() *clientv3.Client { return c.raw }
+func (c *Client) Raw() *clientv3.Client { return c.rpc.Raw }
 
 // IsEncrypted reports whether the client encrypts values.
 func (c *Client) IsEncrypted() bool { return c.codec.encrypts() }
 
 // Endpoints returns the endpoints in use: those of the configuration, or with
 // [Config.AutoSyncInterval] those that the cluster's members advertise.
-func (c *Client) Endpoints() []string { return c.raw.Endpoints() }
+func (c *Client) Endpoints() []string { return c.rpc.Raw.Endpoints() }
 
 // String names the endpoints, without secrets.
 func (c *Client) String() string { return fmt.Sprintf("etcd.Client%v", c.cfg.Endpoints) }

@@ -116,7 +116,7 @@ func TestClientOfSRVRecordsConnects(t *testing.T) {
 	defer func() { require.NoError(t, c.Close()) }()
 	_, err = c.Exists(t.Context(), "key")
 	require.ErrorContains(t, err, "unknown service etcdserverpb.KV")
-	assert.NoError(t, c.dialError())
+	assert.NoError(t, c.rpc.DialError())
 }
 
 func TestVariablesOfDiscoveryMeanWhatTheyDoForEtcdctl(t *testing.T) {

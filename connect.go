@@ -6,7 +6,6 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
-	"github.com/blueprint-go/etcd/internal/dial"
 	"github.com/blueprint-go/etcd/internal/errs"
 	"github.com/blueprint-go/etcd/internal/rpc"
 )
@@ -24,8 +23,8 @@ func (c *conn) check() error {
 	go func() {
 		defer close(watched)
 		for {
-			changed := c.dials.Changed()
-			if c.hopeless() {
+			changed := c.rpc.Changed()
+			if c.rpc.IsHopeless() {
 				stop(errHopeless)
 				return
 			}
@@ -46,7 +45,7 @@ func (c *conn) check() error {
 	if errors.As(err, &e) {
 		e.Op, e.Key = "connect", ""
 		if errors.Is(e.Err, errHopeless) {
-			e.Err = errs.WithKind(ErrUnavailable, c.dialError())
+			e.Err = errs.WithKind(ErrUnavailable, c.rpc.DialError())
 		}
 	}
 	return err
@@ -56,23 +55,11 @@ func (c *conn) check() error {
 // member that reaches a quorum answers it. That the user may not read the key
 // is an answer too, in etcd's own words: a proxy denies as well.
 func (c *conn) ping(ctx context.Context) error {
-	_, err := do(ctx, c, request{op: "ping", impatient: true}, c.rpc.get, &pb.RangeRequest{Key: []byte("health"), KeysOnly: true})
+	_, err := do(ctx, c, request{op: "ping", impatient: true}, c.rpc.Get, &pb.RangeRequest{Key: []byte("health"), KeysOnly: true})
 	if errors.Is(err, ErrPermissionDenied) && rpc.SaidByEtcd(err) {
 		return nil
 	}
 	return err
-}
-
-// hopeless reports whether every endpoint has failed for a reason that waiting
-// doesn't heal.
-func (c *conn) hopeless() bool {
-	failures := c.dials.Failures()
-	for _, f := range failures {
-		if !dial.IsPermanent(f.Err) {
-			return false
-		}
-	}
-	return len(failures) >= len(c.cfg.Endpoints)
 }
 
 // errHopeless ends the check of NewClient early.

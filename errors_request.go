@@ -4,11 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"slices"
 	"strings"
-
-	"github.com/blueprint-go/etcd/internal/dial"
 )
 
 // Error is the error of a request: what was asked, what went wrong, and whether
@@ -156,12 +153,4 @@ func IsRetryable(err error) bool {
 // twice only where that changes nothing ([WithGuard], grants and revocations).
 func MaybeApplied(err error) bool {
 	return slices.ContainsFunc(requestErrors(err), func(e *Error) bool { return e.MaybeApplied })
-}
-
-// at returns err as that of the endpoint which to leads to; a nil to is none.
-func at(to net.Addr, err error) error {
-	if to == nil || err == nil {
-		return err
-	}
-	return &EndpointError{Endpoint: dial.NameOf(to), Err: err}
 }

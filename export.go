@@ -196,6 +196,6 @@ func (e *exportation) ttl(ctx context.Context, lease int64) (int64, error) {
 	if e.options.noTTLs {
 		return export.NoTTL, nil
 	}
-	resp, err := do(ctx, e.client.conn, e.request, e.client.rpc.timeToLive, &pb.LeaseTimeToLiveRequest{ID: lease})
+	resp, err := do(ctx, e.client.conn, e.request, e.client.rpc.TimeToLive, &pb.LeaseTimeToLiveRequest{ID: lease})
 	return resp.GetGrantedTTL(), err
 }

@@ -62,12 +62,10 @@ type importation struct {
 	in      io.Reader
 	file    *export.Reader
 	target  string // the prefix that the keys get
-	leases  regranted
-	primary *envelope.Key // the client's when the call began; may be nil
+	leases  leaseSource
+	primary *envelope.Key // of the client when the call began; may be nil
 
-	// loading distinguishes the pass that stores from the one that checks.
-	loading bool
-	pending []string // keys of the file that are not known to be stored, in order
+	pending []string // keys of the file that were sent and are not known to be stored, in order
 	report  ImportReport
 }
 
@@ -142,7 +140,8 @@ func (i *importation) verify(ctx context.Context) error {
 	if err := i.begin(); err != nil {
 		return err
 	}
-	for put, err := range i.puts(ctx) {
+	i.leases = anyLease{}
+	for put, err := range i.puts(ctx, func(string) {}) {
 		if err != nil {
 			return err
 		}
@@ -159,7 +158,6 @@ func (i *importation) verify(ctx context.Context) error {
 
 // load reads the file and stores its contents.
 func (i *importation) load(ctx context.Context) error {
-	i.loading = true
 	if err := i.begin(); err != nil {
 		return err
 	}
@@ -173,7 +171,8 @@ func (i *importation) load(ctx context.Context) error {
 		}
 	}
 	i.leases = regranted{client: i.client, report: i.report.Leases, leases: map[int64]*regrant{}}
-	report, err := i.client.load(ctx, opImport, i.puts(ctx), bulkOptions{chunks: i.options.chunks, progress: i.progress})
+	puts := i.puts(ctx, func(key string) { i.pending = append(i.pending, key) })
+	report, err := i.client.load(ctx, opImport, puts, bulkOptions{chunks: i.options.chunks, progress: i.progress})
 	i.options.tellRevision(report.Revision)
 	return err
 }
@@ -197,7 +196,7 @@ func (i *importation) progress(r LoadReport) {
 // something.
 func (i *importation) failure(err error) error {
 	e, ok := errors.AsType[*Error](err)
-	if !ok || !i.loading || i.report.Written+i.report.Existing == 0 || e.Sent {
+	if !ok || i.options.dryRun || i.report.Written+i.report.Existing == 0 || e.Sent {
 		return err
 	}
 	return &Error{Op: e.Op, Key: e.Key, Sent: true, MaybeApplied: e.MaybeApplied, Err: e.Err}

@@ -21,8 +21,9 @@ import (
 // errLeftOut says that an entry is not meant to be written.
 var errLeftOut = errors.New("left out")
 
-// puts returns those entries of the file that are to be written, as puts.
-func (i *importation) puts(ctx context.Context) iter.Seq2[loadPut, error] {
+// puts returns those entries of the file that are to be written, as puts. It calls note
+// with the key of each in the file before it yields it.
+func (i *importation) puts(ctx context.Context, note func(key string)) iter.Seq2[loadPut, error] {
 	return func(yield func(loadPut, error) bool) {
 		for {
 			entry, err := i.file.Next()
@@ -42,9 +43,7 @@ func (i *importation) puts(ctx context.Context) iter.Seq2[loadPut, error] {
 				i.report.LeftOut++
 				continue
 			}
-			if i.loading {
-				i.pending = append(i.pending, entry.Key)
-			}
+			note(entry.Key)
 			if !yield(put, err) || err != nil {
 				return
 			}
@@ -117,11 +116,21 @@ func (i *importation) lease(ctx context.Context, entry export.Entry) (int64, err
 		return 0, errLeftOut
 	case entry.LeaseTTL == export.NoTTL:
 		return 0, fmt.Errorf("%w: line %d: the export notes no time to live for the lease", ErrInvalidArgument, i.file.Line())
-	case !i.loading:
-		return math.MaxInt64, nil // no lease takes more bytes
 	}
 	return i.leases.attach(ctx, entry)
 }
+
+// leaseSource has a lease for each in the file.
+type leaseSource interface {
+	// attach returns the one for another key of a lease in the file.
+	attach(ctx context.Context, entry export.Entry) (int64, error)
+}
+
+// anyLease stands for leases where nothing is stored.
+type anyLease struct{}
+
+// attach implements [leaseSource]. No lease takes more bytes than the one that it returns.
+func (anyLease) attach(context.Context, export.Entry) (int64, error) { return math.MaxInt64, nil }
 
 // regranted are the leases that an import has granted.
 type regranted struct {
@@ -136,9 +145,8 @@ type regrant struct {
 	renewed time.Time
 }
 
-// attach returns the new lease for another key of a lease in the file, with most of its
-// time left.
-func (r *regranted) attach(ctx context.Context, entry export.Entry) (int64, error) {
+// attach implements [leaseSource]. The lease has most of its time left.
+func (r regranted) attach(ctx context.Context, entry export.Entry) (int64, error) {
 	l := r.leases[entry.Lease]
 	if l != nil && time.Since(l.renewed) > l.ttl/3 {
 		l.renewed = time.Now()

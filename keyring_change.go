@@ -34,7 +34,7 @@ func (s *StoredKeyring) Promote(ctx context.Context, id KeyID) error {
 // change applies f to the stored ring, again if another process changed it meanwhile, and
 // takes over the result.
 func (s *StoredKeyring) change(ctx context.Context, op string, f func(*storedRing) error) error {
-	return s.client.untilUncontested(ctx, op, s.key, func(ctx context.Context) (bool, error) {
+	return s.client.untilUncontested(ctx, request{op: op, key: s.key}, func(ctx context.Context) (bool, error) {
 		v, err := s.read(ctx, op)
 		if err != nil {
 			return false, err
@@ -106,7 +106,7 @@ func (s *StoredKeyring) write(ctx context.Context, op string, next *storedRing, 
 	}
 	written := sighting{stored: sealed}
 	written.sent = time.Now()
-	res, err := s.client.commit(ctx, op, s.key, txn.Then(put))
+	res, err := s.client.commit(ctx, request{op: op, key: s.key}, txn.Then(put))
 	if err != nil || !res.Succeeded {
 		return false, err
 	}
@@ -153,7 +153,7 @@ func (s *StoredKeyring) Restore(ctx context.Context, opts ...RestoreOption) erro
 	if err := optionsOf(opts, &o, RestoreOption.applyRestore); err != nil {
 		return fail(op, s.key, err)
 	}
-	return s.client.untilUncontested(ctx, op, s.key, func(ctx context.Context) (bool, error) {
+	return s.client.untilUncontested(ctx, request{op: op, key: s.key}, func(ctx context.Context) (bool, error) {
 		v, err := s.read(ctx, op)
 		if err != nil {
 			return false, err
@@ -202,7 +202,7 @@ func (s *StoredKeyring) Restore(ctx context.Context, opts ...RestoreOption) erro
 // It fails with [ErrKeyNotFound] when there is no ring.
 func (s *StoredKeyring) Adopt(ctx context.Context) error {
 	const op = "adopt keyring"
-	return s.client.withDeadline(ctx, op, s.key, func(ctx context.Context) error {
+	return s.client.withDeadline(ctx, request{op: op, key: s.key}, func(ctx context.Context) error {
 		v, err := s.read(ctx, op)
 		if err != nil {
 			return err

@@ -27,7 +27,7 @@ func (s *StoredKeyring) read(ctx context.Context, op string) (sighting, error) {
 	before := s.followed().seen
 	s.mu.Unlock()
 	v := sighting{sent: time.Now()}
-	res, err := s.client.commit(ctx, op, s.key, s.client.Txn().Then(OpGet(s.key)))
+	res, err := s.client.commit(ctx, request{op: op, key: s.key}, s.client.Txn().Then(OpGet(s.key)))
 	if err != nil {
 		return v, err
 	}
@@ -230,13 +230,13 @@ func (s *StoredKeyring) follow(next int64) {
 			s.note(err)
 			// Each attempt may call the outer key, so they are further apart than those
 			// of a request.
-			rpc.Pause(s.life, s.client.closing, rpc.Backoff(n)*time.Duration(min(n, int(maxKeyringPause/rpc.MaxBackoff))))
+			rpc.Pause(s.life, s.client.rpc.Closing(), rpc.Backoff(n)*time.Duration(min(n, int(maxKeyringPause/rpc.MaxBackoff))))
 			unopened := isUnopened(err)
 			if err = s.refresh(s.life); err == nil && unopened {
 				n = 0 // the trouble is over
 			}
 		}
-		if s.life.Err() != nil || s.client.isClosed() {
+		if s.life.Err() != nil || s.client.rpc.IsClosed() {
 			return
 		}
 		next = s.nextRevision()

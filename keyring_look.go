@@ -79,7 +79,7 @@ func (s *StoredKeyring) joinLook(asked time.Time) (*look, error) {
 		}
 	}
 	l := &look{began: time.Now(), done: make(chan struct{})}
-	err := s.client.start(func() {
+	err := s.client.rpc.Start(func() {
 		defer close(l.done)
 		l.err = s.refresh(s.life)
 	})

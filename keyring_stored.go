@@ -101,7 +101,7 @@ func CreateKeyring(ctx context.Context, client *Client, key string, outer AEAD, 
 			return fail(op, key, err)
 		}
 		sent := time.Now()
-		res, err := client.commit(ctx, op, key, client.Txn().If(Missing(key)).Then(OpPut(key, sealed)))
+		res, err := client.commit(ctx, request{op: op, key: key}, client.Txn().If(Missing(key)).Then(OpPut(key, sealed)))
 		switch {
 		case err != nil:
 			return err
@@ -140,7 +140,7 @@ func beginKeyring(ctx context.Context, op string, client *Client, key string, ou
 	if err != nil {
 		return nil, fail(op, key, err)
 	}
-	if err = client.withDeadline(ctx, op, key, func(ctx context.Context) error { return get(ctx, s) }); err == nil {
+	if err = client.withDeadline(ctx, request{op: op, key: key}, func(ctx context.Context) error { return get(ctx, s) }); err == nil {
 		err = s.start(op)
 	}
 	if err != nil {
@@ -184,15 +184,15 @@ func newStoredKeyring(client *Client, key string, outer AEAD, opts []KeyringOpti
 // client, since it may be inside a call of the outer key.
 func (s *StoredKeyring) start(op string) error {
 	next := s.nextRevision()
-	err := s.client.start(func() {
+	err := s.client.rpc.Start(func() {
 		defer close(s.ended)
 		defer s.stop()
 		s.follow(next)
 	})
 	if err == nil {
-		err = s.client.start(func() {
+		err = s.client.rpc.Start(func() {
 			select {
-			case <-s.client.closing:
+			case <-s.client.rpc.Closing():
 				s.stop()
 			case <-s.life.Done():
 			}

@@ -26,7 +26,7 @@ func (c *Client) Put(ctx context.Context, key string, value []byte, opts ...PutO
 	}
 	req, sealed, err := c.putRequest(ctx, key, value, o)
 	if err == nil {
-		err = c.checkSize(req)
+		err = c.rpc.CheckSize(req)
 	}
 	if err != nil {
 		return fail("put", key, err)
@@ -42,42 +42,42 @@ func (c *Client) Put(ctx context.Context, key string, value []byte, opts ...PutO
 // not nil. The read is linearizable unless [WithSerializable] is given. The caller owns
 // the value.
 func (c *Client) Get(ctx context.Context, key string, opts ...GetOption) ([]byte, error) {
-	kv, err := c.getKV(ctx, "get", key, opts)
+	kv, err := c.getKV(ctx, request{op: "get", key: key}, opts)
 	return kv.Value, err
 }
 
 // GetKV is [Client.Get] with the key's revisions, version and lease. When the value can't
 // be decoded, the error is a [*DecodeError] and the rest is returned.
 func (c *Client) GetKV(ctx context.Context, key string, opts ...GetOption) (KeyValue, error) {
-	return c.getKV(ctx, "get", key, opts)
+	return c.getKV(ctx, request{op: "get", key: key}, opts)
 }
 
 // GetWithRevision is [Client.Get] with the key's mod revision, for
 // [Client.CompareAndSwapRevision].
 func (c *Client) GetWithRevision(ctx context.Context, key string, opts ...GetOption) ([]byte, int64, error) {
-	kv, err := c.getKV(ctx, "get", key, opts)
+	kv, err := c.getKV(ctx, request{op: "get", key: key}, opts)
 	return kv.Value, kv.ModRevision, err
 }
 
-func (c *Client) getKV(ctx context.Context, op, key string, opts []GetOption) (KeyValue, error) {
+func (c *Client) getKV(ctx context.Context, r request, opts []GetOption) (KeyValue, error) {
 	o, err := getOptionsOf(opts)
 	if err != nil {
-		return KeyValue{}, fail(op, key, err)
+		return KeyValue{}, r.fail(err)
 	}
-	stored, err := c.stored(key)
+	stored, err := c.stored(r.key)
 	if err != nil {
-		return KeyValue{}, fail(op, key, err)
+		return KeyValue{}, r.fail(err)
 	}
-	resp, err := do(ctx, c.conn, request{op: op, key: key}, c.rpc.get, o.rangeRequest(keys.Range{Start: stored}))
+	resp, err := do(ctx, c.conn, r, c.rpc.Get, o.rangeRequest(keys.Range{Start: stored}))
 	if err != nil {
 		return KeyValue{}, err
 	}
 	if len(resp.Kvs) == 0 {
-		return KeyValue{}, answered(op, key, ErrKeyNotFound)
+		return KeyValue{}, r.answered(ErrKeyNotFound)
 	}
 	kv, err := c.keyValue(ctx, resp.Kvs[0], false)
 	if err != nil {
-		return kv, answered(op, key, err)
+		return kv, r.answered(err)
 	}
 	return kv, nil
 }
@@ -95,7 +95,7 @@ func (c *Client) Exists(ctx context.Context, key string, opts ...GetOption) (boo
 	}
 	req := o.rangeRequest(keys.Range{Start: stored})
 	req.CountOnly = true
-	resp, err := do(ctx, c.conn, request{op: "exists", key: key}, c.rpc.get, req)
+	resp, err := do(ctx, c.conn, request{op: "exists", key: key}, c.rpc.Get, req)
 	return err == nil && resp.Count > 0, err
 }
 
@@ -114,15 +114,16 @@ func (c *Client) Delete(ctx context.Context, key string, opts ...DeleteOption) (
 	if err != nil {
 		return 0, fail(op, key, err)
 	}
-	return c.deleteRange(ctx, op, key, keys.Range{Start: stored}, o)
+	return c.deleteRange(ctx, request{op: op, key: key}, keys.Range{Start: stored}, o)
 }
 
-func (c *Client) deleteRange(ctx context.Context, op, key string, r keys.Range, o deleteOptions) (int64, error) {
-	req := &pb.DeleteRangeRequest{Key: r.Start, RangeEnd: r.End, PrevKv: o.prevKV}
-	if err := c.checkSize(req); err != nil {
-		return 0, fail(op, key, err)
+func (c *Client) deleteRange(ctx context.Context, r request, rng keys.Range, o deleteOptions) (int64, error) {
+	req := &pb.DeleteRangeRequest{Key: rng.Start, RangeEnd: rng.End, PrevKv: o.prevKV}
+	if err := c.rpc.CheckSize(req); err != nil {
+		return 0, r.fail(err)
 	}
-	resp, err := do(ctx, c.conn, request{op: op, key: key, write: true}, c.rpc.delete, req)
+	r.write = true
+	resp, err := do(ctx, c.conn, r, c.rpc.Delete, req)
 	if err != nil {
 		return 0, err
 	}

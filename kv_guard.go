@@ -27,11 +27,11 @@ func (c *Client) putGuarded(ctx context.Context, key string, value []byte, o put
 		return fail("put", key, err)
 	}
 	p := &guardedPut{client: c, key: key, put: req, sealed: sealed, write: o.writeOptions}
-	if err := c.checkSize(p.boundTo(1)); err != nil {
+	if err := c.rpc.CheckSize(p.boundTo(1)); err != nil {
 		return fail("put", key, err)
 	}
-	return c.untilUncontested(ctx, "put", key, func(ctx context.Context) (bool, error) {
-		found, err := do(ctx, c.conn, request{op: "put", key: key}, c.rpc.get, p.read())
+	return c.untilUncontested(ctx, request{op: "put", key: key}, func(ctx context.Context) (bool, error) {
+		found, err := do(ctx, c.conn, request{op: "put", key: key}, c.rpc.Get, p.read())
 		if err != nil {
 			return false, err
 		}
@@ -72,15 +72,14 @@ func (p *guardedPut) boundTo(revision int64) *pb.TxnRequest {
 // try puts the value if the key is unchanged since found, and reports whether it is
 // stored. If not, it returns the key as it is now.
 func (p *guardedPut) try(ctx context.Context, found []*mvccpb.KeyValue) (stored bool, now []*mvccpb.KeyValue, err error) {
-	var lost bool
 	revision := modRevisionOf(found)
-	from := p.client.seen.Mark()
+	from := p.client.rpc.Seen.Mark()
 	// A mod revision never comes back, but a key can be missing again.
-	r := request{op: "put", key: p.key, write: true, repeatable: revision > 0, lost: &lost, seals: p.sealed}
+	r := request{op: "put", key: p.key, write: true, repeatable: revision > 0, seals: p.sealed}
 	if revision > 0 {
 		r.versions = func([]byte) int64 { return found[0].Version }
 	}
-	resp, err := p.client.sendTxn(ctx, r, p.boundTo(revision))
+	resp, before, err := p.client.exchange(ctx, r, p.boundTo(revision))
 	switch {
 	case MaybeApplied(err) && revision == 0:
 		// If somebody else created the same, that may be deleted again while this request
@@ -96,8 +95,8 @@ func (p *guardedPut) try(ctx context.Context, found []*mvccpb.KeyValue) (stored 
 	case resp.Succeeded:
 		p.write.tell(ctx, p.client.codec, resp.Header, resp.Responses[0].GetResponsePut().GetPrevKv())
 		return true, nil, nil
-	case lost:
-		stored, err = p.isStored(ctx, revision, from)
+	case before:
+		stored, err = p.isStored(ctx, r, revision, from)
 	case revision > 0 && !p.client.codec.unique(p.put.Key, p.put.Value):
 		// A proxy may have sent it twice. For an encrypted value that would be known.
 		stored = p.isFirst(ctx, revision, from)
@@ -114,7 +113,7 @@ func (p *guardedPut) witness(w witness) witness {
 
 // isStored reports whether an attempt without an answer was applied, if the key has
 // changed since a revision.
-func (p *guardedPut) isStored(ctx context.Context, revision int64, from rpc.Mark) (bool, error) {
+func (p *guardedPut) isStored(ctx context.Context, r request, revision int64, from rpc.Mark) (bool, error) {
 	found, err := p.client.testify(ctx, p.key, p.witness(witness{since: revision}), from)
 	switch {
 	case found.applied, found.same:
@@ -126,7 +125,7 @@ func (p *guardedPut) isStored(ctx context.Context, revision int64, from rpc.Mark
 	case err == nil:
 		err = fmt.Errorf("%w: the key was deleted, or its history is compacted", ErrConflict)
 	}
-	return false, &Error{Op: "put", Key: p.key, Sent: true, MaybeApplied: true, Err: err}
+	return false, r.unsettled(err)
 }
 
 // overtake encrypts again what was found, if another key was promoted meanwhile.
@@ -158,8 +157,8 @@ func (p *guardedPut) tellFound(ctx context.Context, revision int64) {
 		return
 	}
 	req := &pb.RangeRequest{Key: p.put.Key, Revision: revision - 1}
-	resp, err := do(ctx, p.client.conn, request{op: "put", key: p.key, pinned: true}, p.client.rpc.get, req)
-	if err == nil && len(resp.Kvs) > 0 { // otherwise it was compacted meanwhile
+	resp, err := do(ctx, p.client.conn, request{op: "put", key: p.key, pinned: true}, p.client.rpc.Get, req)
+	if err == nil && len(resp.Kvs) > 0 { // else it was compacted meanwhile
 		p.write.result.PrevKV, p.write.result.Err = p.client.codec.replaced(ctx, resp.Kvs[0])
 	}
 }

@@ -66,7 +66,7 @@ type LeaseStatus struct {
 // TimeToLive returns the state of a lease, or [ErrLeaseNotFound], in one round trip.
 func (c *Client) TimeToLive(ctx context.Context, id LeaseID) (LeaseStatus, error) {
 	const op = "time to live"
-	resp, err := do(ctx, c.conn, request{op: op}, c.rpc.timeToLive, &pb.LeaseTimeToLiveRequest{ID: int64(id), Keys: true})
+	resp, err := do(ctx, c.conn, request{op: op}, c.rpc.TimeToLive, &pb.LeaseTimeToLiveRequest{ID: int64(id), Keys: true})
 	if err != nil {
 		return LeaseStatus{}, err
 	}
@@ -127,13 +127,13 @@ func (c *Client) PutWithTTL(ctx context.Context, key string, value []byte, ttl t
 	o.lease = math.MaxInt64
 	req, sealed, err := c.putRequest(ctx, key, value, o)
 	if err == nil {
-		err = c.checkSize(req)
+		err = c.rpc.CheckSize(req)
 	}
 	if err != nil {
 		return 0, fail(op, key, err)
 	}
 	var id LeaseID
-	err = c.withDeadline(ctx, op, key, func(ctx context.Context) error {
+	err = c.withDeadline(ctx, request{op: op, key: key}, func(ctx context.Context) error {
 		if id, err = c.grant(ctx, seconds); err != nil {
 			return err
 		}

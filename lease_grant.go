@@ -26,8 +26,8 @@ func (c *conn) grantLease(ctx context.Context, seconds int64) (*pb.LeaseGrantRes
 			c.giveUpLease(LeaseID(req.ID), false)
 		}
 	}()
-	err := c.persist(ctx, op, "", c.closing, func(ctx context.Context) (err error) {
-		resp, err = do(ctx, c, request{op: op, write: true, repeatable: true}, c.rpc.grant, req)
+	err := c.persist(ctx, request{op: op}, c.rpc.Closing(), func(ctx context.Context) (err error) {
+		resp, err = do(ctx, c, request{op: op, write: true, repeatable: true}, c.rpc.Grant, req)
 		if errors.Is(err, ErrLeaseExists) {
 			resp, err = c.grantedLease(ctx, op, req.ID)
 		}
@@ -47,7 +47,7 @@ func (c *conn) grantLease(ctx context.Context, seconds int64) (*pb.LeaseGrantRes
 
 // grantedLease asks for what the lost answer to a grant would have said.
 func (c *conn) grantedLease(ctx context.Context, op string, id int64) (*pb.LeaseGrantResponse, error) {
-	resp, err := do(ctx, c, request{op: op}, c.rpc.timeToLive, &pb.LeaseTimeToLiveRequest{ID: id})
+	resp, err := do(ctx, c, request{op: op}, c.rpc.TimeToLive, &pb.LeaseTimeToLiveRequest{ID: id})
 	if err == nil && resp.TTL < 0 {
 		err = answered(op, "", ErrLeaseNotFound) // it has ended since
 	}
@@ -65,9 +65,9 @@ var revocations = []time.Duration{0, 100 * time.Millisecond, time.Second, 4 * ti
 // certain that it was granted, it may be about to be. If this fails, the lease ends by
 // itself.
 func (c *conn) giveUpLease(id LeaseID, granted bool) {
-	_ = c.start(func() { // a closed client can't revoke
+	_ = c.rpc.Start(func() { // a closed client can't revoke
 		for _, wait := range revocations {
-			if !rpc.Pause(context.Background(), c.closing, wait) {
+			if !rpc.Pause(context.Background(), c.rpc.Closing(), wait) {
 				return
 			}
 			err := c.revokeInTurn(id)
@@ -83,7 +83,7 @@ func (c *conn) revokeInTurn(id LeaseID) error {
 	select {
 	case c.revoking <- struct{}{}:
 		defer func() { <-c.revoking }()
-	case <-c.closing:
+	case <-c.rpc.Closing():
 		return ErrClosed
 	}
 	ctx, cancel := context.WithTimeout(inBackground(context.Background()), c.cfg.RequestTimeout)
@@ -92,7 +92,7 @@ func (c *conn) revokeInTurn(id LeaseID) error {
 }
 
 func (c *conn) revoke(ctx context.Context, id LeaseID) error {
-	_, err := do(ctx, c, request{op: "revoke", write: true, repeatable: true}, c.rpc.revoke, &pb.LeaseRevokeRequest{ID: int64(id)})
+	_, err := do(ctx, c, request{op: "revoke", write: true, repeatable: true}, c.rpc.Revoke, &pb.LeaseRevokeRequest{ID: int64(id)})
 	return err
 }
 

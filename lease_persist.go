@@ -18,10 +18,10 @@ const firstPatience = time.Second
 // If there are several endpoints, one that is silent gets a second at first, and then
 // twice as long each time, as the cluster may be far away; the next request goes
 // elsewhere. None gets more than RequestTimeout.
-func (c *conn) persist(ctx context.Context, op, key string, closing <-chan struct{}, f func(context.Context) error) error {
-	return c.withDeadline(ctx, op, key, func(ctx context.Context) error {
+func (c *conn) persist(ctx context.Context, r request, closing <-chan struct{}, f func(context.Context) error) error {
+	return c.withDeadline(ctx, r, func(ctx context.Context) error {
 		patience := c.cfg.RequestTimeout
-		if c.severalEndpoints() {
+		if c.rpc.HasSeveralEndpoints() {
 			ctx, patience = rpc.WithRoute(ctx), min(patience, firstPatience)
 		}
 		for n := 1; ; n++ {

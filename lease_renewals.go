@@ -64,7 +64,7 @@ const (
 
 func newRenewals(c *conn) *renewals {
 	r := &renewals{conn: c, route: &rpc.Route{}, wake: make(chan struct{}, 1)}
-	r.open = func(ctx context.Context) (renewalCalls, error) { return c.rpc.lease.LeaseKeepAlive(ctx) }
+	r.open = func(ctx context.Context) (renewalCalls, error) { return c.rpc.Renew(ctx) }
 	return r
 }
 
@@ -98,7 +98,7 @@ func (r *renewals) start() error {
 	if r.running {
 		return nil
 	}
-	err := r.conn.start(r.run)
+	err := r.conn.rpc.Start(r.run)
 	r.running = err == nil
 	return err
 }
@@ -132,11 +132,11 @@ func (r *renewals) once(ctx context.Context, in *pb.LeaseKeepAliveRequest, opts 
 	}
 	select {
 	case got := <-f.answer:
-		r.tellPeer(f, opts)
+		r.noteSent(f, opts)
 		return got.resp, got.err
 	case <-ctx.Done():
 		r.giveUp(f)
-		r.tellPeer(f, opts)
+		r.noteSent(f, opts)
 		return nil, status.FromContextError(ctx.Err()).Err()
 	}
 }
@@ -168,7 +168,7 @@ func (r *renewals) run() {
 			patience = min(2*patience, renewalsPerTTL)
 		}
 		if s.judge(err) {
-			rpc.Pause(context.Background(), r.conn.closing, min(rpc.Backoff(failures), s.silence))
+			rpc.Pause(context.Background(), r.conn.rpc.Closing(), min(rpc.Backoff(failures), s.silence))
 		}
 	}
 }
@@ -178,7 +178,7 @@ func (r *renewals) run() {
 func (r *renewals) wait() bool {
 	began := time.Now()
 	for {
-		if r.conn.isClosed() {
+		if r.conn.rpc.IsClosed() {
 			r.end()
 			return false
 		}
@@ -198,7 +198,7 @@ func (r *renewals) wait() bool {
 		case <-timer.C:
 		case <-r.wake:
 			timer.Stop()
-		case <-r.conn.closing:
+		case <-r.conn.rpc.Closing():
 			timer.Stop()
 		}
 	}
@@ -246,13 +246,13 @@ func (r *renewals) reason(s *session) error {
 		reason = r.failure
 	}
 	r.mu.Unlock()
-	if !r.conn.disconnected() {
+	if !r.conn.rpc.IsDisconnected() {
 		return reason
 	}
 	if reason == nil {
-		return r.conn.dialError()
+		return r.conn.rpc.DialError()
 	}
-	return errs.WithDetail(reason, r.conn.dialError())
+	return errs.WithDetail(reason, r.conn.rpc.DialError())
 }
 
 // renewalQueue is a heap of the sessions by when they are to be renewed next.

@@ -78,8 +78,8 @@ func renewing(t *testing.T, f *fakeRenewals) (*renewals, func(id LeaseID, ttl ti
 
 // end closes a connection that was never made.
 func end(r *renewals) {
-	r.conn.stop()
-	r.conn.background.Wait()
+	r.conn.rpc.Stop()
+	r.conn.rpc.Wait()
 }
 
 func renewal(id, ttl int64) (*pb.LeaseKeepAliveResponse, error) {
@@ -184,7 +184,7 @@ func TestRenewalsOfNothingLeaveNoStream(t *testing.T) {
 			<-time.After(3 * renewalLinger)
 			synctest.Wait()
 			require.False(t, r.running)
-			r.conn.background.Wait()
+			r.conn.rpc.Wait()
 		}
 		require.EqualValues(t, 3, f.streams.Load())
 	})

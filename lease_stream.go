@@ -26,7 +26,7 @@ type renewalStream struct {
 	renewals *renewals
 	ctx      context.Context
 	cancel   context.CancelCauseFunc
-	token    *token        // the one it was opened with
+	token    *rpc.Token    // that it was opened with
 	ended    chan struct{} // closed when receive has ended
 
 	calls renewalCalls // nil until it is open
@@ -61,9 +61,9 @@ func (r *renewals) newStream(patience int) *renewalStream {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s := &renewalStream{renewals: r, ended: make(chan struct{}), byID: map[int64][]*inFlight{}}
-	ctx := clientv3.WithRequireLeader(context.Background()) // otherwise a member that is cut off stays silent
-	if r.conn.severalEndpoints() {
-		ctx = context.WithValue(ctx, rpc.RouteKey{}, r.route)
+	ctx := clientv3.WithRequireLeader(context.Background()) // else a member that is cut off stays silent
+	if r.conn.rpc.HasSeveralEndpoints() {
+		ctx = rpc.OnRoute(ctx, r.route)
 	}
 	s.ctx, s.cancel = context.WithCancelCause(ctx)
 	s.patience = patience
@@ -97,7 +97,7 @@ func (s *renewalStream) run() error {
 		return s.cause(err)
 	}
 	var received error
-	err := c.start(func() {
+	err := c.rpc.Start(func() {
 		defer close(s.ended)
 		received = s.receive()
 		s.cancel(received) // the stream may be holding up a send
@@ -117,10 +117,10 @@ func (s *renewalStream) run() error {
 // open opens the stream, with a token if one is needed.
 func (s *renewalStream) open() error {
 	c := s.renewals.conn
-	if err := c.auth.ensure(s.ctx); err != nil {
+	if err := c.rpc.Auth.Ensure(s.ctx); err != nil {
 		return err
 	}
-	s.token = c.auth.current()
+	s.token = c.rpc.Auth.Current()
 	calls, err := s.renewals.open(s.ctx)
 	if err != nil {
 		return err
@@ -185,7 +185,7 @@ func (s *renewalStream) send() (idle bool) {
 		case <-r.wake:
 		case <-s.ended:
 			return false
-		case <-r.conn.closing:
+		case <-r.conn.rpc.Closing():
 			return false
 		}
 	}
@@ -313,7 +313,7 @@ func (s *renewalStream) judge(err error) (wait bool) {
 	r := s.renewals
 	a := rpc.Interpret(err)
 	if a.Remedy == rpc.RefreshToken {
-		r.conn.auth.invalidate(s.token)
+		r.conn.rpc.Auth.Invalidate(s.token)
 	}
 	if a.Elsewhere() {
 		rpc.Avoid(s.ctx)
@@ -354,16 +354,11 @@ func (s *renewalStream) judge(err error) (wait bool) {
 // errOthersRefusal makes do send a renewal again.
 var errOthersRefusal = status.Error(codes.Unavailable, "stream of renewals ended by a refusal of another lease")
 
-// tellPeer sets the peer that do asks for, which shows that the request was sent.
-func (r *renewals) tellPeer(f *inFlight, opts []grpc.CallOption) {
+// noteSent tells do that a request was sent, if it was.
+func (r *renewals) noteSent(f *inFlight, opts []grpc.CallOption) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if f.stream == nil || f.stream.peer == nil {
-		return
-	}
-	for _, opt := range opts {
-		if asked, is := opt.(grpc.PeerCallOption); is {
-			*asked.PeerAddr = *f.stream.peer
-		}
+	if f.stream != nil && f.stream.peer != nil {
+		rpc.NotePeer(opts, f.stream.peer)
 	}
 }

@@ -189,7 +189,7 @@ func (l *Lock) lock(ctx, waiting context.Context, op string) error {
 		return fail(op, l.name, errs.WithDetail(errs.OfContext(waiting), ErrLocked))
 	case <-l.closing:
 		return fail(op, l.name, l.closedError())
-	case <-l.client.closing:
+	case <-l.client.rpc.Closing():
 		return fail(op, l.name, l.closedError())
 	}
 	_, err := l.take(func() (bool, error) {
@@ -248,12 +248,12 @@ func (l *Lock) Unlock(ctx context.Context) error {
 // deletes the key.
 func (l *Lock) release(ctx context.Context, op string, c *claim) (bool, error) {
 	patience, cancel := context.WithCancel(ctx)
-	several := l.client.severalEndpoints()
+	several := l.client.rpc.HasSeveralEndpoints()
 	if several {
 		patience, cancel = context.WithTimeout(ctx, firstPatience)
 	}
 	defer cancel()
-	res, err := l.client.commit(patience, op, l.name, l.client.Txn().
+	res, err := l.client.commit(patience, request{op: op, key: l.name}, l.client.Txn().
 		If(CreateRevision(c.key).Equal(c.token)).
 		Then(OpDelete(c.key))) // also if somebody else overwrote it: otherwise it would stay for good
 	switch {
@@ -363,7 +363,7 @@ func (l *Lock) unreleased(op string) error {
 
 // closedError returns an error for what was closed: the lock, or its client.
 func (l *Lock) closedError() error {
-	if l.client.isClosed() {
+	if l.client.rpc.IsClosed() {
 		return ErrClosed
 	}
 	return errLockClosed
@@ -374,7 +374,7 @@ func (l *Lock) isClosing() bool {
 	select {
 	case <-l.closing:
 		return true
-	case <-l.client.closing:
+	case <-l.client.rpc.Closing():
 		return true
 	default:
 		return false

@@ -132,7 +132,7 @@ func (l *Lock) sendClaim(ctx context.Context, op string, s *session, queue bool)
 		return nil, false, fail(op, l.name, err)
 	}
 	there := false
-	err = l.client.persist(ctx, op, l.name, l.closing, func(ctx context.Context) error {
+	err = l.client.persist(ctx, request{op: op, key: l.name}, l.closing, func(ctx context.Context) error {
 		if c.repeated {
 			if there, err = l.lookFor(ctx, op, c); there || err != nil {
 				free = !queue // otherwise await finds out
@@ -159,7 +159,7 @@ func (l *Lock) sendClaim(ctx context.Context, op string, s *session, queue bool)
 
 // lookFor looks for the key of a claim that may have been made.
 func (l *Lock) lookFor(ctx context.Context, op string, c *claim) (bool, error) {
-	resp, err := do(ctx, l.client.conn, request{op: op, key: l.name}, l.client.rpc.get, &pb.RangeRequest{Key: c.stored, KeysOnly: true})
+	resp, err := do(ctx, l.client.conn, request{op: op, key: l.name}, l.client.rpc.Get, &pb.RangeRequest{Key: c.stored, KeysOnly: true})
 	if err != nil || len(resp.Kvs) == 0 {
 		return false, err
 	}

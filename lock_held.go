@@ -59,7 +59,7 @@ func (h *heldKeys) add(k *heldKey) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if !h.running {
-		if err := h.conn.start(h.run); err != nil {
+		if err := h.conn.rpc.Start(h.run); err != nil {
 			return err
 		}
 		h.running = true
@@ -96,7 +96,7 @@ func (h *heldKeys) run() {
 		select {
 		case <-h.wake:
 			continue
-		case <-h.conn.closing:
+		case <-h.conn.rpc.Closing():
 			return
 		case <-timer.C:
 		}
@@ -146,7 +146,7 @@ func (h *heldKeys) due() []*heldKey {
 func (h *heldKeys) fitting(due []*heldKey) int {
 	limit, bytes := min(keysPerCheck, h.conn.cfg.MaxTxnOps, len(due)), 0
 	for n, k := range due[:limit] {
-		if bytes += len(k.stored) + 32; bytes > h.conn.largest && n > 0 {
+		if bytes += len(k.stored) + 32; bytes > h.conn.rpc.Largest && n > 0 {
 			return n
 		}
 	}
@@ -161,7 +161,7 @@ func (h *heldKeys) check(keys []*heldKey) {
 	for _, k := range keys {
 		req.Success = append(req.Success, txntree.Range(&pb.RangeRequest{Key: k.stored, KeysOnly: true}))
 	}
-	resp, err := do(ctx, h.conn, request{op: "check locks", key: keys[0].key}, h.conn.rpc.txn, req)
+	resp, err := do(ctx, h.conn, request{op: "check locks", key: keys[0].key}, h.conn.rpc.Txn, req)
 	if refusesOne(err) && len(keys) > 1 {
 		// One of them may no longer be readable, which must not affect the others.
 		h.check(keys[:len(keys)/2])
@@ -186,8 +186,8 @@ func (h *heldKeys) check(keys []*heldKey) {
 // forever.
 func (h *heldKeys) checkLease(ctx context.Context, k *heldKey) {
 	req := &pb.LeaseTimeToLiveRequest{ID: int64(k.lease), Keys: true}
-	resp, err := do(ctx, h.conn, request{op: "check locks", key: k.key}, h.conn.rpc.timeToLive, req)
-	if err != nil || resp.TTL < 0 { // the renewals notice the end of the lease
+	resp, err := do(ctx, h.conn, request{op: "check locks", key: k.key}, h.conn.rpc.TimeToLive, req)
+	if err != nil || resp.TTL < 0 { // the renewals tell of the lease
 		return
 	}
 	if !slices.ContainsFunc(resp.Keys, func(key []byte) bool { return bytes.Equal(key, k.stored) }) {

@@ -9,7 +9,7 @@ import (
 // lose returns what is kept of a request whose answer was lost. The values are copied:
 // the caller's buffers are the caller's again.
 func (c *conn) lose(in any, seals *sealedPut) *lostWrite {
-	out := &lostWrite{witnesses: witnesses(in, seals), mark: c.seen.Mark()}
+	out := &lostWrite{witnesses: witnesses(in, seals), mark: c.rpc.Seen.Mark()}
 	for i := range out.witnesses {
 		out.witnesses[i].stored = bytes.Clone(out.witnesses[i].stored)
 	}

@@ -51,7 +51,7 @@ func (c *Client) relocate(ctx context.Context, r relocation, opts []MoveOption) 
 	if c.codec.encryptsAt(c.whole(r.from)) && !c.codec.encryptsAt(target) && !o.plaintextTarget {
 		return fail(r.op, r.to, fmt.Errorf("%w: the value would be stored without encryption; WithPlaintextTarget allows it", ErrInvalidArgument))
 	}
-	return c.optimistic(ctx, r.op, r.from, o.writeOptions, r.reads(), func(found *TxnResult) (*Txn, error) {
+	return c.optimistic(ctx, request{op: r.op, key: r.from}, o.writeOptions, r.reads(), func(found *TxnResult) (*Txn, error) {
 		source, target := found.Results[0], found.Results[1]
 		switch {
 		case len(source.KVs) == 0 && source.Err == nil:

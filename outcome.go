@@ -92,7 +92,7 @@ func (c *Client) settle(ctx context.Context, e *Error) (outcome Outcome, err err
 	case e.lost == nil:
 		return OutcomeUnknown, nil
 	}
-	err = c.withDeadline(ctx, opSettle, e.Key, func(ctx context.Context) error {
+	err = c.withDeadline(ctx, request{op: opSettle, key: e.Key}, func(ctx context.Context) error {
 		for _, w := range e.lost.witnesses {
 			found, err := c.testify(ctx, e.Key, w, e.lost.mark)
 			if outcome = found.outcome(); outcome != OutcomeUnknown || err != nil {
@@ -165,7 +165,7 @@ func (c *Client) history(ctx context.Context, key string, stored []byte, from rp
 	return func(yield func(*mvccpb.KeyValue, error) bool) {
 		req := &pb.RangeRequest{Key: stored}
 		for range maxHistory {
-			resp, err := do(ctx, c.conn, request{op: opSettle, key: key, pinned: req.Revision > 0}, c.rpc.get, req)
+			resp, err := do(ctx, c.conn, request{op: opSettle, key: key, pinned: req.Revision > 0}, c.rpc.Get, req)
 			switch {
 			case errors.Is(err, ErrCompacted):
 				return

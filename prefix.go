@@ -16,7 +16,7 @@ import (
 // skips the claims of locks (see [Lock]). To tell them from keys that only look like
 // claims, it takes one more round trip for every 32 keys with such names.
 func (c *Client) List(ctx context.Context, prefix string, opts ...GetOption) ([]string, error) {
-	kvs, err := c.listPrefix(ctx, "list", prefix, true, opts)
+	kvs, err := c.listPrefix(ctx, request{op: "list", key: prefix}, true, opts)
 	if err != nil {
 		return nil, err
 	}
@@ -32,7 +32,7 @@ func (c *Client) List(ctx context.Context, prefix string, opts ...GetOption) ([]
 // map holds the others.
 func (c *Client) ListWithValues(ctx context.Context, prefix string, opts ...GetOption) (map[string][]byte, error) {
 	const op = "list"
-	kvs, err := c.listPrefix(ctx, op, prefix, false, opts)
+	kvs, err := c.listPrefix(ctx, request{op: op, key: prefix}, false, opts)
 	if err != nil {
 		return nil, err
 	}
@@ -59,7 +59,7 @@ func (c *Client) Count(ctx context.Context, prefix string, opts ...GetOption) (i
 	}
 	req := o.rangeRequest(rng)
 	req.CountOnly = true
-	resp, err := do(ctx, c.conn, request{op: op, key: prefix}, c.rpc.get, req)
+	resp, err := do(ctx, c.conn, request{op: op, key: prefix}, c.rpc.Get, req)
 	if err != nil {
 		return 0, err
 	}
@@ -74,7 +74,7 @@ func (c *Client) GetRange(ctx context.Context, start, end string, opts ...GetOpt
 	if err != nil {
 		return nil, fail(op, start, err)
 	}
-	return c.readRange(ctx, op, start, rng, opts)
+	return c.readRange(ctx, request{op: op, key: start}, rng, opts)
 }
 
 // GetPrefix returns the first limit key-values that begin with prefix, in
@@ -85,7 +85,7 @@ func (c *Client) GetPrefix(ctx context.Context, prefix string, limit int64) ([]K
 	if err != nil {
 		return nil, fail(op, prefix, err)
 	}
-	return c.readRange(ctx, op, prefix, rng, []GetOption{WithLimit(limit)})
+	return c.readRange(ctx, request{op: op, key: prefix}, rng, []GetOption{WithLimit(limit)})
 }
 
 // GetKeysByPattern returns the keys that match a pattern of [path.Match], in order:
@@ -100,7 +100,7 @@ func (c *Client) GetKeysByPattern(ctx context.Context, pattern string) ([]string
 	if i := strings.IndexAny(pattern, `*?[\`); i >= 0 {
 		prefix = pattern[:i]
 	}
-	kvs, err := c.listPrefix(ctx, op, prefix, true, nil)
+	kvs, err := c.listPrefix(ctx, request{op: op, key: prefix}, true, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -116,21 +116,21 @@ func (c *Client) GetKeysByPattern(ctx context.Context, pattern string) ([]string
 
 // readRange reads and converts a range. The error joins a *DecodeError for each
 // value that could not be decoded; the others are returned.
-func (c *Client) readRange(ctx context.Context, op, key string, rng keys.Range, opts []GetOption) ([]KeyValue, error) {
-	kvs, err := c.pages(ctx, request{op: op, key: key}, rng, false, opts)
+func (c *Client) readRange(ctx context.Context, r request, rng keys.Range, opts []GetOption) ([]KeyValue, error) {
+	kvs, err := c.pages(ctx, r, rng, false, opts)
 	if err != nil {
 		return nil, err
 	}
 	out, err := c.keyValues(ctx, kvs)
-	return out, answered(op, key, err)
+	return out, r.answered(err)
 }
 
-func (c *Client) listPrefix(ctx context.Context, op, prefix string, keysOnly bool, opts []GetOption) ([]*mvccpb.KeyValue, error) {
-	rng, err := c.prefixRange(prefix)
+func (c *Client) listPrefix(ctx context.Context, r request, keysOnly bool, opts []GetOption) ([]*mvccpb.KeyValue, error) {
+	rng, err := c.prefixRange(r.key)
 	if err != nil {
-		return nil, fail(op, prefix, err)
+		return nil, r.fail(err)
 	}
-	return c.pages(ctx, request{op: op, key: prefix}, rng, keysOnly, opts)
+	return c.pages(ctx, r, rng, keysOnly, opts)
 }
 
 // pages reads a range at one revision. If that is compacted on the way, the error is
@@ -138,7 +138,7 @@ func (c *Client) listPrefix(ctx context.Context, op, prefix string, keysOnly boo
 func (c *Client) pages(ctx context.Context, r request, rng keys.Range, keysOnly bool, opts []GetOption) ([]*mvccpb.KeyValue, error) {
 	o, err := getOptionsOf(opts)
 	if err != nil {
-		return nil, fail(r.op, r.key, err)
+		return nil, r.fail(err)
 	}
 	return c.newPager(r, rng, pagerOptions{getOptions: o, keysOnly: keysOnly, pinned: true}).all(ctx)
 }

@@ -39,7 +39,7 @@ func (c *Client) DeletePrefix(ctx context.Context, prefix string, opts ...Delete
 	if o.chunked {
 		return c.deleteInChunks(ctx, prefix, rng, o)
 	}
-	deleted, err := c.deleteRange(ctx, opDeletePrefix, prefix, rng, o)
+	deleted, err := c.deleteRange(ctx, request{op: opDeletePrefix, key: prefix}, rng, o)
 	return deleted, hint(err, "the keys may be too many for the time: InChunks deletes them in chunks")
 }
 

@@ -24,9 +24,9 @@ const opRevision = "revision"
 // namespace. To begin with the keys that exist, see [Client.Range].
 func (c *Client) Revision(ctx context.Context) (int64, error) {
 	var revision int64
-	err := c.withDeadline(ctx, opRevision, "", func(ctx context.Context) error {
+	err := c.withDeadline(ctx, request{op: opRevision}, func(ctx context.Context) error {
 		req := &pb.RangeRequest{Key: c.whole("\x00"), CountOnly: true}
-		resp, err := do(ctx, c.conn, request{op: opRevision}, c.rpc.get, req)
+		resp, err := do(ctx, c.conn, request{op: opRevision}, c.rpc.Get, req)
 		if errors.Is(err, ErrPermissionDenied) {
 			revision, err = c.revisionWithoutReading(ctx)
 			return err
@@ -43,6 +43,6 @@ func (c *Client) Revision(ctx context.Context) (int64, error) {
 // sent again like a read.
 func (c *Client) revisionWithoutReading(ctx context.Context) (int64, error) {
 	nothing := &pb.TxnRequest{Success: []*pb.RequestOp{txntree.Txn(&pb.TxnRequest{})}}
-	resp, err := do(ctx, c.conn, request{op: opRevision}, c.rpc.txn, nothing)
+	resp, err := do(ctx, c.conn, request{op: opRevision}, c.rpc.Txn, nothing)
 	return resp.GetHeader().GetRevision(), err
 }

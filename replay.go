@@ -216,7 +216,7 @@ func (r *replay) at(ctx context.Context, key []byte, revision int64) (*mvccpb.Ke
 // read reads as of a revision. It returns nil for what is compacted or may not be read.
 func (r *replay) read(ctx context.Context, req *pb.RangeRequest) (*pb.RangeResponse, error) {
 	c := r.client
-	resp, err := do(ctx, c.conn, request{op: r.request.op, key: r.request.key, pinned: req.Revision > 0}, c.rpc.get, req)
+	resp, err := do(ctx, c.conn, request{op: r.request.op, key: r.request.key, pinned: req.Revision > 0}, c.rpc.Get, req)
 	if errors.Is(err, ErrCompacted) || errors.Is(err, ErrPermissionDenied) {
 		return nil, nil
 	}
@@ -268,7 +268,7 @@ func (r *replay) answer(ctx context.Context, ops []*pb.RequestOp, revision int64
 func (c *Client) unreplayed(ctx context.Context, r request, req *pb.TxnRequest, resp *pb.TxnResponse, from rpc.Mark) (*pb.TxnResponse, error) {
 	p := replay{client: c, request: r, floor: from.Revision}
 	if !from.Precedes(resp.Header) {
-		c.seen.Regress(resp.Header)
+		c.rpc.Seen.Regress(resp.Header)
 		p.floor = 0
 	}
 	err := p.amend(ctx, req, resp)
@@ -281,5 +281,7 @@ func (c *Client) unreplayed(ctx context.Context, r request, req *pb.TxnRequest, 
 	if e, ok := errors.AsType[*Error](err); ok {
 		err = e.Err
 	}
-	return nil, &Error{Op: r.op, Key: r.key, Sent: true, MaybeApplied: true, Err: err, lost: c.lose(req, r.seals)}
+	failed := r.unsettled(err)
+	failed.lost = c.lose(req, r.seals)
+	return nil, failed
 }

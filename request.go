@@ -2,13 +2,9 @@ package etcd
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"runtime/debug"
 	"time"
-
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/peer"
 
 	"github.com/blueprint-go/etcd/internal/rpc"
 )
@@ -21,156 +17,92 @@ type request struct {
 	write bool
 	// repeatable says that a write changes nothing when it is applied again.
 	repeatable bool
-	// lost is set, if it is not nil, when a repeatable write succeeded after an
-	// attempt that may have been applied.
-	lost *bool
 	// impatient says that the request ends before its deadline where only proxies
 	// answer.
 	impatient bool
-	// versions returns the version of a key as stored that a transaction is bound to;
-	// 0 if it is not known. Nil knows none.
-	versions func(stored []byte) int64
-	// beside is how many attempts at the same read are under way.
-	beside int
 	// single says that a read must not be made twice at a time.
 	single bool
 	// pinned says that a member named the revision that is read. One that doesn't
 	// have it yet lags behind.
 	pinned bool
+	// versions returns the version of a key as stored that a transaction is bound to;
+	// 0 if it is not known. Nil knows none.
+	versions func(stored []byte) int64
 	// seals are the puts whose values are encrypted.
 	seals *sealedPut
 }
 
-// again reports whether the request may be sent again whatever became of it.
-func (r *request) again() bool { return !r.write || r.repeatable }
-
-// do is the one road from a method of Client to the server: it applies the
-// deadline, the retry policy, the hooks and the mapping of errors.
-//
-// A read is tried again on another connection until the deadline. A write is
-// tried again only when it certainly was not applied (it was never sent, the
-// server refused it for the moment, or the token had expired) or when it changes
-// nothing the second time (a revocation). Both policies are ours: clientv3's own
-// sends a write up to a hundred times when a proxy answers DeadlineExceeded or
-// Canceled, so it is limited to one attempt (client.go).
-func do[In, Out any](ctx context.Context, c *conn, r request, send unary[In, Out], in In) (Out, error) {
-	var none Out
-	if err := c.admit(ctx); err != nil {
-		return none, fail(r.op, r.key, err)
+// policy returns what the road needs to know of r.
+func (r *request) policy() rpc.Request {
+	p := rpc.Request{Write: r.write, Repeatable: r.repeatable, Impatient: r.impatient, Single: r.single, Pinned: r.pinned}
+	if r.seals != nil {
+		p.Seals = r.seals
 	}
-	ctx, cancel := c.bounded(ctx)
-	defer cancel()
-	if len(c.cfg.Hooks) == 0 {
-		out, _, err := attempts(ctx, c, r, send, in)
-		return out, err
-	}
-	return observed(ctx, c, r, send, in)
+	return p
 }
 
-// observed is do for a client with hooks.
-func observed[In, Out any](ctx context.Context, c *conn, r request, send unary[In, Out], in In) (Out, error) {
-	h := hooked{hooks: c.cfg.Hooks, info: RequestInfo{Op: r.op, Key: r.key, Write: r.write}, guard: c.hookGuard(ctx)}
-	h.result.Err = fail(r.op, r.key, errHookPanicked) // unless it comes further
-	defer h.after()
-	ctx = h.before(ctx)
-	began := time.Now()
-	out, n, err := attempts(ctx, c, r, send, in)
-	h.result = ResultInfo{Attempts: n, Duration: time.Since(began), Err: err}
+// fail returns the error of a request that was not sent.
+func (r *request) fail(err error) error { return fail(r.op, r.key, err) }
+
+// answered returns the error of a request that was answered, and whose answer is not
+// what was asked for; nil for nil.
+func (r *request) answered(err error) error { return answered(r.op, r.key, err) }
+
+// unsettled returns the error of a write of which an answer came that leaves open whether
+// it was applied.
+func (r *request) unsettled(err error) *Error {
+	return &Error{Op: r.op, Key: r.key, Sent: true, MaybeApplied: true, Err: err}
+}
+
+// do is the one road from a method of Client to the server: it applies the deadline, the
+// retry policy (package rpc), the hooks and the mapping of errors.
+func do[In, Out any](ctx context.Context, c *conn, r request, send rpc.Unary[In, Out], in In) (Out, error) {
+	out, _, err := doubtful(ctx, c, r, send, in)
 	return out, err
 }
 
-// attempts sends a request until it succeeds, fails for good or its context
-// ends, and returns how often it was tried.
-func attempts[In, Out any](ctx context.Context, c *conn, r request, send unary[In, Out], in In) (Out, int, error) {
-	var (
-		none  Out
-		trace = trace{conn: c, request: r}
-	)
-	if c.severalEndpoints() && ctx.Value(rpc.RouteKey{}) == nil { // a hedge has one already
-		ctx = rpc.WithRoute(ctx)
+// doubtful is do, and reports as well whether the request may have been applied by an
+// attempt before the one that counts.
+func doubtful[In, Out any](ctx context.Context, c *conn, r request, send rpc.Unary[In, Out], in In) (out Out, before bool, err error) {
+	if err := c.admit(ctx); err != nil {
+		return out, false, r.fail(err)
 	}
-	for n := 1; ; n++ {
-		trace.n = n
-		out, sent, other, err := hedged(ctx, &trace, send, in)
-		if other != nil {
-			return other.out, n + other.n, other.err
-		}
-		if err == nil {
-			err = rpc.CheckShape(in, out)
-		}
-		if err == nil {
-			c.seen.Note(out)
-			if r.lost != nil {
-				*r.lost = trace.maybeApplied
-			}
-			return out, n, nil
-		}
-		if unsealed, ok := asUnsealed(err); ok {
-			return none, n, trace.unsealed(unsealed, in)
-		}
-		if !trace.judge(ctx, err, sent, n) {
-			return none, n, trace.error(ctx, in)
-		}
-		if trace.remedy == rpc.RefreshToken {
-			c.auth.invalidate(trace.token)
-			continue
-		}
-		if trace.trouble.avoid {
-			rpc.Avoid(ctx)
-		}
-		if trace.remedy == rpc.RetryElsewhere && len(trace.trouble.asked) == n && n < c.endpointCount() {
-			continue
-		}
-		if !rpc.Pause(ctx, c.closing, rpc.Backoff(n)) {
-			return none, n, trace.error(ctx, in)
-		}
+	ctx, cancel := c.bounded(ctx)
+	defer cancel()
+	var report rpc.Report
+	if len(c.cfg.Hooks) == 0 {
+		out, report = rpc.Do(ctx, c.rpc, r.policy(), send, in)
+		err = c.failure(&r, report, in)
+	} else {
+		out, report, err = observed(ctx, c, r, send, in)
 	}
+	return out, report.MaybeApplied, err
 }
 
-// call holds the answer to "did a request leave this process?": gRPC fills in
-// the peer of a call exactly when a stream was made for it on a connection
-// (google.golang.org/grpc/stream.go, clientStream.finish). This costs one
-// allocation; a stats handler would cost eighteen.
-type call struct {
-	peer peer.Peer
-	opts [2]grpc.CallOption
+// observed is do for a client with hooks.
+func observed[In, Out any](ctx context.Context, c *conn, r request, send rpc.Unary[In, Out], in In) (Out, rpc.Report, error) {
+	h := hooked{hooks: c.cfg.Hooks, info: RequestInfo{Op: r.op, Key: r.key, Write: r.write}, guard: c.hookGuard(ctx)}
+	h.result.Err = r.fail(errHookPanicked) // unless it comes further
+	defer h.after()
+	ctx = h.before(ctx)
+	began := time.Now()
+	out, report := rpc.Do(ctx, c.rpc, r.policy(), send, in)
+	err := c.failure(&r, report, in)
+	h.result = ResultInfo{Attempts: report.Attempts, Duration: time.Since(began), Err: err}
+	return out, report, err
 }
 
-// noReplay keeps gRPC from sending a request again by itself once it has been
-// written. It does so when a stream is refused, as HTTP/2 promises that such a
-// request was not processed; but HAProxy refuses a stream whose server has carried
-// the request out and lost its connection before the answer.
-var noReplay = grpc.MaxRetryRPCBufferSize(0)
-
-// attempt makes one RPC and reports whether it left the process. With several
-// endpoints a request that may be repeated, and is not hedged, gets only half of the
-// time that is left, so that a member which swallows requests can't take it all and
-// another one can still answer.
-func attempt[In, Out any](ctx context.Context, t *trace, send unary[In, Out], in In) (Out, bool, error) {
-	c := t.conn
-	if left, ok := rpc.TimeLeft(ctx); ok && t.splits() && left > minSplit {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, left/2)
-		defer cancel()
+// failure returns the error of a request, in, that a report is about; nil if it did not
+// fail.
+func (c *conn) failure(r *request, report rpc.Report, in any) error {
+	if report.Err == nil {
+		return nil
 	}
-	t.to = nil
-	if err := c.auth.ensure(ctx); err != nil {
-		if auth, ok := errors.AsType[*authError](err); ok {
-			t.to = auth.to
-		}
-		var none Out
-		return none, false, err
+	e := &Error{Op: r.op, Key: r.key, Sent: report.Sent, MaybeApplied: report.MaybeApplied, Err: report.Err}
+	if e.MaybeApplied {
+		e.lost = c.lose(in, r.seals)
 	}
-	t.token = c.auth.current()
-	t.began = time.Since(epoch)
-	if t.request.seals != nil {
-		return sealing(ctx, t, send, in)
-	}
-	call := &call{}
-	call.opts[0], call.opts[1] = grpc.Peer(&call.peer), noReplay
-	out, err := send(ctx, in, call.opts[:]...)
-	t.to = call.peer.Addr
-	return out, call.peer.Addr != nil, err
+	return e
 }
 
 // hookGuard returns what hooks are called by.

@@ -160,7 +160,7 @@ func (r *reencryption) take(ctx context.Context, kv *mvccpb.KeyValue) error {
 	sealed.wire.Key, sealed.wire.Value, sealed.wire.IgnoreLease = kv.Key, encoded, true
 	rewrite := rewriteOp(kv, &sealed.wire)
 	size := proto.Size(rewrite) + rewriteFraming
-	if size > c.largest {
+	if size > c.rpc.Largest {
 		r.report.TooLarge++
 		r.leave(fail(opReencrypt, strings.Clone(key), fmt.Errorf("%w: %d bytes when encrypted", ErrTooLarge, len(encoded))))
 		return nil
@@ -189,7 +189,7 @@ func (r *reencryption) full(size int) bool {
 	if r.options.rate > 0 {
 		most = min(most, r.options.rate)
 	}
-	return len(r.batch) >= most || r.size+size > min(rewriteBytes, r.client.largest) && len(r.batch) > 0
+	return len(r.batch) >= most || r.size+size > min(rewriteBytes, r.client.rpc.Largest) && len(r.batch) > 0
 }
 
 // rewriteOp replaces a value if it is still the one that was read. It is a nested
@@ -241,9 +241,9 @@ func (r *reencryption) send(ctx context.Context) error {
 // pace waits until the rate allows the batch.
 func (r *reencryption) pace(ctx context.Context) error {
 	switch {
-	case r.pacer.wait(ctx, r.client.closing, len(r.batch)):
+	case r.pacer.wait(ctx, r.client.rpc.Closing(), len(r.batch)):
 		return nil
-	case r.client.isClosed():
+	case r.client.rpc.IsClosed():
 		return fail(opReencrypt, r.report.Next, ErrClosed)
 	default:
 		return fail(opReencrypt, r.report.Next, errs.OfContext(ctx))

@@ -76,7 +76,7 @@ func (p *pager) pin(ctx context.Context) error {
 		return nil
 	}
 	req := &pb.RangeRequest{Key: p.next.Key, Serializable: p.next.Serializable, CountOnly: true}
-	resp, err := do(ctx, p.client.conn, p.request, p.client.rpc.get, req)
+	resp, err := do(ctx, p.client.conn, p.request, p.client.rpc.Get, req)
 	if err == nil {
 		err = p.learn(resp, true)
 	}
@@ -95,7 +95,7 @@ func (p *pager) learn(resp *pb.RangeResponse, needed bool) error {
 	p.revision = resp.Header.GetRevision()
 	p.request.pinned = p.options.pinned
 	if p.revision == 0 && p.options.pinned && needed {
-		return answered(p.request.op, p.request.key, rpc.Describe(ErrServer, rpc.ErrIncomplete))
+		return p.request.answered(rpc.Describe(ErrServer, rpc.ErrIncomplete))
 	}
 	return nil
 }
@@ -121,11 +121,11 @@ func (p *pager) all(ctx context.Context) ([]*mvccpb.KeyValue, error) {
 // ErrCompacted. A page that is too large for a message (2 GiB, or less with a proxy) is
 // made smaller.
 func (p *pager) read(ctx context.Context) ([]*mvccpb.KeyValue, error) {
-	resp, err := do(ctx, p.client.conn, p.request, p.client.rpc.get, p.next)
+	resp, err := do(ctx, p.client.conn, p.request, p.client.rpc.Get, p.next)
 	for errors.Is(err, ErrTooLarge) && p.next.Limit > 1 {
 		p.most = max(p.next.Limit/8, 1)
 		p.next.Limit = p.most
-		resp, err = do(ctx, p.client.conn, p.request, p.client.rpc.get, p.next)
+		resp, err = do(ctx, p.client.conn, p.request, p.client.rpc.Get, p.next)
 	}
 	if err != nil {
 		return nil, err

@@ -90,7 +90,7 @@ func (r *reversal) page(ctx context.Context, kvs []*mvccpb.KeyValue) (done bool,
 func (r *reversal) get(ctx context.Context, rng keys.Range, keysOnly bool) ([]*mvccpb.KeyValue, error) {
 	req := r.options.rangeRequest(rng)
 	req.KeysOnly = keysOnly
-	resp, err := do(ctx, r.client.conn, r.request, r.client.rpc.get, req)
+	resp, err := do(ctx, r.client.conn, r.request, r.client.rpc.Get, req)
 	switch {
 	case err != nil:
 		return nil, err

@@ -59,7 +59,9 @@ func (s *rangeStream) receive(ctx context.Context, rest *pb.RangeRequest, opts .
 	defer context.AfterFunc(ctx, s.cancel)()
 	err := s.open(life, rest)
 	if err == nil {
-		s.tellPeer(opts)
+		if to, ok := peer.FromContext(s.stream.Context()); ok {
+			rpc.NotePeer(opts, to)
+		}
 	}
 	for err == nil {
 		var resp *pb.RangeStreamResponse
@@ -119,20 +121,9 @@ func (s *rangeStream) inVain(err error) bool {
 
 func (s *rangeStream) open(ctx context.Context, rest *pb.RangeRequest) (err error) {
 	if s.stream == nil {
-		s.stream, err = s.pages.client.rpc.rangeStream(ctx, rest)
+		s.stream, err = s.pages.client.rpc.Range(ctx, rest)
 	}
 	return err
-}
-
-// tellPeer sets the peer that do asks for. gRPC sets it only when a stream has ended, and
-// then from a goroutine of its own.
-func (s *rangeStream) tellPeer(opts []grpc.CallOption) {
-	to, ok := peer.FromContext(s.stream.Context())
-	for _, opt := range opts {
-		if asked, is := opt.(grpc.PeerCallOption); ok && is {
-			*asked.PeerAddr = *to
-		}
-	}
 }
 
 // close ends the stream, if there is one.

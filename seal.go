@@ -70,6 +70,11 @@ func (c *codec) renew(ctx context.Context, list *sealedPut, lost bool) (bool, er
 	return renewed, nil
 }
 
+// Renew implements rpc.Seals.
+func (s *sealedPut) Renew(ctx context.Context, lost bool) (bool, error) {
+	return s.codec.renew(ctx, s, lost)
+}
+
 // earlierOf returns what else may have been stored for a put of the list.
 func (s *sealedPut) earlierOf(put *pb.PutRequest) [][]byte {
 	for ; s != nil; s = s.next {

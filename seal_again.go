@@ -14,7 +14,7 @@ import (
 
 // put sends a put by do.
 func (c *Client) put(ctx context.Context, r request, req *pb.PutRequest) (*pb.PutResponse, error) {
-	resp, err := do(ctx, c.conn, r, c.rpc.put, req)
+	resp, err := do(ctx, c.conn, r, c.rpc.Put, req)
 	if err == nil && r.seals != nil {
 		err = c.overtake(ctx, r, resp.Header.GetRevision())
 	}
@@ -53,7 +53,7 @@ func (c *Client) encryptAgain(ctx context.Context, r request, late []*sealedPut,
 	if err == nil || !c.codec.lost(late) {
 		return nil
 	}
-	return &Error{Op: r.op, Key: r.key, Sent: true, MaybeApplied: true, Err: errs.WithKind(ErrUnknownKey, err)}
+	return r.unsettled(errs.WithKind(ErrUnknownKey, err))
 }
 
 // wrote reports whether a transaction put anything.

@@ -120,15 +120,15 @@ func TestNoPrinterCanReachTheTokenOfAClient(t *testing.T) {
 	c, err := NewClient(DefaultConfig().WithEndpoints("127.0.0.1:1").WithLazyConnect().WithToken("hunter2-token"))
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, c.Close()) })
-	requireUnreadable(t, c.auth, "an authenticator", []byte("hunter2"))
+	requireUnreadable(t, c.rpc.Auth, "an authenticator", []byte("hunter2"))
 	// What a stream keeps, to say which token was refused.
-	stream, renewals := &watchStream{token: c.auth.current()}, &renewalStream{token: c.auth.current()}
+	stream, renewals := &watchStream{token: c.rpc.Auth.Current()}, &renewalStream{token: c.rpc.Auth.Current()}
 	requireUnreadable(t, struct {
 		s    *watchStream
 		r    *renewalStream
 		name string
 	}{stream, renewals, "name"}, "streams", []byte("hunter2"))
-	metadata, err := c.auth.GetRequestMetadata(t.Context())
+	metadata, err := c.rpc.Auth.GetRequestMetadata(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, map[string]string{"token": "hunter2-token"}, metadata, "requests have it")
 }

@@ -8,14 +8,14 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/blueprint-go/etcd/internal/dial"
+	"github.com/blueprint-go/etcd/internal/rpc"
 )
 
 // offline returns renewals of a client that has no server; what it is asked to renew
 // waits.
 func offline(t testing.TB) *renewals {
 	t.Helper()
-	return newRenewals(&conn{cfg: &Config{}, auth: newAuthenticator(&Config{}), dials: &dial.Dialer{}, closing: make(chan struct{})})
+	return newRenewals(&conn{cfg: &Config{}, rpc: rpc.NewConn(rpc.Params{})})
 }
 
 func TestSessionEndsBeforeItsLeaseMay(t *testing.T) {

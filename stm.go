@@ -58,7 +58,7 @@ func (c *Client) Transact(ctx context.Context, f func(tx *Tx) error, opts ...Tra
 		return fail(opTransact, "", err)
 	}
 	tx := &Tx{client: c, result: o.writeOptions}
-	return c.untilUncontested(ctx, opTransact, "", func(ctx context.Context) (bool, error) {
+	return c.untilUncontested(ctx, request{op: opTransact}, func(ctx context.Context) (bool, error) {
 		tx.round = ctx
 		tx.forget()
 		for n := range triesPerRound {

@@ -61,23 +61,23 @@ func (t *Txn) Commit(ctx context.Context) (*TxnResult, error) {
 	if t == nil || t.client == nil {
 		return nil, fail(op, "", fmt.Errorf("%w: nil or zero transaction", ErrInvalidArgument))
 	}
-	return t.client.commit(ctx, op, "", t)
+	return t.client.commit(ctx, request{op: op}, t)
 }
 
 // commit is Commit for an operation of another name. An empty key stands for the first
 // key of the transaction.
-func (c *Client) commit(ctx context.Context, op, key string, t *Txn) (*TxnResult, error) {
+func (c *Client) commit(ctx context.Context, r request, t *Txn) (*TxnResult, error) {
 	wire, err := c.compileTxn(ctx, t)
-	if key == "" {
-		key = wire.first
+	if r.key == "" {
+		r.key = wire.first
 	}
 	if err != nil {
-		return nil, fail(op, key, err)
+		return nil, r.fail(err)
 	}
-	r := request{op: op, key: key, write: wire.writes, seals: wire.seals, versions: t.versions}
+	r.write, r.seals, r.versions = wire.writes, wire.seals, t.versions
 	if len(wire.values) > 0 {
 		if err := wire.checkGuarded(); err != nil {
-			return nil, fail(op, key, err)
+			return nil, r.fail(err)
 		}
 		return c.commitGuarded(ctx, r, wire)
 	}
@@ -103,7 +103,7 @@ func (c *Client) txnResult(ctx context.Context, resp *pb.TxnResponse, revision i
 // revisions, so that they can't change while the server decides the rest.
 func (c *Client) commitGuarded(ctx context.Context, r request, w *wireTxn) (*TxnResult, error) {
 	var result *TxnResult
-	err := c.untilUncontested(ctx, r.op, r.key, func(ctx context.Context) (bool, error) {
+	err := c.untilUncontested(ctx, r, func(ctx context.Context) (bool, error) {
 		found, err := c.sendTxn(ctx, request{op: r.op, key: r.key}, &pb.TxnRequest{Success: w.reads})
 		for n := 0; err == nil && result == nil && n < triesPerRound; n++ {
 			result, found, err = c.tryGuarded(ctx, r, w, found)
@@ -120,7 +120,7 @@ func (c *Client) tryGuarded(ctx context.Context, r request, w *wireTxn, found *p
 	d := &decision{wire: w, found: found, values: make([][]KeyValue, len(w.reads))}
 	req, err := d.request(ctx)
 	if err != nil {
-		return nil, nil, answered(r.op, r.key, err)
+		return nil, nil, r.answered(err)
 	}
 	resp, err := c.sendTxn(ctx, r, req)
 	if err != nil {

@@ -31,7 +31,7 @@ func (w *wireTxn) checkGuarded() error {
 		if err := w.checkLoad(req); err != nil {
 			return err
 		}
-		if err := w.client.checkSize(req); err != nil {
+		if err := w.client.rpc.CheckSize(req); err != nil {
 			return err
 		}
 	}

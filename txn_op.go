@@ -19,7 +19,7 @@ type Op struct {
 	end      string // of the range
 	value    []byte
 	put      putOptions
-	get      []GetOption
+	get      getOptions
 	delete   deleteOptions
 	keysOnly bool
 	txn      *Txn
@@ -53,23 +53,27 @@ func OpPut(key string, value []byte, opts ...PutOption) Op {
 
 // OpGet reads key. A missing key gives an empty result.
 func OpGet(key string, opts ...GetOption) Op {
-	return Op{kind: kindGet, key: key, get: opts}
+	o, err := getOptionsOf(opts)
+	return Op{kind: kindGet, key: key, get: o, bad: err}
 }
 
 // OpGetPrefix reads all keys that begin with prefix.
 func OpGetPrefix(prefix string, opts ...GetOption) Op {
-	return Op{kind: kindGet, reach: underPrefix, key: prefix, get: opts}
+	o, err := getOptionsOf(opts)
+	return Op{kind: kindGet, reach: underPrefix, key: prefix, get: o, bad: err}
 }
 
 // OpListPrefix reads all keys that begin with prefix, without their values.
 func OpListPrefix(prefix string, opts ...GetOption) Op {
-	return Op{kind: kindGet, reach: underPrefix, key: prefix, get: opts, keysOnly: true}
+	o, err := getOptionsOf(opts)
+	return Op{kind: kindGet, reach: underPrefix, key: prefix, get: o, keysOnly: true, bad: err}
 }
 
 // OpGetRange reads the keys from start up to but not including end, like
 // [Client.GetRange]: an empty end means the end of all keys.
 func OpGetRange(start, end string, opts ...GetOption) Op {
-	return Op{kind: kindGet, reach: upToEnd, key: start, end: end, get: opts}
+	o, err := getOptionsOf(opts)
+	return Op{kind: kindGet, reach: upToEnd, key: start, end: end, get: o, bad: err}
 }
 
 // OpDelete deletes key.
@@ -129,11 +133,7 @@ func (c *Client) requestOp(ctx context.Context, op Op) (*pb.RequestOp, *sealedPu
 	case kindPut:
 		return c.sealedOp(ctx, op.key, op.value, op.put)
 	case kindGet:
-		o, err := getOptionsOf(op.get)
-		if err != nil {
-			return nil, nil, err
-		}
-		req := o.rangeRequest(rng)
+		req := op.get.rangeRequest(rng)
 		req.KeysOnly = op.keysOnly
 		return txntree.Range(req), nil, nil
 	default: // kindDelete

@@ -17,7 +17,7 @@ import (
 // loosely, before it looks at anything else. Then sendBulk sends it again, nested more
 // tightly, down to the lowest limit at which so many operations can be nested at all.
 func (c *Client) sendBulk(ctx context.Context, r request, ops []*pb.RequestOp) (out []*pb.ResponseOp, revision int64, err error) {
-	err = c.withDeadline(ctx, r.op, r.key, func(ctx context.Context) error {
+	err = c.withDeadline(ctx, r, func(ctx context.Context) error {
 		if len(ops) == 0 {
 			return nil
 		}
@@ -26,7 +26,7 @@ func (c *Client) sendBulk(ctx context.Context, r request, ops []*pb.RequestOp) (
 		for {
 			levels, err := txntree.LevelsFor(len(ops), limit-inner)
 			if err != nil {
-				return fail(r.op, r.key, err)
+				return r.fail(err)
 			}
 			resp, err := c.sendTxn(ctx, r, &pb.TxnRequest{Success: txntree.Nest(ops, levels)})
 			if err == nil {
@@ -47,16 +47,23 @@ func (c *Client) sendBulk(ctx context.Context, r request, ops []*pb.RequestOp) (
 
 // sendTxn checks and sends a transaction.
 func (c *Client) sendTxn(ctx context.Context, r request, req *pb.TxnRequest) (*pb.TxnResponse, error) {
-	if err := c.checkSize(req); err != nil {
-		return nil, fail(r.op, r.key, err)
+	resp, _, err := c.exchange(ctx, r, req)
+	return resp, err
+}
+
+// exchange is sendTxn, and reports as well whether the transaction may have been applied
+// before the attempt that was answered.
+func (c *Client) exchange(ctx context.Context, r request, req *pb.TxnRequest) (resp *pb.TxnResponse, before bool, err error) {
+	if err := c.rpc.CheckSize(req); err != nil {
+		return nil, false, r.fail(err)
 	}
-	from := c.seen.Mark()
-	resp, err := do(ctx, c.conn, r, c.rpc.txn, req)
+	from := c.rpc.Seen.Mark()
+	resp, before, err = doubtful(ctx, c.conn, r, c.rpc.Txn, req)
 	if err == nil && r.write && c.codec.encrypts() {
 		resp, err = c.unreplayed(ctx, r, req, resp, from)
 	}
 	if err == nil && r.seals != nil && wrote(resp) {
 		err = c.overtake(ctx, r, resp.Header.GetRevision())
 	}
-	return resp, err
+	return resp, before, err
 }

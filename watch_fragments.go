@@ -24,7 +24,7 @@ func (w *watcher) tooLarge(ctx context.Context) {
 		w.size.fragment = w.fragments()
 		return
 	}
-	resp, err := do(ctx, w.conn, request{op: "watch", key: w.key}, w.conn.rpc.get, &pb.RangeRequest{
+	resp, err := do(ctx, w.conn, request{op: "watch", key: w.key}, w.conn.rpc.Get, &pb.RangeRequest{
 		Key: w.keys.Start, RangeEnd: w.keys.End, Limit: sampleKeys, Serializable: true,
 	})
 	n := 0

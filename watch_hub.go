@@ -116,7 +116,7 @@ func (h *watchHub) least(avoid *watchStream) (best, spare *watchStream) {
 // open opens a stream.
 func (h *watchHub) open(own bool, limit int) (*watchStream, error) {
 	s := newWatchStream(h, own, limit)
-	if err := h.conn.start(s.run); err != nil {
+	if err := h.conn.rpc.Start(s.run); err != nil {
 		s.cancel()
 		return nil, err
 	}

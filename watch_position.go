@@ -33,11 +33,11 @@ func (w *watcher) checkHistory(ctx context.Context, header *pb.ResponseHeader) e
 	if w.history.contradicts(header) {
 		resp, err := w.look(ctx, false)
 		if err != nil {
-			return &watchEnded{rpc.Verdict{Kind: ErrUnavailable, Remedy: rpc.RetryRead}, err}
+			return &judgedError{rpc.Verdict{Kind: ErrUnavailable, Remedy: rpc.RetryRead}, err}
 		}
 		if w.history.contradicts(resp.Header) {
-			w.conn.seen.Regress(resp.Header)
-			return &watchEnded{rpc.Verdict{Kind: ErrRevisionRegressed}, ErrRevisionRegressed}
+			w.conn.rpc.Seen.Regress(resp.Header)
+			return &judgedError{rpc.Verdict{Kind: ErrRevisionRegressed}, ErrRevisionRegressed}
 		}
 	}
 	// etcd's grpc-proxy answers by itself, without a cluster, and repeats the revision
@@ -56,7 +56,7 @@ func (w *watcher) look(ctx context.Context, all bool) (*pb.RangeResponse, error)
 	if all {
 		req.RangeEnd, req.KeysOnly, req.CountOnly, req.Limit = w.keys.End, false, true, 0
 	}
-	return do(ctx, w.conn, request{op: "watch", key: w.key}, w.conn.rpc.get, req)
+	return do(ctx, w.conn, request{op: "watch", key: w.key}, w.conn.rpc.Get, req)
 }
 
 // promise fixes the revision at which a watch from now on begins, if no server has
@@ -75,7 +75,7 @@ const atFirstAnswer = -1
 // on is newer than what the client has seen.
 func (w *watcher) promiseSeen() {
 	from := int64(atFirstAnswer)
-	if seen := w.conn.seen.Mark().Revision; seen > 0 {
+	if seen := w.conn.rpc.Seen.Mark().Revision; seen > 0 {
 		from = seen + 1
 	}
 	w.anchor.CompareAndSwap(0, from)
@@ -86,7 +86,7 @@ func (w *watcher) promiseSeen() {
 func (w *watcher) anchored() int64 {
 	from := w.anchor.Load()
 	if from == atFirstAnswer {
-		if from = w.conn.seen.First(); from > 0 {
+		if from = w.conn.rpc.Seen.First(); from > 0 {
 			from++
 		}
 	}
@@ -113,17 +113,17 @@ func (w *watcher) missedNothing(ctx context.Context) bool {
 // registration proves nothing: a proxy may accept a watch and end it because of its
 // token.
 func (w *watcher) refresh() bool {
-	if w.refreshes++; w.last == nil || !w.conn.auth.canRefresh() || w.refreshes > maxRefreshes {
+	if w.refreshes++; w.last == nil || !w.conn.rpc.Auth.CanRefresh() || w.refreshes > rpc.MaxRefreshes {
 		return false
 	}
-	w.conn.auth.invalidate(w.last.giveUp())
+	w.conn.rpc.Auth.Invalidate(w.last.giveUp())
 	return true
 }
 
 // afterDenial checks the answer of a server before 3.5, which says "permission denied"
 // also about a token that it doesn't know (any more). To requests it tells the truth.
 func (w *watcher) afterDenial(ctx context.Context, a rpc.Verdict) rpc.Verdict {
-	if !errors.Is(a.Kind, ErrPermissionDenied) || !w.conn.auth.canRefresh() {
+	if !errors.Is(a.Kind, ErrPermissionDenied) || !w.conn.rpc.Auth.CanRefresh() {
 		return a
 	}
 	_, err := w.look(ctx, true)

@@ -90,8 +90,8 @@ func (s *watchStream) learnVersion() {
 	ctx, cancel := context.WithTimeout(s.hub.ctx, c.cfg.RequestTimeout)
 	defer cancel()
 	known, trusted := true, false
-	for range 2 * c.endpointCount() {
-		resp, err := do(ctx, c, request{op: "status"}, c.rpc.status, &pb.StatusRequest{})
+	for range 2 * c.rpc.EndpointCount() {
+		resp, err := do(ctx, c, request{op: "status"}, c.rpc.Status, &pb.StatusRequest{})
 		if err != nil {
 			known = !IsRetryable(err)
 			break

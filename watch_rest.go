@@ -16,7 +16,7 @@ var errResting = errors.New("watch is resting")
 
 // begin runs the watch in the background until it ends, and then closes out.
 func (w *watcher) begin(ctx context.Context, out chan WatchResponse) error {
-	if err := w.conn.retain(); err != nil {
+	if err := w.conn.rpc.Retain(); err != nil {
 		return err
 	}
 	w.prepare(w.deliverTo(ctx, out))
@@ -27,7 +27,7 @@ func (w *watcher) begin(ctx context.Context, out chan WatchResponse) error {
 				w.nowRegistered()
 				close(out)
 				w.forget()
-				w.conn.background.Done()
+				w.conn.rpc.Release()
 			}
 		}()
 		err := w.proceed(ctx)

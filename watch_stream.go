@@ -30,7 +30,7 @@ type watchStream struct {
 
 	mu       sync.Mutex
 	err      error // why it ended
-	token    *token
+	token    *rpc.Token
 	givenUp  bool // takes no more watches
 	silent   bool // a registration got no answer in time, and nothing came since
 	heard    time.Time
@@ -83,16 +83,16 @@ func newWatchStream(h *watchHub, own bool, limit int) *watchStream {
 func (s *watchStream) run() {
 	defer s.cancel()
 	c := s.hub.conn
-	if err := c.auth.ensure(s.ctx); err != nil {
+	if err := c.rpc.Auth.Ensure(s.ctx); err != nil {
 		s.end(err)
 		return
 	}
 	s.mu.Lock()
-	s.token = c.auth.current()
+	s.token = c.rpc.Auth.Current()
 	s.mu.Unlock()
-	stream, err := c.rpc.watch.Watch(s.ctx, grpc.MaxCallRecvMsgSize(s.limit))
+	stream, err := c.rpc.Follow(s.ctx, grpc.MaxCallRecvMsgSize(s.limit))
 	if err == nil {
-		err = c.start(func() { s.write(stream) })
+		err = c.rpc.Start(func() { s.write(stream) })
 	}
 	for err == nil {
 		var resp *pb.WatchResponse
@@ -174,7 +174,7 @@ func (s *watchStream) tick(n int) *pb.WatchRequest {
 	s.idle = unused
 	ask := s.echoes && registered > 0 && n%(1+registered/watchesPerStream) == 0
 	if ask && !s.progress.known && !s.progress.learning {
-		s.progress.learning = s.hub.conn.start(s.learnVersion) == nil
+		s.progress.learning = s.hub.conn.rpc.Start(s.learnVersion) == nil
 	}
 	ask = ask && s.progress.ask()
 	s.mu.Unlock()
@@ -189,8 +189,8 @@ func (s *watchStream) tick(n int) *pb.WatchRequest {
 
 // receive hands a response to its watch.
 func (s *watchStream) receive(resp *pb.WatchResponse) {
-	if resp.Header.GetClusterId() != 0 { // otherwise it may come from a proxy (checkHistory)
-		s.hub.conn.seen.NoteRevision(resp.Header.GetRevision())
+	if resp.Header.GetClusterId() != 0 { // else it may be a proxy's word (checkHistory)
+		s.hub.conn.rpc.Seen.NoteRevision(resp.Header.GetRevision())
 	}
 	s.mu.Lock()
 	s.heard, s.silent = time.Now(), false
@@ -350,7 +350,7 @@ func (s *watchStream) guilty(err error) (guilty, others []*registration) {
 }
 
 // giveUp keeps further watches off the stream, and returns its token.
-func (s *watchStream) giveUp() *token {
+func (s *watchStream) giveUp() *rpc.Token {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.givenUp = true

@@ -118,7 +118,7 @@ func (w *watcher) proceed(ctx context.Context) error {
 		switch {
 		case errors.Is(err, errResting):
 			return err
-		case w.conn.isClosed():
+		case w.conn.rpc.IsClosed():
 			return ErrClosed
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
@@ -130,7 +130,7 @@ func (w *watcher) proceed(ctx context.Context) error {
 		if err := w.judge(ctx, err); err != nil {
 			return err
 		}
-		rpc.Pause(ctx, w.conn.closing, rpc.Backoff(w.failures)) // an end is noticed above
+		rpc.Pause(ctx, w.conn.rpc.Closing(), rpc.Backoff(w.failures)) // an end is noticed above
 	}
 }
 
@@ -219,7 +219,7 @@ func (w *watcher) wait(ctx context.Context, r *registration, mayRest bool) error
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)
-	case <-w.conn.closing:
+	case <-w.conn.rpc.Closing():
 		return ErrClosed
 	case <-late:
 		return w.overdue(ctx, r)
@@ -247,11 +247,11 @@ func (w *watcher) overdue(ctx context.Context, r *registration) error {
 	limit := w.conn.cfg.RequestTimeout
 	if w.answerWithin *= 2; w.answerWithin >= limit {
 		w.answerWithin = limit
-		if !w.interrupted(ctx, errs.WithDetail(ErrUnavailable, w.conn.dialError())) {
+		if !w.interrupted(ctx, errs.WithDetail(ErrUnavailable, w.conn.rpc.DialError())) {
 			return errStopped
 		}
 	}
-	if w.conn.severalEndpoints() && r.unanswered() {
+	if w.conn.rpc.HasSeveralEndpoints() && r.unanswered() {
 		w.avoid = r.stream
 		rpc.Avoid(w.avoid.ctx)
 		return errSilent
@@ -289,7 +289,7 @@ func (w *watcher) judge(ctx context.Context, err error) error {
 	case rpc.RetryRead, rpc.RetryAny:
 		// Try another stream, on another endpoint if there is one.
 	case rpc.RetryElsewhere:
-		if w.elsewhere++; w.elsewhere >= a.Rounds()*w.conn.endpointCount() {
+		if w.elsewhere++; w.elsewhere >= a.Rounds()*w.conn.rpc.EndpointCount() {
 			return err
 		}
 	default:
@@ -299,7 +299,7 @@ func (w *watcher) judge(ctx context.Context, err error) error {
 		return nil
 	}
 	if errors.Is(a.Kind, ErrUnavailable) {
-		err = errs.WithDetail(err, w.conn.dialError())
+		err = errs.WithDetail(err, w.conn.rpc.DialError())
 	}
 	if !w.interrupted(ctx, err) {
 		return errStopped
@@ -345,10 +345,10 @@ func (w *watcher) nowRegistered() {
 func (w *watcher) canceled(resp *pb.WatchResponse) error {
 	if resp.CompactRevision > 0 {
 		w.compacted = resp.CompactRevision
-		return &watchEnded{rpc.Verdict{Kind: ErrCompacted}, ErrCompacted}
+		return &judgedError{rpc.Verdict{Kind: ErrCompacted}, ErrCompacted}
 	}
 	a, err := rpc.WatchVerdict(resp.CancelReason)
-	return &watchEnded{a, err}
+	return &judgedError{a, err}
 }
 
 // wholeRevisions returns how many of the first events of batch belong to complete
@@ -430,12 +430,12 @@ func (w *watcher) await(ctx context.Context) {
 	limit := w.conn.cfg.RequestTimeout
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	if w.opts.revision == 0 && rpc.Pause(ctx, w.conn.closing, limit/2) {
+	if w.opts.revision == 0 && rpc.Pause(ctx, w.conn.rpc.Closing(), limit/2) {
 		w.promise(ctx)
 	}
 	select {
 	case <-ctx.Done():
-	case <-w.conn.closing:
+	case <-w.conn.rpc.Closing():
 	}
 	if w.opts.revision == 0 {
 		w.promiseSeen()
@@ -450,7 +450,7 @@ func (w *watcher) deliverTo(ctx context.Context, out chan<- WatchResponse) func(
 		case out <- r:
 			return true
 		case <-ctx.Done():
-		case <-w.conn.closing:
+		case <-w.conn.rpc.Closing():
 		}
 		return false
 	}
@@ -471,7 +471,7 @@ func (w *watcher) end(ctx context.Context, out chan WatchResponse, err error) {
 	select {
 	case out <- last:
 	case <-ctx.Done():
-	case <-w.conn.closing:
+	case <-w.conn.rpc.Closing():
 		// Close waits for this: a consumer that is gone must not hold it up. After this
 		// the slot is free, since nobody else sends.
 		select {

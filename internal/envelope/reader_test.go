@@ -1,3 +1,5 @@
+//go:build node
+
 package envelope_test
 
 import (
@@ -28,9 +30,7 @@ type outcome struct {
 func TestReferenceReaderReadsThePublishedVectors(t *testing.T) {
 	t.Parallel()
 	node, err := exec.LookPath("node")
-	if err != nil {
-		t.Skip("the reference reader is JavaScript, and there is no node to run it")
-	}
+	require.NoError(t, err, "the reference reader is JavaScript")
 	out, err := exec.CommandContext(t.Context(), node,
 		"testdata/read_vectors.mjs", "../../docs/reader/reader.mjs", vectorsFile).Output()
 	var failed *exec.ExitError

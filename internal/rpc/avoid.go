@@ -59,7 +59,7 @@ func (a *avoidance) prune() {
 // Avoid has other requests pass over the connection on which the last attempt
 // under ctx was made.
 func Avoid(ctx context.Context) {
-	r, ok := ctx.Value(RouteKey{}).(*Route)
+	r, ok := ctx.Value(routeKey{}).(*Route)
 	if !ok {
 		return
 	}

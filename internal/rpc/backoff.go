@@ -9,12 +9,12 @@ import (
 // TimeIsUp reports whether ctx has ended, or its deadline has passed and only its
 // timer is late: the server and gRPC go by their own clocks.
 func TimeIsUp(ctx context.Context) bool {
-	left, ok := TimeLeft(ctx)
+	left, ok := timeLeft(ctx)
 	return ctx.Err() != nil || ok && left <= 0
 }
 
-// TimeLeft returns the time until the deadline of ctx, and whether it has one.
-func TimeLeft(ctx context.Context) (time.Duration, bool) {
+// timeLeft returns the time until the deadline of ctx, and whether it has one.
+func timeLeft(ctx context.Context) (time.Duration, bool) {
 	d, ok := ctx.Deadline()
 	if !ok {
 		return 0, false

@@ -9,12 +9,12 @@ import (
 	"google.golang.org/grpc/metadata"
 )
 
-// SendOnce is the interceptor of every unary call, in the place of clientv3's
+// sendOnce is the interceptor of every unary call, in the place of clientv3's
 // own, which retries, refreshes tokens and logs: all three are done on the road
 // (request.go, auth.go), where it is known what a request may suffer. What is
 // left of it is the version of the API, which servers count their clients by. It
 // saves a dozen allocations a request.
-func SendOnce(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+func sendOnce(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 	return invoker(withAPIVersion(ctx), method, req, reply, cc, opts...)
 }
 

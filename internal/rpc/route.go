@@ -25,9 +25,9 @@ func init() {
 	balancer.Register(elsewhere{balancer.Get(roundrobin.Name)})
 }
 
-// BalanceOptions makes a connection use elsewhere. The policy that clientv3's
+// balanceOptions makes a connection use elsewhere. The policy that clientv3's
 // resolver asks for would take precedence if it weren't switched off.
-func BalanceOptions() []grpc.DialOption {
+func balanceOptions() []grpc.DialOption {
 	return []grpc.DialOption{
 		grpc.WithDisableServiceConfig(),
 		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig": [{"` + elsewhereName + `": {}}]}`),
@@ -64,7 +64,7 @@ const maxPicks = 32
 
 // Pick implements [balancer.Picker].
 func (p elsewherePicker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
-	r, _ := info.Ctx.Value(RouteKey{}).(*Route)
+	r, _ := info.Ctx.Value(routeKey{}).(*Route)
 	picked, err := p.search(info, func(conn balancer.SubConn) bool { return !r.tried(conn) && !p.avoided.has(conn) })
 	if err == nil && r != nil {
 		if r.tried(picked.SubConn) && p.avoided.some.Load() {
@@ -94,16 +94,21 @@ type Route struct {
 	avoided *avoidance // of the client whose connections they are
 }
 
-// RouteKey is the key of the route in a context.
-type RouteKey struct{}
+// routeKey is the key of the route in a context.
+type routeKey struct{}
 
 // WithRoute returns a context for all attempts of one request, and of others that are
 // begun with it.
 func WithRoute(ctx context.Context) context.Context {
-	if _, ok := ctx.Value(RouteKey{}).(*Route); ok {
+	if _, ok := ctx.Value(routeKey{}).(*Route); ok {
 		return ctx
 	}
-	return context.WithValue(ctx, RouteKey{}, &Route{})
+	return OnRoute(ctx, &Route{})
+}
+
+// OnRoute returns a context for attempts that go on with a route.
+func OnRoute(ctx context.Context, r *Route) context.Context {
+	return context.WithValue(ctx, routeKey{}, r)
 }
 
 // tried reports whether an attempt was made on conn; a nil route has made none.

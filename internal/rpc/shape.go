@@ -8,10 +8,10 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// CheckShape reports whether an answer has all the parts that etcd gives an answer to
+// checkShape reports whether an answer has all the parts that etcd gives an answer to
 // such a request: what stands between may leave some out. Those who read the answer
 // rely on it. What it says of a write is not known then.
-func CheckShape(in, out any) error {
+func checkShape(in, out any) error {
 	ok := true
 	switch req := in.(type) {
 	case *pb.TxnRequest:
@@ -69,7 +69,7 @@ func answersTxn(req *pb.TxnRequest, resp *pb.TxnResponse) bool {
 	return true
 }
 
-// CheckEvents is CheckShape for what a watch brings: each event is about a key.
+// CheckEvents is checkShape for what a watch brings: each event is about a key.
 func CheckEvents(resp *pb.WatchResponse) error {
 	for _, ev := range resp.Events {
 		if ev.GetKv() == nil {

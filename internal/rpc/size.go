@@ -6,12 +6,12 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// RequestHeader returns how many bytes the server puts around a request before it
+// requestHeader returns how many bytes the server puts around a request before it
 // compares it with its limit (server/v3/etcdserver/v3_server.go,
 // processInternalRaftRequestOnce), at most and without the length of the
 // request: a header, which holds an ID and, for a user, the name and the revision of
 // the rights; and a tag each for header and request.
-func RequestHeader(user string) int {
+func requestHeader(user string) int {
 	header := 1 + binary.MaxVarintLen64
 	if user != "" {
 		const revision = 4 // for 268 million changes of users and roles
@@ -21,9 +21,9 @@ func RequestHeader(user string) int {
 	return tags + protowire.SizeBytes(header)
 }
 
-// LargestMessage returns the size of the largest request that fits into a limit of
+// largestMessage returns the size of the largest request that fits into a limit of
 // the server for which header bytes are put around it.
-func LargestMessage(limit, header int) int {
+func largestMessage(limit, header int) int {
 	n := limit - header - protowire.SizeVarint(uint64(limit))
 	if header+protowire.SizeBytes(n+1) <= limit { // its length may take a byte less
 		n++

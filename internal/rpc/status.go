@@ -1,5 +1,6 @@
-// Package rpc knows what becomes of one RPC: what its answer means, whether it may be made
-// again, and where. It may import gRPC, the protocol and package errs.
+// Package rpc carries one request of a message to the cluster: whether it is tried again,
+// where, and what became of it. Of this module it may import dial and errs, and of others
+// gRPC, the protocol and clientv3, whose connection it is.
 package rpc
 
 import (
@@ -275,5 +276,5 @@ func (e *credentialsError) Error() string { return e.err.Error() }
 
 func (e *credentialsError) Unwrap() error { return e.err }
 
-// CredentialsFailure returns err as that of a function of the user.
-func CredentialsFailure(err error) error { return &credentialsError{err} }
+// credentialsFailure returns err as that of a function of the user.
+func credentialsFailure(err error) error { return &credentialsError{err} }

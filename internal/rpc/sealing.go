@@ -1,4 +1,4 @@
-package etcd
+package rpc
 
 import (
 	"context"
@@ -11,8 +11,16 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
+// Seals are the values of a message that are encrypted.
+type Seals interface {
+	// Renew encrypts again, in the message itself, what is not of the primary key any
+	// more, and reports whether there was any. lost says that an attempt may have been
+	// applied with what is there.
+	Renew(ctx context.Context, lost bool) (bool, error)
+}
+
 // sealing makes one RPC of a request with encrypted values.
-func sealing[In, Out any](ctx context.Context, t *trace, send unary[In, Out], in In) (Out, bool, error) {
+func sealing[In, Out any](ctx context.Context, t *trace, send Unary[In, Out], in In) (Out, bool, error) {
 	s := &sealingCall{ctx: ctx, trace: t}
 	s.codec.CodecV2 = s
 	s.opts = [3]grpc.CallOption{grpc.Peer(&s.peer), noReplay, &s.codec}
@@ -38,11 +46,10 @@ type sealingCall struct {
 
 // Marshal implements encoding.CodecV2.
 func (s *sealingCall) Marshal(message any) (mem.BufferSlice, error) {
-	seals := s.trace.request.seals
-	renewed, err := seals.codec.renew(s.ctx, seals, s.trace.maybeApplied)
+	renewed, err := s.trace.request.Seals.Renew(s.ctx, s.trace.maybeApplied)
 	if err == nil && renewed { // the suite may be another one, too, and with it the size
 		if m, ok := message.(proto.Message); ok {
-			err = s.trace.conn.checkSize(m)
+			err = s.trace.conn.CheckSize(m)
 		}
 	}
 	if err != nil {
@@ -71,12 +78,3 @@ func (e *unsealedError) Error() string { return e.err.Error() }
 func (e *unsealedError) Unwrap() error { return e.err }
 
 func asUnsealed(err error) (*unsealedError, bool) { return errors.AsType[*unsealedError](err) }
-
-// unsealed returns the error of a request whose values could not be sealed again.
-func (t *trace) unsealed(err *unsealedError, in any) error {
-	e := &Error{Op: t.request.op, Key: t.request.key, Sent: t.sent, MaybeApplied: t.maybeApplied, Err: err.err}
-	if t.maybeApplied {
-		e.lost = t.conn.lose(in, t.request.seals)
-	}
-	return e
-}

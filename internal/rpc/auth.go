@@ -1,4 +1,4 @@
-package etcd
+package rpc
 
 import (
 	"context"
@@ -17,71 +17,75 @@ import (
 
 	"github.com/blueprint-go/etcd/internal/dial"
 	"github.com/blueprint-go/etcd/internal/errs"
-	"github.com/blueprint-go/etcd/internal/rpc"
 )
 
-// token returns the token that goes with requests. It is a function and not a string
+// Token returns the token that goes with requests. It is a function and not a string
 // because a pointer to it is kept by the client and its streams: what prints a struct by
 // reflection can't look into it.
-type token func() string
+type Token func() string
 
-func newToken(text string) *token {
-	t := token(func() string { return text })
+func newToken(text string) *Token {
+	t := Token(func() string { return text })
 	return &t
 }
 
-// authenticator holds the token that goes with each request and gets a new one
+// Auth holds the token that goes with each request and gets a new one
 // when the server no longer accepts it. It is clientv3's own that is replaced
 // here: that one blocks in its constructor while no server answers.
-type authenticator struct {
-	username string // empty if it is not known before it is used
+type Auth struct {
 	// Functions and not strings: what prints a struct by reflection can't look
 	// into them. At most one is set.
 	credentials func(context.Context) (user, password string, err error)
 	source      func(context.Context) (token string, err error)
 
-	timeout time.Duration
-	token   atomic.Pointer[token]
-	rpc     unary[*pb.AuthenticateRequest, *pb.AuthenticateResponse]
+	timeout      time.Duration
+	token        atomic.Pointer[Token]
+	authenticate Unary[*pb.AuthenticateRequest, *pb.AuthenticateResponse]
+	atEndpoint   func(string, error) error
 	// turn holds one value; whoever takes it asks for a token. It is a channel
 	// and not a mutex because those who wait must be able to stop waiting.
 	turn chan struct{}
 }
 
-func newAuthenticator(cfg *Config) *authenticator {
-	user, password := cfg.Username, cfg.Password
-	a := &authenticator{
-		username: user, credentials: cfg.Credentials, source: cfg.TokenSource,
-		timeout: cfg.DialTimeout, turn: make(chan struct{}, 1),
-	}
-	if user != "" {
+// AuthParams say where tokens come from. The zero value is that of a client without any.
+type AuthParams struct {
+	// Username and Password, or a Token.
+	Username, Password, Token string
+	// Credentials or TokenSource is asked for them instead.
+	Credentials func(context.Context) (user, password string, err error)
+	TokenSource func(context.Context) (token string, err error)
+}
+
+func newAuth(p AuthParams, timeout time.Duration, atEndpoint func(string, error) error) *Auth {
+	a := &Auth{credentials: p.Credentials, source: p.TokenSource, timeout: timeout, atEndpoint: atEndpoint, turn: make(chan struct{}, 1)}
+	if user, password := p.Username, p.Password; user != "" {
 		a.credentials = func(context.Context) (string, string, error) { return user, password, nil }
 	}
-	if cfg.Token != "" {
-		a.token.Store(newToken(cfg.Token))
+	if p.Token != "" {
+		a.token.Store(newToken(p.Token))
 	}
 	return a
 }
 
-// canRefresh reports whether a new token can be had: a token given by the user
+// CanRefresh reports whether a new token can be had: a token given by the user
 // can't be replaced.
-func (a *authenticator) canRefresh() bool { return a.credentials != nil || a.source != nil }
+func (a *Auth) CanRefresh() bool { return a.credentials != nil || a.source != nil }
 
-// current returns the token in use; nil before the first.
-func (a *authenticator) current() *token { return a.token.Load() }
+// Current returns the token in use; nil before the first.
+func (a *Auth) Current() *Token { return a.token.Load() }
 
-// ensure gets the first token, if tokens are in use.
-func (a *authenticator) ensure(ctx context.Context) error {
-	if !a.canRefresh() || a.token.Load() != nil {
+// Ensure gets the first token, if tokens are in use.
+func (a *Auth) Ensure(ctx context.Context) error {
+	if !a.CanRefresh() || a.token.Load() != nil {
 		return nil
 	}
 	return a.refresh(ctx, nil)
 }
 
-// invalidate drops the token old, which the server did not accept; ensure gets
+// Invalidate drops the token old, which the server did not accept; Ensure gets
 // a new one. A newer token than old is left alone.
-func (a *authenticator) invalidate(old *token) {
-	if a.canRefresh() && old != nil {
+func (a *Auth) Invalidate(old *Token) {
+	if a.CanRefresh() && old != nil {
 		a.token.CompareAndSwap(old, nil)
 	}
 }
@@ -90,7 +94,7 @@ func (a *authenticator) invalidate(old *token) {
 // so already, it does nothing. Only one request for a token is under way at a
 // time, however many callers wait for it. Its error is a status, like that of the
 // request which needs the token.
-func (a *authenticator) refresh(ctx context.Context, old *token) error {
+func (a *Auth) refresh(ctx context.Context, old *Token) error {
 	select {
 	case a.turn <- struct{}{}:
 		defer func() { <-a.turn }()
@@ -110,7 +114,7 @@ func (a *authenticator) refresh(ctx context.Context, old *token) error {
 }
 
 // ask gets a token from the user's function, or from the server.
-func (a *authenticator) ask(ctx context.Context) (string, error) {
+func (a *Auth) ask(ctx context.Context) (string, error) {
 	if a.source != nil {
 		return askToken(ctx, a.source)
 	}
@@ -120,13 +124,13 @@ func (a *authenticator) ask(ctx context.Context) (string, error) {
 	}
 	var to peer.Peer
 	began := time.Now()
-	resp, err := a.rpc(ctx, &pb.AuthenticateRequest{Name: user, Password: password}, grpc.Peer(&to))
+	resp, err := a.authenticate(ctx, &pb.AuthenticateRequest{Name: user, Password: password}, grpc.Peer(&to))
 	switch {
 	case err == nil:
 		return resp.GetToken(), nil
-	case rpc.TimeIsUp(ctx) && to.Addr != nil:
+	case TimeIsUp(ctx) && to.Addr != nil:
 		// The request that needs the token was not sent, and has nothing to say.
-		return "", status.Error(codes.Unavailable, at(to.Addr, dial.NoneFor("answer to the authentication", time.Since(began))).Error())
+		return "", status.Error(codes.Unavailable, at(a.atEndpoint, to.Addr, dial.NoneFor("answer to the authentication", time.Since(began))).Error())
 	case errors.Is(rpctypes.Error(err), rpctypes.ErrAuthNotEnabled):
 		// Credentials are given ahead of the day when authentication is
 		// switched on; until then no token is needed.
@@ -149,7 +153,7 @@ func (e *authError) Unwrap() error { return e.err }
 func (e *authError) GRPCStatus() *status.Status { return status.Convert(e.err) }
 
 // GetRequestMetadata implements credentials.PerRPCCredentials.
-func (a *authenticator) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
+func (a *Auth) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
 	held := a.token.Load()
 	if held == nil {
 		return nil, nil
@@ -163,11 +167,11 @@ func (a *authenticator) GetRequestMetadata(context.Context, ...string) (map[stri
 
 // RequireTransportSecurity implements credentials.PerRPCCredentials. Config
 // decides about credentials over plaintext, see Config.RequireTLS.
-func (a *authenticator) RequireTransportSecurity() bool { return false }
+func (a *Auth) RequireTransportSecurity() bool { return false }
 
 // dialOptions attaches the token to every request.
-func (a *authenticator) dialOptions() []grpc.DialOption {
-	if !a.canRefresh() && a.token.Load() == nil {
+func (a *Auth) dialOptions() []grpc.DialOption {
+	if !a.CanRefresh() && a.token.Load() == nil {
 		return nil
 	}
 	return []grpc.DialOption{grpc.WithPerRPCCredentials(a)}
@@ -179,9 +183,9 @@ func askCredentials(ctx context.Context, f func(context.Context) (string, string
 	user, password, err = f(ctx)
 	switch {
 	case err != nil:
-		return "", "", rpc.CredentialsFailure(errs.WithKind(ErrCredentials, err))
+		return "", "", credentialsFailure(errs.WithKind(errs.ErrCredentials, err))
 	case user == "" || password == "":
-		return "", "", rpc.CredentialsFailure(errs.WithKind(ErrCredentials, errors.New("config function Credentials returned no user name or no password")))
+		return "", "", credentialsFailure(errs.WithKind(errs.ErrCredentials, errors.New("config function Credentials returned no user name or no password")))
 	}
 	return user, password, nil
 }
@@ -192,9 +196,9 @@ func askToken(ctx context.Context, f func(context.Context) (string, error)) (tok
 	token, err = f(ctx)
 	switch {
 	case err != nil:
-		return "", rpc.CredentialsFailure(errs.WithKind(ErrCredentials, err))
+		return "", credentialsFailure(errs.WithKind(errs.ErrCredentials, err))
 	case token == "":
-		return "", rpc.CredentialsFailure(errs.WithKind(ErrCredentials, errors.New("TokenSource returned no token")))
+		return "", credentialsFailure(errs.WithKind(errs.ErrCredentials, errors.New("TokenSource returned no token")))
 	}
 	return token, nil
 }
@@ -202,6 +206,6 @@ func askToken(ctx context.Context, f func(context.Context) (string, error)) (tok
 // recoverCredentials makes an error of a panic. What it says may be a secret.
 func recoverCredentials(err *error) {
 	if p := recover(); p != nil {
-		*err = rpc.CredentialsFailure(errs.WithKind(ErrCredentials, fmt.Errorf("panic of type %T", p)))
+		*err = credentialsFailure(errs.WithKind(errs.ErrCredentials, fmt.Errorf("panic of type %T", p)))
 	}
 }
