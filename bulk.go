@@ -31,11 +31,15 @@ func (c *Client) BulkPut(ctx context.Context, kvs map[string][]byte, opts ...Bul
 	if err != nil {
 		return fail(op, "", err)
 	}
+	r := request{op: op, write: true, joins: true}
+	if r.compares, err = o.put.compares(c); err != nil {
+		return r.fail(err)
+	}
 	keys := slices.Collect(maps.Keys(kvs))
 	if o.chunked {
 		slices.Sort(keys)
 	}
-	b, err := c.newBulk(request{op: op, write: true, joins: true}, keys, func(key string) (*pb.RequestOp, *sealedPut, error) {
+	b, err := c.newBulk(r, keys, func(key string) (*pb.RequestOp, *sealedPut, error) {
 		return c.sealedOp(ctx, key, kvs[key], o.put)
 	})
 	if err == nil {
@@ -53,7 +57,11 @@ func (c *Client) BulkDelete(ctx context.Context, keys []string, opts ...BulkDele
 	if err != nil {
 		return 0, fail(op, "", err)
 	}
-	b, err := c.newBulk(request{op: op, write: true, joins: true}, keys, func(key string) (*pb.RequestOp, *sealedPut, error) {
+	r := request{op: op, write: true, joins: true}
+	if r.compares, err = o.put.compares(c); err != nil {
+		return 0, r.fail(err)
+	}
+	b, err := c.newBulk(r, keys, func(key string) (*pb.RequestOp, *sealedPut, error) {
 		stored, err := c.stored(key)
 		return txntree.Delete(&pb.DeleteRangeRequest{Key: stored}), nil, err
 	})

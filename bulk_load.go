@@ -77,10 +77,14 @@ func (c *Client) load(ctx context.Context, op string, puts iter.Seq2[loadPut, er
 	if err := c.admit(ctx); err != nil {
 		return LoadReport{}, fail(op, "", err)
 	}
-	l := loader{progress: o.progress}
-	chunks := c.newChunker(request{op: op, write: true}, o.chunks, l.add)
+	l, r := loader{progress: o.progress}, request{op: op, write: true}
+	var err error
+	if r.compares, err = o.put.compares(c); err != nil {
+		return LoadReport{}, r.fail(err)
+	}
+	chunks := c.newChunker(r, o.chunks, l.add)
 	chunks.repeats = true
-	err := chunks.run(ctx, func(yield func(operation, error) bool) {
+	err = chunks.run(ctx, func(yield func(operation, error) bool) {
 		for p, err := range puts {
 			var next operation
 			if err == nil {

@@ -55,12 +55,17 @@ func (c *Client) swap(ctx context.Context, r request, cond Condition, then Op) (
 		return false, r.fail(err)
 	}
 	r.joins = true
-	res, err := c.commit(ctx, r, c.Txn().If(cond).Then(then))
-	if err != nil {
-		return false, err
+	res, err := c.commit(ctx, r, c.Txn().If(cond).Then(w.under(c, then)))
+	if err == nil && res.Succeeded {
+		if res, err = w.met(r, res); err == nil {
+			w.tellTxn(res)
+		}
+		return err == nil, err
 	}
-	w.tellTxn(res)
-	return res.Succeeded, nil
+	if err == nil {
+		w.tellRevision(res.Revision)
+	}
+	return false, err
 }
 
 // PutIfChanged stores value under key unless that is its value already, and reports
@@ -101,7 +106,7 @@ func (c *Client) PutIfChanged(ctx context.Context, key string, value []byte, opt
 		if !written {
 			return nil, nil
 		}
-		return c.Txn().If(ModRevision(key).Equal(current.ModRevision)).Then(put), nil
+		return c.Txn().If(ModRevision(key).Equal(current.ModRevision)).Then(w.under(c, put)), nil
 	})
 	return written && err == nil, err
 }
@@ -132,7 +137,7 @@ func (c *Client) Update(ctx context.Context, key string, f func(old []byte) ([]b
 		if err != nil || !exists && value == nil {
 			return nil, err
 		}
-		return c.Txn().If(ModRevision(key).Equal(current.ModRevision)).Then(updateOp(key, value, exists, w.prevKV)), nil
+		return c.Txn().If(ModRevision(key).Equal(current.ModRevision)).Then(w.under(c, updateOp(key, value, exists, w.prevKV))), nil
 	})
 }
 

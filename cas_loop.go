@@ -29,8 +29,10 @@ func (c *Client) optimistic(ctx context.Context, r request, w writeOptions, read
 			}
 			found, err = c.commit(ctx, r, txn.Else(reads...))
 			if err == nil && found.Succeeded {
-				w.tellTxn(found)
-				return true, nil
+				if found, err = w.met(r, found); err == nil {
+					w.tellTxn(found)
+				}
+				return true, err
 			}
 			err = afterConflicts(ctx, n, err)
 		}

@@ -52,6 +52,8 @@ func TestEachSetterSetsItsFieldAndReturnsConfig(t *testing.T) {
 		"WithCompression":         {func(c *Config) *Config { return c.WithCompression(1) }, Config{CompressionMinSize: 1, compress: true}},
 		"WithNamespace":           {func(c *Config) *Config { return c.WithNamespace("n/") }, Config{Namespace: "n/"}},
 		"WithMaxRequestBytes":     {func(c *Config) *Config { return c.WithMaxRequestBytes(1) }, Config{MaxRequestBytes: 1}},
+		"WithBatching":            {func(c *Config) *Config { return c.WithBatching() }, Config{Batching: true}},
+		"WithBatchInFlight":       {func(c *Config) *Config { return c.WithBatching(WithBatchInFlight(2)) }, Config{Batching: true, BatchInFlight: 2}},
 		"WithMaxTxnOps":           {func(c *Config) *Config { return c.WithMaxTxnOps(1) }, Config{MaxTxnOps: 1}},
 		"WithMaxKeyBytes":         {func(c *Config) *Config { return c.WithMaxKeyBytes(1) }, Config{MaxKeyBytes: 1}},
 		"WithLazyConnect":         {func(c *Config) *Config { return c.WithLazyConnect() }, Config{LazyConnect: true}},
@@ -81,6 +83,7 @@ func TestZeroNilAndDefaultConfigResolveAlike(t *testing.T) {
 		KeepAliveTimeout:  3 * time.Second,
 		MaxRequestBytes:   1536 * 1024,
 		MaxTxnOps:         128,
+		BatchInFlight:     4,
 		MaxKeyBytes:       64 * 1024,
 		Logger:            slog.Default(),
 	}

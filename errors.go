@@ -88,6 +88,10 @@ var (
 	// whose answer was lost and whose key was deleted before it could be looked for.
 	ErrConflict = errors.New("conflict with a concurrent change")
 
+	// ErrConditionFailed is returned by a write [WithCondition] if a condition does not
+	// hold. The write is certainly not applied.
+	ErrConditionFailed = errors.New("condition does not hold")
+
 	// ErrCompacted is returned when a revision is older than the oldest one
 	// the server still has.
 	ErrCompacted = errs.ErrCompacted

@@ -2,6 +2,7 @@ package etcd
 
 import (
 	"context"
+	"fmt"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -21,7 +22,12 @@ func (c *Client) Put(ctx context.Context, key string, value []byte, opts ...PutO
 	if err != nil {
 		return fail("put", key, err)
 	}
-	if o.guarded {
+	switch {
+	case len(o.conditions) > 0 && o.guarded:
+		return fail("put", key, fmt.Errorf("%w: WithGuard and WithCondition", ErrInvalidArgument))
+	case len(o.conditions) > 0:
+		return c.putIf(ctx, request{op: "put", key: key}, value, o)
+	case o.guarded:
 		return c.putGuarded(ctx, key, value, o)
 	}
 	req, sealed, err := c.putRequest(ctx, key, value, o)
@@ -31,11 +37,37 @@ func (c *Client) Put(ctx context.Context, key string, value []byte, opts ...PutO
 	if err != nil {
 		return fail("put", key, err)
 	}
-	resp, err := c.put(ctx, request{op: "put", key: key, write: true, seals: sealed, joins: true}, req)
+	return c.putNow(ctx, request{op: "put", key: key, write: true, seals: sealed, joins: true}, req, o)
+}
+
+// putNow sends a put, and tells the caller of its result.
+func (c *Client) putNow(ctx context.Context, r request, req *pb.PutRequest, o putOptions) error {
+	resp, err := c.put(ctx, r, req)
 	if err == nil {
 		o.tell(ctx, c.codec, resp.Header, resp.PrevKv)
 	}
 	return err
+}
+
+// putIf is Put under conditions.
+func (c *Client) putIf(ctx context.Context, r request, value []byte, o putOptions) error {
+	put := Op{kind: kindPut, key: r.key, value: value, put: o}
+	w := put.takeResult()
+	res, err := c.commitIf(ctx, r, w.conditions, put)
+	if err == nil {
+		w.tellTxn(res)
+	}
+	return err
+}
+
+// commitIf commits an operation under conditions.
+func (c *Client) commitIf(ctx context.Context, r request, conditions []Condition, op Op) (*TxnResult, error) {
+	r.joins = true
+	res, err := c.commit(ctx, r, c.Txn().If(conditions...).Then(op))
+	if err == nil && !res.Succeeded {
+		err = r.answered(ErrConditionFailed)
+	}
+	return res, err
 }
 
 // Get returns the value of key, or [ErrKeyNotFound], in one round trip. An empty value is
@@ -111,11 +143,25 @@ func (c *Client) Delete(ctx context.Context, key string, opts ...DeleteOption) (
 	if err != nil {
 		return 0, fail(op, key, err)
 	}
+	if len(o.conditions) > 0 {
+		return c.deleteIf(ctx, request{op: op, key: key}, Op{kind: kindDelete, key: key, delete: o})
+	}
 	stored, err := c.stored(key)
 	if err != nil {
 		return 0, fail(op, key, err)
 	}
 	return c.deleteRange(ctx, request{op: op, key: key, joins: true}, keys.Range{Start: stored}, o)
+}
+
+// deleteIf commits a deletion under its conditions.
+func (c *Client) deleteIf(ctx context.Context, r request, op Op) (int64, error) {
+	w := op.takeResult()
+	res, err := c.commitIf(ctx, r, w.conditions, op)
+	if err != nil {
+		return 0, err
+	}
+	w.tellTxn(res)
+	return res.Results[0].Deleted, nil
 }
 
 func (c *Client) deleteRange(ctx context.Context, r request, rng keys.Range, o deleteOptions) (int64, error) {

@@ -34,8 +34,9 @@ type WriteResult struct {
 
 // writeOptions are the options that every write takes.
 type writeOptions struct {
-	result *WriteResult
-	prevKV bool
+	result     *WriteResult
+	prevKV     bool
+	conditions []Condition // see WithCondition
 }
 
 // check refuses to fetch what nobody would see.
@@ -48,8 +49,11 @@ func (o writeOptions) check() error {
 
 // checkOp refuses options that an operation of a transaction can't serve.
 func (o writeOptions) checkOp() error {
-	if o.result != nil {
+	switch {
+	case o.result != nil:
 		return fmt.Errorf("%w: WithResult in a transaction, which has a TxnResult", ErrInvalidArgument)
+	case o.conditions != nil:
+		return fmt.Errorf("%w: WithCondition in a transaction, which has If", ErrInvalidArgument)
 	}
 	return nil
 }

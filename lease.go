@@ -143,12 +143,15 @@ func (c *Client) PutWithTTL(ctx context.Context, key string, value []byte, ttl t
 				c.giveUpLease(id, true)
 			}
 		}()
-		req.Lease = int64(id)
-		resp, err := c.put(ctx, request{op: op, key: key, write: true, seals: sealed}, req)
-		switch {
-		case err == nil:
-			o.tell(ctx, c.codec, resp.Header, resp.PrevKv)
-		case !MaybeApplied(err):
+		req.Lease, o.lease = int64(id), id
+		r := request{op: op, key: key}
+		if len(o.conditions) > 0 {
+			err = c.putIf(ctx, r, value, o)
+		} else {
+			r.write, r.seals = true, sealed
+			err = c.putNow(ctx, r, req, o)
+		}
+		if err != nil && !MaybeApplied(err) {
 			err = errors.Join(err, c.RevokeLease(ctx, id))
 		}
 		returned = true

@@ -36,20 +36,29 @@ func (c *Client) DeletePrefix(ctx context.Context, prefix string, opts ...Delete
 	if err != nil {
 		return 0, fail(opDeletePrefix, prefix, err)
 	}
-	if o.chunked {
-		return c.deleteInChunks(ctx, prefix, rng, o)
+	compares, err := o.compares(c)
+	if err != nil {
+		return 0, fail(opDeletePrefix, prefix, err)
 	}
-	deleted, err := c.deleteRange(ctx, request{op: opDeletePrefix, key: prefix}, rng, o)
+	if o.chunked {
+		return c.deleteInChunks(ctx, prefix, rng, compares, o)
+	}
+	r, deleted := request{op: opDeletePrefix, key: prefix}, int64(0)
+	if len(compares) > 0 {
+		deleted, err = c.deleteIf(ctx, r, Op{kind: kindDelete, reach: underPrefix, key: prefix, delete: o})
+	} else {
+		deleted, err = c.deleteRange(ctx, r, rng, o)
+	}
 	return deleted, hint(err, "the keys may be too many for the time: InChunks deletes them in chunks")
 }
 
 // deleteInChunks deletes adjacent ranges, from the beginning of rng to its end.
-func (c *Client) deleteInChunks(ctx context.Context, prefix string, rng keys.Range, o deleteOptions) (int64, error) {
+func (c *Client) deleteInChunks(ctx context.Context, prefix string, rng keys.Range, compares []*pb.Compare, o deleteOptions) (int64, error) {
 	if err := c.admit(ctx); err != nil {
 		return 0, fail(opDeletePrefix, prefix, err)
 	}
 	var deleted int64
-	report := chunkReport{request: request{op: opDeletePrefix, key: prefix, write: true}}
+	report := chunkReport{request: request{op: opDeletePrefix, key: prefix, write: true, compares: compares}}
 	chunks := c.newChunker(report.request, o.chunks.ofRanges(), func(p part) {
 		report.add(p)
 		for _, r := range p.responses {

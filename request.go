@@ -6,6 +6,8 @@ import (
 	"runtime/debug"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
 	"github.com/blueprint-go/etcd/internal/rpc"
 )
 
@@ -30,6 +32,8 @@ type request struct {
 	versions func(stored []byte) int64
 	// seals are the puts whose values are encrypted.
 	seals *sealedPut
+	// compares are the conditions of the call, that bulk calls and puts are bound to.
+	compares []*pb.Compare
 	// joins says that the request may travel with others.
 	joins bool
 }

@@ -121,7 +121,7 @@ func TestHookSeesAllAttemptsAsOneRequest(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, 1, hook.before)
 		require.Equal(t, 1, hook.after)
-		require.Equal(t, etcd.ResultInfo{Attempts: 4, Duration: time.Since(began)}, hook.last)
+		require.Equal(t, etcd.ResultInfo{Attempts: 4, Duration: time.Since(began), Batch: 1}, hook.last)
 	})
 }
 

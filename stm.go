@@ -58,6 +58,9 @@ func (c *Client) Transact(ctx context.Context, f func(tx *Tx) error, opts ...Tra
 		return fail(opTransact, "", err)
 	}
 	tx := &Tx{client: c, result: o.writeOptions}
+	if tx.compares, err = o.compares(c); err != nil {
+		return fail(opTransact, "", err)
+	}
 	return c.untilUncontested(ctx, request{op: opTransact}, func(ctx context.Context) (bool, error) {
 		tx.round = ctx
 		tx.forget()
@@ -103,7 +106,11 @@ func (tx *Tx) run(f func(*Tx) error) (bool, error) {
 func (tx *Tx) commit() (bool, error) {
 	c, key := tx.client, tx.order[0]
 	guards, again := tx.guards()
-	if n := max(len(guards), len(tx.order)); n > c.cfg.MaxTxnOps {
+	n := max(len(guards), len(tx.order))
+	if len(tx.compares) > 0 { // a level of their own
+		n = max(len(guards), len(again), 1) + max(len(tx.order), len(tx.compares))
+	}
+	if n > c.cfg.MaxTxnOps {
 		return false, fail(opTransact, key, fmt.Errorf("%w: %d read or written, the limit is %d", ErrTooManyOps, n, c.cfg.MaxTxnOps))
 	}
 	ops := make([]Op, len(tx.order))
@@ -114,12 +121,18 @@ func (tx *Tx) commit() (bool, error) {
 	if err != nil {
 		return false, fail(opTransact, key, err)
 	}
+	if len(tx.compares) > 0 {
+		wire.request.Success = []*pb.RequestOp{txntree.Txn(&pb.TxnRequest{Compare: tx.compares, Success: wire.request.Success})}
+	}
 	resp, err := c.sendTxn(tx.round, request{op: opTransact, key: key, write: true, seals: wire.seals, versions: tx.versionOf},
 		&pb.TxnRequest{Compare: guards, Success: wire.request.Success, Failure: again})
 	if err != nil {
 		return false, err
 	}
 	if resp.Succeeded {
+		if len(tx.compares) > 0 && !resp.Responses[0].GetResponseTxn().GetSucceeded() {
+			return false, answered(opTransact, key, ErrConditionFailed)
+		}
 		tx.result.tellRevision(resp.Header.GetRevision())
 		return true, nil
 	}

@@ -20,7 +20,9 @@ type Tx struct {
 	ctx     context.Context // of the run
 	round   context.Context // of the runs between two pauses, and of their commits
 	attempt int
-	failed  error // of the first read that failed in this run
+	// compares are the conditions of the call.
+	compares []*pb.Compare
+	failed   error // of the first read that failed in this run
 
 	// revision is the revision of all reads of this run; 0 before the first.
 	revision int64

@@ -20,9 +20,10 @@ import (
 // do on demand. A nil function means an empty answer.
 type stub struct {
 	pb.UnimplementedKVServer
-	put func(context.Context, *pb.PutRequest) (*pb.PutResponse, error)
-	get func(context.Context, *pb.RangeRequest) (*pb.RangeResponse, error)
-	txn func(context.Context, *pb.TxnRequest) (*pb.TxnResponse, error)
+	put    func(context.Context, *pb.PutRequest) (*pb.PutResponse, error)
+	get    func(context.Context, *pb.RangeRequest) (*pb.RangeResponse, error)
+	txn    func(context.Context, *pb.TxnRequest) (*pb.TxnResponse, error)
+	remove func(context.Context, *pb.DeleteRangeRequest) (*pb.DeleteRangeResponse, error)
 	// stream answers range streams; nil makes the server one that has none.
 	stream func(*pb.RangeRequest, pb.KV_RangeStreamServer) error
 }
@@ -39,6 +40,13 @@ func (s *stub) Range(ctx context.Context, req *pb.RangeRequest) (*pb.RangeRespon
 		return &pb.RangeResponse{}, nil
 	}
 	return s.get(ctx, req)
+}
+
+func (s *stub) DeleteRange(ctx context.Context, req *pb.DeleteRangeRequest) (*pb.DeleteRangeResponse, error) {
+	if s.remove == nil {
+		return s.UnimplementedKVServer.DeleteRange(ctx, req)
+	}
+	return s.remove(ctx, req)
 }
 
 func (s *stub) Txn(ctx context.Context, req *pb.TxnRequest) (*pb.TxnResponse, error) {

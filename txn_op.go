@@ -173,6 +173,6 @@ func (op *Op) takeResult() writeOptions {
 		w = &op.delete.writeOptions
 	}
 	out := *w
-	w.result = nil
+	w.result, w.conditions = nil, nil
 	return out
 }

@@ -3,6 +3,7 @@ package etcd
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
@@ -22,13 +23,19 @@ func (c *Client) sendBulk(ctx context.Context, r request, ops []*pb.RequestOp) (
 			return nil
 		}
 		configured, inner := c.cfg.MaxTxnOps, txntree.InnerOps(ops)
+		if len(r.compares) > configured-inner {
+			return r.fail(fmt.Errorf("%w: %d conditions", ErrTooManyOps, len(r.compares)))
+		}
 		limit := c.nesting.Begin(len(ops), configured, inner)
 		for {
 			levels, err := txntree.LevelsFor(len(ops), limit-inner)
 			if err != nil {
 				return r.fail(err)
 			}
-			resp, err := c.sendTxn(ctx, r, &pb.TxnRequest{Success: txntree.Nest(ops, levels)})
+			resp, err := c.sendTxn(ctx, r, &pb.TxnRequest{Compare: r.compares, Success: txntree.Nest(ops, levels)})
+			if err == nil && !resp.Succeeded {
+				return r.answered(ErrConditionFailed)
+			}
 			if err == nil {
 				c.nesting.Learn(limit, configured)
 				revision = resp.Header.GetRevision()

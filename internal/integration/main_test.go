@@ -28,13 +28,22 @@ func server(t testing.TB, opts ...etcdtest.Option) *etcdtest.Server {
 
 // config returns the configuration of a client of srv.
 func config(srv *etcdtest.Server) *etcd.Config {
-	return etcd.DefaultConfig().WithEndpoints(srv.Endpoints()...)
+	return maybeBatched(etcd.DefaultConfig().WithEndpoints(srv.Endpoints()...))
+}
+
+// maybeBatched switches batching on where ETCD_TEST_BATCHING asks for it, as make
+// test-batched does: with one request under way, so that as many as can be travel together.
+func maybeBatched(cfg *etcd.Config) *etcd.Config {
+	if cfg != nil && os.Getenv("ETCD_TEST_BATCHING") != "" && !cfg.Batching {
+		return cfg.WithBatching(etcd.WithBatchInFlight(1))
+	}
+	return cfg
 }
 
 // client connects to a server for one test.
 func client(t testing.TB, cfg *etcd.Config) *etcd.Client {
 	t.Helper()
-	c, err := etcd.NewClient(cfg)
+	c, err := etcd.NewClient(maybeBatched(cfg))
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, c.Close()) })
 	return c
