@@ -75,6 +75,7 @@ type chunker struct {
 func (c *Client) newChunker(r request, o chunkOptions, deliver func(part)) *chunker {
 	// This doesn't count what nesting adds: some ten bytes for dozens of operations.
 	bytes := min(chunkBytes, c.rpc.Largest-c.rpc.Largest/16)
+	r.joins = false // chunks are large, and have others beside them as the caller allows
 	return &chunker{
 		client: c, request: r, pacer: pacer{rate: o.rate}, parallel: o.parallel, keys: o.most(), bytes: bytes,
 		deliver: deliver,
