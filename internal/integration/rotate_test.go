@@ -151,7 +151,7 @@ func TestReencryptWorksUnderItsNamespaceAlone(t *testing.T) {
 	require.Equal(t, map[etcd.KeyID]int64{r.a.ID(): 3, r.b.ID(): 1}, status.ByKey)
 }
 
-func TestReencryptBatchesAreAsLargeAsTheServerTakes(t *testing.T) {
+func TestReencryptBatchesFillTheServersLimit(t *testing.T) {
 	t.Parallel()
 	r := newRotation(t)
 	r.seed(127 * 3)
@@ -250,7 +250,7 @@ func TestReencryptReportsAndLeavesWhatDoesNotDecode(t *testing.T) {
 	r.requireDone()
 }
 
-func TestReencryptLeavesAloneWhatIsMeantToBePlaintext(t *testing.T) {
+func TestReencryptLeavesIntendedPlaintextAlone(t *testing.T) {
 	t.Parallel()
 	r := newRotation(t)
 	c := r.reader(func(c *etcd.Config) { c.WithUnencryptedPrefixes("/plain/").WithPlaintextWrites("/migrating/") })
@@ -331,7 +331,7 @@ func TestReencryptKeepsItsRate(t *testing.T) {
 	r.requireDone()
 }
 
-func TestReencryptThatWaitsForItsRateCanBeStopped(t *testing.T) {
+func TestReencryptStopsWhileWaitingForItsRate(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
 		stop func(*etcd.Client, context.CancelFunc)
@@ -357,7 +357,7 @@ func TestReencryptThatWaitsForItsRateCanBeStopped(t *testing.T) {
 
 // Stopped after each batch in turn and resumed from where it was, it gets to the
 // end, and does nothing twice.
-func TestReencryptCanBeStoppedAnywhereAndGoesOnFromThere(t *testing.T) {
+func TestReencryptResumesWhereverItWasStopped(t *testing.T) {
 	t.Parallel()
 	r := newRotation(t)
 	r.seed(1000)
@@ -458,7 +458,7 @@ func TestReencryptLosesToEveryConcurrentChange(t *testing.T) {
 	}
 }
 
-func TestReencryptKeepsLeasesAndWhatTheKeysAreOtherwise(t *testing.T) {
+func TestReencryptChangesNothingButTheSealing(t *testing.T) {
 	t.Parallel()
 	r := newRotation(t)
 	r.seed(100)
@@ -549,7 +549,7 @@ func TestReencryptRefusesWhatItCannotDo(t *testing.T) {
 }
 
 // The ring loses its primary key while a run is under way.
-func TestReencryptEndsWhereThePrimaryKeyIsTakenAway(t *testing.T) {
+func TestReencryptEndsWhereThePrimaryKeyIsLost(t *testing.T) {
 	t.Parallel()
 	r := newRotation(t)
 	r.seed(300)

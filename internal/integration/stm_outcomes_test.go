@@ -161,7 +161,7 @@ func TestTransactThatCannotBeIsRefused(t *testing.T) {
 	}))
 }
 
-func TestTransactIsVoidWhenOneOfItsReadsFailed(t *testing.T) {
+func TestTransactIsVoidAfterAFailedRead(t *testing.T) {
 	t.Parallel()
 	srv, faults := faultyServer(t)
 	c := client(t, config(srv))
@@ -194,7 +194,7 @@ func TestTransactIsVoidWhenOneOfItsReadsFailed(t *testing.T) {
 	}
 }
 
-func TestTransactIsVoidWhenItReadAValueThatIsNotOurs(t *testing.T) {
+func TestTransactIsVoidAfterReadingAForeignValue(t *testing.T) {
 	t.Parallel()
 	srv := server(t)
 	c, plain := client(t, config(srv).WithEncryption(testKey)), client(t, config(srv))
