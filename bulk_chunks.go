@@ -15,7 +15,6 @@ import (
 // costs little per key, and small enough not to hold up the server's other clients. It is
 // below what the server's gRPC accepts whatever its limit (grpcOverhead). So when a chunk
 // is refused for its size, it is always the server itself that refuses, which is certain.
-// own, which is certain.
 const chunkBytes = 128 << 10
 
 // operation is one operation of those that are sent in chunks.

@@ -7,7 +7,7 @@ import (
 
 // An idle watch would mostly consist of its goroutine's stack. So a watch that is
 // registered on a shared stream and has nothing to deliver rests: its goroutine ends, and
-// whoever has something for it starts another one that continues. conn.retain makes Close
+// whoever has something for it starts another one that continues. rpc.Conn.Retain makes Close
 // wait for the watch whether it rests or not.
 
 // errResting says that the goroutine of a watch ends but the watch doesn't. By then the
