@@ -32,7 +32,7 @@ func (n namespace) storedPrefix(prefix string) ([]byte, error) {
 		return nil, fmt.Errorf("%w: key of %d bytes, the limit is %d", ErrTooLarge, size, n.maxKey)
 	}
 	if n.prefix == "" {
-		return []byte(prefix), nil
+		return keys.Bytes(prefix), nil
 	}
 	b := make([]byte, 0, len(n.prefix)+len(prefix))
 	return append(append(b, n.prefix...), prefix...), nil

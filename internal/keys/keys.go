@@ -58,6 +58,9 @@ func PrefixEnd(prefix []byte) []byte {
 // Text returns b as a string without a copy. Nothing may write to b any more.
 func Text(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
+// Bytes returns the bytes of a string without a copy. Nobody may write to them.
+func Bytes(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }
+
 // After returns the first key after key.
 func After(key []byte) []byte {
 	return append(append(make([]byte, 0, len(key)+1), key...), 0)

@@ -69,12 +69,10 @@ func NewConn(p Params) *Conn {
 func (c *Conn) Open() error {
 	p := &c.params
 	send := p.MaxRequestBytes + grpcOverhead
-	options := slices.Concat(c.dials.Options(), c.Auth.dialOptions(), balanceOptions())
-	options = append(options, grpc.WithUnaryInterceptor(sendOnce), grpc.WithDefaultCallOptions(
-		grpc.WaitForReady(true),
-		grpc.MaxCallSendMsgSize(send),
-		grpc.MaxCallRecvMsgSize(math.MaxInt32),
-	))
+	options := slices.Concat(c.dials.Options(), c.Auth.dialOptions(), balanceOptions(send), []grpc.DialOption{
+		grpc.WithUnaryInterceptor(sendOnce),
+		grpc.WithInitialWindowSize(streamWindow), grpc.WithInitialConnWindowSize(connWindow),
+	})
 	raw, err := clientv3.New(clientv3.Config{
 		Endpoints:            p.Endpoints,
 		AutoSyncInterval:     p.SyncInterval,
@@ -99,6 +97,14 @@ func (c *Conn) Open() error {
 	c.Auth.authenticate = c.authenticate
 	return nil
 }
+
+// What a server may send before it is read, of one stream and of all. Given sizes keep gRPC
+// from measuring, by a ping for each answer, what the network can take (its own limit is 16
+// MiB): that costs a request two allocations, and the server a frame.
+const (
+	streamWindow = 4 << 20
+	connWindow   = 16 << 20
+)
 
 // grpcOverhead is what the server adds to its request limit when it limits
 // gRPC messages (server/v3/etcdserver/api/v3rpc, grpcOverheadBytes).

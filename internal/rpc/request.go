@@ -3,6 +3,8 @@ package rpc
 import (
 	"context"
 	"errors"
+	"net"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc"
@@ -99,13 +101,29 @@ func Do[In, Out any](ctx context.Context, c *Conn, r Request, send Unary[In, Out
 	}
 }
 
-// call holds the answer to "did a request leave this process?": gRPC fills in
-// the peer of a call exactly when a stream was made for it on a connection
-// (google.golang.org/grpc/stream.go, clientStream.finish). This costs one
-// allocation; a stats handler would cost eighteen.
+// call holds the answer to "did a request leave this process?": gRPC fills in the peer of a
+// call exactly when a stream was made for it on a connection
+// (google.golang.org/grpc/stream.go, clientStream.finish). A stats handler would cost
+// eighteen allocations.
 type call struct {
 	peer peer.Peer
-	opts [2]grpc.CallOption
+	opts [3]grpc.CallOption
+}
+
+// calls are those that aren't in use. gRPC is done with the options of a unary RPC when that
+// returns.
+var calls = sync.Pool{New: func() any {
+	c := &call{}
+	c.opts = [3]grpc.CallOption{grpc.Peer(&c.peer), noReplay, grpc.StaticMethod()}
+	return c
+}}
+
+// free returns where the call was sent, and makes room for another one.
+func (c *call) free() net.Addr {
+	to := c.peer.Addr
+	c.peer = peer.Peer{}
+	calls.Put(c)
+	return to
 }
 
 // noReplay keeps gRPC from sending a request again by itself once it has been
@@ -138,11 +156,10 @@ func attempt[In, Out any](ctx context.Context, t *trace, send Unary[In, Out], in
 	if t.request.Seals != nil {
 		return sealing(ctx, t, send, in)
 	}
-	call := &call{}
-	call.opts[0], call.opts[1] = grpc.Peer(&call.peer), noReplay
+	call := calls.Get().(*call)
 	out, err := send(ctx, in, call.opts[:]...)
-	t.to = call.peer.Addr
-	return out, call.peer.Addr != nil, err
+	t.to = call.free()
+	return out, t.to != nil, err
 }
 
 // NotePeer has opts, those of an RPC in the shape of a unary one that goes over a stream

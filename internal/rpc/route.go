@@ -2,6 +2,8 @@ package rpc
 
 import (
 	"context"
+	"fmt"
+	"math"
 	"slices"
 	"sync"
 
@@ -25,12 +27,17 @@ func init() {
 	balancer.Register(elsewhere{balancer.Get(roundrobin.Name)})
 }
 
-// balanceOptions makes a connection use elsewhere. The policy that clientv3's
-// resolver asks for would take precedence if it weren't switched off.
-func balanceOptions() []grpc.DialOption {
+// balanceOptions makes a connection use elsewhere, and says what holds for all of its calls:
+// they wait for a connection, and messages may have send bytes. As default options of calls
+// the latter would cost each of them an allocation. The policy that clientv3's resolver asks
+// for would take precedence if it weren't switched off.
+func balanceOptions(send int) []grpc.DialOption {
 	return []grpc.DialOption{
 		grpc.WithDisableServiceConfig(),
-		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig": [{"` + elsewhereName + `": {}}]}`),
+		grpc.WithDefaultServiceConfig(fmt.Sprintf(`{
+			"loadBalancingConfig": [{%q: {}}],
+			"methodConfig": [{"name": [{}], "waitForReady": true, "maxRequestMessageBytes": %d, "maxResponseMessageBytes": %d}]
+		}`, elsewhereName, send, math.MaxInt32)),
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"google.golang.org/grpc/encoding"
 	grpcproto "google.golang.org/grpc/encoding/proto"
 	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/peer"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -22,9 +23,9 @@ type Seals interface {
 
 // sealing makes one RPC of a request with encrypted values.
 func sealing[In, Out any](ctx context.Context, t *trace, send Unary[In, Out], in In) (Out, bool, error) {
-	s := &sealingCall{ctx: ctx, trace: t}
+	s := &sealingCall{ctx: ctx, conn: t.conn, seals: t.request.Seals, lost: t.maybeApplied}
 	s.codec.CodecV2 = s
-	s.opts = [3]grpc.CallOption{grpc.Peer(&s.peer), noReplay, &s.codec}
+	s.opts = [4]grpc.CallOption{grpc.Peer(&s.peer), noReplay, grpc.StaticMethod(), &s.codec}
 	out, err := send(ctx, in, s.opts[:]...)
 	t.to = s.peer.Addr
 	if s.failed != nil {
@@ -37,20 +38,22 @@ func sealing[In, Out any](ctx context.Context, t *trace, send Unary[In, Out], in
 // own message: gRPC encodes that when it has a stream for it, so that no wait for a
 // connection lies between the last look at the keyring and the bytes that are sent.
 type sealingCall struct {
-	call
-	opts   [3]grpc.CallOption
+	peer   peer.Peer
+	opts   [4]grpc.CallOption
 	codec  grpc.ForceCodecV2CallOption
 	ctx    context.Context // of the attempt
-	trace  *trace
+	conn   *Conn
+	seals  Seals
+	lost   bool  // an attempt before may have been applied
 	failed error // why the values could not be sealed again; nothing was sent then
 }
 
 // Marshal implements encoding.CodecV2.
 func (s *sealingCall) Marshal(message any) (mem.BufferSlice, error) {
 	var out mem.BufferSlice
-	s.failed = s.trace.request.Seals.Seal(s.ctx, s.trace.maybeApplied, func(changed bool) (err error) {
+	s.failed = s.seals.Seal(s.ctx, s.lost, func(changed bool) (err error) {
 		if m, ok := message.(proto.Message); ok && changed { // the suite may be another one, too, and with it the size
-			if err := s.trace.conn.CheckSize(m); err != nil {
+			if err := s.conn.CheckSize(m); err != nil {
 				return err
 			}
 		}
