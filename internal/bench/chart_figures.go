@@ -138,7 +138,7 @@ func (g *group) processors() string {
 			d.add(`<rect x="%.1f" y="%.1f" width="%.1f" height="%d" fill="%s" fill-opacity="0.4"/>`,
 				barLeft+one.client*scale, y, one.server*scale, barHeight, colours[one.name])
 			d.text(barLeft+(one.client+one.server)*scale+6, y+12, "start", tickStyle,
-				fmt.Sprintf("%.0f %%   %.3g + %.3g µs", (one.client+one.server)/whole*100, one.client, one.server))
+				fmt.Sprintf("%.0f %% · %.3g + %.3g µs", (one.client+one.server)/whole*100, one.client, one.server))
 			y += barHeight + 3
 		}
 		y += 12

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"strings"
 )
 
 // workload is one kind of work. A further one is an entry of workloads.
@@ -11,10 +10,9 @@ type workload struct {
 	name  string
 	about string // what one call is, for readers
 	unit  string // what is counted
-	// calls are those of a client that it needs.
+	// can reports whether a client has the calls that it needs.
 	can func(c *client) bool
-	// bytes is about how much a call of one value's size holds, in values: it bounds the
-	// number of callers. 0 means one.
+	// values is how many a call holds, which bounds the number of callers. 0 means one.
 	values int
 	// prepare stores what is read, once for each size of values. It may be nil.
 	prepare func(ctx context.Context, s *site) error
@@ -70,7 +68,7 @@ var workloads = []workload{
 		prepare: storeSingleKeys, begin: everyCaller(mixer),
 	},
 	{
-		name: "cas", about: "compare-and-swap of one key by its revision", unit: "swap",
+		name: "cas", about: "swap of one key by its revision", unit: "swap",
 		can:     func(c *client) bool { return c.swap != nil },
 		prepare: storeSingleKeys, begin: everyCaller(swapper),
 	},
@@ -90,7 +88,7 @@ var workloads = []workload{
 		prepare: storing("scan/", scanKeys), begin: everyCaller(scanner),
 	},
 	{
-		name: "watch", about: fmt.Sprintf("delivery of %d events of one transaction to every caller's watch", watchKeys), unit: "event", values: watchKeys,
+		name: "watch", about: fmt.Sprintf("%d events to the watch of every caller", watchKeys), unit: "event", values: watchKeys,
 		can:   func(c *client) bool { return c.watch != nil && c.bulk != nil },
 		begin: beginWatches, coupled: true,
 	},
@@ -171,6 +169,3 @@ func checkCount(n, want int, err error) error {
 	}
 	return err
 }
-
-// slug returns a name as part of a key or of a file's name.
-func slug(name string) string { return strings.ReplaceAll(name, " ", "-") }
