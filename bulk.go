@@ -13,18 +13,18 @@ import (
 	"github.com/blueprint-go/etcd/internal/txntree"
 )
 
-// BulkPut stores all key-values atomically: in one transaction, one revision and
-// one round trip. An empty map sends nothing and returns nil.
+// BulkPut stores all key-values atomically: in one transaction, one revision and one
+// round trip. An empty map sends nothing and returns nil.
 //
-// The number of keys is not limited by the server's limit of operations (128 by
-// default): above it the transaction is nested. What limits it is the size of
-// one request, [Config.MaxRequestBytes]; past that it fails with [ErrTooLarge]
-// and nothing is sent. A server whose limit of operations turns out to be lower
-// than [Config.MaxTxnOps] takes further round trips, until it accepts the nesting;
-// the client remembers it.
+// The server's limit of operations (128 by default) does not limit the number of keys:
+// above it the transaction is nested. The limit is the size of one request,
+// [Config.MaxRequestBytes]; above it BulkPut fails with [ErrTooLarge] and sends nothing.
+// If a server's limit of operations turns out to be lower than [Config.MaxTxnOps],
+// BulkPut takes further round trips until the server accepts the nesting; the client
+// remembers it.
 //
 // [InChunks] stores any number of key-values, in the order of the keys, but not
-// atomically: the error is a [*BulkError] then, unless an argument was refused.
+// atomically: then the error is a [*BulkError], unless an argument was refused.
 func (c *Client) BulkPut(ctx context.Context, kvs map[string][]byte, opts ...BulkPutOption) error {
 	const op = "bulk put"
 	o, err := bulkOptionsOf(opts, BulkPutOption.applyBulkPut)
@@ -44,9 +44,9 @@ func (c *Client) BulkPut(ctx context.Context, kvs map[string][]byte, opts ...Bul
 	return err
 }
 
-// BulkDelete deletes all keys atomically, as [Client.BulkPut] stores them, and
-// returns how many of them existed. With [InChunks] that is how many were
-// certainly deleted, in the order of the keys as given.
+// BulkDelete deletes all keys atomically, like [Client.BulkPut], and returns how many of
+// them existed. With [InChunks] it deletes the keys in the given order, and returns how
+// many were certainly deleted.
 func (c *Client) BulkDelete(ctx context.Context, keys []string, opts ...BulkDeleteOption) (int64, error) {
 	const op = "bulk delete"
 	o, err := bulkOptionsOf(opts, BulkDeleteOption.applyBulkDelete)
@@ -68,12 +68,12 @@ func (c *Client) BulkDelete(ctx context.Context, keys []string, opts ...BulkDele
 	return deleted, err
 }
 
-// BulkGet reads all keys at one revision, in one round trip. Keys that do not
-// exist are not in the map. When values can't be decoded, the error joins a
-// [*DecodeError] for each and the map holds the others.
+// BulkGet reads all keys at one revision, in one round trip. Keys that do not exist are
+// not in the map. If values can't be decoded, the error joins a [*DecodeError] for each
+// and the map holds the others.
 //
-// With [InChunks] it is still one revision, which one more round trip asks for
-// first. If it is compacted during the call, the error is [ErrCompacted]. When the call
+// With [InChunks] it still reads at one revision, which takes one more round trip first.
+// If that revision is compacted during the call, the error is [ErrCompacted]. If the call
 // fails, the map holds what was read.
 func (c *Client) BulkGet(ctx context.Context, keys []string, opts ...BulkOption) (map[string][]byte, error) {
 	const op = "bulk get"
@@ -110,8 +110,8 @@ func (c *Client) BulkGet(ctx context.Context, keys []string, opts ...BulkOption)
 	return out, errors.Join(err, bad)
 }
 
-// GetMultiple is [Client.BulkGet] under the name that users of the Blueprint
-// provider know.
+// GetMultiple is [Client.BulkGet] under the name that users of the Blueprint provider
+// know.
 func (c *Client) GetMultiple(ctx context.Context, keys []string) (map[string][]byte, error) {
 	return c.BulkGet(ctx, keys)
 }
@@ -122,7 +122,7 @@ type bulk struct {
 	request request
 	keys    []string
 	ops     []*pb.RequestOp
-	seals   []*sealedPut // of the operations; nil for those without
+	seals   []*sealedPut // of the operations; nil for those that encrypt nothing
 }
 
 func (c *Client) newBulk(r request, keys []string, opFor func(key string) (*pb.RequestOp, *sealedPut, error)) (*bulk, error) {
@@ -158,7 +158,7 @@ func (b *bulk) send(ctx context.Context, o bulkOptions) ([]*pb.ResponseOp, error
 	return responses, err
 }
 
-// pin binds reads to the revision that the store has now.
+// pin binds reads to the current revision of the store.
 func (b *bulk) pin(ctx context.Context) error {
 	if len(b.ops) == 0 {
 		return nil

@@ -8,20 +8,20 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 )
 
-// sentChunk is a chunk under way. It belongs to the goroutine that sends it until done is
-// closed, and to the chunker's from then on.
+// sentChunk is a chunk under way. Until done is closed it belongs to the goroutine that
+// sends it, and after that to the chunker's.
 type sentChunk struct {
 	chunk
 	done  chan struct{} // closed when parts are known
 	parts []part
-	// mostKeys and mostBytes are what one transaction may hold. They go down when
-	// the server takes less.
+	// mostKeys and mostBytes are what one transaction may hold. They go down when the
+	// server accepts less.
 	mostKeys, mostBytes int
-	// panicked is what a hook panicked with.
+	// panicked is the panic value of a hook.
 	panicked any
 }
 
-// landed reports whether what became of the chunk is known.
+// landed reports whether the outcome of the chunk is known.
 func (ch *sentChunk) landed() bool {
 	select {
 	case <-ch.done:
@@ -31,8 +31,8 @@ func (ch *sentChunk) landed() bool {
 	}
 }
 
-// send sends a chunk, in one transaction, or in several when the server refuses it
-// for its size: those are as large as it takes them, found by halving.
+// send sends a chunk in one transaction, or in several if the server refuses it for its
+// size: as large as the server accepts, found by halving.
 func (s *chunker) send(ctx context.Context, ch *sentChunk) {
 	for rest := ch.ops; len(rest) > 0; {
 		p := s.sendPart(ctx, rest[:ch.fitting(rest)])
@@ -61,7 +61,7 @@ func (s *chunker) sendPart(ctx context.Context, ops []operation) part {
 	return p
 }
 
-// advice is what can be done about operations that took too long.
+// advice says what to do about operations that took too long.
 func (s *chunker) advice(ops []operation) string {
 	size := 0
 	for _, op := range ops {
@@ -71,7 +71,7 @@ func (s *chunker) advice(ops []operation) string {
 		"Config.RequestTimeout or a deadline gives each more time", countKeys(ops), size, s.parallel)
 }
 
-// fitting returns how many of the operations may be sent in one transaction.
+// fitting returns how many of the operations fit into one transaction.
 func (ch *sentChunk) fitting(ops []operation) int {
 	n, size := 0, 0
 	for n < min(len(ops), ch.mostKeys) {
@@ -84,8 +84,8 @@ func (ch *sentChunk) fitting(ops []operation) int {
 	return n
 }
 
-// shrink reports whether what was sent was refused for its size, so that less of it
-// may be accepted.
+// shrink reports whether p was refused for its size, and then makes the chunk's limits
+// smaller, so that less may be accepted.
 func (ch *sentChunk) shrink(p part) bool {
 	if len(p.ops) == 1 || MaybeApplied(p.err) {
 		return false

@@ -11,31 +11,30 @@ import (
 	"github.com/blueprint-go/etcd/internal/errs"
 )
 
-// chunkBytes is about the size of one chunk on the wire: large enough that a round
-// trip costs little per key, and small enough that the server's other clients are
-// not held up. It is below what the server's gRPC takes whatever its limit is
-// (grpcOverhead), so that the refusal of a chunk for its size always is the server's
-// own, which is certain.
+// chunkBytes is about the size of one chunk on the wire: large enough that a round trip
+// costs little per key, and small enough not to hold up the server's other clients. It is
+// below what the server's gRPC accepts whatever its limit (grpcOverhead). So when a chunk
+// is refused for its size, it is always the server itself that refuses, which is certain.
 const chunkBytes = 128 << 10
 
-// operation is one of those that are sent in chunks.
+// operation is one operation of those that are sent in chunks.
 type operation struct {
 	key    string // without the namespace
 	wire   *pb.RequestOp
 	sealed *sealedPut // of wire; nil for none
 	size   int        // as one of several in a transaction
-	keys   int        // that it is about, if it is not one
+	keys   int        // how many keys it is about, if not one
 }
 
-// operation returns an operation to be sent in a chunk, if a request can hold it.
+// operation returns an operation to send in a chunk, if a request can hold it.
 func (c *Client) operation(key string, wire *pb.RequestOp, sealed *sealedPut) (operation, error) {
 	const tag = 1
 	op := operation{key: key, wire: wire, sealed: sealed, size: tag + protowire.SizeBytes(proto.Size(wire))}
 	return op, c.rpc.CheckBytes(op.size)
 }
 
-// part is what became of a part of the operations that share a fate: of a chunk, or
-// what was cut off one.
+// part is the outcome of operations that share one: those of a chunk, or of a piece of
+// one.
 type part struct {
 	ops       []operation
 	responses []*pb.ResponseOp
@@ -44,7 +43,7 @@ type part struct {
 	unsent    bool  // another one failed before them
 }
 
-// chunk is what one transaction is to hold.
+// chunk is what one transaction will hold.
 type chunk struct {
 	ops  []operation
 	size int
@@ -52,19 +51,19 @@ type chunk struct {
 }
 
 // chunker sends operations in chunks, several at a time. It belongs to the goroutine of
-// run. Each chunk under way belongs to a goroutine of its own, which ends with its request
-// and before run does.
+// run. Each chunk under way belongs to a goroutine of its own, which ends with its
+// request, before run returns.
 type chunker struct {
 	client  *Client
 	request request
 	pacer   pacer
-	// parallel is how many chunks may be under way, and keys and bytes what one may
-	// hold, of which the server may turn out to take less.
+	// parallel is how many chunks may be under way; keys and bytes are what one may hold,
+	// which go down if the server accepts less.
 	parallel, keys, bytes int
 	// repeats says that a key may come twice. The later operation is never sent
 	// before the earlier one was applied.
 	repeats bool
-	// deliver takes the parts in the order of the operations.
+	// deliver takes the parts, in the order of the operations.
 	deliver func(part)
 
 	current  chunk
@@ -73,7 +72,7 @@ type chunker struct {
 }
 
 func (c *Client) newChunker(r request, o chunkOptions, deliver func(part)) *chunker {
-	// What nesting adds is not counted: some ten bytes for dozens of operations.
+	// This doesn't count what nesting adds: some ten bytes for dozens of operations.
 	bytes := min(chunkBytes, c.rpc.Largest-c.rpc.Largest/16)
 	return &chunker{
 		client: c, request: r, pacer: pacer{rate: o.rate}, parallel: o.parallel, keys: o.most(), bytes: bytes,
@@ -81,12 +80,12 @@ func (c *Client) newChunker(r request, o chunkOptions, deliver func(part)) *chun
 	}
 }
 
-// run sends the operations. After a failure no more are sent, and the error is that
-// of the first in their order. If that is one of the sequence, the chunk that was
-// being made is not sent.
+// run sends the operations. After a failure it sends no more, and returns the first error
+// in their order. If that error comes from the sequence, the unfinished chunk is not
+// sent.
 //
-// A panic of the sequence or of deliver passes through, after the requests that are
-// under way were cancelled and have ended.
+// A panic of the sequence or of deliver passes through, after the requests under way were
+// cancelled and have ended.
 func (s *chunker) run(ctx context.Context, ops iter.Seq2[operation, error]) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer func() {
@@ -115,8 +114,8 @@ func (s *chunker) run(ctx context.Context, ops iter.Seq2[operation, error]) erro
 	return stopped
 }
 
-// add puts an operation into a chunk, and sends those before it if it is not for the
-// same one.
+// add puts an operation into the current chunk, and sends that chunk first if the
+// operation doesn't fit into it.
 func (s *chunker) add(ctx context.Context, op operation) error {
 	for len(s.underway) > 0 && s.underway[0].landed() {
 		s.land()
@@ -137,8 +136,8 @@ func (s *chunker) add(ctx context.Context, op operation) error {
 	return nil
 }
 
-// await waits until no chunk that is not applied holds key, and notes it for the
-// current one.
+// await waits until no chunk that holds key is under way, and notes key for the current
+// one.
 func (s *chunker) await(ctx context.Context, key string) {
 	waits := s.current.keys[key]
 	for _, ch := range s.underway {
@@ -149,12 +148,12 @@ func (s *chunker) await(ctx context.Context, key string) {
 		s.landAll()
 	}
 	if s.current.keys == nil {
-		s.current.keys = map[string]bool{} // not for s.keys: bytes may end the chunk long before
+		s.current.keys = map[string]bool{} // not sized for s.keys: bytes may end the chunk long before
 	}
 	s.current.keys[key] = true
 }
 
-// hand sends the current chunk, when there is room for it under way and the rate
+// hand sends the current chunk, as soon as there is room for it under way and the rate
 // allows it.
 func (s *chunker) hand(ctx context.Context) {
 	for len(s.underway) > 0 && (len(s.underway) >= s.parallel || s.bytesUnderway()+s.current.size > s.parallel*s.bytes) {
@@ -179,9 +178,9 @@ func (s *chunker) hand(ctx context.Context) {
 	}()
 }
 
-// bytesUnderway is what the requests that are under way hold. Values that are larger
-// than a chunk are not sent several at a time: they share a connection, and each has
-// to arrive within its own deadline.
+// bytesUnderway is the size of the requests under way. Values larger than a chunk are not
+// sent several at a time: they share a connection, and each must arrive within its own
+// deadline.
 func (s *chunker) bytesUnderway() (n int) {
 	for _, ch := range s.underway {
 		n += ch.size
@@ -205,7 +204,7 @@ func countKeys(ops []operation) (n int) {
 	return n
 }
 
-// land waits for the first chunk that is under way, and delivers its parts.
+// land waits for the first chunk under way, and delivers its parts.
 func (s *chunker) land() {
 	ch := s.underway[0]
 	<-ch.done

@@ -9,10 +9,10 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 )
 
-// BulkError is the error of a bulk call [InChunks] whose keys, values and options are in
-// order, also when nothing was sent, because the context had ended for example: it says
-// what became of each key. Every key is in one of its lists, which are in the
-// order of the call.
+// BulkError is the error of a bulk call [InChunks] whose keys, values and options are
+// valid, even if nothing was sent, for example because the context had ended. It says
+// what became of each key. Every key is in exactly one of its lists, in the order of the
+// call.
 //
 // To go on after a failure, make the call again with the [BulkError.Remaining] keys:
 //
@@ -27,13 +27,13 @@ import (
 type BulkError struct {
 	// Applied are the keys that were written, deleted or read.
 	Applied []string
-	// Unknown are the keys of chunks that may have been applied: the answer was
-	// lost. No read is unknown.
+	// Unknown are the keys of chunks that may have been applied, because the answer was
+	// lost. Reads are never unknown.
 	Unknown []string
 	// NotApplied are the keys that are certainly neither written, deleted nor read.
 	NotApplied []string
-	// Err is the error of the first chunk that failed, an [*Error] with the first key
-	// of that chunk. MaybeApplied is true if any write was applied or may have been.
+	// Err is the error of the first chunk that failed, an [*Error] with the first key of
+	// that chunk. Its MaybeApplied is true if any write was applied or may have been.
 	Err error
 
 	others []error // of the other chunks that failed
@@ -44,16 +44,15 @@ func (e *BulkError) Error() string {
 	return fmt.Sprintf("%v; of the keys %d applied, %d unknown, %d not applied", e.Err, len(e.Applied), len(e.Unknown), len(e.NotApplied))
 }
 
-// Unwrap returns e.Err, and after it the errors of the other chunks that failed.
+// Unwrap returns e.Err, followed by the errors of the other chunks that failed.
 func (e *BulkError) Unwrap() []error { return append([]error{e.Err}, e.others...) }
 
-// Remaining returns the keys that are not known to be applied: those that are
-// unknown, and those that were not applied. Putting or deleting an unknown one again
-// leads to the same end, unless somebody else has written the key in between.
+// Remaining returns the keys that are not known to be applied: the unknown ones, and
+// those that were not applied. Putting or deleting an unknown one again leads to the same
+// result, unless somebody else has written the key in between.
 func (e *BulkError) Remaining() []string { return slices.Concat(e.Unknown, e.NotApplied) }
 
-// sendChunks is send with InChunks. It returns the newest revision of the chunks that
-// were applied.
+// sendChunks is send with InChunks. It returns the newest revision of the applied chunks.
 func (b *bulk) sendChunks(ctx context.Context, o chunkOptions) ([]*pb.ResponseOp, int64, error) {
 	if err := b.client.admit(ctx); err != nil {
 		return nil, 0, b.request.fail(err)
@@ -79,12 +78,12 @@ func (b *bulk) sendChunks(ctx context.Context, o chunkOptions) ([]*pb.ResponseOp
 	return report.responses, report.revision, err
 }
 
-// chunkReport gathers what became of the chunks of a bulk call.
+// chunkReport gathers the outcomes of the chunks of a bulk call.
 type chunkReport struct {
 	request   request
 	outcome   BulkError
 	responses []*pb.ResponseOp
-	revision  int64 // the newest of those that were applied
+	revision  int64 // the newest of the applied chunks
 	delivered int   // keys
 }
 
@@ -119,8 +118,8 @@ func (r *chunkReport) failure(err error, b *bulk) error {
 	return out
 }
 
-// summary returns the error of the whole call, of which err is the first. It is about
-// all chunks, so that [Client.Settle] can't take one of them for it.
+// summary returns the error of the whole call, given its first error. It is about all
+// chunks, so that [Client.Settle] can't take it for the error of one of them.
 func (r *chunkReport) summary(err error) *Error {
 	began := len(r.outcome.Applied)+len(r.outcome.Unknown) > 0
 	summary := &Error{Op: r.request.op, Sent: began, MaybeApplied: began && r.request.write, Err: err}

@@ -36,8 +36,7 @@ type loadProgressOption func(LoadReport)
 
 func (f loadProgressOption) applyLoad(o *bulkOptions) { o.progress = f }
 
-// WithLoadProgress calls f whenever the report has changed, in the goroutine of the
-// load.
+// WithLoadProgress calls f whenever the report has changed, in the goroutine of the load.
 func WithLoadProgress(f func(LoadReport)) LoadOption {
 	if f == nil {
 		return nil
@@ -45,11 +44,10 @@ func WithLoadProgress(f func(LoadReport)) LoadOption {
 	return loadProgressOption(f)
 }
 
-// LoadReport says how far [Client.BulkLoad] has come.
+// LoadReport says how far [Client.BulkLoad] has got.
 type LoadReport struct {
-	// Applied is how many key-values are certainly stored, counted from the first
-	// to the last before the first that is not. A load that failed is resumed by
-	// leaving out that many.
+	// Applied is how many key-values are certainly stored, counted from the first without
+	// a gap. To resume a failed load, leave out that many.
 	Applied int64
 	// Bytes is the size of those keys and values as stored.
 	Bytes int64
@@ -57,6 +55,6 @@ type LoadReport struct {
 	// may have been applied in any order.
 	Revision int64
 
-	// skipped is how many of Applied were not stored, as their guard did not hold.
+	// skipped is how many of Applied were not stored because their guard did not hold.
 	skipped int64
 }

@@ -13,8 +13,8 @@ type pacer struct {
 	ready time.Time // when the next keys may be sent
 }
 
-// wait waits until n further keys may be sent, and reports false when ctx or the
-// client ends before.
+// wait waits until n further keys may be sent. It returns false if ctx or the client ends
+// first.
 func (p *pacer) wait(ctx context.Context, closing <-chan struct{}, n int) bool {
 	if p.rate <= 0 {
 		return true

@@ -11,7 +11,7 @@ import (
 // untilUncontested calls round until it reports that the matter is settled or fails, all
 // under one deadline. Clients that compete for a key spread out by pausing between the
 // rounds. A round begins by reading: what was read before a pause would be out of date
-// after it, and a slow competitor would lose to a fast one for ever.
+// after it, and a slow competitor would lose to a fast one forever.
 func (c *Client) untilUncontested(ctx context.Context, r request, round func(context.Context) (bool, error)) error {
 	return c.withDeadline(ctx, r, func(ctx context.Context) error {
 		for n := 1; ; n++ {

@@ -19,7 +19,7 @@ import (
 )
 
 // The secrets that a client would send are held back until TLS stands.
-func TestPasswordIsSentOverTLSOnlyIfTLSIsConfigured(t *testing.T) {
+func TestPasswordIsNeverSentWithoutTheConfiguredTLS(t *testing.T) {
 	t.Parallel()
 	a := dialtest.NewAuthority(t)
 	file := a.File()

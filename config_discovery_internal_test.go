@@ -119,7 +119,7 @@ func TestClientOfSRVRecordsConnects(t *testing.T) {
 	assert.NoError(t, c.rpc.DialError())
 }
 
-func TestVariablesOfDiscoveryMeanWhatTheyDoForEtcdctl(t *testing.T) {
+func TestDiscoveryVariablesMeanTheSameAsForEtcdctl(t *testing.T) {
 	r := dialtest.Zone{SRV: map[string][]net.SRV{
 		"_etcd-client-blue._tcp.example.test.": {record("m1.example.test.", 2379)},
 		srvTLS:                                 {record("m2.example.test.", 2379)},

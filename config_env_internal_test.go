@@ -78,7 +78,7 @@ func TestEachVariableOfEtcdctlSetsItsField(t *testing.T) {
 	}
 }
 
-func TestMalformedVariablesAreNamedAllAtOnceWithoutPasswords(t *testing.T) {
+func TestAllMalformedVariablesAreNamedWithoutPasswords(t *testing.T) {
 	setenv(t, map[string]string{
 		"ETCD_ENDPOINTS":                   "a:1,,http://u:hunter2@b",
 		"ETCDCTL_ENDPOINTS":                "::::",
@@ -105,7 +105,7 @@ func TestMalformedVariablesAreNamedAllAtOnceWithoutPasswords(t *testing.T) {
 	assert.NotContains(t, err.Error(), "hunter2")
 }
 
-func TestAnEmptyListOfEndpointsInTheEnvironmentIsRefused(t *testing.T) {
+func TestEmptyEndpointListInEnvironmentIsRefused(t *testing.T) {
 	for _, list := range []string{"", " "} {
 		setenv(t, map[string]string{"ETCD_ENDPOINTS": list, "ETCDCTL_ENDPOINTS": "a:1"})
 		_, err := ConfigFromEnv()

@@ -16,7 +16,7 @@ import (
 
 type silentHook struct{ Hook }
 
-func TestEachSetterSetsItsFieldAndReturnsItsConfig(t *testing.T) {
+func TestEachSetterSetsItsFieldAndReturnsConfig(t *testing.T) {
 	t.Parallel()
 	dial := func(context.Context, string, string) (net.Conn, error) { return nil, net.ErrClosed }
 	logger, settings := slog.New(slog.DiscardHandler), &tls.Config{ServerName: "x"}
@@ -71,7 +71,7 @@ func TestEachSetterSetsItsFieldAndReturnsItsConfig(t *testing.T) {
 	assert.ErrorIs(t, err, net.ErrClosed)
 }
 
-func TestZeroNilAndDefaultConfigResolveToTheSame(t *testing.T) {
+func TestZeroNilAndDefaultConfigResolveAlike(t *testing.T) {
 	t.Parallel()
 	want := &Config{
 		Endpoints:         []string{"localhost:2379"},
@@ -133,7 +133,7 @@ func TestResolvingAnInvalidConfigFails(t *testing.T) {
 	assert.ErrorIs(t, err, ErrInvalidConfig)
 }
 
-func TestEncryptionIsAskedForByEachWayToSetAKey(t *testing.T) {
+func TestSettingAnyKeyAsksForEncryption(t *testing.T) {
 	t.Parallel()
 	assert.False(t, new(Config).encrypts())
 	assert.True(t, new(Config).WithEncryption(nil).encrypts())
@@ -143,7 +143,7 @@ func TestEncryptionIsAskedForByEachWayToSetAKey(t *testing.T) {
 	assert.True(t, (&Config{Keyring: &Keyring{}}).encrypts())
 }
 
-func TestCredentialsOverPlaintextAreNamedUnlessTheyStayOnTheMachine(t *testing.T) {
+func TestPlaintextCredentialsAreNamedUnlessLocal(t *testing.T) {
 	t.Parallel()
 	plain := []string{"localhost:1", "127.0.0.2:1", "[::1]:1", "unix:///s", "10.0.0.1:1", "http://etcd.example:1", "http://[fe80::1%25eth0]:1"}
 	far := plain[4:]

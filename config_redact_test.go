@@ -113,7 +113,7 @@ func TestNoLogHoldsASecretOfAConfig(t *testing.T) {
 	}
 }
 
-func TestALogHoldsTheFieldsOfAConfigOneByOne(t *testing.T) {
+func TestLogShowsEachConfigField(t *testing.T) {
 	t.Parallel()
 	var b bytes.Buffer
 	slog.New(slog.NewTextHandler(&b, nil)).Info("x", "config", etcd.Config{Username: "alice", Password: secretPassword})
@@ -152,7 +152,7 @@ func TestAConfigPrintsWhatIsSet(t *testing.T) {
 }
 
 // A field that is added to Config but not to what is printed would be invisible.
-func TestEachFieldOfAConfigIsPrintedWhenSet(t *testing.T) {
+func TestEverySetConfigFieldIsPrinted(t *testing.T) {
 	t.Parallel()
 	var c etcd.Config
 	v := reflect.ValueOf(&c).Elem()
@@ -266,7 +266,7 @@ func TestNoLogAndNoEncodingHoldsAKey(t *testing.T) {
 	}
 }
 
-func TestKeysAndRingsAreNamedByTheirIDsInEveryForm(t *testing.T) {
+func TestEveryFormNamesKeysAndRingsByID(t *testing.T) {
 	t.Parallel()
 	key := newKey(t, secretKey)
 	ring := newRing(t, key)

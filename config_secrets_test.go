@@ -20,7 +20,7 @@ import (
 	"github.com/blueprint-go/etcd"
 )
 
-func TestNoVerbPrintsASecretOfAHiddenConfig(t *testing.T) {
+func TestNoVerbPrintsAHiddenConfigsSecret(t *testing.T) {
 	t.Parallel()
 	c := etcd.DefaultConfig().WithAuth("alice", secretPassword).WithToken(secretToken).
 		WithEncryption([]byte(secretKey)).WithLegacyKey([]byte(secretLegacy), "")
@@ -44,7 +44,7 @@ func TestNoVerbPrintsASecretOfAHiddenConfig(t *testing.T) {
 }
 
 // A private key in its usual forms, each given where something else belongs.
-func TestKeyThatIsGivenForANameOrAPathIsNotQuoted(t *testing.T) {
+func TestMisplacedKeyIsNotQuoted(t *testing.T) {
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	require.NoError(t, err)
 	der, err := x509.MarshalPKCS8PrivateKey(private)
@@ -124,7 +124,7 @@ func unwrapped(err error) error {
 	return nil
 }
 
-func TestPasswordThatIsGivenForSomethingElseIsNotQuoted(t *testing.T) {
+func TestMisplacedPasswordIsNotQuoted(t *testing.T) {
 	for variable, values := range map[string][]string{
 		"ETCD_ENDPOINTS": {
 			"http://user:hunter2@h:1", "user:hunter2@h:1", "https://h:1/?pw=hunter2", "http://h:1/#hunter2", "root:hunter2",

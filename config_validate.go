@@ -22,11 +22,11 @@ const (
 	minCompressionSize = 1024
 )
 
-// Validate reports every problem of c at once; nil means that there is none, and
-// a nil c, which stands for the defaults, has none. The error matches
-// [ErrInvalidConfig] and what is underneath: [ErrInvalidKey] for the encryption
-// key, [io/fs.ErrNotExist] and the like for files. It reads the TLS files, and
-// reaches for no network. [NewClient] calls it.
+// Validate reports every problem of c at once; nil means that there is none. A nil c
+// stands for the defaults and is valid. The error matches [ErrInvalidConfig] and the
+// underlying errors: [ErrInvalidKey] for the encryption key, [io/fs.ErrNotExist] and the
+// like for files. It reads the TLS files, but doesn't use the network. [NewClient] calls
+// it.
 func (c *Config) Validate() error {
 	if c == nil {
 		return nil
@@ -44,10 +44,10 @@ func (c *Config) Validate() error {
 	return &invalidConfig{problems}
 }
 
-// rule is one thing that a Config can have wrong.
+// rule is one thing that can be wrong with a Config.
 type rule struct {
 	field  string
-	reason string // why it is a rule, for the error; may be empty where it is plain
+	reason string // why it is a rule, for the error; may be empty if that is obvious
 	check  func(*Config) error
 }
 
@@ -112,7 +112,7 @@ func notNegative(field func(*Config) int) func(*Config) error {
 	}
 }
 
-// minDuration is the shortest duration of a Config but 0. A shorter one is a bare
+// minDuration is the shortest duration of a Config, except 0. A shorter one is a bare
 // number that was meant in another unit: WithTimeout(5) compiles.
 const minDuration = time.Millisecond
 
@@ -176,8 +176,8 @@ func checkOneTransport(c *Config) error {
 	return fmt.Errorf("%s are TLS and %s plaintext", strings.Join(secure, ", "), strings.Join(plain, ", "))
 }
 
-// checkNoPlaintextWithTLS: clientv3 drops the certificates for such an endpoint
-// without a word, and sends the password in plaintext.
+// checkNoPlaintextWithTLS refuses endpoints for which clientv3 would silently drop the
+// certificates and send the password in plaintext.
 func checkNoPlaintextWithTLS(c *Config) error {
 	if _, plain := c.byTransport(); len(plain) > 0 && c.usesTLS() {
 		return fmt.Errorf("%s would ignore the TLS settings", strings.Join(plain, ", "))
@@ -192,7 +192,8 @@ func checkRequiredTLS(c *Config) error {
 	return nil
 }
 
-// checkVerifiedTLS: TLS with anybody is no better than plaintext, for a password.
+// checkVerifiedTLS refuses unverified servers: for a password, TLS with anybody is no
+// better than plaintext.
 func checkVerifiedTLS(c *Config) error {
 	if c.RequireTLS && c.hasCredentials() && c.skipsVerification() {
 		return errors.New("TLS is required, and certificates are not verified")
@@ -200,8 +201,8 @@ func checkVerifiedTLS(c *Config) error {
 	return nil
 }
 
-// byTransport names the well-formed endpoints that are TLS and those that
-// aren't.
+// byTransport returns the names of the well-formed endpoints that use TLS and of those
+// that don't.
 func (c *Config) byTransport() (secure, plain []string) {
 	for _, e := range c.endpoints() {
 		if e.IsTLS(c.usesTLS()) {
@@ -298,8 +299,8 @@ func (e *invalidConfig) Error() string {
 
 func (e *invalidConfig) Unwrap() []error { return append([]error{ErrInvalidConfig}, e.problems...) }
 
-// resolved returns what the client goes by: a copy that shares nothing with c,
-// checked, with the defaults filled in. A nil c means the defaults.
+// resolved returns the configuration that the client uses: a copy that shares nothing
+// with c, checked, with the defaults filled in. A nil c means the defaults.
 func (c *Config) resolved() (*Config, error) {
 	if c == nil {
 		c = &Config{}

@@ -40,41 +40,83 @@ func newFiles(t *testing.T) files {
 	return f
 }
 
-func TestValidateRefusesEachRow(t *testing.T) {
+// refusal is a Config that is refused, and how.
+type refusal struct {
+	config *Config
+	is     error // besides ErrInvalidConfig; may be nil
+	text   string
+}
+
+func requireEachRefused(t *testing.T, rows map[string]refusal) {
+	t.Helper()
+	for name, row := range rows {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			err := row.config.Validate()
+			require.ErrorIs(t, err, ErrInvalidConfig)
+			if row.is != nil {
+				assert.ErrorIs(t, err, row.is)
+			}
+			assert.Contains(t, err.Error(), row.text)
+			assert.NotContains(t, err.Error(), "\n")
+		})
+	}
+}
+
+func TestValidateRefusesUnusableEndpoints(t *testing.T) {
 	t.Parallel()
 	f := newFiles(t)
-	key := func(k []byte) *Config { return new(Config).WithEncryption(k) }
 	with := func(endpoints ...string) *Config { return new(Config).WithEndpoints(endpoints...) }
-	encrypted := func() *Config { return key([]byte("0123456789abcdef")) }
-	ring, err := NewKeyring(keyNumber(t, 1))
-	require.NoError(t, err)
-	for name, row := range map[string]struct {
-		config *Config
-		is     error // besides ErrInvalidConfig; may be nil
-		text   string
-	}{
-		"no endpoints":                        {with(), nil, "Endpoints: no endpoints"},
-		"malformed endpoint":                  {with("a:1", "::::"), nil, `Endpoints: endpoint "::::"`},
-		"two malformed endpoints":             {with("ftp://x", "http://"), nil, `endpoint "ftp://x": scheme "ftp"`},
-		"mixed http and https":                {with("http://a:1", "https://b:1"), nil, "https://b:1 are TLS and http://a:1 plaintext"},
-		"mixed bare and https":                {with("a:1", "https://b:1"), nil, "https://b:1 are TLS and a:1 plaintext"},
-		"http with TLS":                       {with("http://a:1").WithTLS("", "", "", false), nil, "http://a:1 would ignore the TLS settings"},
-		"http with a CA":                      {&Config{Endpoints: []string{"http://a:1"}, CAFile: f.ca}, nil, "http://a:1 would ignore the TLS settings"},
-		"http with TLSConfig":                 {with("http://a:1").WithTLSConfig(&tls.Config{}), nil, "http://a:1 would ignore the TLS settings"},
-		"http with ServerName":                {with("http://a:1").WithServerName("a"), nil, "http://a:1 would ignore the TLS settings"},
-		"unix with TLS":                       {with("unix:///s").WithTLS("", "", "", false), nil, "unix:///s would ignore the TLS settings"},
-		"RequireTLS with http":                {with("http://a:1").WithRequireTLS(), nil, "RequireTLS: TLS is required and http://a:1 would be plaintext"},
-		"RequireTLS with the default":         {new(Config).WithRequireTLS(), nil, "localhost:2379 would be plaintext"},
-		"RequireTLS with credentials":         {with("a:1").WithAuth("u", "p").WithRequireTLS(), nil, "a:1 would be plaintext"},
-		"DialTimeout below 0":                 {new(Config).WithDialTimeout(-1), nil, "DialTimeout: -1ns is below 0"},
-		"RequestTimeout below 0":              {new(Config).WithTimeout(-time.Second), nil, "RequestTimeout: -1s is below 0"},
-		"KeepAliveInterval below 0":           {new(Config).WithKeepAlive(-1, 0), nil, "KeepAliveInterval: -1ns is below 0"},
-		"KeepAliveInterval below 10 s":        {new(Config).WithKeepAlive(10*time.Second-1, 0), nil, "is below 10s"},
-		"KeepAliveTimeout below 0":            {new(Config).WithKeepAlive(0, -1), nil, "KeepAliveTimeout: -1ns is below 0"},
-		"AutoSyncInterval below 0":            {new(Config).WithAutoSync(-1), nil, "AutoSyncInterval: -1ns is below 0"},
-		"Username without Password":           {new(Config).WithAuth("u", ""), nil, "Username is set without Password"},
-		"Password without Username":           {new(Config).WithAuth("", "p"), nil, "Password is set without Username"},
-		"Username with Token":                 {new(Config).WithAuth("u", "p").WithToken("t"), nil, "Token is set together with Username"},
+	requireEachRefused(t, map[string]refusal{
+		"no endpoints":                {with(), nil, "Endpoints: no endpoints"},
+		"malformed endpoint":          {with("a:1", "::::"), nil, `Endpoints: endpoint "::::"`},
+		"two malformed endpoints":     {with("ftp://x", "http://"), nil, `endpoint "ftp://x": scheme "ftp"`},
+		"mixed http and https":        {with("http://a:1", "https://b:1"), nil, "https://b:1 are TLS and http://a:1 plaintext"},
+		"mixed bare and https":        {with("a:1", "https://b:1"), nil, "https://b:1 are TLS and a:1 plaintext"},
+		"http with TLS":               {with("http://a:1").WithTLS("", "", "", false), nil, "http://a:1 would ignore the TLS settings"},
+		"http with a CA":              {&Config{Endpoints: []string{"http://a:1"}, CAFile: f.ca}, nil, "http://a:1 would ignore the TLS settings"},
+		"http with TLSConfig":         {with("http://a:1").WithTLSConfig(&tls.Config{}), nil, "http://a:1 would ignore the TLS settings"},
+		"http with ServerName":        {with("http://a:1").WithServerName("a"), nil, "http://a:1 would ignore the TLS settings"},
+		"unix with TLS":               {with("unix:///s").WithTLS("", "", "", false), nil, "unix:///s would ignore the TLS settings"},
+		"RequireTLS with http":        {with("http://a:1").WithRequireTLS(), nil, "RequireTLS: TLS is required and http://a:1 would be plaintext"},
+		"RequireTLS with the default": {new(Config).WithRequireTLS(), nil, "localhost:2379 would be plaintext"},
+		"RequireTLS with credentials": {with("a:1").WithAuth("u", "p").WithRequireTLS(), nil, "a:1 would be plaintext"},
+	})
+}
+
+func TestValidateRefusesNumbersOutOfBounds(t *testing.T) {
+	t.Parallel()
+	requireEachRefused(t, map[string]refusal{
+		"DialTimeout below 0":               {new(Config).WithDialTimeout(-1), nil, "DialTimeout: -1ns is below 0"},
+		"RequestTimeout below 0":            {new(Config).WithTimeout(-time.Second), nil, "RequestTimeout: -1s is below 0"},
+		"KeepAliveInterval below 0":         {new(Config).WithKeepAlive(-1, 0), nil, "KeepAliveInterval: -1ns is below 0"},
+		"KeepAliveInterval below 10 s":      {new(Config).WithKeepAlive(10*time.Second-1, 0), nil, "is below 10s"},
+		"KeepAliveTimeout below 0":          {new(Config).WithKeepAlive(0, -1), nil, "KeepAliveTimeout: -1ns is below 0"},
+		"AutoSyncInterval below 0":          {new(Config).WithAutoSync(-1), nil, "AutoSyncInterval: -1ns is below 0"},
+		"WithCompression of 0":              {new(Config).WithCompression(0), nil, "CompressionMinSize: 0 bytes is below 1024"},
+		"compression below 1 KiB":           {&Config{CompressionMinSize: 1023}, nil, "CompressionMinSize: 1023 bytes is below 1024"},
+		"negative compression":              {&Config{CompressionMinSize: -1}, nil, "CompressionMinSize: -1 bytes is below 1024"},
+		"MaxRequestBytes below 0":           {new(Config).WithMaxRequestBytes(-1), nil, "MaxRequestBytes: -1 is below 0"},
+		"MaxTxnOps below 0":                 {new(Config).WithMaxTxnOps(-1), nil, "MaxTxnOps: -1 is below 0"},
+		"MaxKeyBytes below 0":               {new(Config).WithMaxKeyBytes(-1), nil, "MaxKeyBytes: -1 is below 0"},
+		"namespace as long as a key":        {new(Config).WithNamespace("12345").WithMaxKeyBytes(5), nil, "Namespace: 5 bytes of at most 5"},
+		"namespace as long as a key may be": {new(Config).WithNamespace(strings.Repeat("n", DefaultMaxKeyBytes)), nil, "Namespace: 65536 bytes of at most 65536"},
+	})
+}
+
+func TestValidateRefusesUnusableCredentials(t *testing.T) {
+	t.Parallel()
+	requireEachRefused(t, map[string]refusal{
+		"Username without Password": {new(Config).WithAuth("u", ""), nil, "Username is set without Password"},
+		"Password without Username": {new(Config).WithAuth("", "p"), nil, "Password is set without Username"},
+		"Username with Token":       {new(Config).WithAuth("u", "p").WithToken("t"), nil, "Token is set together with Username"},
+	})
+}
+
+func TestValidateRefusesUnusableTLSSettings(t *testing.T) {
+	t.Parallel()
+	f := newFiles(t)
+	requireEachRefused(t, map[string]refusal{
 		"key without certificate":             {new(Config).WithTLS("", f.key, "", false), nil, "KeyFile is set without CertFile"},
 		"certificate without key":             {new(Config).WithTLS(f.cert, "", "", false), nil, "CertFile is set without KeyFile"},
 		"missing certificate":                 {new(Config).WithTLS(f.missing, f.key, "", false), fs.ErrNotExist, f.missing},
@@ -92,56 +134,60 @@ func TestValidateRefusesEachRow(t *testing.T) {
 		"TLSConfig with files":                {new(Config).WithTLS(f.cert, f.key, "", false).WithTLSConfig(&tls.Config{}), nil, "TLSConfig is set together with CertFile, KeyFile or CAFile"},
 		"TLSConfig with a CA file":            {new(Config).WithTLS("", "", f.ca, false).WithTLSConfig(&tls.Config{}), nil, "TLSConfig is set together with"},
 		"TLSConfig below TLS 1.2":             {new(Config).WithTLSConfig(&tls.Config{MaxVersion: tls.VersionTLS11}), nil, "TLSConfig: MaxVersion is TLS 1.1"},
-		"nil encryption key":                  {key(nil), ErrInvalidKey, "EncryptionKey: "},
-		"empty encryption key":                {key([]byte{}), ErrInvalidKey, "EncryptionKey: "},
-		"empty encryption key in the field":   {&Config{EncryptionKey: []byte{}}, ErrInvalidKey, "EncryptionKey: "},
-		"short encryption key":                {key([]byte("15 bytes of key")), ErrInvalidKey, "15"},
-		"long encryption key":                 {key([]byte(strings.Repeat("k", 4097))), ErrInvalidKey, "4097"},
-		"all-zero encryption key":             {key(make([]byte, 32)), ErrInvalidKey, "zero"},
-		"nil ring":                            {new(Config).WithKeyring(nil), ErrInvalidKey, "Keyring: "},
-		"nil ring beside a key":               {encrypted().WithKeyring(nil), ErrInvalidKey, "Keyring: "},
-		"empty ring":                          {new(Config).WithKeyring(&Keyring{}), ErrInvalidKey, "Keyring: "},
-		"empty ring in the field":             {&Config{Keyring: &Keyring{}}, ErrInvalidKey, "Keyring: "},
-		"nil AEAD":                            {new(Config).WithAEAD(KeyID{1}, nil), ErrInvalidKey, "Keyring: "},
-		"nil AEAD after a ring":               {new(Config).WithKeyring(ring).WithAEAD(KeyID{1}, nil), ErrInvalidKey, "Keyring: "},
-		"nil AEAD beside a key":               {encrypted().WithAEAD(KeyID{1}, nil), ErrInvalidKey, "Keyring: "},
-		"ring and key":                        {encrypted().WithKeyring(ring), nil, "Keyring is set together with EncryptionKey"},
-		"ring and no key":                     {key(nil).WithKeyring(ring), ErrInvalidKey, "EncryptionKey: "},
-		"ring and key in the fields":          {&Config{Keyring: ring, EncryptionKey: make([]byte, 1)}, nil, "Keyring is set together with EncryptionKey"},
-		"provider without a key":              {new(Config).WithKeyProvider(&providerFunc{}), nil, "KeyProvider is set without a key"},
-		"context without a key":               {new(Config).WithAssociatedContext([]byte("c")), nil, "AssociatedContext is set without a key"},
-		"plaintext reads without a key":       {new(Config).WithPlaintextReads(""), nil, "PlaintextReads is set without a key"},
-		"plaintext writes without a key":      {new(Config).WithPlaintextWrites("a"), nil, "PlaintextWrites is set without a key"},
-		"unencrypted prefixes without a key":  {new(Config).WithUnencryptedPrefixes("a"), nil, "UnencryptedPrefixes is set without a key"},
-		"legacy key without a key":            {new(Config).WithLegacyKey([]byte("k"), ""), nil, "LegacyKey is set without a key"},
-		"two policies without a key":          {new(Config).WithPlaintextReads("").WithUnencryptedPrefixes("a"), nil, "PlaintextReads is set without a key; UnencryptedPrefixes is set"},
-		"nil legacy key":                      {encrypted().WithLegacyKey(nil, ""), ErrInvalidKey, "LegacyKey: "},
-		"empty legacy key in the field":       {&Config{EncryptionKey: []byte("0123456789abcdef"), LegacyKey: []byte{}}, ErrInvalidKey, "LegacyKey: "},
-		"legacy key for no prefix":            {encrypted().WithLegacyKey([]byte("k")), nil, "LegacyPrefixes: LegacyKey is set without one"},
-		"legacy prefix without its key":       {&Config{EncryptionKey: []byte("0123456789abcdef"), LegacyPrefixes: []string{"a"}}, nil, "LegacyPrefixes: set without LegacyKey"},
-		"empty unencrypted prefix":            {encrypted().WithUnencryptedPrefixes("a", ""), nil, "UnencryptedPrefixes: one is empty"},
-		"WithCompression of 0":                {new(Config).WithCompression(0), nil, "CompressionMinSize: 0 bytes is below 1024"},
-		"compression below 1 KiB":             {&Config{CompressionMinSize: 1023}, nil, "CompressionMinSize: 1023 bytes is below 1024"},
-		"negative compression":                {&Config{CompressionMinSize: -1}, nil, "CompressionMinSize: -1 bytes is below 1024"},
-		"MaxRequestBytes below 0":             {new(Config).WithMaxRequestBytes(-1), nil, "MaxRequestBytes: -1 is below 0"},
-		"MaxTxnOps below 0":                   {new(Config).WithMaxTxnOps(-1), nil, "MaxTxnOps: -1 is below 0"},
-		"MaxKeyBytes below 0":                 {new(Config).WithMaxKeyBytes(-1), nil, "MaxKeyBytes: -1 is below 0"},
-		"namespace as long as a key":          {new(Config).WithNamespace("12345").WithMaxKeyBytes(5), nil, "Namespace: 5 bytes of at most 5"},
-		"namespace as long as a key may be":   {new(Config).WithNamespace(strings.Repeat("n", DefaultMaxKeyBytes)), nil, "Namespace: 65536 bytes of at most 65536"},
-		"nil hook":                            {new(Config).WithHooks(silentHook{}, nil), nil, "Hooks: number 1 is nil"},
 		"unreadable files beside wrong names": {&Config{Endpoints: []string{""}, CAFile: f.missing}, fs.ErrNotExist, `endpoint "": is empty`},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			err := row.config.Validate()
-			require.ErrorIs(t, err, ErrInvalidConfig)
-			if row.is != nil {
-				assert.ErrorIs(t, err, row.is)
-			}
-			assert.Contains(t, err.Error(), row.text)
-			assert.NotContains(t, err.Error(), "\n")
-		})
-	}
+	})
+}
+
+func TestValidateRefusesUnusableKeys(t *testing.T) {
+	t.Parallel()
+	key := func(k []byte) *Config { return new(Config).WithEncryption(k) }
+	encrypted := func() *Config { return new(Config).WithEncryption([]byte("0123456789abcdef")) }
+	ring, err := NewKeyring(keyNumber(t, 1))
+	require.NoError(t, err)
+	requireEachRefused(t, map[string]refusal{
+		"nil encryption key":                {key(nil), ErrInvalidKey, "EncryptionKey: "},
+		"empty encryption key":              {key([]byte{}), ErrInvalidKey, "EncryptionKey: "},
+		"empty encryption key in the field": {&Config{EncryptionKey: []byte{}}, ErrInvalidKey, "EncryptionKey: "},
+		"short encryption key":              {key([]byte("15 bytes of key")), ErrInvalidKey, "15"},
+		"long encryption key":               {key([]byte(strings.Repeat("k", 4097))), ErrInvalidKey, "4097"},
+		"all-zero encryption key":           {key(make([]byte, 32)), ErrInvalidKey, "zero"},
+		"nil ring":                          {new(Config).WithKeyring(nil), ErrInvalidKey, "Keyring: "},
+		"nil ring beside a key":             {encrypted().WithKeyring(nil), ErrInvalidKey, "Keyring: "},
+		"empty ring":                        {new(Config).WithKeyring(&Keyring{}), ErrInvalidKey, "Keyring: "},
+		"empty ring in the field":           {&Config{Keyring: &Keyring{}}, ErrInvalidKey, "Keyring: "},
+		"nil AEAD":                          {new(Config).WithAEAD(KeyID{1}, nil), ErrInvalidKey, "Keyring: "},
+		"nil AEAD after a ring":             {new(Config).WithKeyring(ring).WithAEAD(KeyID{1}, nil), ErrInvalidKey, "Keyring: "},
+		"nil AEAD beside a key":             {encrypted().WithAEAD(KeyID{1}, nil), ErrInvalidKey, "Keyring: "},
+		"ring and key":                      {encrypted().WithKeyring(ring), nil, "Keyring is set together with EncryptionKey"},
+		"ring and no key":                   {key(nil).WithKeyring(ring), ErrInvalidKey, "EncryptionKey: "},
+		"ring and key in the fields":        {&Config{Keyring: ring, EncryptionKey: make([]byte, 1)}, nil, "Keyring is set together with EncryptionKey"},
+		"nil legacy key":                    {encrypted().WithLegacyKey(nil, ""), ErrInvalidKey, "LegacyKey: "},
+		"empty legacy key in the field":     {&Config{EncryptionKey: []byte("0123456789abcdef"), LegacyKey: []byte{}}, ErrInvalidKey, "LegacyKey: "},
+	})
+}
+
+func TestValidateRefusesUnusablePolicies(t *testing.T) {
+	t.Parallel()
+	encrypted := func() *Config { return new(Config).WithEncryption([]byte("0123456789abcdef")) }
+	requireEachRefused(t, map[string]refusal{
+		"provider without a key":             {new(Config).WithKeyProvider(&providerFunc{}), nil, "KeyProvider is set without a key"},
+		"context without a key":              {new(Config).WithAssociatedContext([]byte("c")), nil, "AssociatedContext is set without a key"},
+		"plaintext reads without a key":      {new(Config).WithPlaintextReads(""), nil, "PlaintextReads is set without a key"},
+		"plaintext writes without a key":     {new(Config).WithPlaintextWrites("a"), nil, "PlaintextWrites is set without a key"},
+		"unencrypted prefixes without a key": {new(Config).WithUnencryptedPrefixes("a"), nil, "UnencryptedPrefixes is set without a key"},
+		"legacy key without a key":           {new(Config).WithLegacyKey([]byte("k"), ""), nil, "LegacyKey is set without a key"},
+		"two policies without a key":         {new(Config).WithPlaintextReads("").WithUnencryptedPrefixes("a"), nil, "PlaintextReads is set without a key; UnencryptedPrefixes is set"},
+		"legacy key for no prefix":           {encrypted().WithLegacyKey([]byte("k")), nil, "LegacyPrefixes: LegacyKey is set without one"},
+		"legacy prefix without its key":      {&Config{EncryptionKey: []byte("0123456789abcdef"), LegacyPrefixes: []string{"a"}}, nil, "LegacyPrefixes: set without LegacyKey"},
+		"empty unencrypted prefix":           {encrypted().WithUnencryptedPrefixes("a", ""), nil, "UnencryptedPrefixes: one is empty"},
+	})
+}
+
+func TestValidateRefusesANilHook(t *testing.T) {
+	t.Parallel()
+	requireEachRefused(t, map[string]refusal{
+		"nil hook": {new(Config).WithHooks(silentHook{}, nil), nil, "Hooks: number 1 is nil"},
+	})
 }
 
 // What can be read at no time is refused before anything is connected to.

@@ -2,12 +2,12 @@ package etcd
 
 import "time"
 
-// patience is how long a watch still waits for keys that it can't have. Values with
-// keys that nobody knows can be planted, and a key service can hang: each of them
-// would hold up the events behind it for as long as a request may take. So they share
-// one wait, which comes back slowly; what ends well costs nothing.
+// patience limits how long a watch still waits for unavailable keys. Anyone can plant
+// values with keys that nobody knows, and a key service can hang: each such value would
+// hold up the events behind it for as long as a request may take. So they share one wait,
+// which comes back slowly; a key that is found costs nothing.
 //
-// A nil patience is that of a call, which has a deadline.
+// A nil patience is for a call, which has a deadline.
 type patience struct {
 	most, left time.Duration
 	at         time.Time // when left was right
@@ -17,7 +17,7 @@ type patience struct {
 const (
 	longestPatience = time.Second      // all together
 	patienceShare   = 10               // a tenth of the time that passes comes back
-	patienceParts   = 4                // one fourth has to be there for another try
+	patienceParts   = 4                // a fourth must be there for another try
 	leastPatience   = time.Millisecond // for what is known at once
 )
 
@@ -31,15 +31,15 @@ func (p *patience) allows() time.Duration {
 	now := time.Now()
 	p.left = min(p.most, p.left+now.Sub(p.at)/patienceShare)
 	p.at = now
-	// Below that a service that is back would not be noticed: each try would use up
-	// what has come back since the one before.
+	// With less than that, a service that is back would go unnoticed: each try would use
+	// up what has come back since the last one.
 	if p.exhausted = p.left < p.most/patienceParts; p.exhausted {
 		return leastPatience
 	}
 	return p.left
 }
 
-// spend notes a wait that was in vain.
+// spend records a wait that was in vain.
 func (p *patience) spend(waited time.Duration) {
 	if p != nil && !p.exhausted {
 		p.left = max(0, p.left-waited)

@@ -16,37 +16,36 @@ import (
 
 // ExportReport says what [Client.Export] has written so far.
 type ExportReport struct {
-	// Revision is the one that all keys are of.
+	// Revision is the revision at which all keys were read.
 	Revision int64
 	// Keys is how many were written.
 	Keys int64
-	// Leases is how many leases they are attached to.
+	// Leases is how many leases the keys are attached to.
 	Leases int
-	// Undecodable is how many values could not be decoded. They are in the file as
-	// stored, with [WithUndecodableAsStored], or else in the error.
+	// Undecodable is how many values could not be decoded. With [WithUndecodableAsStored]
+	// they are in the file as stored, otherwise in the error.
 	Undecodable int64
 }
 
-// Export writes the key-values that begin with prefix to w, all at one revision,
-// for [Client.Import]: lines of JSON in the order of the keys, as docs/export.md
-// describes them, with the revisions, the version and the lease of each key. Keys
-// are without the namespace. The empty prefix means all keys.
+// Export writes the key-values that begin with prefix to w, all at one revision, for
+// [Client.Import]: lines of JSON in the order of the keys, as docs/export.md describes
+// them, with the revisions, the version and the lease of each key. The keys don't include
+// the namespace. The empty prefix means all keys.
 //
-// Values are written as they are stored, so that the file holds no more than the
-// server does, and no key of encryption is needed to make it. An encrypted value
-// opens under its own key and namespace only, so such a file brings back what it
-// was made of, and nothing else; see [WithDecryptedValues]. [WithRevision] exports
-// an older revision.
+// Values are written as they are stored. So the file reveals no more than the server
+// does, and making it needs no encryption key. An encrypted value opens only under its
+// own key and namespace, so such a file restores exactly what it was made of, and nothing
+// else; see [WithDecryptedValues]. [WithRevision] exports an older revision.
 //
-// A decrypted export fails when values can't be decoded: the error joins a
-// [*DecodeError] for each, of the first hundred, after all have been looked at. A
-// file whose export failed has no last line, and Import refuses it. The report
-// says what was written until then.
+// A decrypted export fails if values can't be decoded: the error joins a [*DecodeError]
+// for each of the first hundred, after all have been looked at. A file whose export
+// failed has no last line, and Import refuses it. The report says what was written until
+// then.
 //
-// It takes the round trips of [Client.Scan] and one for each lease, and the memory of
-// a scan plus a few bytes for each lease. Two exports of the same revision are equal,
-// except for leases that have ended between them. Export has written everything when
-// it returns; it does not close w.
+// It takes the round trips of [Client.Scan] and one for each lease, and the memory of a
+// scan plus a few bytes for each lease. Two exports of the same revision are equal,
+// except for leases that ended in between. Export has written everything when it returns;
+// it does not close w.
 func (c *Client) Export(ctx context.Context, w io.Writer, prefix string, opts ...ExportOption) (ExportReport, error) {
 	e, err := c.newExport(ctx, w, prefix, opts)
 	if err != nil {
@@ -130,7 +129,7 @@ func (e *exportation) write(ctx context.Context, kvs []*mvccpb.KeyValue) error {
 			return err
 		}
 		if len(e.bad) > 0 {
-			continue // no file comes of it; the rest is only looked at
+			continue // there will be no file; the rest is only checked
 		}
 		if err := e.out.Write(entry); err != nil {
 			return e.failure(err)
@@ -140,7 +139,7 @@ func (e *exportation) write(ctx context.Context, kvs []*mvccpb.KeyValue) error {
 	return nil
 }
 
-// entry returns a key-value as it is exported.
+// entry returns a key-value in the form of the export.
 func (e *exportation) entry(ctx context.Context, kv *mvccpb.KeyValue) (export.Entry, error) {
 	entry := export.Entry{
 		Key: e.client.visible(kv.Key), Value: kv.Value, Stored: true,
@@ -168,7 +167,7 @@ func (e *exportation) entry(ctx context.Context, kv *mvccpb.KeyValue) (export.En
 	return entry, nil
 }
 
-// decrypt replaces what is stored by its value, if it can be decoded.
+// decrypt replaces the stored bytes by their value, if it can be decoded.
 func (e *exportation) decrypt(ctx context.Context, entry *export.Entry, kv *mvccpb.KeyValue) error {
 	stored := kv.Value
 	if e.options.asStored {
@@ -179,7 +178,7 @@ func (e *exportation) decrypt(ctx context.Context, entry *export.Entry, kv *mvcc
 	case err == nil:
 		entry.Value, entry.Stored = value, false
 		return nil
-	case ctx.Err() != nil: // it may be the reason, by way of a key provider
+	case ctx.Err() != nil: // it may be the reason, through a key provider
 		return e.failure(errs.OfContext(ctx))
 	case errors.Is(err, ErrKeyUnavailable):
 		return e.failure(undecoded(strings.Clone(entry.Key), err))
@@ -191,8 +190,8 @@ func (e *exportation) decrypt(ctx context.Context, entry *export.Entry, kv *mvcc
 	return nil
 }
 
-// ttl returns the time in seconds that a lease was granted for, which the server
-// gives as 0 if it has ended, or that none is noted.
+// ttl returns the granted time to live of a lease in seconds, which the server gives as 0
+// for one that has ended; or NoTTL if none is to be noted.
 func (e *exportation) ttl(ctx context.Context, lease int64) (int64, error) {
 	if e.options.noTTLs {
 		return export.NoTTL, nil

@@ -137,7 +137,7 @@ func TestNewClientNamesTheStatusOfAProxy(t *testing.T) {
 	}
 }
 
-func TestNewClientWaitsForAProxyToFindItsServer(t *testing.T) {
+func TestNewClientWaitsForAProxysServer(t *testing.T) {
 	t.Parallel()
 	real := grpc.NewServer()
 	pb.RegisterKVServer(real, &stub{})
@@ -154,7 +154,7 @@ func TestNewClientWaitsForAProxyToFindItsServer(t *testing.T) {
 	require.NoError(t, c.Close())
 }
 
-func TestNewClientIsPatientWithAProxyForASecond(t *testing.T) {
+func TestNewClientWaitsASecondForAProxy(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
 		name  string
@@ -221,7 +221,7 @@ func TestForeignWordsFitOnOneLine(t *testing.T) {
 }
 
 // One of two endpoints leads to something else: the other one serves.
-func TestReadsPassByAnEndpointThatIsNotEtcd(t *testing.T) {
+func TestReadsBypassAnEndpointThatIsntEtcd(t *testing.T) {
 	t.Parallel()
 	c, err := etcd.NewClient(etcd.DefaultConfig().WithEndpoints(serveStatus(t, 403), serveStub(t, &stub{})))
 	require.NoError(t, err)
@@ -275,7 +275,7 @@ func TestScanReadsPagesWhereStreamsAreRefused(t *testing.T) {
 	}
 }
 
-func TestScanFailsByEtcdsOwnRefusalOfAStream(t *testing.T) {
+func TestEtcdsRefusalOfAStreamEndsTheScan(t *testing.T) {
 	t.Parallel()
 	var streams atomic.Int64
 	c := stubClient(t, streamRefuser(status.Error(codes.PermissionDenied, "etcdserver: permission denied"), &streams))

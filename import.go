@@ -12,34 +12,34 @@ import (
 	"github.com/blueprint-go/etcd/internal/export"
 )
 
-// Import stores what [Client.Export] has written. It works in chunks as
-// [Client.BulkLoad] does: it is not atomic, takes one round trip a chunk, and holds in
+// Import stores what [Client.Export] has written. It works in chunks like
+// [Client.BulkLoad]: it is not atomic, takes one round trip per chunk, and holds in
 // memory only the chunks under way and a few bytes for each lease. It reads r to its end
 // and does not close it.
 //
 // If r can seek, as a file can, Import reads and checks all of it before it writes
-// anything, and then reads it once more; otherwise it checks each part before it writes
-// it. A file that was cut or changed, or isn't an export, is [ErrBadExport]. The checksum
-// finds accidents; it doesn't prove who made the file. Import also checks that the keys
-// are in order and under the prefix, that keys and values are not too large, and that
-// values as stored open with the keys of this client, at their key; a value that doesn't
-// is a [*DecodeError]. Values as stored are written byte for byte, and only into the
-// namespace that they come from. Decrypted values are encrypted anew. So are values as
-// stored once another primary key is promoted, or their own key leaves the ring, while
+// anything, and then reads it again; otherwise it checks each part before it writes it. A
+// file that was cut or changed, or isn't an export, fails with [ErrBadExport]. The
+// checksum finds accidents; it doesn't prove who made the file. Import also checks that
+// the keys are in order and under the prefix, that keys and values are not too large, and
+// that values as stored open with the keys of this client, at their key; a value that
+// doesn't is a [*DecodeError]. Values as stored are written byte for byte, and only into
+// the namespace that they come from. Decrypted values are encrypted anew. So are values
+// as stored if another primary key is promoted, or their own key leaves the ring, while
 // Import runs.
 //
 // Keys that exist are overwritten, unless [WithOnlyMissing] or [WithEmptyTarget] is
 // given, and other keys stay. Revisions and versions are new.
 //
 // Import grants a lease for each one in the file, with the same time to live, and
-// attaches its keys to it. It renews the lease when a third of that time has passed and
-// another key of it comes; once Import has returned, nobody keeps it alive. This takes a
-// round trip for each lease and each renewal. Import leaves out keys whose lease had
-// ended. See [WithoutLeases] and [WithoutLeasedKeys].
+// attaches the keys to it. It renews the lease when another of its keys comes and a third
+// of that time has passed; once Import has returned, nothing keeps the lease alive. This
+// takes a round trip for each lease and each renewal. Import leaves out keys whose lease
+// had ended. See [WithoutLeases] and [WithoutLeasedKeys].
 //
-// When Import fails, the report says what is stored. If [MaybeApplied] is true of the
+// If Import fails, the report says what is stored. If [MaybeApplied] reports true for the
 // error, some of what follows may be stored as well. Importing again does no harm;
-// [WithResumeAt] begins where it stopped, with leases of its own. The end of ctx does not
+// [WithResumeAt] begins where it stopped, with new leases. The end of ctx does not
 // interrupt a slow read of r.
 func (c *Client) Import(ctx context.Context, r io.Reader, opts ...ImportOption) (ImportReport, error) {
 	i, err := c.newImport(ctx, r, opts)
@@ -93,17 +93,17 @@ func (i *importation) run(ctx context.Context) error {
 	return i.load(ctx)
 }
 
-// position returns where a reader stands, if it can be brought back there.
+// position returns the position of a reader, if it can return there.
 func position(r io.Reader) (int64, bool) {
 	s, ok := r.(io.Seeker)
 	if !ok {
 		return 0, false
 	}
-	from, err := s.Seek(0, io.SeekCurrent) // of a pipe, it is an error
+	from, err := s.Seek(0, io.SeekCurrent) // an error for a pipe
 	return from, err == nil
 }
 
-// begin reads the first line, and checks whether the file can be imported so.
+// begin reads the first line, and checks whether the file can be imported this way.
 func (i *importation) begin() error {
 	var err error
 	if i.file, err = export.NewReader(i.in); err == nil {
@@ -115,7 +115,7 @@ func (i *importation) begin() error {
 	return nil
 }
 
-// takeHeader takes in what a file is about.
+// takeHeader takes over what the header says, or refuses it.
 func (i *importation) takeHeader(head export.Header) error {
 	i.report = ImportReport{Revision: head.Revision, Leases: map[LeaseID]LeaseID{}, Next: i.options.resume}
 	i.target = head.Prefix
@@ -135,7 +135,7 @@ func (i *importation) takeHeader(head export.Header) error {
 	return nil
 }
 
-// verify reads the file and does all but what needs the server.
+// verify reads the file and makes all checks that don't need the server.
 func (i *importation) verify(ctx context.Context) error {
 	if err := i.begin(); err != nil {
 		return err
@@ -156,7 +156,7 @@ func (i *importation) verify(ctx context.Context) error {
 	return nil
 }
 
-// load reads the file and stores what is in it.
+// load reads the file and stores its contents.
 func (i *importation) load(ctx context.Context) error {
 	if err := i.begin(); err != nil {
 		return err
@@ -177,7 +177,7 @@ func (i *importation) load(ctx context.Context) error {
 	return err
 }
 
-// progress takes in how far the load has come.
+// progress records how far the load has got.
 func (i *importation) progress(r LoadReport) {
 	done := r.Applied - i.report.Written - i.report.Existing
 	if done == 0 {
@@ -191,8 +191,9 @@ func (i *importation) progress(r LoadReport) {
 	}
 }
 
-// failure returns the error of an import that failed with err, if any. A bad line
-// behind what was stored is an error of a call that did send something.
+// failure returns the error of an import that failed with err, if any. If the file turns
+// out bad after something was stored, the error is that of a call that did send
+// something.
 func (i *importation) failure(err error) error {
 	e, ok := errors.AsType[*Error](err)
 	if !ok || i.options.dryRun || i.report.Written+i.report.Existing == 0 || e.Sent {

@@ -21,8 +21,8 @@ import (
 // errLeftOut says that an entry is not meant to be written.
 var errLeftOut = errors.New("left out")
 
-// puts returns the entries of the file that are to be written, as puts. note is called with
-// the key of each in the file before it is yielded.
+// puts returns those entries of the file that are to be written, as puts. It calls note
+// with the key of each in the file before it yields it.
 func (i *importation) puts(ctx context.Context, note func(key string)) iter.Seq2[loadPut, error] {
 	return func(yield func(loadPut, error) bool) {
 		for {
@@ -84,11 +84,11 @@ func (i *importation) encoded(ctx context.Context, key string, entry export.Entr
 	if err != nil {
 		return nil, nil, err
 	}
-	// Proved on a copy, which decoding may overwrite.
+	// Checked on a copy, which decoding may overwrite.
 	value, err := c.codec.decode(ctx, stored, bytes.Clone(entry.Value))
 	if err != nil {
 		switch {
-		case ctx.Err() != nil: // it may be the reason, by way of a key provider
+		case ctx.Err() != nil: // it may be the reason, through a key provider
 			err = errs.OfContext(ctx)
 		case errors.Is(err, ErrKeyUnavailable):
 			err = undecoded(key, err)
@@ -107,7 +107,7 @@ func (i *importation) encoded(ctx context.Context, key string, entry export.Entr
 	return &s.wire, s, nil
 }
 
-// lease returns the lease that an entry with one gets, or errLeftOut.
+// lease returns the lease for an entry that has one, or errLeftOut.
 func (i *importation) lease(ctx context.Context, entry export.Entry) (int64, error) {
 	switch {
 	case i.options.leases == dropLeases:
@@ -153,7 +153,7 @@ func (r regranted) attach(ctx context.Context, entry export.Entry) (int64, error
 		_, err := r.client.KeepAliveOnce(ctx, l.id)
 		switch {
 		case errors.Is(err, ErrLeaseNotFound):
-			l = nil // its keys are so far apart that the earlier ones have gone with it
+			l = nil // its keys lie so far apart that the earlier ones are gone with it
 		case err != nil:
 			return 0, err
 		}

@@ -43,7 +43,7 @@ func TestKeyIDIsDerivedFromTheKeyAlone(t *testing.T) {
 	require.NotEqual(t, key.ID(), newKey(t, formatKey+"!").ID())
 }
 
-func TestKeyIDIsWholeInEncodingsAndReadBackFromThem(t *testing.T) {
+func TestEncodedKeyIDIsWholeAndReadBack(t *testing.T) {
 	t.Parallel()
 	id := newKey(t, formatKey).ID()
 	encoded, err := json.Marshal(map[etcd.KeyID]etcd.KeyID{id: id})
@@ -107,7 +107,7 @@ func TestKeyFromPassphraseIsPBKDF2(t *testing.T) {
 	require.Equal(t, "6c4a646aad10d067add5fb79d9078a16da83d50f81670a8e7593b249e6d94936", hex.EncodeToString(key))
 }
 
-func TestPassphraseMakesOneKeyHoweverItsLettersAreWritten(t *testing.T) {
+func TestPassphraseMakesOneKeyInAnyUnicodeForm(t *testing.T) {
 	t.Parallel()
 	salt := etcd.GenerateKey()[:16]
 	composed, err := etcd.KeyFromPassphrase("caf\u00e9", salt)

@@ -94,7 +94,7 @@ func TestProviderIsAskedOnceByAHundredReaders(t *testing.T) {
 	})
 }
 
-func TestKeyThatAProviderDoesNotKnowIsNotAskedForAgainAtOnce(t *testing.T) {
+func TestUnknownKeyIsNotAskedForAgainSoon(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		l, p, key := lookup(t, knows())
@@ -115,7 +115,7 @@ func TestKeyThatAProviderDoesNotKnowIsNotAskedForAgainAtOnce(t *testing.T) {
 	})
 }
 
-func TestOutageOfAProviderIsRetryableAndKeepsItsCause(t *testing.T) {
+func TestProviderOutageIsRetryableAndKeepsItsCause(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		down := errors.New("vault is sealed")
@@ -150,7 +150,7 @@ func TestKeysThatAProviderKnowsCostNothing(t *testing.T) {
 	})
 }
 
-func TestSlowProviderIsAskedForManyKeysAtOnce(t *testing.T) {
+func TestSlowProviderGetsManyQuestionsAtOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		l, p, _ := lookup(t, func(context.Context, KeyID) (*EncryptionKey, error) {
@@ -200,7 +200,7 @@ func TestPlantedIDsStarveNoOtherReader(t *testing.T) {
 	})
 }
 
-func TestPlantedIDsInOneListHideAGenuineOneForAWhileOnly(t *testing.T) {
+func TestPlantedIDsHideAGenuineOneOnlyBriefly(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		l, p, key := lookup(t, nil)
@@ -223,7 +223,7 @@ func TestPlantedIDsInOneListHideAGenuineOneForAWhileOnly(t *testing.T) {
 	})
 }
 
-func TestKeyThatWasNotAskedForIsNotTaken(t *testing.T) {
+func TestKeyNobodyAskedForIsNotTaken(t *testing.T) {
 	t.Parallel()
 	for name, wrong := range map[string]*EncryptionKey{
 		"nil": nil, "zero": {}, "another": keyNumber(t, 7), "encrypt only": keyNumber(t, 1).EncryptOnly(),
@@ -234,7 +234,7 @@ func TestKeyThatWasNotAskedForIsNotTaken(t *testing.T) {
 	}
 }
 
-func TestProviderDoesNotMakeARingReadThatOnlyWrites(t *testing.T) {
+func TestWriteOnlyRingReadsNothingDespiteItsProvider(t *testing.T) {
 	t.Parallel()
 	l, p, key := lookup(t, nil)
 	p.key = knows(key)
@@ -251,7 +251,7 @@ func TestProviderDoesNotMakeARingReadThatOnlyWrites(t *testing.T) {
 	require.Empty(t, l.ring.IDs())
 }
 
-func TestReaderThatGivesUpTakesTheProviderFromNobody(t *testing.T) {
+func TestDepartedReaderTakesTheProviderFromNobody(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan *EncryptionKey)
@@ -273,7 +273,7 @@ func TestReaderThatGivesUpTakesTheProviderFromNobody(t *testing.T) {
 	})
 }
 
-func TestProviderIsNotAskedForOneWhoGaveUp(t *testing.T) {
+func TestProviderIsNotAskedForADepartedReader(t *testing.T) {
 	t.Parallel()
 	l, p, key := lookup(t, nil)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -339,7 +339,7 @@ func TestProviderThatPanicsLeavesNobodyWaiting(t *testing.T) {
 	})
 }
 
-func TestCallOfAProviderEndsWithItsTimeAndWithTheClient(t *testing.T) {
+func TestProviderCallEndsInTimeOrWithClient(t *testing.T) {
 	t.Parallel()
 	hang := func(ctx context.Context, _ KeyID) (*EncryptionKey, error) {
 		<-ctx.Done()
@@ -381,7 +381,7 @@ func TestCallOfAProviderEndsWithItsTimeAndWithTheClient(t *testing.T) {
 	}
 }
 
-func TestPatienceOfAWatchIsSpentOnceAndComesBackSlowly(t *testing.T) {
+func TestWatchPatienceIsSpentOnceAndReturnsSlowly(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		p := newPatience(lookupTimeout)

@@ -13,9 +13,9 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 )
 
-// Lease creates a lease that lives for ttlSeconds unless it is kept alive; keys
-// attached to it are deleted when it ends. It is [Client.Grant] without a
-// context: it takes one round trip of at most [Config.RequestTimeout].
+// Lease creates a lease that lives for ttlSeconds unless it is kept alive; the keys
+// attached to it are deleted when it ends. It is [Client.Grant] without a context: it
+// takes one round trip of at most [Config.RequestTimeout].
 func (c *Client) Lease(ttlSeconds int64) (LeaseID, error) {
 	if err := checkTTLSeconds(ttlSeconds); err != nil {
 		return 0, fail("grant", "", err)
@@ -23,15 +23,15 @@ func (c *Client) Lease(ttlSeconds int64) (LeaseID, error) {
 	return c.grant(context.Background(), ttlSeconds)
 }
 
-// Grant creates a lease that lives for ttl unless it is kept alive, in one round
-// trip. The time is rounded up to whole seconds, and the server raises it to its
-// minimum (one and a half times its election timeout, 2 s by default);
-// [Client.TimeToLive] returns what was granted.
+// Grant creates a lease that lives for ttl unless it is kept alive, in one round trip.
+// The time is rounded up to whole seconds, and the server raises it to its minimum (one
+// and a half times its election timeout, 2 s by default); [Client.TimeToLive] returns the
+// granted time.
 //
-// The client chooses the ID at random. A grant whose answer is lost can therefore be
-// sent again, to another endpoint if there is one. A lease whose grant fails for good is
-// revoked in the background, should it exist; if no server can be reached for that it
-// ends by itself.
+// The client chooses the ID at random. So a grant whose answer is lost can be sent again,
+// to another endpoint if there is one. A lease whose grant fails for good is revoked in
+// the background, in case it exists; if no server can be reached for that, it ends by
+// itself.
 func (c *Client) Grant(ctx context.Context, ttl time.Duration) (LeaseID, error) {
 	seconds, err := checkTTL(ttl)
 	if err != nil {
@@ -45,9 +45,9 @@ func (c *Client) grant(ctx context.Context, seconds int64) (LeaseID, error) {
 	return LeaseID(resp.GetID()), err
 }
 
-// RevokeLease ends a lease at once and deletes the keys attached to it, in one
-// round trip. A lease that no longer exists is no error, so a revocation is sent
-// again when its answer is lost.
+// RevokeLease ends a lease at once and deletes the keys attached to it, in one round
+// trip. A lease that no longer exists is no error, so a revocation is sent again if its
+// answer is lost.
 func (c *Client) RevokeLease(ctx context.Context, id LeaseID) error {
 	return c.endLease(ctx, id)
 }
@@ -58,13 +58,12 @@ type LeaseStatus struct {
 	TTL time.Duration
 	// GrantedTTL is the time that a renewal gives.
 	GrantedTTL time.Duration
-	// Keys are the keys attached to it, in order and without the namespace. Those
+	// Keys are the keys attached to the lease, in order and without the namespace. Keys
 	// outside the namespace are left out.
 	Keys []string
 }
 
-// TimeToLive returns the state of a lease, or [ErrLeaseNotFound], in one round
-// trip.
+// TimeToLive returns the state of a lease, or [ErrLeaseNotFound], in one round trip.
 func (c *Client) TimeToLive(ctx context.Context, id LeaseID) (LeaseStatus, error) {
 	const op = "time to live"
 	resp, err := do(ctx, c.conn, request{op: op}, c.rpc.TimeToLive, &pb.LeaseTimeToLiveRequest{ID: int64(id), Keys: true})
@@ -88,9 +87,9 @@ func (c *Client) TimeToLive(ctx context.Context, id LeaseID) (LeaseStatus, error
 	return out, nil
 }
 
-// PutWithLease stores value under key and attaches it to a lease, in one round
-// trip. It fails with [ErrLeaseNotFound] when the lease has ended, and with
-// [ErrInvalidArgument] for the lease 0, which is none.
+// PutWithLease stores value under key and attaches the key to a lease, in one round trip.
+// It fails with [ErrLeaseNotFound] if the lease has ended, and with [ErrInvalidArgument]
+// for lease 0, which means none.
 func (c *Client) PutWithLease(ctx context.Context, key string, value []byte, id LeaseID, opts ...PutOption) error {
 	if _, err := putOptionsOf(opts); err != nil {
 		return fail("put", key, err)
@@ -104,11 +103,10 @@ func (c *Client) PutWithLease(ctx context.Context, key string, value []byte, id 
 	return c.Put(ctx, key, value, append(slices.Clip(opts), WithLease(id))...)
 }
 
-// PutWithTTL stores value under key for ttl, in two round trips: it grants a
-// lease and attaches the key to it. It returns the lease, for
-// [Client.KeepAlive]. When the put fails the lease is revoked, or ends by
-// itself. [WithLease], [WithIgnoreLease] and [WithGuard] are refused with
-// [ErrInvalidArgument].
+// PutWithTTL stores value under key for ttl, in two round trips: it grants a lease and
+// attaches the key to it. It returns the lease, for [Client.KeepAlive]. If the put fails,
+// the lease is revoked, or ends by itself. [WithLease], [WithIgnoreLease] and [WithGuard]
+// are refused with [ErrInvalidArgument].
 func (c *Client) PutWithTTL(ctx context.Context, key string, value []byte, ttl time.Duration, opts ...PutOption) (LeaseID, error) {
 	const op = "put with ttl"
 	o, err := putOptionsOf(opts)
@@ -125,7 +123,7 @@ func (c *Client) PutWithTTL(ctx context.Context, key string, value []byte, ttl t
 	if err != nil {
 		return 0, fail(op, key, err)
 	}
-	// Before the lease, so that what would be refused leaves none behind.
+	// Before the lease, so that a put that would be refused leaves no lease behind.
 	o.lease = math.MaxInt64
 	req, sealed, err := c.putRequest(ctx, key, value, o)
 	if err == nil {
@@ -140,7 +138,7 @@ func (c *Client) PutWithTTL(ctx context.Context, key string, value []byte, ttl t
 			return err
 		}
 		returned := false
-		defer func() { // a hook may panic: its caller is not told the lease
+		defer func() { // a hook may panic: then the caller never learns of the lease
 			if !returned {
 				c.giveUpLease(id, true)
 			}
@@ -162,9 +160,8 @@ func (c *Client) PutWithTTL(ctx context.Context, key string, value []byte, ttl t
 	return id, nil
 }
 
-// KeepAliveOnce renews a lease once, in one round trip, and returns the time
-// that it has from now on. It fails with [ErrLeaseNotFound] when the lease has
-// ended.
+// KeepAliveOnce renews a lease once, in one round trip, and returns its remaining time.
+// It fails with [ErrLeaseNotFound] if the lease has ended.
 func (c *Client) KeepAliveOnce(ctx context.Context, id LeaseID) (time.Duration, error) {
 	const op = "keep alive"
 	resp, err := do(ctx, c.conn, request{op: op}, c.renewals.once, &pb.LeaseKeepAliveRequest{ID: int64(id)})
@@ -179,26 +176,25 @@ func (c *Client) KeepAliveOnce(ctx context.Context, id LeaseID) (time.Duration, 
 
 // KeepAliveResponse is one renewal of a lease, or the end of its renewals.
 type KeepAliveResponse struct {
-	// TTL is the time that the lease has from the renewal on.
+	// TTL is the lease's time to live from this renewal on.
 	TTL time.Duration
 	err error
 }
 
 // Err returns why the lease is no longer kept alive; nil for a renewal. It is
-// [ErrLeaseNotFound] when the lease has ended, [ErrLeaseLost] when it could not
-// be renewed before its time had passed, [ErrClosed] when the client was closed,
-// or the error of the context.
+// [ErrLeaseNotFound] if the lease has ended, [ErrLeaseLost] if it could not be renewed in
+// time, [ErrClosed] if the client was closed, or the error of the context.
 func (r KeepAliveResponse) Err() error { return r.err }
 
-// KeepAlive renews a lease eight times within its time to live, until ctx ends or
-// the lease does. All renewals of a client share one stream. The first is made before
-// KeepAlive returns, so that an unknown lease is an error at once.
+// KeepAlive renews a lease eight times within its time to live, until ctx ends or the
+// lease does. All renewals of a client share one stream. The first one is made before
+// KeepAlive returns, so an unknown lease fails at once.
 //
-// A lease counts as lost when its time has passed, counted from the moment at which
-// the last successful renewal was sent: the server counts from a later one.
+// A lease counts as lost when its time has passed since the last successful renewal was
+// sent: the server counts from a later moment.
 //
-// The channel need not be read: it holds the newest response only. The last
-// response has an Err; the channel is closed after it.
+// You need not read the channel: it holds only the newest response. The last response has
+// an Err; the channel is closed after it.
 func (c *Client) KeepAlive(ctx context.Context, id LeaseID) (<-chan KeepAliveResponse, error) {
 	const op = "keep alive"
 	if err := c.admit(ctx); err != nil {
@@ -224,12 +220,12 @@ func (c *Client) KeepAlive(ctx context.Context, id LeaseID) (<-chan KeepAliveRes
 
 // keptAlive is the channel that KeepAlive returns.
 type keptAlive struct {
-	mu    sync.Mutex // one sender at a time: the place that it frees is its own
+	mu    sync.Mutex // one sender at a time, so that it can use the slot that it frees
 	ended bool
 	out   chan KeepAliveResponse
 }
 
-// tell puts r in the place of a response that nobody has taken.
+// tell replaces a response that nobody has taken by r.
 func (k *keptAlive) tell(r KeepAliveResponse, last bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()

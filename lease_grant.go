@@ -12,10 +12,10 @@ import (
 	"github.com/blueprint-go/etcd/internal/rpc"
 )
 
-// grantLease grants a lease of an ID that is chosen here. That makes a grant
-// repeatable: one that was applied before its answer was lost is answered by
-// ErrLeaseExists. (That another has drawn the same 63 bits is less likely than that
-// memory fails.) One that may have been applied and failed is given up.
+// grantLease grants a lease with an ID chosen here. That makes a grant repeatable: if it
+// was applied before its answer was lost, the next one fails with ErrLeaseExists. (It is
+// less likely that somebody else has drawn the same 63 bits than that memory fails.) A
+// grant that fails but may have been applied is given up.
 func (c *conn) grantLease(ctx context.Context, seconds int64) (*pb.LeaseGrantResponse, error) {
 	const op = "grant"
 	req := &pb.LeaseGrantRequest{ID: 1 + rand.Int64N(math.MaxInt64), TTL: seconds}
@@ -57,12 +57,13 @@ func (c *conn) grantedLease(ctx context.Context, op string, id int64) (*pb.Lease
 	return &pb.LeaseGrantResponse{Header: resp.Header, ID: id, TTL: resp.GrantedTTL}, nil
 }
 
-// revocations are the times after which a lease that was given up is revoked: again and
-// again while it isn't found, for its grant may be on the way still.
+// revocations are the times to wait before revoking a lease that was given up: again and
+// again while it isn't found, because its grant may still be on the way.
 var revocations = []time.Duration{0, 100 * time.Millisecond, time.Second, 4 * time.Second}
 
-// giveUpLease revokes a lease that nobody will use, in the background. One that was
-// not granted for certain may be about to be. It ends by itself if this fails.
+// giveUpLease revokes a lease that nobody will use, in the background. If it is not
+// certain that it was granted, it may be about to be. If this fails, the lease ends by
+// itself.
 func (c *conn) giveUpLease(id LeaseID, granted bool) {
 	_ = c.rpc.Start(func() { // a closed client can't revoke
 		for _, wait := range revocations {
@@ -77,7 +78,7 @@ func (c *conn) giveUpLease(id LeaseID, granted bool) {
 	})
 }
 
-// revokeInTurn revokes a lease when there are not too many others under way.
+// revokeInTurn revokes a lease while not too many other revocations are under way.
 func (c *conn) revokeInTurn(id LeaseID) error {
 	select {
 	case c.revoking <- struct{}{}:
@@ -95,7 +96,7 @@ func (c *conn) revoke(ctx context.Context, id LeaseID) error {
 	return err
 }
 
-// endLease is RevokeLease.
+// endLease does the work of RevokeLease.
 func (c *conn) endLease(ctx context.Context, id LeaseID) error {
 	err := c.revoke(ctx, id)
 	if errors.Is(err, ErrLeaseNotFound) {

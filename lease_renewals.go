@@ -16,21 +16,21 @@ import (
 	"github.com/blueprint-go/etcd/internal/rpc"
 )
 
-// renewals renews all leases of a client on one stream. A stream for each renewal
-// would cost both ends several times as much, and each would take a place among the
-// streams that a connection may have.
+// renewals renews all leases of a client on one stream. A stream for each renewal would
+// cost both ends several times as much, and each would take a place among the streams
+// that a connection may have.
 //
-// Two goroutines work for it while there is anything to renew: run opens streams
-// and sends on them, renewalStream.receive reads the answers. Both end with the
-// client, and once nothing has been asked for renewalLinger. Timers of the sessions
-// themselves end what could not be renewed in time (session.go).
+// Two goroutines work for it while there is anything to renew: run opens streams and
+// sends on them, renewalStream.receive reads the answers. Both end with the client, or
+// when nothing has been asked for during renewalLinger. Leases that could not be renewed
+// in time are ended by timers of their sessions (session.go).
 type renewals struct {
 	conn *conn
-	// open opens a stream. Its requests are answered by the ID of the lease.
+	// open opens a stream. Answers are matched to requests by the ID of the lease.
 	open func(ctx context.Context) (renewalCalls, error)
 	// route remembers where the streams went, so that the next one goes elsewhere.
 	route *rpc.Route
-	// wake tells run that there may be more to do than it knows of.
+	// wake tells run that there may be more to do than it knows.
 	wake chan struct{}
 
 	mu      sync.Mutex // guards what follows; never held over a request
@@ -41,7 +41,7 @@ type renewals struct {
 }
 
 // renewalCalls is the part of a renewal stream that is used. The stream is never
-// half-closed: etcd's grpc-proxy takes that for its end, and drops the answers.
+// half-closed: etcd's grpc-proxy would take that for its end, and drop the answers.
 type renewalCalls interface {
 	Send(*pb.LeaseKeepAliveRequest) error
 	Recv() (*pb.LeaseKeepAliveResponse, error)
@@ -49,18 +49,16 @@ type renewalCalls interface {
 }
 
 const (
-	// renewalLinger is how long a stream on which nothing is asked is kept for the
-	// next renewal.
+	// renewalLinger is how long an unused stream is kept for the next renewal.
 	renewalLinger = 10 * time.Second
-	// renewalsPerTTL is how often a lease is renewed within its time to live. The
-	// promise of WithLockTTL rests on it.
+	// renewalsPerTTL is how often a lease is renewed within its time to live. The promise
+	// of WithLockTTL depends on it.
 	renewalsPerTTL = 8
-	// silencesPerTTL bounds how long a stream may stay silent: to the time to live
-	// of the lease that has the shortest, divided by this. The rest of it is for
-	// another stream.
+	// silencesPerTTL bounds how long a stream may stay silent: the shortest time to live
+	// of its leases, divided by this. The rest of that time is for another stream.
 	silencesPerTTL = 3
-	// minSilence is the least silence after which a single renewal that was given up
-	// condemns its stream.
+	// minSilence is the least silence after which an abandoned single renewal condemns
+	// its stream.
 	minSilence = 500 * time.Millisecond
 )
 
@@ -75,7 +73,7 @@ func (r *renewals) keep(s *session) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if s.place = unplaced; s.ctx.Err() != nil {
-		return nil // its time is over already
+		return nil // its time is already over
 	}
 	if err := r.start(); err != nil {
 		return err
@@ -86,7 +84,7 @@ func (r *renewals) keep(s *session) error {
 	return nil
 }
 
-// drop renews the lease of s no more.
+// drop stops renewing the lease of s.
 func (r *renewals) drop(s *session) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -95,7 +93,7 @@ func (r *renewals) drop(s *session) {
 	}
 }
 
-// start begins run, if it isn't under way. It needs r.mu.
+// start begins run, if it isn't under way. r.mu must be held.
 func (r *renewals) start() error {
 	if r.running {
 		return nil
@@ -113,7 +111,7 @@ func (r *renewals) nudge() {
 	}
 }
 
-// renewed is what a renewal of one time came to.
+// renewed is the result of a single renewal.
 type renewed struct {
 	resp *pb.LeaseKeepAliveResponse
 	err  error
@@ -143,8 +141,8 @@ func (r *renewals) once(ctx context.Context, in *pb.LeaseKeepAliveRequest, opts 
 	}
 }
 
-// giveUp forgets a renewal that nobody waits for any more. If its stream has been
-// silent for all that time, another one may do better.
+// giveUp forgets a renewal that nobody waits for any more. If its stream has been silent
+// all that time, another one may do better.
 func (r *renewals) giveUp(f *inFlight) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -154,10 +152,10 @@ func (r *renewals) giveUp(f *inFlight) {
 	}
 }
 
-// errSilentStream is the cause of a stream that was given up.
+// errSilentStream is the cause for cancelling a stream that was given up.
 var errSilentStream = errors.New("no answer on the stream of renewals")
 
-// run keeps a stream open for as long as there is anything to renew.
+// run keeps a stream open while there is anything to renew.
 func (r *renewals) run() {
 	patience := 1
 	for failures := 1; r.wait(); failures++ {
@@ -175,8 +173,8 @@ func (r *renewals) run() {
 	}
 }
 
-// wait waits until a renewal is due. It reports false, and the goroutine must end,
-// when the client is closed or none has been asked for long.
+// wait waits until a renewal is due. It returns false, and then the goroutine must end,
+// if the client is closed or no renewal has been asked for in a while.
 func (r *renewals) wait() bool {
 	began := time.Now()
 	for {
@@ -206,8 +204,8 @@ func (r *renewals) wait() bool {
 	}
 }
 
-// untilDue returns how long nothing is to be done, and whether nothing will ever be
-// unless it is asked for. It needs r.mu.
+// untilDue returns how long there is nothing to do, and whether that lasts until somebody
+// asks for a renewal. r.mu must be held.
 func (r *renewals) untilDue(now time.Time) (wait time.Duration, idle bool) {
 	switch {
 	case len(r.asked) > 0:
@@ -219,7 +217,7 @@ func (r *renewals) untilDue(now time.Time) (wait time.Duration, idle bool) {
 	}
 }
 
-// end ends everything that is still asked for after the client was closed.
+// end ends everything that was asked for, after the client was closed.
 func (r *renewals) end() {
 	r.mu.Lock()
 	asked, due := r.asked, r.due
@@ -236,11 +234,11 @@ func (r *renewals) end() {
 	}
 }
 
-// errClosedStatus is what a renewal fails with on a closed client; the road makes
-// ErrClosed of it.
+// errClosedStatus is the error of a renewal on a closed client; do turns it into
+// ErrClosed.
 var errClosedStatus = status.Error(codes.Canceled, ErrClosed.Error())
 
-// reason returns why the lease of s was not renewed lately, as far as it is known.
+// reason returns why the lease of s was not renewed lately, as far as that is known.
 func (r *renewals) reason(s *session) error {
 	r.mu.Lock()
 	reason := s.reason

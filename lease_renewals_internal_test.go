@@ -190,7 +190,7 @@ func TestRenewalsOfNothingLeaveNoStream(t *testing.T) {
 	})
 }
 
-func TestRenewalOfOneTimeTellsWhatTheStreamSaid(t *testing.T) {
+func TestSingleRenewalReportsWhatTheStreamSaid(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		failed := errors.New("broken")
 		f := &fakeRenewals{answer: func(int, int64) (*pb.LeaseKeepAliveResponse, error) { return nil, failed }}

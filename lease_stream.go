@@ -17,12 +17,11 @@ import (
 	"github.com/blueprint-go/etcd/internal/rpc"
 )
 
-// renewalStream is one stream of renewals. What follows its cancel is guarded by
-// the mu of renewals.
+// renewalStream is one stream of renewals. The mu of renewals guards the fields from
+// calls on.
 //
-// A server answers in the order of the requests; grpc-proxy answers in the order in
-// which it hears of the leases itself. Requests about one lease are answered in their
-// order by both.
+// A server answers in the order of the requests; grpc-proxy answers in the order in which
+// it hears of the leases itself. Both answer requests about one lease in their order.
 type renewalStream struct {
 	renewals *renewals
 	ctx      context.Context
@@ -35,8 +34,8 @@ type renewalStream struct {
 
 	order []*inFlight           // sent, the oldest first; answered ones are left at once at the front
 	byID  map[int64][]*inFlight // sent and not answered
-	// silence is how long the stream may be silent while an answer is awaited, since
-	// the time in waiting: so many times, patience, the usual. watch ends it then.
+	// silence is how long the stream may be silent while an answer is awaited, counted
+	// from waiting: patience times the usual. Then watch ends it.
 	patience int
 	silence  time.Duration
 
@@ -49,15 +48,15 @@ type renewalStream struct {
 // inFlight is one request for a renewal.
 type inFlight struct {
 	id      int64
-	session *session // nil for a renewal of one time, which has answer
+	session *session // nil for a single renewal, which has answer
 	answer  chan renewed
-	// From here on once it is sent.
+	// Set when it is sent:
 	stream              *renewalStream
 	sent                time.Time
 	answered, forgotten bool
 }
 
-// newStream prepares a stream that may be silent for so many times the usual.
+// newStream prepares a stream that may be silent for patience times the usual.
 func (r *renewals) newStream(patience int) *renewalStream {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -74,12 +73,12 @@ func (r *renewals) newStream(patience int) *renewalStream {
 	return s
 }
 
-// patient returns how long the stream may stay silent for a lease with a time to live.
+// patient returns how long the stream may stay silent for a lease with this time to live.
 func (s *renewalStream) patient(ttl time.Duration) time.Duration {
 	return time.Duration(s.patience) * ttl / silencesPerTTL
 }
 
-// shortest returns the shortest time to live of those that are kept. It needs r.mu.
+// shortest returns the shortest time to live of the leases kept alive. r.mu must be held.
 func (r *renewals) shortest() time.Duration {
 	ttl := DefaultLockTTL
 	for _, s := range r.due {
@@ -88,7 +87,7 @@ func (r *renewals) shortest() time.Duration {
 	return ttl
 }
 
-// run opens the stream and sends what is due until it ends, and returns why. A nil
+// run opens the stream and sends what is due until it ends, and returns the reason. A nil
 // error means that nothing is left to renew.
 func (s *renewalStream) run() error {
 	defer s.watch.Stop()
@@ -101,7 +100,7 @@ func (s *renewalStream) run() error {
 	err := c.rpc.Start(func() {
 		defer close(s.ended)
 		received = s.receive()
-		s.cancel(received) // a send may be held up by the stream
+		s.cancel(received) // the stream may be holding up a send
 	})
 	if err != nil {
 		return errClosedStatus
@@ -135,7 +134,7 @@ func (s *renewalStream) open() error {
 	return nil
 }
 
-// cause returns why the stream ended: gRPC says only that it was cancelled.
+// cause returns why the stream ended: gRPC only says that it was cancelled.
 func (s *renewalStream) cause(err error) error {
 	if errors.Is(context.Cause(s.ctx), errSilentStream) {
 		return status.Error(codes.DeadlineExceeded, errSilentStream.Error())
@@ -158,7 +157,8 @@ func (s *renewalStream) look() {
 	s.cancel(errSilentStream)
 }
 
-// send sends what is due until the stream ends, or reports that nothing was for long.
+// send sends what is due until the stream ends, or reports that nothing has been due for
+// long.
 func (s *renewalStream) send() (idle bool) {
 	r := s.renewals
 	quiet := time.Now()
@@ -191,7 +191,8 @@ func (s *renewalStream) send() (idle bool) {
 	}
 }
 
-// next takes a renewal that is due and notes that it is sent now; nil for none.
+// next takes a renewal that is due and records that it is being sent; nil if there is
+// none.
 func (s *renewalStream) next() *inFlight {
 	r := s.renewals
 	r.mu.Lock()
@@ -204,7 +205,7 @@ func (s *renewalStream) next() *inFlight {
 	if len(s.byID) == 0 {
 		s.waiting = f.sent
 	}
-	if f.session != nil && s.patient(f.session.ttl) < s.silence { // it came later
+	if f.session != nil && s.patient(f.session.ttl) < s.silence { // it was added later
 		s.silence = s.patient(f.session.ttl)
 		s.watch.Reset(s.silence)
 	}
@@ -213,13 +214,13 @@ func (s *renewalStream) next() *inFlight {
 	return f
 }
 
-// maxInFlight bounds the requests about one lease that are not answered. One more than
-// one keeps the times short where a proxy answers at a pace of its own; many would
-// drown a server that is behind.
+// maxInFlight bounds the unanswered requests about one lease. With two rather than one,
+// the times stay short behind a proxy that answers at its own pace; many would drown a
+// server that is behind.
 const maxInFlight = 2
 
-// take takes a renewal that is due at now, for s. Those that are due soon are taken
-// with them: many in one write cost less. It needs r.mu.
+// take takes a renewal that is due at now, for s. It also takes those that are due soon:
+// many in one write cost less. r.mu must be held.
 func (r *renewals) take(now time.Time, s *renewalStream) *inFlight {
 	for len(r.asked) > 0 {
 		f := r.asked[0]
@@ -243,7 +244,7 @@ func (r *renewals) take(now time.Time, s *renewalStream) *inFlight {
 	return nil
 }
 
-// receive passes on the answers until the stream ends, and returns why.
+// receive passes on the answers until the stream ends, and returns the reason.
 func (s *renewalStream) receive() error {
 	for {
 		resp, err := s.calls.Recv()
@@ -259,8 +260,7 @@ func (s *renewalStream) receive() error {
 	}
 }
 
-// take takes the oldest request about a lease, which was just answered; nil if there
-// is none.
+// take takes the oldest request about a lease, which was just answered, or nil.
 func (s *renewalStream) take(id int64) *inFlight {
 	r := s.renewals
 	r.mu.Lock()
@@ -289,7 +289,7 @@ func (s *renewalStream) take(id int64) *inFlight {
 	return f
 }
 
-// deliver hands the answer to a request to whom it is for.
+// deliver hands an answer to whoever asked.
 func (f *inFlight) deliver(resp *pb.LeaseKeepAliveResponse) {
 	switch {
 	case f.session == nil:
@@ -301,10 +301,10 @@ func (f *inFlight) deliver(resp *pb.LeaseKeepAliveResponse) {
 	}
 }
 
-// judge says why the stream ended to all who wait for an answer, and has the others
-// renewed again. It reports whether that should wait.
+// judge passes the reason why the stream ended to all who wait for an answer, and makes
+// the sessions' renewals due again. It reports whether the next stream should wait.
 //
-// A refusal ends the stream although it concerns one lease: the one whose answer was
+// A refusal ends the stream although it concerns only one lease: the one whose answer was
 // next. All others are sent again at once, and that one when it is due.
 func (s *renewalStream) judge(err error) (wait bool) {
 	if err == nil {
@@ -321,7 +321,7 @@ func (s *renewalStream) judge(err error) (wait bool) {
 	reason, now := rpc.Describe(a.Kind, err), time.Now()
 	r.mu.Lock()
 	waiting := s.order
-	if s.calls == nil { // it came to nothing
+	if s.calls == nil { // it was never open
 		waiting, r.asked = r.asked, nil
 	}
 	refused := a.Refused && a.Remedy == rpc.GiveUp && len(s.order) > 0
@@ -351,10 +351,10 @@ func (s *renewalStream) judge(err error) (wait bool) {
 	return !refused
 }
 
-// errOthersRefusal has the road send a renewal again.
+// errOthersRefusal makes do send a renewal again.
 var errOthersRefusal = status.Error(codes.Unavailable, "stream of renewals ended by a refusal of another lease")
 
-// noteSent tells the road that a request was sent, if it was.
+// noteSent tells do that a request was sent, if it was.
 func (r *renewals) noteSent(f *inFlight, opts []grpc.CallOption) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// checkTTL converts a time to live to the server's whole seconds, rounding up
-// so that a lease never ends before its time.
+// checkTTL converts a time to live to the server's whole seconds, rounding up so that a
+// lease never ends before its time.
 func checkTTL(ttl time.Duration) (int64, error) {
 	seconds := int64(ttl / time.Second)
 	if ttl%time.Second > 0 { // adding to ttl could overflow

@@ -12,28 +12,27 @@ import (
 	"github.com/blueprint-go/etcd/internal/rpc"
 )
 
-// Lock is a mutual exclusion between processes, and between the goroutines of
-// one. Waiters get it in the order in which they came. Make one with
-// [Client.NewLock] and end it with [Lock.Close].
+// Lock is a mutual exclusion between processes, and between the goroutines of one
+// process. Waiters get it in the order in which they came. Make one with [Client.NewLock]
+// and end it with [Lock.Close].
 //
-// A Lock is safe for concurrent use. It is not reentrant: a second Lock call
-// waits for the first one's Unlock, whichever goroutine makes it.
+// A Lock is safe for concurrent use. It is not reentrant: a second Lock call waits for
+// the first one's Unlock, whichever goroutine makes it.
 //
-// A lock excludes others only as long as its lease and its key exist. Work that it
-// protects should use [Lock.Context], which ends in time when the lease can no longer be
-// relied upon; writes to etcd can be bound to it with
-// [Lock.Held], and other stores can refuse a [Lock.Token] older than one they
-// have seen.
+// A lock excludes others only while its lease and its key exist. Work that it protects
+// should use [Lock.Context], which ends in time when the lease can no longer be relied
+// upon. Bind writes to etcd to the lock with [Lock.Held]; other stores can refuse a
+// [Lock.Token] older than one they have seen.
 //
-// The key of a lock lies under its name. Whoever deletes it, by
-// [Client.DeletePrefix] over it for example, lets the next one have the lock at once;
-// the holder's Context ends within about two seconds, or an eighth of the time to
-// live if that is less, and its Held fails at once. So give locks a prefix of
-// their own, apart from data that is deleted or restored by prefix.
+// The key of a lock lies under its name. Whoever deletes it, for example by
+// [Client.DeletePrefix] over it, lets the next waiter have the lock at once; the holder's
+// Context ends within about two seconds, or an eighth of the time to live if that is
+// less, and its Held fails at once. So give locks a prefix of their own, apart from data
+// that is deleted or restored by prefix.
 //
 // Lists, scans, typed values, exports and the calls of encryption skip the claims of
-// locks: keys that end with a NUL byte and a lease in hexadecimal, that are attached
-// to that lease, and that have no value. What the server counts or deletes by prefix
+// locks: keys without a value that end with a NUL byte and a lease in hexadecimal, and
+// that are attached to that lease. What the server counts or deletes by prefix
 // ([Client.Count], DeletePrefix), a watch of a prefix, and a keys-only read in a
 // transaction treat claims like other keys. The limit of a read in a transaction counts
 // them too: its result may then hold fewer key-values than there are.
@@ -44,8 +43,8 @@ type Lock struct {
 	ttl    int64
 	wait   time.Duration
 
-	// turn holds one value; whoever takes it may compete for the lock. It is a
-	// channel because those who wait must be able to stop waiting.
+	// turn holds one value; whoever puts it in may compete for the lock. It is a channel
+	// because waiters must be able to stop waiting.
 	turn chan struct{}
 	// closing is closed by Close.
 	closing chan struct{}
@@ -56,13 +55,13 @@ type Lock struct {
 	claim   *claim
 }
 
-// NewLock returns the lock of that name, not yet taken. It takes one round trip
-// of at most [Config.RequestTimeout], for the lease. Locks of different names
-// never exclude each other, also when one name begins with another; a name must
-// not be empty or hold a NUL byte.
+// NewLock returns the lock of that name, not yet taken. It takes one round trip of at
+// most [Config.RequestTimeout], for the lease. Locks of different names never exclude
+// each other, even if one name begins with the other. A name must not be empty or contain
+// a NUL byte.
 //
-// The keys of a lock are its name, a NUL byte and the lease of the one who waits
-// or holds. They have no value, so that a client without a primary key can lock, too.
+// The keys of a lock are its name, a NUL byte and the lease of the waiter or holder. They
+// have no value, so a client without a primary key can also lock.
 func (c *Client) NewLock(name string, opts ...LockOption) (*Lock, error) {
 	return c.newLock(context.Background(), name, opts)
 }
@@ -103,25 +102,25 @@ func (c *Client) newLock(ctx context.Context, name string, opts []LockOption) (*
 // Name returns the name of the lock.
 func (l *Lock) Name() string { return l.name }
 
-// Lock takes the lock and waits for it as long as ctx allows; a ctx without a
-// deadline waits for ever. A free lock takes one round trip.
+// Lock takes the lock, and waits for it as long as ctx allows; a ctx without a deadline
+// waits forever. A free lock takes one round trip.
 //
-// When ctx ends, it returns within a tenth of a second, and nothing of the claim
-// is left behind, at the latest when its lease ends if the server can't be reached;
-// the error matches [ErrLocked] if another held the lock. A lease that ends while
-// it waits takes its place in the queue with it: the error matches [ErrLockLost]
-// then, as it does when the lock was lost before and has not been unlocked.
+// When ctx ends, Lock returns within a tenth of a second and leaves nothing of its claim
+// behind; if the server can't be reached, the claim ends with its lease at the latest.
+// The error matches [ErrLocked] if another held the lock. If the lease ends during the
+// wait, the place in the queue is lost with it: then the error matches [ErrLockLost], as
+// it does if the lock was lost before and has not been unlocked.
 //
-// Lock watches the key before its own in the queue, and also reads the queue again
-// about every ten seconds.
+// Lock watches the key before its own in the queue, and also reads the queue again about
+// every ten seconds.
 func (l *Lock) Lock(ctx context.Context) error {
 	return l.lock(ctx, ctx, "lock")
 }
 
-// TryLock takes the lock if it is free and reports whether it did, in one round
-// trip; nothing is left behind when it is not free. With [WithTryWait] it queues
-// for up to that time, as [Lock.Lock] does. A lock that was lost and has not been
-// unlocked is [ErrLockLost].
+// TryLock takes the lock if it is free and reports whether it did, in one round trip; it
+// leaves nothing behind if the lock is taken. With [WithTryWait] it queues for up to that
+// time, like [Lock.Lock]. For a lock that was lost and has not been unlocked it fails
+// with [ErrLockLost].
 func (l *Lock) TryLock(ctx context.Context) (bool, error) {
 	const op = "try lock"
 	if err := l.usable(ctx); err != nil {
@@ -138,9 +137,9 @@ func (l *Lock) TryLock(ctx context.Context) (bool, error) {
 	return l.take(func() (bool, error) { return l.tryAcquire(ctx, op) })
 }
 
-// take has acquire compete for the lock, for one who has the turn, and gives the turn
-// back unless the lock is held then. What a hook panics in is a claim of unknown fate:
-// it goes with its session.
+// take calls acquire to compete for the lock; the caller has the turn. It gives the turn
+// back unless the lock is held then. If a hook panics in acquire, the fate of the claim
+// is unknown, and its session is abandoned with it.
 func (l *Lock) take(acquire func() (bool, error)) (held bool, err error) {
 	returned := false
 	defer func() {
@@ -159,7 +158,7 @@ func (l *Lock) take(acquire func() (bool, error)) (held bool, err error) {
 	return held, err
 }
 
-// lockWithin is Lock bounded by WithTryWait, whose end is not an error.
+// lockWithin is Lock bounded by WithTryWait, the end of which is not an error.
 func (l *Lock) lockWithin(ctx context.Context, op string) (bool, error) {
 	waiting, cancel := context.WithTimeout(ctx, l.wait)
 	defer cancel()
@@ -169,14 +168,14 @@ func (l *Lock) lockWithin(ctx context.Context, op string) (bool, error) {
 		return err == nil, err
 	case ctx.Err() == nil:
 		return false, nil
-	default: // the caller's own end, not that of the wait
+	default: // the caller's context ended, not just the wait
 		return false, answered(op, l.name, errs.WithDetail(errs.OfContext(ctx), ErrLocked))
 	}
 }
 
-// lock takes the lock. It waits for others as long as waiting lives, which ends
-// with ctx at the latest, and for the server as long as ctx does: a slow answer is
-// no sign that the lock is taken.
+// lock takes the lock. It waits for others while waiting lives, which ends with ctx at
+// the latest, and for the server while ctx does: a slow answer doesn't mean that the lock
+// is taken.
 func (l *Lock) lock(ctx, waiting context.Context, op string) error {
 	if err := l.usable(ctx); err != nil {
 		return fail(op, l.name, err)
@@ -200,12 +199,12 @@ func (l *Lock) lock(ctx, waiting context.Context, op string) error {
 	return err
 }
 
-// Unlock releases the lock, in one round trip. It fails with [ErrNotHeld] when
-// the lock is not held, and with [ErrLockLost] when it was lost before. Whatever
-// it returns, the lock is no longer held afterwards: if the server can't be
-// reached, it becomes free at the latest when its lease ends.
+// Unlock releases the lock, in one round trip. It fails with [ErrNotHeld] if the lock is
+// not held, and with [ErrLockLost] if it was lost before. Whatever it returns, the lock
+// is no longer held afterwards: if the server can't be reached, the lock becomes free
+// when its lease ends at the latest.
 //
-// A lost lock must be unlocked, too, before this Lock can take it again: until then
+// A lost lock must be unlocked too before this Lock can take it again: until then
 // [Lock.Lock] and [Lock.TryLock] fail with [ErrLockLost].
 func (l *Lock) Unlock(ctx context.Context) error {
 	const op = "unlock"
@@ -239,13 +238,14 @@ func (l *Lock) Unlock(ctx context.Context) error {
 	case !there:
 		return answered(op, l.name, errs.WithKind(ErrLockLost, ErrLockKeyDeleted))
 	}
-	released = !c.repeated // else the claim may come back, as long as its lease lives
+	released = !c.repeated // otherwise the claim may come back while its lease lives
 	return nil
 }
 
-// release deletes the key of a claim and reports whether it was there. Where there are
-// several endpoints, one that is silent for firstPatience, or loses the answer, is left:
-// the revocation of the lease may be sent again elsewhere, and deletes the key for certain.
+// release deletes the key of a claim and reports whether it was there. If there are
+// several endpoints, and one is silent for firstPatience or loses the answer, release
+// revokes the lease instead: a revocation can be repeated elsewhere, and certainly
+// deletes the key.
 func (l *Lock) release(ctx context.Context, op string, c *claim) (bool, error) {
 	patience, cancel := context.WithCancel(ctx)
 	several := l.client.rpc.HasSeveralEndpoints()
@@ -255,7 +255,7 @@ func (l *Lock) release(ctx context.Context, op string, c *claim) (bool, error) {
 	defer cancel()
 	res, err := l.client.commit(patience, request{op: op, key: l.name}, l.client.Txn().
 		If(CreateRevision(c.key).Equal(c.token)).
-		Then(OpDelete(c.key))) // also if another has put it over: it would stay for good
+		Then(OpDelete(c.key))) // also if somebody else overwrote it: otherwise it would stay for good
 	switch {
 	case err == nil:
 		return res.Succeeded, nil
@@ -266,9 +266,9 @@ func (l *Lock) release(ctx context.Context, op string, c *claim) (bool, error) {
 	}
 }
 
-// Close releases the lock if it is held and ends its lease, in one round trip of
-// at most [Config.RequestTimeout]. Calls that wait for the lock end with
-// [ErrClosed]. It is idempotent. Close it before its client.
+// Close releases the lock if it is held and ends its lease, in one round trip of at most
+// [Config.RequestTimeout]. Calls that wait for the lock end with [ErrClosed]. It is
+// idempotent. Close the lock before its client.
 func (l *Lock) Close() error {
 	l.mu.Lock()
 	if l.closed {
@@ -286,16 +286,16 @@ func (l *Lock) Close() error {
 	}
 	err := s.close(context.Background())
 	if errors.Is(err, ErrClosed) {
-		return nil // the client went first; the lease ends by itself
+		return nil // the client was closed first; the lease ends by itself
 	}
 	return err
 }
 
-// Context returns a context that lives while the lock is held. It ends with the
-// cause [ErrLockLost], and the reason in its chain, when the lease can no longer be
-// relied upon, which is before another process can get the lock, or when somebody
-// deleted or replaced the key of the lock (see [Lock]); and with [context.Canceled]
-// when the lock is released. When the lock is not held, it has ended with
+// Context returns a context that lives while the lock is held. It ends with the cause
+// [ErrLockLost], and the reason in its chain, when the lease can no longer be relied
+// upon, which is before another process can get the lock, or when somebody deleted or
+// replaced the key of the lock (see [Lock]). It ends with [context.Canceled] when the
+// lock is released. If the lock is not held, the context has already ended with
 // [ErrNotHeld].
 func (l *Lock) Context() context.Context {
 	if c := l.current(); c != nil {
@@ -307,7 +307,7 @@ func (l *Lock) Context() context.Context {
 }
 
 // Token returns a number that grows each time anybody takes the lock: a fencing token for
-// stores that can refuse an older one. It is 0 when the lock is not held.
+// stores that can refuse an older one. It is 0 if the lock is not held.
 func (l *Lock) Token() int64 {
 	if c := l.current(); c != nil {
 		return c.token
@@ -315,8 +315,8 @@ func (l *Lock) Token() int64 {
 	return 0
 }
 
-// Held returns a condition for a transaction that holds only as long as this
-// claim to the lock stands. When the lock is not held, it never holds.
+// Held returns a condition for a transaction that holds only while this claim to the lock
+// stands. If the lock is not held, the condition never holds.
 func (l *Lock) Held() Condition {
 	if c := l.current(); c != nil {
 		return CreateRevision(c.key).Equal(c.token)
@@ -324,8 +324,7 @@ func (l *Lock) Held() Condition {
 	return Version(l.name).Less(0) // no version is negative
 }
 
-// IsLocked reports whether anybody holds the lock or waits for it, in one round
-// trip.
+// IsLocked reports whether anybody holds the lock or waits for it, in one round trip.
 func (l *Lock) IsLocked(ctx context.Context) (bool, error) {
 	n, err := l.client.Count(ctx, l.prefix)
 	return n > 0, err
@@ -337,7 +336,7 @@ func (l *Lock) current() *claim {
 	return l.claim
 }
 
-// usable reports why the lock can't be taken.
+// usable returns why the lock can't be taken.
 func (l *Lock) usable(ctx context.Context) error {
 	if err := l.client.admit(ctx); err != nil {
 		return err
@@ -351,8 +350,8 @@ func (l *Lock) usable(ctx context.Context) error {
 	return nil
 }
 
-// unreleased returns ErrLockLost, with the reason, when the lock was lost and has not
-// been unlocked since.
+// unreleased returns ErrLockLost, with the reason, if the lock was lost and has not been
+// unlocked since.
 func (l *Lock) unreleased(op string) error {
 	if c := l.current(); c != nil {
 		if lost := c.lost(); lost != nil {
@@ -362,7 +361,7 @@ func (l *Lock) unreleased(op string) error {
 	return nil
 }
 
-// closedError returns what was closed: the lock, or its client.
+// closedError returns an error for what was closed: the lock, or its client.
 func (l *Lock) closedError() error {
 	if l.client.rpc.IsClosed() {
 		return ErrClosed
@@ -382,11 +381,11 @@ func (l *Lock) isClosing() bool {
 	}
 }
 
-// WithLock runs f while it holds the lock of that name, with a context that ends
-// when ctx does or the lock is lost; its [context.Cause] says which, as for
-// [Lock.Context]. It waits for f, which should return soon after that. It returns
-// what f returns, and an [ErrLockLost] beside it when the lock was lost meanwhile. A
-// nil f is [ErrInvalidArgument], before anything is sent.
+// WithLock runs f while it holds the lock of that name, with a context that ends when ctx
+// does or the lock is lost; its [context.Cause] says which, as for [Lock.Context]. It
+// waits for f, which should return soon after that. It returns the error of f, joined
+// with an [ErrLockLost] if the lock was lost meanwhile. It refuses a nil f with
+// [ErrInvalidArgument] before it sends anything.
 func (c *Client) WithLock(ctx context.Context, name string, f func(ctx context.Context) error, opts ...LockOption) (err error) {
 	if err := c.admit(ctx); err != nil {
 		return fail("lock", name, err)
@@ -410,6 +409,6 @@ func (c *Client) WithLock(ctx context.Context, name string, f func(ctx context.C
 	held := lock.Context()
 	defer context.AfterFunc(held, func() { cancel(context.Cause(held)) })()
 	err = f(inner)
-	// The end of f may be the end of its caller: the release is not.
+	// The end of f may be that of its caller, but the lock must be released in any case.
 	return errors.Join(err, lock.Unlock(context.WithoutCancel(ctx)))
 }

@@ -13,19 +13,19 @@ import (
 	"github.com/blueprint-go/etcd/internal/txntree"
 )
 
-// lockCleanup bounds the extra time that a call takes to withdraw its claim
-// after its context has ended, at half of what Lock promises.
+// lockCleanup bounds the extra time that a call takes to withdraw its claim after its
+// context has ended: half of what Lock promises.
 const lockCleanup = 50 * time.Millisecond
 
 // claim is a place in the queue for a lock, or the lock itself.
 type claim struct {
 	heldKey
 	session *session
-	// repeated says that the request for the claim was sent again. The one before
-	// may still arrive, and would make a claim that nobody releases, so that the lease
-	// must go with this claim.
+	// repeated says that the request for the claim was sent again. The earlier one may
+	// still arrive and make a claim that nobody releases. So the lease must go with this
+	// claim.
 	repeated bool
-	// From begin on, when it is the lock itself.
+	// Set by begin, when the claim is the lock itself.
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	unhook func() bool
@@ -44,14 +44,14 @@ func (c *claim) end() {
 	c.cancel(context.Canceled)
 }
 
-// fail ends the context of a claim that can't be relied upon any more; the first
-// reason counts.
+// fail ends the context of a claim that can't be relied upon any more; the first reason
+// counts.
 func (c *claim) fail(reason error) {
 	c.drop()
 	c.cancel(errs.WithKind(ErrLockLost, reason))
 }
 
-// lost returns ErrLockLost with its reason when a held lock was lost, else nil.
+// lost returns ErrLockLost with its reason if a held lock was lost, otherwise nil.
 func (c *claim) lost() error {
 	switch {
 	case c.ctx.Err() != nil:
@@ -72,7 +72,7 @@ func (l *Lock) tryAcquire(ctx context.Context, op string) (bool, error) {
 	return err == nil, err
 }
 
-// acquire queues for the lock and waits for its turn as long as waiting lives.
+// acquire queues for the lock and waits for its turn while waiting lives.
 func (l *Lock) acquire(ctx, waiting context.Context, op string) error {
 	c, free, err := l.makeClaim(ctx, op, true)
 	if err != nil {
@@ -87,9 +87,9 @@ func (l *Lock) acquire(ctx, waiting context.Context, op string) error {
 	return l.noteHeld(c, op)
 }
 
-// makeClaim makes a claim if the lock is free, or else, if queue says so, puts it
-// into the queue; it reports which. A lease that the server no longer knows, as
-// after a suspension of this machine, is replaced.
+// makeClaim makes a claim if the lock is free, or else puts one into the queue if queue
+// says so; it reports whether the lock was free. It replaces a lease that the server no
+// longer knows, for example after this machine was suspended.
 func (l *Lock) makeClaim(ctx context.Context, op string, queue bool) (c *claim, free bool, err error) {
 	for first := true; ; first = false {
 		s, err := l.liveSession(ctx, op)
@@ -99,11 +99,11 @@ func (l *Lock) makeClaim(ctx context.Context, op string, queue bool) (c *claim, 
 		c, free, err := l.sendClaim(ctx, op, s, queue)
 		if err == nil {
 			if c.repeated && !free && !queue {
-				s.abandon() // the one before could still take the lock
+				s.abandon() // the earlier request could still take the lock
 			}
 			return c, free, nil
 		}
-		// What may have been applied is a claim that nobody would ever release.
+		// If it may have been applied, nobody would ever release the claim.
 		unknown := errors.Is(err, ErrLeaseNotFound)
 		if unknown || MaybeApplied(err) {
 			s.abandon()
@@ -117,10 +117,10 @@ func (l *Lock) makeClaim(ctx context.Context, op string, queue bool) (c *claim, 
 	}
 }
 
-// sendClaim asks for a claim. Where its answer is lost, the key of the claim is looked
-// for, and only if it isn't there is the request sent again, also elsewhere: it puts
-// the key where that is missing. The key is that of a lease, which has one claim at a
-// time.
+// sendClaim asks for a claim. If its answer is lost, sendClaim looks for the key of the
+// claim, and sends the request again, also elsewhere, only if the key isn't there: the
+// request puts the key only if it is missing. The key belongs to one lease, which has one
+// claim at a time.
 func (l *Lock) sendClaim(ctx context.Context, op string, s *session, queue bool) (c *claim, free bool, err error) {
 	c = &claim{session: s}
 	c.key, c.lease, c.ttl, c.lose = l.prefix+s.id.String(), s.id, s.ttl, c.fail
@@ -135,7 +135,7 @@ func (l *Lock) sendClaim(ctx context.Context, op string, s *session, queue bool)
 	err = l.client.persist(ctx, request{op: op, key: l.name}, l.closing, func(ctx context.Context) error {
 		if c.repeated {
 			if there, err = l.lookFor(ctx, op, c); there || err != nil {
-				free = !queue // await finds out otherwise
+				free = !queue // otherwise await finds out
 				return err
 			}
 		}
@@ -167,8 +167,8 @@ func (l *Lock) lookFor(ctx context.Context, op string, c *claim) (bool, error) {
 	return true, nil
 }
 
-// claimTxn puts own, attached to a lease, if all is empty, and for a queue also if
-// own isn't in it. Otherwise it reads own.
+// claimTxn puts own, attached to a lease, if all is empty; for a queue also if own isn't
+// in it. Otherwise it reads own.
 func claimTxn(own []byte, all keys.Range, lease LeaseID, queue bool) *pb.TxnRequest {
 	none := func(key, end []byte) []*pb.Compare {
 		return []*pb.Compare{{
@@ -185,7 +185,7 @@ func claimTxn(own []byte, all keys.Range, lease LeaseID, queue bool) *pb.TxnRequ
 	return &pb.TxnRequest{Compare: none(all.Start, all.End), Success: put, Failure: inQueue}
 }
 
-// answered takes in the answer to claimTxn. It reports whether the claim is the lock
+// answered evaluates the answer to claimTxn. It reports whether the claim is the lock
 // itself, and whether there is a claim at all.
 func (c *claim) answered(resp *pb.TxnResponse) (free, there bool) {
 	c.token = resp.Header.GetRevision()
@@ -207,14 +207,14 @@ func (c *claim) answered(resp *pb.TxnResponse) (free, there bool) {
 	if len(own.GetKvs()) == 0 {
 		return false, false
 	}
-	// A request was applied that this process thinks it sent once or not at all: by a
-	// proxy that repeats requests, say.
+	// A request was applied that this process believes it sent once or never: a proxy
+	// that repeats requests can cause that.
 	c.token, c.repeated = own.Kvs[0].CreateRevision, true
 	return alone, true
 }
 
-// withdraw takes back a claim of a caller that no longer waits. If that can't be
-// confirmed soon, the lease goes, and the claim with it.
+// withdraw takes back the claim of a caller that no longer waits. If that can't be
+// confirmed soon, it gives up the lease, and the claim with it.
 func (l *Lock) withdraw(c *claim) {
 	if c.repeated {
 		c.session.abandon()
@@ -233,7 +233,7 @@ func (l *Lock) liveSession(ctx context.Context, op string) (*session, error) {
 	s := l.session
 	l.mu.Unlock()
 	if s.alive() {
-		return s, nil // if l was closed meanwhile, hold notices
+		return s, nil // if l was closed meanwhile, noteHeld notices
 	}
 	s, err := l.client.renewals.newSession(ctx, l.ttl)
 	if err != nil {
@@ -249,7 +249,7 @@ func (l *Lock) liveSession(ctx context.Context, op string) (*session, error) {
 	return s, nil
 }
 
-// noteHeld notes that the lock is held, unless it was closed or its lease lost
+// noteHeld records that the lock is held, unless it was closed or its lease lost
 // meanwhile.
 func (l *Lock) noteHeld(c *claim, op string) error {
 	l.mu.Lock()

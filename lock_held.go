@@ -13,10 +13,10 @@ import (
 	"github.com/blueprint-go/etcd/internal/txntree"
 )
 
-// heldKeys looks after the keys of the locks that are held: the key is the lock, and
-// whoever deletes it, or binds it to another lease, ends the lock for everyone but
-// its holder. The keys of all locks are read together, which costs less than a watch
-// for each and misses nothing, whatever was compacted.
+// heldKeys watches over the keys of held locks: the key is the lock, and whoever deletes
+// it, or binds it to another lease, ends the lock for everyone except its holder. The
+// keys of all locks are read together, which costs less than a watch for each and misses
+// nothing, whatever was compacted.
 //
 // One goroutine works for it while any lock is held (run); it ends with the client.
 type heldKeys struct {
@@ -36,7 +36,7 @@ type heldKey struct {
 	token  int64  // the create revision of key
 	lease  LeaseID
 	ttl    time.Duration
-	// lose is told why the lock that the key is has been lost.
+	// lose is called with the reason when the lock is lost.
 	lose func(reason error)
 
 	keeper  *heldKeys // nil before add
@@ -47,15 +47,14 @@ func newHeldKeys(c *conn) *heldKeys {
 	return &heldKeys{conn: c, keys: make(map[*heldKey]struct{}), wake: make(chan struct{}, 1)}
 }
 
-// keyCheck is how often the key of a held lock is looked at, or as often as its lease
-// is renewed if that is more often.
+// keyCheck is how often the key of a held lock is checked, unless its lease is renewed
+// more often: then the key is checked as often.
 const keyCheck = 2 * time.Second
 
-// keysPerCheck is how many keys are read by one request, the default limit of a
-// server.
+// keysPerCheck is how many keys one request reads: a server's default limit.
 const keysPerCheck = 128
 
-// add begins to look after the key of a lock that was just taken.
+// add starts watching over the key of a lock that was just taken.
 func (h *heldKeys) add(k *heldKey) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -74,7 +73,7 @@ func (h *heldKeys) add(k *heldKey) error {
 	return nil
 }
 
-// drop ends that.
+// drop stops watching over a key.
 func (k *heldKey) drop() {
 	if k.keeper == nil {
 		return
@@ -84,7 +83,7 @@ func (k *heldKey) drop() {
 	delete(k.keeper.keys, k)
 }
 
-// run looks at the keys until none is held.
+// run checks the keys until no lock is held.
 func (h *heldKeys) run() {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -109,11 +108,11 @@ func (h *heldKeys) run() {
 	}
 }
 
-// interval is how often the key is looked at.
+// interval is how often the key is checked.
 func (k *heldKey) interval() time.Duration { return min(keyCheck, k.ttl/renewalsPerTTL) }
 
-// untilDue returns how long no key is to be looked at. It reports false, and the
-// goroutine must end, when there is none.
+// untilDue returns how long no key needs a check. It returns false if there is no key;
+// then the goroutine must end.
 func (h *heldKeys) untilDue() (time.Duration, bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -128,7 +127,7 @@ func (h *heldKeys) untilDue() (time.Duration, bool) {
 	return wait, true
 }
 
-// due returns the keys that are to be looked at, with those soon after them.
+// due returns the keys to check now, and those that are due soon.
 func (h *heldKeys) due() []*heldKey {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -154,7 +153,7 @@ func (h *heldKeys) fitting(due []*heldKey) int {
 	return limit
 }
 
-// check reads keys and tells the holders of those that are lost.
+// check reads keys and notifies the holders of lost ones.
 func (h *heldKeys) check(keys []*heldKey) {
 	ctx, cancel := context.WithTimeout(inBackground(context.Background()), h.conn.cfg.RequestTimeout)
 	defer cancel()
@@ -164,7 +163,7 @@ func (h *heldKeys) check(keys []*heldKey) {
 	}
 	resp, err := do(ctx, h.conn, request{op: "check locks", key: keys[0].key}, h.conn.rpc.Txn, req)
 	if refusesOne(err) && len(keys) > 1 {
-		// One of them may not be read any more: that is no reason for the others.
+		// One of them may no longer be readable, which must not affect the others.
 		h.check(keys[:len(keys)/2])
 		h.check(keys[len(keys)/2:])
 		return
@@ -174,16 +173,17 @@ func (h *heldKeys) check(keys []*heldKey) {
 		return
 	}
 	if err != nil || len(resp.Responses) != len(keys) {
-		return // the next time; without a connection the leases tell
+		return // try again next time; without a connection the leases expire
 	}
 	for i, k := range keys {
 		k.found(resp.Responses[i].GetResponseRange())
 	}
 }
 
-// checkLease looks after a key that may not be read any more, as one of its lease: the
-// keys of a lease are refused as long as any is there. From etcd 3.6 on the lease can't be
-// renewed either; servers before that would keep the lock for its holder for ever.
+// checkLease checks a key that may no longer be read, as one of its lease's keys. The
+// server refuses the keys of a lease as long as any of them is there. From etcd 3.6 on
+// the lease can't be renewed either; earlier servers would keep the lock for its holder
+// forever.
 func (h *heldKeys) checkLease(ctx context.Context, k *heldKey) {
 	req := &pb.LeaseTimeToLiveRequest{ID: int64(k.lease), Keys: true}
 	resp, err := do(ctx, h.conn, request{op: "check locks", key: k.key}, h.conn.rpc.TimeToLive, req)
@@ -200,8 +200,8 @@ func refusesOne(err error) bool {
 	return errors.Is(err, ErrPermissionDenied) || errors.Is(err, ErrTooManyOps) || errors.Is(err, ErrTooLarge)
 }
 
-// found takes in what was found under the key. It is put once, at the revision that is
-// the token.
+// found evaluates what is stored under the key. A claim is put once, at the revision that
+// is its token.
 func (k *heldKey) found(got *pb.RangeResponse) {
 	switch kvs := got.GetKvs(); {
 	case got == nil:

@@ -10,19 +10,19 @@ import (
 	"github.com/blueprint-go/etcd/internal/keys"
 )
 
-// The claims of locks lie among the keys of users, under the names that these gave
-// the locks. What reads ranges for users passes over them. A claim is known by what
-// makes it one, and not by its name alone:
+// The claims of locks lie among the keys of users, under the names that users gave the
+// locks. Calls that read ranges for users skip them. A claim is recognized by all of its
+// properties, not by its name alone:
 //
 //   - its key ends with a NUL byte and the ID of a lease in hexadecimal;
-//   - it is attached to just that lease;
+//   - it is attached to that lease;
 //   - its stored value is empty.
 //
-// A key of a user that has all of this would hold the lock of that name. Anything
-// less is shown: where an answer is without leases (a keys-only read since etcd 3.7),
-// keys with such names are looked at.
+// A user's key with all of these properties would hold the lock of that name. A key that
+// lacks one of them is shown: if an answer comes without leases (a keys-only read since
+// etcd 3.7), keys with such names are read again.
 
-// claimSuffix is how long the end of a claim's key is: the NUL and the digits.
+// claimSuffix is the length of the end of a claim's key: the NUL and the digits.
 const claimSuffix = 1 + 16
 
 // leaseOfName returns the lease that the name of a key ends with, or 0.

@@ -14,7 +14,7 @@ type lockOptions struct {
 	wait time.Duration
 }
 
-// check returns the time to live in the server's unit, or why the options can't be meant.
+// check returns the time to live in the server's unit, or why the options make no sense.
 func (o lockOptions) check() (ttlSeconds int64, err error) {
 	if o.wait < 0 {
 		return 0, fmt.Errorf("%w: negative wait", ErrInvalidArgument)
@@ -22,20 +22,19 @@ func (o lockOptions) check() (ttlSeconds int64, err error) {
 	return checkTTL(o.ttl)
 }
 
-// WithLockTTL sets the time to live of the lock's lease, in whole seconds
-// (rounded up; the server may raise it, see [Client.Grant]). It is the time after
-// which others get the lock when its holder has died. A holder survives three
-// quarters of it without an answer from the cluster: the lease is renewed at least
-// every eighth, and counts as lost a tenth of it, at most a second, before it may end.
-// The default is [DefaultLockTTL].
+// WithLockTTL sets the time to live of the lock's lease, in whole seconds (rounded up;
+// the server may raise it, see [Client.Grant]). Others get the lock after this time if
+// its holder has died. A holder survives three quarters of it without an answer from the
+// cluster: the lease is renewed at least every eighth, and counts as lost a tenth of it,
+// at most a second, before it may end. The default is [DefaultLockTTL].
 func WithLockTTL(ttl time.Duration) LockOption { return lockTTLOption(ttl) }
 
 type lockTTLOption time.Duration
 
 func (ttl lockTTLOption) applyLock(o *lockOptions) { o.ttl = time.Duration(ttl) }
 
-// WithTryWait lets [Lock.TryLock] wait up to d for a lock that is taken, on top of
-// what the server takes to answer. The default is 0: it doesn't wait.
+// WithTryWait lets [Lock.TryLock] wait up to d for a lock that is taken, in addition to
+// the time that the server takes to answer. The default is 0: it doesn't wait.
 func WithTryWait(d time.Duration) LockOption { return tryWaitOption(d) }
 
 type tryWaitOption time.Duration

@@ -15,17 +15,17 @@ import (
 	"github.com/blueprint-go/etcd/internal/txntree"
 )
 
-// lookAgain is how long a waiter watches the one before it before it looks at the
-// whole queue again, give or take a fifth. A server before 3.4.34 and 3.5.15 can lose
-// a deletion to a compaction (etcd-io/etcd#18089); nobody must wait for that for ever.
+// lookAgain is how long a waiter watches the key before its own before it reads the whole
+// queue again, give or take a fifth. A server before 3.4.34 and 3.5.15 can lose a
+// deletion to a compaction (etcd-io/etcd#18089); nobody must wait for that forever.
 const lookAgain = 10 * time.Second
 
-// await waits until nobody is before c in the queue for the lock. The order is
-// that of the create revisions. Each waiter watches the one before it only, so
-// that a release wakes one.
+// await waits until nobody is before c in the queue for the lock, which is in the order
+// of the create revisions. Each waiter watches only the key before its own, so that a
+// release wakes one waiter.
 func (l *Lock) await(ctx context.Context, op string, c *claim) error {
-	// A waiter whose lease is gone has lost its place. Closing the lock or the
-	// client ends the session, and so this too.
+	// A waiter whose lease is gone has lost its place. Closing the lock or the client
+	// ends the session, and so this wait.
 	waiting, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(c.session.ctx, cancel)()
@@ -52,8 +52,8 @@ func (l *Lock) await(ctx context.Context, op string, c *claim) error {
 	}
 }
 
-// goneOrLate waits until a key, as stored, is deleted at revision from or later, or
-// it is time to look again.
+// goneOrLate waits until a key, as stored, is deleted at revision from or later, or it is
+// time to look again.
 func (l *Lock) goneOrLate(ctx context.Context, op string, stored []byte, from int64) error {
 	watching, cancel := context.WithTimeout(ctx, lookAgain*4/5+rand.N(lookAgain*2/5))
 	defer cancel()
@@ -64,16 +64,16 @@ func (l *Lock) goneOrLate(ctx context.Context, op string, stored []byte, from in
 	return err
 }
 
-// before returns the key, as stored, of the one that is directly before claim in
-// the queue, nil for none, and the revision at which that was so. It fails with
-// ErrLockLost when claim itself is no longer there.
+// before returns the key, as stored, directly before claim in the queue, or nil, and the
+// revision at which that was so. It fails with ErrLockLost if claim itself is no longer
+// there.
 func (l *Lock) before(ctx context.Context, op string, claim *claim) ([]byte, int64, error) {
 	c := l.client
 	queue, err := c.prefixRange(l.prefix)
 	if err != nil {
 		return nil, 0, fail(op, l.name, err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, c.cfg.RequestTimeout) // await has more of them
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.RequestTimeout) // await may read it again
 	defer cancel()
 	resp, err := c.sendTxn(ctx, request{op: op, key: l.name}, &pb.TxnRequest{
 		Compare: []*pb.Compare{{

@@ -17,7 +17,7 @@ func (o chunkOptions) check() error {
 	return nil
 }
 
-// most returns how many keys a chunk may hold: no more than the rate allows in a
+// most returns how many keys a chunk may hold: at most as many as the rate allows in a
 // second.
 func (o chunkOptions) most() int {
 	if o.rate > 0 {
@@ -26,7 +26,7 @@ func (o chunkOptions) most() int {
 	return o.keys
 }
 
-// ofRanges returns the options for operations that are about a chunk of keys each.
+// ofRanges returns the options for operations of which each is about a chunk of keys.
 func (o chunkOptions) ofRanges() chunkOptions {
 	o.keys = 1
 	return o
@@ -42,9 +42,9 @@ const (
 	// [WithParallelism] says otherwise.
 	DefaultParallelism = 4
 
-	// DefaultChunkKeys is how many keys a chunk holds at most unless
-	// [WithChunkKeys] says otherwise. A chunk ends earlier at an eighth of a MiB.
-	// Chunks of 500 keys store a quarter more in a second, and make those who read
-	// and write meanwhile wait more than twice as long.
+	// DefaultChunkKeys is how many keys a chunk holds at most unless [WithChunkKeys] says
+	// otherwise. A chunk ends earlier at an eighth of a MiB. Chunks of 500 keys would
+	// store a quarter more per second, and make others who read and write wait more than
+	// twice as long.
 	DefaultChunkKeys = 128
 )

@@ -13,8 +13,8 @@ import (
 
 // List returns the keys that begin with prefix, in order. The empty prefix means all
 // keys. A prefix without keys gives an empty list. Like every call that reads a range, it
-// skips the claims of locks (see [Lock]). To know them from keys that are only named
-// alike, it takes one more round trip for every 32 keys with such names.
+// skips the claims of locks (see [Lock]). To tell them from keys that only look like
+// claims, it takes one more round trip for every 32 keys with such names.
 func (c *Client) List(ctx context.Context, prefix string, opts ...GetOption) ([]string, error) {
 	kvs, err := c.listPrefix(ctx, request{op: "list", key: prefix}, true, opts)
 	if err != nil {

@@ -74,7 +74,7 @@ func TestDeadlineOfTheCallerReplacesTheDefault(t *testing.T) {
 }
 
 // A write is not sent again because time is left.
-func TestWriteIsSentOnceHoweverMuchTimeIsLeft(t *testing.T) {
+func TestWriteIsSentOnceWhateverTimeIsLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for code := codes.Canceled; code <= codes.Unauthenticated; code++ {
 			var seen arrivals
@@ -151,7 +151,7 @@ type lateContext struct {
 
 func (c lateContext) Deadline() (time.Time, bool) { return c.deadline, true }
 
-func TestDeadlineThatTheServerSeesFirstIsThatOfTheCaller(t *testing.T) {
+func TestDeadlineTheServerSeesFirstIsTheCallers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := stubClient(t, &stub{put: func(ctx context.Context, _ *pb.PutRequest) (*pb.PutResponse, error) {
 			<-ctx.Done()

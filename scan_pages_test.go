@@ -36,7 +36,7 @@ func pageOf(revision int64) func(context.Context, *pb.RangeRequest) (*pb.RangeRe
 	}
 }
 
-func TestPanicOfAHookReachesTheRangeOverAScan(t *testing.T) {
+func TestHookPanicReachesTheRangeOverAScan(t *testing.T) {
 	t.Parallel()
 	for at := 1; at <= 5; at++ { // of the first are the revision and the attempt at a stream
 		c := stubClient(t, &stub{get: pageOf(7)}, func(cfg *etcd.Config) { cfg.WithHooks(&lateHook{at: at}) })

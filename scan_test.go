@@ -71,7 +71,7 @@ func countScanned(t *testing.T, c *etcd.Client) int {
 
 // A server that was upgraded is noticed after five minutes, and not asked all the
 // time before.
-func TestServerWithoutRangeStreamsIsAskedAgainAfterAWhile(t *testing.T) {
+func TestServerWithoutRangeStreamsIsAskedAgainLater(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server := &numbered{}
 		c := stubClient(t, server.stub())
@@ -99,7 +99,7 @@ func TestServerWithoutRangeStreamsIsAskedAgainAfterAWhile(t *testing.T) {
 }
 
 // The time without a key counts, over all the streams that are tried meanwhile.
-func TestStreamsThatBringNothingEndWithTheTimeOfOneRequest(t *testing.T) {
+func TestEmptyStreamsEndWithinOneRequestsTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server := &numbered{}
 		s := server.stub()
@@ -237,7 +237,7 @@ func TestScanWaitsForAMemberThatLagsBehind(t *testing.T) {
 }
 
 // The page that is read ahead doesn't keep a consumer who wants no more.
-func TestScanIsLeftWhileAPageIsUnderWay(t *testing.T) {
+func TestScanCanBeLeftDuringAPageRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server := &numbered{}
 		s := server.stub()

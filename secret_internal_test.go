@@ -73,7 +73,7 @@ func requireUnreadable(t *testing.T, v any, what string, secrets ...[]byte) {
 	}
 }
 
-func TestNoPrinterCanReachASecretThatASetterWasGiven(t *testing.T) {
+func TestNoPrinterReachesASettersSecret(t *testing.T) {
 	t.Parallel()
 	secret, legacy := []byte("hunter2: an encryption key"), []byte("hunter2: a legacy key")
 	hashed := sha256.Sum256(legacy)
@@ -115,7 +115,7 @@ func TestFieldThatIsSetCountsBeforeItsSetter(t *testing.T) {
 	require.Equal(t, "old", copied.revealed().Password, "a copy has its own")
 }
 
-func TestNoPrinterCanReachTheTokenOfAClient(t *testing.T) {
+func TestNoPrinterReachesAClientsToken(t *testing.T) {
 	t.Parallel()
 	c, err := NewClient(DefaultConfig().WithEndpoints("127.0.0.1:1").WithLazyConnect().WithToken("hunter2-token"))
 	require.NoError(t, err)

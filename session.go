@@ -10,31 +10,31 @@ import (
 	"github.com/blueprint-go/etcd/internal/errs"
 )
 
-// session is a lease that is kept alive for as long as its owner needs it, and
-// that knows when it can no longer be relied upon.
+// session is a lease that is kept alive for as long as its owner needs it, and that knows
+// when it can no longer be relied upon.
 //
-// Its context ends before another process can see the lease end: the time runs
-// from the moment at which the last successful renewal was sent, which is
-// earlier than the server's own start of counting, less a margin for the delay
-// between that moment and the owner noticing. The clock is the monotonic one.
+// Its context ends before another process can see the lease end: the time runs from the
+// moment at which the last successful renewal was sent, which is before the server starts
+// counting, less a margin for the delay until the owner notices. The clock is the
+// monotonic one.
 type session struct {
 	renewals *renewals
 	id       LeaseID
 	ttl      time.Duration
 	margin   time.Duration
-	// ctx ends with the session; its cause is why.
+	// ctx ends with the session; its cause is the reason.
 	ctx    context.Context
 	cancel context.CancelCauseFunc
-	// until is how long after began the lease can be relied upon, and expiry is
-	// what ends the session then.
+	// until is how long after began the lease can be relied upon; expiry ends the session
+	// then.
 	began  time.Time
 	until  atomic.Int64
 	expiry *time.Timer
 	// told is called after each renewal, if it is not nil.
 	told func(ttl time.Duration)
 
-	// When the lease is renewed next, the place in the queue for that, and why the
-	// last renewal was refused; guarded by the mu of renewals.
+	// next is when the lease is renewed next, place the session's place in the queue, and
+	// reason why the last renewal was refused; the mu of renewals guards them.
 	next   time.Time
 	place  int
 	reason error
@@ -43,13 +43,13 @@ type session struct {
 // errSessionClosed is the cause of a session that its owner closed.
 var errSessionClosed = errors.New("session closed")
 
-// sessionMargin is how long before its end the lease of a lock counts as lost: a
-// tenth, which pauses of the garbage collector and of the scheduler stay under, and
-// no more than a second.
+// sessionMargin is how long before its end the lease of a lock counts as lost: a tenth,
+// which is longer than pauses of the garbage collector and the scheduler, and at most a
+// second.
 func sessionMargin(ttl time.Duration) time.Duration { return min(ttl/10, time.Second) }
 
-// newSession grants a lease and keeps it alive until close, abandon, or the end of
-// the client or the lease.
+// newSession grants a lease and keeps it alive until close, abandon, or the end of the
+// client or the lease.
 func (r *renewals) newSession(ctx context.Context, ttlSeconds int64) (*session, error) {
 	sent := time.Now()
 	resp, err := r.conn.grantLease(ctx, ttlSeconds)
@@ -65,8 +65,8 @@ func (r *renewals) newSession(ctx context.Context, ttlSeconds int64) (*session, 
 	return s, nil
 }
 
-// beginSession begins the time of a session whose lease was asked for, or last
-// renewed by a request, at sent.
+// beginSession begins the time of a session whose lease was granted or last renewed by a
+// request sent at sent.
 func (r *renewals) beginSession(id LeaseID, sent time.Time, ttl, margin time.Duration) *session {
 	s := &session{renewals: r, id: id, ttl: ttl, margin: margin, began: sent, place: unplaced}
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())
@@ -75,7 +75,7 @@ func (r *renewals) beginSession(id LeaseID, sent time.Time, ttl, margin time.Dur
 	return s
 }
 
-// renewed notes a renewal whose request was sent at that time.
+// renewed records a renewal whose request was sent at sent.
 func (s *session) renewed(sent time.Time, ttl time.Duration) {
 	s.extend(sent, ttl)
 	if s.told != nil && s.ctx.Err() == nil {
@@ -89,8 +89,8 @@ func (s *session) extend(sent time.Time, ttl time.Duration) {
 	s.expiry.Reset(time.Until(until))
 }
 
-// interval is how long after one renewal the next is due. It is cut a little at
-// random, so that clients which came back together don't stay together.
+// interval is how long after one renewal the next is due. It is shortened a little at
+// random, so that clients that came back together don't stay together.
 func (s *session) interval() time.Duration {
 	d := s.ttl / renewalsPerTTL
 	return d - rand.N(d/16+1)
@@ -99,7 +99,7 @@ func (s *session) interval() time.Duration {
 // expire ends a session whose time has passed.
 func (s *session) expire() {
 	if left := time.Duration(s.until.Load()) - time.Since(s.began); left > 0 {
-		s.expiry.Reset(left) // a renewal has come in between
+		s.expiry.Reset(left) // it was renewed in between
 		return
 	}
 	s.end(errs.WithKind(ErrLeaseLost, s.renewals.reason(s)))
@@ -112,14 +112,14 @@ func (s *session) end(cause error) {
 	s.renewals.drop(s)
 }
 
-// alive reports whether the lease can still be relied upon. It looks at the clock
-// as well: after a pause of the process its caller may run before the timer that
-// ends the context.
+// alive reports whether the lease can still be relied upon. It also checks the clock:
+// after a pause of the process, its caller may run before the timer that ends the
+// context.
 func (s *session) alive() bool {
 	return s.ctx.Err() == nil && time.Since(s.began) < time.Duration(s.until.Load())
 }
 
-// close ends the session and revokes its lease, and with it its keys.
+// close ends the session and revokes its lease, which deletes its keys.
 func (s *session) close(ctx context.Context) error {
 	s.end(errSessionClosed)
 	returned := false
@@ -133,8 +133,8 @@ func (s *session) close(ctx context.Context) error {
 	return err
 }
 
-// abandon ends the session without waiting for the server: its lease is revoked
-// in the background, or ends by itself at the latest after its time to live.
+// abandon ends the session without waiting for the server: its lease is revoked in the
+// background, or ends by itself after its time to live at the latest.
 func (s *session) abandon() {
 	s.end(errSessionClosed)
 	s.renewals.conn.giveUpLease(s.id, true)

@@ -34,7 +34,7 @@ func TestSessionEndsBeforeItsLeaseMay(t *testing.T) {
 	})
 }
 
-func TestSessionIsOverWhenItsTimeIsEvenIfNobodyHasNoticed(t *testing.T) {
+func TestSessionEndsInTimeEvenIfUnnoticed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := offline(t).beginSession(1, time.Now(), 2*time.Second, sessionMargin(2*time.Second))
 		s.expiry.Stop() // a paused process: its timers come late

@@ -181,7 +181,7 @@ func TestStatusFallsUnderItsSentinel(t *testing.T) {
 }
 
 // What a proxy says of its own connections is not about this client.
-func TestProxyThatClosesItsConnectionsDoesNotPassForAClosedClient(t *testing.T) {
+func TestProxysClosedConnectionIsntAClosedClient(t *testing.T) {
 	t.Parallel()
 	c := stubClient(t, &stub{put: func(context.Context, *pb.PutRequest) (*pb.PutResponse, error) {
 		return nil, status.Error(codes.Canceled, "grpc: the client connection is closing")

@@ -14,35 +14,33 @@ import (
 const opTransact = "transact"
 
 // Transact runs f, which reads and writes keys through tx, and applies the writes
-// atomically if nothing that f has read has changed meanwhile (software
-// transactional memory, serializable). Otherwise it runs f again: at once with
-// what came back with the conflict, and after a second conflict from the beginning,
-// after a growing random wait. It fails with [ErrConflict] after
-// [DefaultTransactAttempts] runs, or when the deadline passes, which is that of ctx
-// or [Config.RequestTimeout] for all runs together. For a key that very many write,
-// [Client.WithLock] makes them take turns.
+// atomically if nothing that f read has changed meanwhile (software transactional memory,
+// serializable). Otherwise it runs f again: at once, with what came back with the
+// conflict; after a second conflict it starts over, after a random and growing wait. It
+// fails with [ErrConflict] after [DefaultTransactAttempts] runs, or when the deadline
+// passes. That is the deadline of ctx, or [Config.RequestTimeout] for all runs together.
+// For a key with very many writers, [Client.WithLock] makes them take turns.
 //
-// All reads of one run are of one revision, so that f never sees a mixture; what it
-// has written it reads back. Each first read of a key or prefix takes one round
-// trip, and the commit one. A function that only reads needs no commit: what it has
-// seen was true at one moment after Transact was called.
+// All reads of one run are at one revision, so f never sees a mixture; it reads back what
+// it has written. Each first read of a key or prefix takes one round trip, and the commit
+// one. A function that only reads needs no commit: what it has seen was true at one
+// moment after Transact was called.
 //
-// f runs in the caller's goroutine and must have no effects but through tx, since
-// it may run several times. When it returns an error, nothing is written and
-// Transact returns that error; a panic passes through. A run in which a read failed
-// is void: Transact returns the error of the read even if f hides it. That a key is
-// missing is no failure.
+// f runs in the caller's goroutine and must have no effects except through tx, since it
+// may run several times. If it returns an error, nothing is written and Transact returns
+// that error; a panic passes through. If a read fails, the run is void: Transact returns
+// the error of the read even if f hides it. A missing key is not a failure.
 //
-// When the answer of the commit is lost, Transact returns the error (see
-// [MaybeApplied]) and never runs f on its own result.
+// If the answer of the commit is lost, Transact returns the error (see [MaybeApplied])
+// and never runs f on its own result.
 //
-// [WithResult] tells the revision of the commit, or of the reads if there are only
-// those.
+// [WithResult] returns the revision of the commit, or of the reads if there are no
+// writes.
 //
-// A commit is bound to [Config.MaxTxnOps] keys written and as many read, where a
-// prefix counts one more than the keys found under it. Above it fails with
-// [ErrTooManyOps], above [Config.MaxRequestBytes] with [ErrTooLarge]; no commit is
-// sent then.
+// A commit may write up to [Config.MaxTxnOps] keys and read as many, where a prefix
+// counts one more than the keys found under it. Above that Transact fails with
+// [ErrTooManyOps], and above [Config.MaxRequestBytes] with [ErrTooLarge]; then no commit
+// is sent.
 func (c *Client) Transact(ctx context.Context, f func(tx *Tx) error, opts ...TransactOption) error {
 	o := transactOptions{attempts: DefaultTransactAttempts}
 	err := optionsOf(opts, &o, TransactOption.applyTransact)
@@ -76,7 +74,7 @@ func (c *Client) Transact(ctx context.Context, f func(tx *Tx) error, opts ...Tra
 	})
 }
 
-// run runs f once and commits what it has done. It reports false after a conflict.
+// run runs f once and commits its writes. It returns false after a conflict.
 func (tx *Tx) run(f func(*Tx) error) (bool, error) {
 	tx.begin()
 	var cancel context.CancelFunc
@@ -86,7 +84,7 @@ func (tx *Tx) run(f func(*Tx) error) (bool, error) {
 	cancel() // a Tx that f has kept reads nothing any more
 	switch {
 	case errors.Is(tx.failed, ErrCompacted):
-		// The revision of this run went while it went on; a new one is as good.
+		// The revision of this run was compacted during it; a new one is as good.
 		tx.forget()
 		return false, nil
 	case tx.failed != nil && !errors.Is(err, tx.failed):
@@ -100,8 +98,8 @@ func (tx *Tx) run(f func(*Tx) error) (bool, error) {
 	return tx.commit()
 }
 
-// commit applies the writes if nothing has changed that was read. After a conflict
-// it reports false, and the next run begins with what came back.
+// commit applies the writes if nothing that was read has changed. After a conflict it
+// returns false, and the next run begins with what came back.
 func (tx *Tx) commit() (bool, error) {
 	c, key := tx.client, tx.order[0]
 	guards, again := tx.guards()
@@ -129,7 +127,7 @@ func (tx *Tx) commit() (bool, error) {
 	return false, nil
 }
 
-// versionOf returns the version of a key as stored that this run has read, or 0.
+// versionOf returns the version of a stored key that this run has read, or 0.
 func (tx *Tx) versionOf(stored []byte) int64 {
 	key := tx.client.visible(stored)
 	kvs := tx.reads[keys.SpanOf(tx.covering(stored))]
@@ -139,8 +137,8 @@ func (tx *Tx) versionOf(stored []byte) int64 {
 	return 0
 }
 
-// guards returns the conditions under which everything that was read is still so,
-// and the reads that bring it up to date if it is not.
+// guards returns the conditions that hold if everything that was read is unchanged, and
+// the reads that bring it up to date if not.
 func (tx *Tx) guards() (compares []*pb.Compare, again []*pb.RequestOp) {
 	var guards txntree.Guards
 	for at, kvs := range tx.reads {
@@ -148,8 +146,8 @@ func (tx *Tx) guards() (compares []*pb.Compare, again []*pb.RequestOp) {
 		switch {
 		case at.End != "":
 			guards.NothingNewer(read, tx.revision)
-			// A prefix that has grown past what can be committed is not worth
-			// waiting for.
+			// A prefix that has grown past what can be committed is not worth waiting
+			// for.
 			read.Limit = int64(tx.client.cfg.MaxTxnOps)
 		case len(kvs) == 0:
 			guards.Unchanged(read.Key, 0)

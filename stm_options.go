@@ -16,6 +16,6 @@ type maxAttemptsOption int
 func (n maxAttemptsOption) applyTransact(o *transactOptions) { o.attempts = int(n) }
 
 // DefaultTransactAttempts is how often [Client.Transact] runs its function unless
-// [WithMaxAttempts] says otherwise: several times what the unluckiest of 32 workers
-// takes that compete for one key (15, measured on one server).
+// [WithMaxAttempts] says otherwise. The unluckiest of 32 workers that compete for one key
+// needs 15 runs, measured on one server; this is several times as many.
 const DefaultTransactAttempts = 100

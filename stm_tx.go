@@ -18,20 +18,20 @@ type Tx struct {
 	client  *Client
 	result  writeOptions
 	ctx     context.Context // of the run
-	round   context.Context // of the runs between two pauses, and their commits
+	round   context.Context // of the runs between two pauses, and of their commits
 	attempt int
 	failed  error // of the first read that failed in this run
 
-	// revision is that of all reads of this run; 0 before the first.
+	// revision is the revision of all reads of this run; 0 before the first.
 	revision int64
 	reads    map[keys.Span][]KeyValue
 	// known is what came back with the last conflict, at revision.
 	known  map[keys.Span][]*mvccpb.KeyValue
 	writes map[string]Op // by key
-	order  []string      // keys of writes, in the order of the first
+	order  []string      // keys of writes, in the order of their first write
 }
 
-// begin makes ready for a run.
+// begin prepares for a run.
 func (tx *Tx) begin() {
 	tx.attempt++
 	tx.failed = nil
@@ -41,8 +41,8 @@ func (tx *Tx) begin() {
 // forget makes the next run read anew.
 func (tx *Tx) forget() { tx.known, tx.revision = nil, 0 }
 
-// keep makes the next run begin with what came back with a conflict, all of it as
-// of the answer's revision.
+// keep makes the next run begin with what came back with a conflict, all of it at the
+// revision of the answer.
 func (tx *Tx) keep(resp *pb.TxnResponse, again []*pb.RequestOp) {
 	tx.known = make(map[keys.Span][]*mvccpb.KeyValue, len(again))
 	tx.revision = resp.Header.GetRevision()
@@ -54,11 +54,11 @@ func (tx *Tx) keep(resp *pb.TxnResponse, again []*pb.RequestOp) {
 	}
 }
 
-// Attempt returns which run this is, from 1: one more than the conflicts so far.
+// Attempt returns the number of this run, from 1: one more than the conflicts so far.
 func (tx *Tx) Attempt() int { return tx.attempt }
 
-// Context returns the context of this run, with the deadline of the transaction. It
-// ends when the function has returned.
+// Context returns the context of this run, with the deadline of the transaction. It ends
+// when the function returns.
 func (tx *Tx) Context() context.Context { return tx.ctx }
 
 // Get returns the value of key, or [ErrKeyNotFound]. The caller owns the value.
@@ -84,10 +84,10 @@ func (tx *Tx) Get(key string) ([]byte, error) {
 	return bytesOf(kvs[i].Value), nil
 }
 
-// GetPrefix returns the key-values that begin with prefix, in the order of the keys.
-// One that this run has written has a key and a value only. The commit fails if one
-// of them was changed or deleted, or another one created. The empty prefix means all
-// keys. The caller owns the values.
+// GetPrefix returns the key-values that begin with prefix, in the order of the keys. One
+// that this run has written only has a key and a value. The commit fails if one of them
+// is changed or deleted, or another one created. The empty prefix means all keys. The
+// caller owns the values.
 func (tx *Tx) GetPrefix(prefix string) ([]KeyValue, error) {
 	rng, err := tx.client.prefixRange(prefix)
 	if err != nil {
@@ -113,16 +113,16 @@ func (tx *Tx) GetPrefix(prefix string) ([]KeyValue, error) {
 	return out, nil
 }
 
-// indexOf returns where a key is among key-values in the order of the keys.
+// indexOf returns the index of a key in key-values that are in the order of the keys.
 func indexOf(kvs []KeyValue, key string) (int, bool) {
 	return slices.BinarySearchFunc(kvs, key, func(kv KeyValue, key string) int { return strings.Compare(kv.Key, key) })
 }
 
-// bytesOf returns a copy that is not nil.
+// bytesOf returns a copy that is never nil.
 func bytesOf(b []byte) []byte { return append([]byte{}, b...) }
 
-// covering returns what to read for a key as stored: a prefix that this run has
-// read already, or else the key alone.
+// covering returns what to read for a stored key: a prefix that this run has read
+// already, or else the key alone.
 func (tx *Tx) covering(stored []byte) keys.Range {
 	for at := range tx.reads {
 		r := keys.Range{Start: []byte(at.Start), End: []byte(at.End)}
@@ -133,8 +133,8 @@ func (tx *Tx) covering(stored []byte) keys.Range {
 	return keys.Range{Start: stored}
 }
 
-// read returns the key-values of a range at the revision of this run, in the order
-// of the keys.
+// read returns the key-values of a range at the revision of this run, in the order of the
+// keys.
 func (tx *Tx) read(key string, rng keys.Range) ([]KeyValue, error) {
 	at := keys.SpanOf(rng)
 	if kvs, ok := tx.reads[at]; ok {
@@ -169,7 +169,7 @@ func (tx *Tx) fetch(key string, rng keys.Range) ([]*mvccpb.KeyValue, error) {
 	return out, err
 }
 
-// stop notes the error of a read, since the function may hide it.
+// stop records the error of a read, since the function may hide it.
 func (tx *Tx) stop(err error) error {
 	if tx.failed == nil {
 		tx.failed = err
@@ -177,9 +177,9 @@ func (tx *Tx) stop(err error) error {
 	return err
 }
 
-// Put stores value under key when the transaction is committed. The value is
-// copied. It reads nothing: without a read of the key the write is unconditional.
-// What is wrong with it, Transact returns.
+// Put stores value under key when the transaction is committed. It copies the value. It
+// reads nothing: without a read of the key the write is unconditional. Transact returns
+// an error if the arguments are wrong.
 func (tx *Tx) Put(key string, value []byte, opts ...PutOption) {
 	op := OpPut(key, bytesOf(value), opts...)
 	if op.bad == nil && op.put.prevKV {
@@ -188,12 +188,11 @@ func (tx *Tx) Put(key string, value []byte, opts ...PutOption) {
 	tx.write(op)
 }
 
-// Delete deletes key when the transaction is committed. As with [Tx.Put] it reads
-// nothing; that the key does not exist is no error.
+// Delete deletes key when the transaction is committed. Like [Tx.Put] it reads nothing; a
+// missing key is no error.
 func (tx *Tx) Delete(key string) { tx.write(OpDelete(key)) }
 
-// write replaces what was written to the key before: one transaction changes a key
-// once.
+// write replaces an earlier write of the key: one transaction changes a key only once.
 func (tx *Tx) write(op Op) {
 	if _, again := tx.writes[op.key]; !again {
 		tx.order = append(tx.order, op.key)

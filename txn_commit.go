@@ -10,9 +10,9 @@ import (
 	"github.com/blueprint-go/etcd/internal/txntree"
 )
 
-// tellNewest has the answer to a transaction whose conditions don't hold tell about the
-// key by which it can be proved that it was applied before, if it doesn't already. Only
-// of a key that the user may read: it is part of a condition.
+// tellNewest makes the answer to a transaction whose conditions don't hold include the
+// key that can prove that the transaction was applied before, unless it does already. It
+// only adds a key that the user may read: one that a condition is about.
 func (c *Client) tellNewest(w *wireTxn) {
 	req := w.request
 	if !c.codec.encrypts() || len(req.Compare) == 0 || changes(req.Failure) {
@@ -34,30 +34,28 @@ func (c *Client) tellNewest(w *wireTxn) {
 	}
 }
 
-// Commit sends the transaction, in one round trip. A condition that does not
-// hold is no error: see [TxnResult.Succeeded]. When it fails, nothing is applied
-// unless [MaybeApplied] says so, and then all of it: an operation that the server
-// refuses, such as a put with a lease that does not exist, takes the others with
-// it if it is on the branch that is taken. Conditions are linearizable, unless all
-// operations are gets [WithSerializable]: then they are as stale as those.
+// Commit sends the transaction, in one round trip. A condition that does not hold is no
+// error: see [TxnResult.Succeeded]. If Commit fails, nothing is applied unless
+// [MaybeApplied] reports true, and then all of it: if the server refuses an operation of
+// the branch that is taken, such as a put with a lease that does not exist, it refuses
+// the others with it. Conditions are linearizable, unless all operations are gets
+// [WithSerializable]: then they are as stale as those.
 //
-// Where values are encrypted or compressed, the server can't compare them. A
-// transaction with conditions on values, its own or those of nested ones, then
-// takes a second round trip: the values are read and compared here, and the
-// transaction is bound to the mod revisions that were read. If one of them has
-// changed meanwhile, the answer holds the new values and it is tried again. The
-// outcome is the same as if the server had compared. It fails with [ErrConflict]
-// when the values still keep changing at the deadline, and with a [*DecodeError]
-// when one that matters can't be decoded.
+// The server can't compare encrypted or compressed values. A transaction with conditions
+// on such values, including those of nested ones, takes a second round trip: the client
+// reads and compares the values, and binds the transaction to the mod revisions that it
+// read. If one of them has changed meanwhile, the answer holds the new values and the
+// client tries again. The outcome is the same as if the server had compared. Commit fails
+// with [ErrConflict] if the values still keep changing at the deadline, and with a
+// [*DecodeError] if one that matters can't be decoded.
 //
-// It fails with [ErrTooManyOps] above [Config.MaxTxnOps] operations or
-// conditions, where an operation that is nested counts with the longest branch of
-// each level around it; with [ErrDuplicateKey] when operations that may be applied
-// together put a key twice, or put and delete it; and with [ErrTooLarge] above
-// [Config.MaxRequestBytes]. Nothing is sent then. Conditions on values that are
-// compared here count as a level around the rest if the outermost transaction has
-// other conditions too, and as operations beside its branch otherwise: those on
-// one key count once, and one on a prefix counts twice.
+// It fails with [ErrTooManyOps] above [Config.MaxTxnOps] operations or conditions, where
+// a nested operation counts together with the longest branch of each level around it;
+// with [ErrDuplicateKey] if operations that may be applied together put a key twice, or
+// put and delete it; and with [ErrTooLarge] above [Config.MaxRequestBytes]. Then nothing
+// is sent. Conditions on values that the client compares count as a level around the rest
+// if the outermost transaction has other conditions too, and as operations beside its
+// branch otherwise: all those on one key count as one, and one on a prefix counts as two.
 func (t *Txn) Commit(ctx context.Context) (*TxnResult, error) {
 	const op = "txn"
 	if t == nil || t.client == nil {
@@ -66,8 +64,8 @@ func (t *Txn) Commit(ctx context.Context) (*TxnResult, error) {
 	return t.client.commit(ctx, request{op: op}, t)
 }
 
-// commit is Commit for an operation of another name. An empty key stands for the
-// first one of the transaction.
+// commit is Commit for an operation of another name. An empty key stands for the first
+// key of the transaction.
 func (c *Client) commit(ctx context.Context, r request, t *Txn) (*TxnResult, error) {
 	wire, err := c.compileTxn(ctx, t)
 	if r.key == "" {
@@ -92,17 +90,17 @@ func (c *Client) commit(ctx context.Context, r request, t *Txn) (*TxnResult, err
 	return c.txnResult(ctx, resp, resp.Header.GetRevision(), t), nil
 }
 
-// txnResult converts the outcome of a transaction of the tree, which holds nothing
-// of the branches that were not taken.
+// txnResult converts the outcome of a transaction of the tree. Branches that were not
+// taken leave nothing in it.
 func (c *Client) txnResult(ctx context.Context, resp *pb.TxnResponse, revision int64, t *Txn) *TxnResult {
 	d := c.codec.decoding(ctx)
 	defer d.end()
 	return d.txnResult(resp, revision, t)
 }
 
-// commitGuarded commits a transaction with conditions on values that only this
-// client can compare. It reads and compares them, and sends a transaction that
-// holds them still, by mod revision, while the rest of it is decided.
+// commitGuarded commits a transaction with conditions on values that only this client can
+// compare. It reads and compares them, and sends a transaction that is bound to their mod
+// revisions, so that they can't change while the server decides the rest.
 func (c *Client) commitGuarded(ctx context.Context, r request, w *wireTxn) (*TxnResult, error) {
 	var result *TxnResult
 	err := c.untilUncontested(ctx, r, func(ctx context.Context) (bool, error) {
@@ -116,8 +114,8 @@ func (c *Client) commitGuarded(ctx context.Context, r request, w *wireTxn) (*Txn
 	return result, err
 }
 
-// tryGuarded commits a transaction if its values still are as they were found.
-// If not, the result is nil and it returns how they are found now.
+// tryGuarded commits a transaction if its values are unchanged since found. If not, the
+// result is nil, and it returns the values as they are now.
 func (c *Client) tryGuarded(ctx context.Context, r request, w *wireTxn, found *pb.TxnResponse) (*TxnResult, *pb.TxnResponse, error) {
 	d := &decision{wire: w, found: found, values: make([][]KeyValue, len(w.reads))}
 	req, err := d.request(ctx)

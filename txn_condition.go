@@ -6,8 +6,8 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 )
 
-// Condition is a condition of a transaction. Make one with [Value], [Exists] and
-// their neighbours; the zero value is refused.
+// Condition is a condition of a transaction. Make one with [Value], [Exists] and similar
+// functions; the zero value is refused.
 type Condition struct {
 	key    string // or the prefix
 	prefix bool
@@ -24,16 +24,16 @@ type ValueTerm struct {
 	prefix bool
 }
 
-// Value returns the term for a condition on the value of key. No condition on
-// the value of a missing key holds, not even NotEqual.
+// Value returns the term for a condition on the value of key. No condition on the value
+// of a missing key holds, not even NotEqual.
 func Value(key string) ValueTerm { return ValueTerm{key: key} }
 
-// OfPrefix returns the term for the values of all keys that begin with what was
-// given as the key: a condition holds when it holds for every one of them, and
-// there is one. The empty prefix means all keys.
+// OfPrefix returns the term for the values of all keys that begin with the term's key: a
+// condition holds if there is such a key and it holds for every one of them. The empty
+// prefix means all keys.
 //
-// Where values are encrypted or compressed, all values under the prefix are read
-// to compare them.
+// If values are encrypted or compressed, the client reads all values under the prefix to
+// compare them.
 func (t ValueTerm) OfPrefix() ValueTerm {
 	t.prefix = true
 	return t
@@ -43,16 +43,16 @@ func (t ValueTerm) compare(result pb.Compare_CompareResult, value []byte) Condit
 	return Condition{key: t.key, prefix: t.prefix, target: pb.Compare_VALUE, result: result, value: value, valid: true}
 }
 
-// Equal holds when the value is v.
+// Equal holds if the value is v.
 func (t ValueTerm) Equal(v []byte) Condition { return t.compare(pb.Compare_EQUAL, v) }
 
-// NotEqual holds when the key exists and its value is not v.
+// NotEqual holds if the key exists and its value is not v.
 func (t ValueTerm) NotEqual(v []byte) Condition { return t.compare(pb.Compare_NOT_EQUAL, v) }
 
-// Less holds when the value is before v in the order of bytes.
+// Less holds if the value is before v in the order of bytes.
 func (t ValueTerm) Less(v []byte) Condition { return t.compare(pb.Compare_LESS, v) }
 
-// Greater holds when the value is after v in the order of bytes.
+// Greater holds if the value is after v in the order of bytes.
 func (t ValueTerm) Greater(v []byte) Condition { return t.compare(pb.Compare_GREATER, v) }
 
 // NumberTerm is a number of a key in a condition, or of each key under a prefix: a
@@ -76,14 +76,13 @@ func Version(key string) NumberTerm { return NumberTerm{key: key, target: pb.Com
 // int64([LeaseID]).
 func AttachedLease(key string) NumberTerm { return NumberTerm{key: key, target: pb.Compare_LEASE} }
 
-// OfPrefix returns the term for the number of each key that begins with what was
-// given as the key: a condition holds when it holds for every one of them. The
-// empty prefix means all keys. Without any key the number is zero, as that of a
-// missing key: ModRevision(p).OfPrefix().Less(n) holds then, and Greater(0) does
-// not.
+// OfPrefix returns the term for the number of each key that begins with the term's key: a
+// condition holds if it holds for every one of them. The empty prefix means all keys.
+// Without any key the number is zero, like that of a missing key: then
+// ModRevision(p).OfPrefix().Less(n) holds, and Greater(0) does not.
 //
-// Such a condition sees the keys that are there. It says that none was created or
-// changed, and not that none was deleted.
+// Such a condition sees only existing keys. It proves that none was created or changed,
+// but not that none was deleted.
 func (t NumberTerm) OfPrefix() NumberTerm {
 	t.prefix = true
 	return t
@@ -115,8 +114,8 @@ func Missing(key string) Condition { return CreateRevision(key).Equal(0) }
 // keys.
 func PrefixEmpty(prefix string) Condition { return CreateRevision(prefix).OfPrefix().Equal(0) }
 
-// holds reports whether the condition holds when its term compares with its
-// operand as order says: negative, zero or positive.
+// holds reports whether the condition holds if its term compares with its operand as
+// order says: negative, zero or positive.
 func (cond Condition) holds(order int) bool {
 	switch cond.result {
 	case pb.Compare_EQUAL:
@@ -130,15 +129,15 @@ func (cond Condition) holds(order int) bool {
 	}
 }
 
-// serverDecides reports whether the server can decide the condition: where it sees
-// the values, or need not.
+// serverDecides reports whether the server can decide the condition: it sees the values,
+// or doesn't need them.
 func (c *Client) serverDecides(cond Condition) bool {
-	// Of a prefix, all keys count. Its range would not do: that of the empty prefix
-	// begins with a key.
+	// The prefix itself decides for all its keys. Its range would not do: that of the
+	// empty prefix begins with a key.
 	return cond.target != pb.Compare_VALUE || c.codec.plain(c.whole(cond.key))
 }
 
-// compare converts a condition as if the server could decide it.
+// compare converts a condition, assuming that the server can decide it.
 func (c *Client) compare(cond Condition) (*pb.Compare, error) {
 	if !cond.valid {
 		return nil, fmt.Errorf("%w: zero condition", ErrInvalidArgument)

@@ -10,19 +10,19 @@ import (
 	"github.com/blueprint-go/etcd/internal/txntree"
 )
 
-// guarded returns the transaction that applies ops as long as the guards are true,
-// and otherwise reads the values anew.
+// guarded returns the transaction that applies ops if the guards hold, and otherwise
+// reads the values anew.
 func (w *wireTxn) guarded(guards []*pb.Compare, ops []*pb.RequestOp) *pb.TxnRequest {
 	return &pb.TxnRequest{Compare: guards, Success: ops, Failure: w.reads}
 }
 
-// checkGuarded refuses what the server would, before the values are read: that is,
-// whatever they turn out to be.
+// checkGuarded refuses, before the values are read, what the server would refuse whatever
+// the values are.
 func (w *wireTxn) checkGuarded() error {
 	root := w.request
 	hold := root.Success
 	if len(root.Compare) > 0 {
-		// A copy: without the conditions on values, which are decided then.
+		// A copy without the conditions on values, which are decided by then.
 		hold = []*pb.RequestOp{txntree.Txn(&pb.TxnRequest{Compare: root.Compare, Success: root.Success, Failure: root.Failure})}
 	}
 	guards := w.longestGuards()
@@ -38,7 +38,7 @@ func (w *wireTxn) checkGuarded() error {
 	return nil
 }
 
-// longestGuards returns as many and as large guards as there may be, but for the
+// longestGuards returns as many guards as there can be, and as large ones, except for the
 // length of the keys under a prefix.
 func (w *wireTxn) longestGuards() []*pb.Compare {
 	var all txntree.Guards
@@ -52,7 +52,7 @@ func (w *wireTxn) longestGuards() []*pb.Compare {
 	longest := all.Compares
 	for _, conditions := range w.values {
 		for _, cond := range conditions {
-			if cond.prefix { // each may rest on another key
+			if cond.prefix { // each may depend on another key
 				longest = append(longest, txntree.Unchanged(all.Compares[cond.read].Key, math.MaxInt64))
 			}
 		}
@@ -60,20 +60,20 @@ func (w *wireTxn) longestGuards() []*pb.Compare {
 	return longest
 }
 
-// decision is how the conditions on values turn out, for what was found of them,
-// and the guards that make sure that they do not turn out otherwise.
+// decision is the outcome of the conditions on values, given what was found, and the
+// guards that ensure that this outcome still holds.
 type decision struct {
 	wire   *wireTxn
 	found  *pb.TxnResponse
 	values [][]KeyValue // of each read, once they are decoded
 	guards txntree.Guards
-	// hold reports whether the conditions on values of the outermost transaction
-	// hold, and nested whether it has others that are still to be decided.
+	// hold reports whether the conditions on values of the outermost transaction hold;
+	// nested, whether it has other conditions that are still to be decided.
 	hold, nested bool
 }
 
-// request returns the transaction in which the conditions on values are decided.
-// Without other conditions the outermost level needs none but the guards.
+// request returns the transaction with the conditions on values decided. Without other
+// conditions the outermost level needs none except the guards.
 func (d *decision) request(ctx context.Context) (*pb.TxnRequest, error) {
 	root := d.wire.request
 	var err error
@@ -92,8 +92,8 @@ func (d *decision) request(ctx context.Context) (*pb.TxnRequest, error) {
 	return d.wire.guarded(d.guards.Compares, ops), err
 }
 
-// txn returns a transaction of the tree as it is decided, without a branch that
-// can't be taken any more.
+// txn returns a transaction of the tree as decided, without a branch that can no longer
+// be taken.
 func (d *decision) txn(ctx context.Context, req *pb.TxnRequest) (*pb.TxnRequest, error) {
 	hold, err := d.holds(ctx, req)
 	if err != nil {
@@ -130,8 +130,8 @@ func (d *decision) branch(ctx context.Context, ops []*pb.RequestOp) ([]*pb.Reque
 	return out, nil
 }
 
-// holds reports whether the conditions on values of a transaction of the tree hold.
-// The first that does not decides.
+// holds reports whether the conditions on values of a transaction of the tree hold. The
+// first one that does not hold decides.
 func (d *decision) holds(ctx context.Context, req *pb.TxnRequest) (bool, error) {
 	for _, cond := range d.wire.values[req] {
 		if hold, err := d.condition(ctx, cond); err != nil || !hold {
@@ -141,12 +141,12 @@ func (d *decision) holds(ctx context.Context, req *pb.TxnRequest) (bool, error) 
 	return true, nil
 }
 
-// condition decides a condition as the server would: it holds when there are keys
-// and all their values compare so.
+// condition decides a condition as the server would: it holds if there are keys and all
+// their values compare accordingly.
 //
-// Few guards suffice, whatever the size of a prefix. If a value does not compare, its key
-// is the guard. If all do, one existing key and "nothing newer in the range" are the
-// guards; the deletion of the others changes nothing.
+// A few guards suffice, whatever the size of a prefix. If one value does not compare, its
+// key is the guard. If all do, one existing key and "nothing newer in the range" are the
+// guards; deleting the others changes nothing.
 func (d *decision) condition(ctx context.Context, cond valueCondition) (bool, error) {
 	kvs, err := d.read(ctx, cond.read)
 	if err != nil {
@@ -172,17 +172,17 @@ func (d *decision) condition(ctx context.Context, cond valueCondition) (bool, er
 	return true, nil
 }
 
-// witness guards a key that a decision rests on.
+// witness guards a key that a decision depends on.
 func (d *decision) witness(kv KeyValue) {
 	d.guards.Unchanged(d.wire.client.whole(kv.Key), kv.ModRevision)
 }
 
-// read returns what a read found.
+// read returns the result of a read.
 func (d *decision) read(ctx context.Context, n int) ([]KeyValue, error) {
 	if d.values[n] == nil {
 		found := d.found.Responses[n].GetResponseRange().GetKvs()
 		if d.wire.reads[n].GetRequestRange().RangeEnd != nil {
-			found = withoutClaims(found) // their values are nobody's to compare
+			found = withoutClaims(found) // nobody compares their values
 		}
 		kvs, err := d.wire.client.keyValues(ctx, found)
 		if err != nil {

@@ -10,8 +10,8 @@ import (
 	"github.com/blueprint-go/etcd/internal/txntree"
 )
 
-// Op is an operation of a transaction. Make one with [OpPut], [OpGet] and their
-// neighbours; the zero value is refused.
+// Op is an operation of a transaction. Make one with [OpPut], [OpGet] and similar
+// functions; the zero value is refused.
 type Op struct {
 	kind     opKind
 	reach    opReach
@@ -51,7 +51,7 @@ func OpPut(key string, value []byte, opts ...PutOption) Op {
 	return Op{kind: kindPut, key: key, value: value, put: o, bad: err}
 }
 
-// OpGet reads key. A missing key is an empty result.
+// OpGet reads key. A missing key gives an empty result.
 func OpGet(key string, opts ...GetOption) Op {
 	o, err := getOptionsOf(opts)
 	return Op{kind: kindGet, key: key, get: o, bad: err}
@@ -69,8 +69,8 @@ func OpListPrefix(prefix string, opts ...GetOption) Op {
 	return Op{kind: kindGet, reach: underPrefix, key: prefix, get: o, keysOnly: true, bad: err}
 }
 
-// OpGetRange reads the keys from start up to but not including end, as
-// [Client.GetRange] does: an empty end means to the end of all keys.
+// OpGetRange reads the keys from start up to but not including end, like
+// [Client.GetRange]: an empty end means the end of all keys.
 func OpGetRange(start, end string, opts ...GetOption) Op {
 	o, err := getOptionsOf(opts)
 	return Op{kind: kindGet, reach: upToEnd, key: start, end: end, get: o, bad: err}
@@ -89,21 +89,20 @@ func OpDeletePrefix(prefix string, opts ...DeletePrefixOption) Op {
 	return Op{kind: kindDelete, reach: underPrefix, key: prefix, delete: o, bad: err}
 }
 
-// OpDeleteRange deletes the keys from start up to but not including end. An empty
-// end means to the end of all keys; with an empty start as well, it needs
-// [WithAllKeys].
+// OpDeleteRange deletes the keys from start up to but not including end. An empty end
+// means the end of all keys; with an empty start as well, it needs [WithAllKeys].
 func OpDeleteRange(start, end string, opts ...DeletePrefixOption) Op {
 	o, err := deletePrefixOptionsOf(opts)
 	return Op{kind: kindDelete, reach: upToEnd, key: start, end: end, delete: o, bad: err}
 }
 
-// OpTxn commits t as a part of the transaction around it: one of t's branches is
-// applied, as t's own conditions decide. t must come from [Client.Txn] of the same
-// client; what it holds counts when the outer one is committed.
+// OpTxn commits t as a part of the transaction around it: t's own conditions decide which
+// of its branches is applied. t must come from [Client.Txn] of the same client; its
+// contents are read when the outer transaction is committed.
 //
-// All conditions of the tree are decided on the state before the transaction:
-// those of t don't see what the operations before it do. Its operations do see
-// that, as all later operations of a transaction.
+// All conditions of the tree are decided on the state before the transaction: those of t
+// don't see the effects of the operations before it. Its operations do, like all later
+// operations of a transaction.
 func OpTxn(t *Txn) Op { return Op{kind: kindTxn, txn: t} }
 
 // opRange returns the keys that an operation is about.
@@ -114,8 +113,8 @@ func (c *Client) opRange(op Op) (keys.Range, error) {
 	return c.keyOrPrefix(op.key, op.reach == underPrefix)
 }
 
-// requestOp converts an operation other than a nested transaction. The second result
-// is that of a put whose value is encrypted.
+// requestOp converts an operation other than a nested transaction. The second result is
+// for a put whose value is encrypted.
 func (c *Client) requestOp(ctx context.Context, op Op) (*pb.RequestOp, *sealedPut, error) {
 	if op.kind == kindNone {
 		return nil, nil, fmt.Errorf("%w: zero operation", ErrInvalidArgument)
@@ -166,8 +165,8 @@ func (c *Client) sealedOp(ctx context.Context, key string, value []byte, o putOp
 	return txntree.Put(req), sealed, err
 }
 
-// takeResult takes what the caller wants to know out of an operation that is sent in a
-// transaction of this package's making.
+// takeResult removes the caller's wish for a result from an operation, and returns it,
+// for a transaction that this package makes.
 func (op *Op) takeResult() writeOptions {
 	w := &op.put.writeOptions
 	if op.kind == kindDelete {

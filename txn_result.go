@@ -6,8 +6,8 @@ import (
 
 // TxnResult is the outcome of a committed transaction.
 type TxnResult struct {
-	// Succeeded reports whether all conditions held, so that the operations of
-	// Then were applied; else those of Else were.
+	// Succeeded reports whether all conditions held and the operations of Then were
+	// applied; otherwise those of Else were.
 	Succeeded bool
 	// Revision is the revision of the store after the transaction.
 	Revision int64
@@ -20,29 +20,29 @@ type OpResult struct {
 	// Key is the key, the prefix or the start of the range of the operation; it is
 	// empty for a nested transaction.
 	Key string
-	// KVs holds what a get found, in the order of the keys, without what could
-	// not be decoded.
+	// KVs holds what a get found, in the order of the keys, without values that could not
+	// be decoded.
 	KVs []KeyValue
-	// Err joins a [*DecodeError] for each value that was found and that could
-	// not be decoded. It is not an error of the transaction, which was applied.
+	// Err joins a [*DecodeError] for each value that was found but could not be decoded.
+	// It is not an error of the transaction, which was applied.
 	Err error
-	// Count is how many keys a get found, with those past its limit.
+	// Count is how many keys a get found, including those past its limit.
 	Count int64
 	// Deleted is how many keys a delete deleted.
 	Deleted int64
-	// PrevKV is what the put or the delete of one key has replaced or deleted, if
-	// [WithPrevKV] asked for it; nil if there was none. Its Value is nil when it
-	// could not be decoded, and Err says why.
+	// PrevKV is what the put or the delete of one key replaced or deleted, if
+	// [WithPrevKV] asked for it; nil if there was nothing. If its Value could not be
+	// decoded, it is nil, and Err says why.
 	PrevKV *KeyValue
-	// Txn is the outcome of a nested transaction, with the revision of the outer
-	// one; nil for another operation.
+	// Txn is the outcome of a nested transaction, with the revision of the outer one; nil
+	// for other operations.
 	Txn *TxnResult
 }
 
-// KV returns the first key-value that an operation found under key, in the order
-// of the operations and into nested transactions. It is false for a key that no
-// operation read or found, and for one whose value could not be decoded;
-// [TxnResult.Err] reports that.
+// KV returns the first key-value that an operation found under key, in the order of the
+// operations, including those of nested transactions. It returns false for a key that no
+// operation read or found, and for one whose value could not be decoded; [TxnResult.Err]
+// reports that.
 func (r *TxnResult) KV(key string) (KeyValue, bool) {
 	for _, res := range r.Results {
 		for _, kv := range res.KVs {
@@ -59,7 +59,7 @@ func (r *TxnResult) KV(key string) (KeyValue, bool) {
 	return KeyValue{}, false
 }
 
-// Err joins the errors of the results, those of nested transactions with them: a
+// Err joins the errors of the results, including those of nested transactions: a
 // [*DecodeError] for each value that could not be decoded; nil if there is none.
 func (r *TxnResult) Err() error {
 	var bad []error
@@ -102,7 +102,7 @@ func (d *decoding) txnResult(resp *pb.TxnResponse, revision int64, t *Txn) *TxnR
 	return out
 }
 
-// tellTxn sets the result to the outcome of a transaction whose first operation is the
+// tellTxn sets the result from the outcome of a transaction whose first operation is the
 // write.
 func (o writeOptions) tellTxn(r *TxnResult) {
 	if o.result == nil || r == nil {

@@ -9,14 +9,13 @@ import (
 	"github.com/blueprint-go/etcd/internal/txntree"
 )
 
-// sendBulk sends operations in one transaction, nested as the limit demands, and
-// returns their responses in order and the revision. Operations that are
-// transactions hold one operation each.
+// sendBulk sends operations in one transaction, nested as the limit demands, and returns
+// their responses in order and the revision. Operations that are transactions hold one
+// operation each.
 //
-// A server that was configured with a lower limit than this client refuses what is
-// nested too loosely, before it looks at anything else. It is sent again then, more
-// tightly, down to the lowest limit at which so many operations can be nested at
-// all.
+// A server configured with a lower limit than this client refuses what is nested too
+// loosely, before it looks at anything else. Then sendBulk sends it again, nested more
+// tightly, down to the lowest limit at which so many operations can be nested at all.
 func (c *Client) sendBulk(ctx context.Context, r request, ops []*pb.RequestOp) (out []*pb.ResponseOp, revision int64, err error) {
 	err = c.withDeadline(ctx, r, func(ctx context.Context) error {
 		if len(ops) == 0 {

@@ -14,12 +14,12 @@ import (
 type wireTxn struct {
 	client *Client
 	source *Txn
-	// request is the whole tree, but for the conditions that only this client can
+	// request is the whole tree, except for the conditions that only this client can
 	// decide.
 	request *pb.TxnRequest
 	// values are those conditions, by the transaction of the tree that has them.
 	values map[*pb.TxnRequest][]valueCondition
-	// reads find what those conditions are about, each once.
+	// reads find what those conditions are about, each only once.
 	reads  []*pb.RequestOp
 	readAt map[keys.Span]int
 	writes bool
@@ -30,7 +30,7 @@ type wireTxn struct {
 	ops   int // so far
 }
 
-// level is a transaction of the tree that is being converted, with those around it.
+// level is a transaction of the tree that is being converted, and those around it.
 type level struct {
 	txn    *Txn
 	depth  int
@@ -46,8 +46,8 @@ type valueCondition struct {
 	read int
 }
 
-// compileTxn converts a transaction, and refuses what the server would refuse. With
-// an error, the result still names the first key.
+// compileTxn converts a transaction, and refuses what the server would refuse. Even with
+// an error, the result names the first key.
 func (c *Client) compileTxn(ctx context.Context, t *Txn) (*wireTxn, error) {
 	w := &wireTxn{client: c, source: t}
 	var err error
@@ -108,7 +108,7 @@ func (w *wireTxn) conditions(req *pb.TxnRequest, conditions []Condition) error {
 	return nil
 }
 
-// read returns which of the reads finds keys.
+// read returns the index of the read that finds the keys of rng.
 func (w *wireTxn) read(rng keys.Range) int {
 	at := keys.SpanOf(rng)
 	n, ok := w.readAt[at]
@@ -122,8 +122,8 @@ func (w *wireTxn) read(rng keys.Range) int {
 
 // branch converts the operations of a branch.
 func (w *wireTxn) branch(ctx context.Context, ops []Op, here *level) ([]*pb.RequestOp, error) {
-	// One transaction may be nested in many places, so that a small tree of them
-	// unfolds into a huge one. No operation takes less than two bytes.
+	// One transaction may be nested in many places, so a small tree may unfold into a
+	// huge one. No operation takes less than two bytes.
 	if w.ops += len(ops); w.ops > w.client.cfg.MaxRequestBytes/2 {
 		return nil, fmt.Errorf("%w: more than %d operations, the limit is %d bytes", ErrTooLarge, w.ops-1, w.client.cfg.MaxRequestBytes)
 	}
@@ -158,13 +158,13 @@ func (w *wireTxn) name(key string) {
 	}
 }
 
-// readLinearizably adds a read to a transaction of nothing but conditions. One
-// without operations the server takes for one of serializable reads only, and
-// decides its conditions on what the member has, however old that is
-// (server/v3/etcdserver/txn, IsTxnSerializable).
+// readLinearizably adds a read to a transaction that has only conditions. The server
+// treats one without operations like one of serializable reads only, and decides its
+// conditions on what the member has, however old (server/v3/etcdserver/txn,
+// IsTxnSerializable).
 func readLinearizably(req *pb.TxnRequest) {
 	if len(req.Compare) > 0 && len(req.Success)+len(req.Failure) == 0 {
-		// Of a key that the user may read: it is part of a condition.
+		// A key that the user may read: a condition is about it.
 		req.Success = []*pb.RequestOp{txntree.Range(&pb.RangeRequest{Key: req.Compare[0].Key, CountOnly: true})}
 	}
 }
@@ -177,8 +177,8 @@ func (w *wireTxn) checkLoad(req *pb.TxnRequest) error {
 	return nil
 }
 
-// load returns what the server counts for a transaction: of each level its
-// conditions or its longer branch, and of the levels below the largest sum
+// load returns what the server counts for a transaction: for each level its conditions or
+// its longer branch, and for the levels below the largest sum
 // (server/v3/etcdserver/api/v3rpc/key.go, checkTxnRequest).
 func (w *wireTxn) load(req *pb.TxnRequest) int {
 	own := max(len(req.Compare)+len(w.values[req]), len(req.Success), len(req.Failure))

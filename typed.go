@@ -7,23 +7,23 @@ import (
 	"github.com/blueprint-go/etcd/internal/errs"
 )
 
-// Typed stores values of one Go type under one prefix. It has no state of its
-// own: it is safe for concurrent use and need not be closed. Make one with [NewTyped];
-// the zero value, and one of a nil client or encoding, refuses every call with
-// [ErrInvalidArgument]. A method takes as many round trips as that of
-// [Client] it is named after.
+// Typed stores values of one Go type under one prefix. It has no state of its own: it is
+// safe for concurrent use and need not be closed. Make one with [NewTyped]; the zero
+// value, and one with a nil client or encoding, refuses every call with
+// [ErrInvalidArgument]. A method takes as many round trips as the method of [Client] that
+// it is named after.
 //
-// A value that can't be unmarshalled is an error with its key, a [*DecodeError]
-// that matches [ErrEncoding], and never a zero T. One that can't be marshalled is
-// [ErrEncoding] too; nothing is sent then.
+// A value that can't be unmarshalled is an error with its key, a [*DecodeError] that
+// matches [ErrEncoding], and never a zero T. A value that can't be marshalled fails with
+// [ErrEncoding] too; then nothing is sent.
 type Typed[T any] struct {
 	client   *Client
 	prefix   string
 	encoding Encoding[T]
 }
 
-// NewTyped returns the values of type T under prefix, in JSON. The prefix is put
-// before every name as it is; it may be empty.
+// NewTyped returns the values of type T under prefix, in JSON. The prefix is put before
+// every name unchanged; it may be empty.
 func NewTyped[T any](client *Client, prefix string) *Typed[T] {
 	return NewTypedWith(client, prefix, JSON[T]{})
 }
@@ -39,12 +39,11 @@ type TypedValue[T any] struct {
 	Name string
 	// Value is the value.
 	Value T
-	// ModRevision is the revision of its last change, for
-	// [Typed.CompareAndSwap].
+	// ModRevision is the revision of its last change, for [Typed.CompareAndSwap].
 	ModRevision int64
 }
 
-// check reports why no value can be read or written.
+// check returns an error if t can't read or write values.
 func (t *Typed[T]) check(op, name string) error {
 	if t.client == nil || t.encoding == nil {
 		return fail(op, t.prefix+name, fmt.Errorf("%w: values without a client or an encoding", ErrInvalidArgument))
@@ -52,8 +51,8 @@ func (t *Typed[T]) check(op, name string) error {
 	return nil
 }
 
-// unmarshal converts a key-value. The error is a *DecodeError; all but the value is
-// returned then.
+// unmarshal converts a key-value. The error is a *DecodeError; everything but the value
+// is returned with it.
 func (t *Typed[T]) unmarshal(kv KeyValue) (TypedValue[T], error) {
 	out := TypedValue[T]{Name: kv.Key[len(t.prefix):], ModRevision: kv.ModRevision}
 	value, err := t.encoding.Unmarshal(kv.Value)
@@ -64,7 +63,7 @@ func (t *Typed[T]) unmarshal(kv KeyValue) (TypedValue[T], error) {
 	return out, nil
 }
 
-// marshal returns bytes that are not nil, which would mean a deletion to
+// marshal returns bytes that are never nil, which would mean a deletion to
 // [Client.Update]: an encoding may return nil for an empty message.
 func (t *Typed[T]) marshal(op, name string, value T) ([]byte, error) {
 	data, err := t.encoding.Marshal(value)
@@ -85,8 +84,8 @@ func (t *Typed[T]) checked(op, name string, value T) ([]byte, error) {
 	return t.marshal(op, name, value)
 }
 
-// Get returns the value of a name, or [ErrKeyNotFound]. When the value can't be
-// decoded, all but the value is returned beside the error.
+// Get returns the value of a name, or [ErrKeyNotFound]. If the value can't be decoded, it
+// returns everything else together with the error.
 func (t *Typed[T]) Get(ctx context.Context, name string, opts ...GetOption) (TypedValue[T], error) {
 	if err := t.check("get", name); err != nil {
 		return TypedValue[T]{Name: name}, err
@@ -108,8 +107,8 @@ func (t *Typed[T]) Put(ctx context.Context, name string, value T, opts ...PutOpt
 	return t.client.Put(ctx, t.prefix+name, data, opts...)
 }
 
-// Create stores a value under a name that is not taken, and reports whether it
-// did, as [Client.PutIfNotExists] does.
+// Create stores a value under a name that is not taken, and reports whether it did, like
+// [Client.PutIfNotExists].
 func (t *Typed[T]) Create(ctx context.Context, name string, value T, opts ...PutOption) (bool, error) {
 	data, err := t.checked("put if not exists", name, value)
 	if err != nil {
@@ -127,10 +126,10 @@ func (t *Typed[T]) Delete(ctx context.Context, name string, opts ...DeleteOption
 	return n > 0, err
 }
 
-// CompareAndSwap replaces a value that was read, if it has not been changed since,
-// and reports whether it did, as [Client.CompareAndSwapRevision] does: two equal
-// values may be different bytes, so that it is the revision that is compared. An old
-// without one means that the name must not be taken.
+// CompareAndSwap replaces a value if it has not changed since old was read, and reports
+// whether it did. Like [Client.CompareAndSwapRevision] it compares the revision, because
+// equal values may have different bytes. An old without a revision means that the name
+// must not be taken.
 func (t *Typed[T]) CompareAndSwap(ctx context.Context, old TypedValue[T], value T, opts ...PutOption) (bool, error) {
 	data, err := t.checked("compare and swap", old.Name, value)
 	if err != nil {
@@ -139,8 +138,8 @@ func (t *Typed[T]) CompareAndSwap(ctx context.Context, old TypedValue[T], value 
 	return t.client.CompareAndSwapRevision(ctx, t.prefix+old.Name, old.ModRevision, data, opts...)
 }
 
-// Update replaces a value by what f makes of it, as [Client.Update] does; exists
-// reports whether there was one. When f returns a keep of false, the name is deleted.
+// Update replaces a value by what f makes of it, like [Client.Update]; exists reports
+// whether there was one. If f returns false for keep, the name is deleted.
 func (t *Typed[T]) Update(ctx context.Context, name string, f func(old T, exists bool) (value T, keep bool, err error), opts ...UpdateOption) error {
 	const op = "update"
 	key := t.prefix + name
@@ -166,8 +165,8 @@ func (t *Typed[T]) Update(ctx context.Context, name string, f func(old T, exists
 	}, opts...)
 }
 
-// GetIn is [Tx.Get] for the value of a name. As there, an undecodable value makes
-// the run void.
+// GetIn is [Tx.Get] for the value of a name. An undecodable value makes the run void, as
+// it does there.
 func (t *Typed[T]) GetIn(tx *Tx, name string) (T, error) {
 	key := t.prefix + name
 	var none T

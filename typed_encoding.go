@@ -6,9 +6,9 @@ import (
 	"errors"
 )
 
-// Encoding turns values of a Go type into bytes and back, for [Typed]. It must be
-// safe for concurrent use. [JSON] is the default; a wrapper of two methods makes one
-// of protobuf, YAML or anything else.
+// Encoding turns values of a Go type into bytes and back, for [Typed]. It must be safe
+// for concurrent use. [JSON] is the default; two wrapper methods make one of protobuf,
+// YAML or anything else.
 type Encoding[T any] interface {
 	Marshal(value T) ([]byte, error)
 	Unmarshal(data []byte) (T, error)
@@ -20,8 +20,8 @@ type JSON[T any] struct{}
 // Marshal implements [Encoding].
 func (JSON[T]) Marshal(value T) ([]byte, error) { return json.Marshal(value) }
 
-// Unmarshal implements [Encoding]. It refuses null for a type whose values are
-// never marshalled to it: encoding/json would leave the value as it is, zero.
+// Unmarshal implements [Encoding]. It refuses null for a type whose values never marshal
+// to it: encoding/json would leave the value zero.
 func (JSON[T]) Unmarshal(data []byte) (T, error) {
 	var value, zero T
 	if isNull(data) {

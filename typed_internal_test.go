@@ -19,7 +19,7 @@ type tree struct {
 
 // Whatever is stored, it is a value that marshals to itself, or an error with its
 // key and without its content.
-func FuzzStoredValueFitsItsTypeOrIsAnErrorWithItsKey(f *testing.F) {
+func FuzzStoredValueFitsOrFailsNamingItsKey(f *testing.F) {
 	for _, seed := range []string{
 		`{}`, `null`, ``, `{"N":1}`, `{"N":99999999999999999999}`, `{"F":1e39}`, `{"F":NaN}`, `{"N":1.5}`, `{"Text":[null,"\ud800"]}`,
 		`{"Any":{"a":[{"b":null}]}}`, `{"Next":{"Next":{"N":2}}}`, `{} {}`, "{\"Text\":[\"\xff\"]}", `{"secret`,

@@ -7,9 +7,9 @@ import (
 	"iter"
 )
 
-// All returns the values in the order of their keys, as [Client.Scan] does. An
-// error that matches [*DecodeError] concerns one value, which comes with its name;
-// the others follow. [WithKeysOnly] is refused with [ErrInvalidArgument].
+// All returns the values in the order of their keys, like [Client.Scan]. An error that
+// matches [*DecodeError] concerns one value, which comes with its name; the others
+// follow. [WithKeysOnly] is refused with [ErrInvalidArgument].
 func (t *Typed[T]) All(ctx context.Context, opts ...ScanOption) iter.Seq2[TypedValue[T], error] {
 	return func(yield func(TypedValue[T], error) bool) {
 		err := t.check(opScan, "")
@@ -31,7 +31,7 @@ func (t *Typed[T]) All(ctx context.Context, opts ...ScanOption) iter.Seq2[TypedV
 func keysOnly(opts []ScanOption) bool {
 	var o scanOptions
 	err := optionsOf(opts, &o, ScanOption.applyScan)
-	return err == nil && o.keysOnly // Scan refuses what is wrong with them
+	return err == nil && o.keysOnly // Scan refuses invalid ones
 }
 
 func (t *Typed[T]) scanned(kv KeyValue, err error) (TypedValue[T], error) {
@@ -47,7 +47,7 @@ func (t *Typed[T]) scanned(kv KeyValue, err error) (TypedValue[T], error) {
 	}
 }
 
-// List returns the values by name. When some can't be decoded, the error joins a
+// List returns the values by name. If some can't be decoded, the error joins a
 // [*DecodeError] for each and the map holds the others.
 func (t *Typed[T]) List(ctx context.Context, opts ...ScanOption) (map[string]T, error) {
 	out := map[string]T{}

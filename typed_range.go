@@ -4,19 +4,19 @@ import (
 	"context"
 )
 
-// TypedRangeResult is what [Typed.Range] has read.
+// TypedRangeResult is the result of [Typed.Range].
 type TypedRangeResult[T any] struct {
-	// Values are the values, in the order of their keys, without those that could
-	// not be decoded.
+	// Values are the values, in the order of their keys, without those that could not be
+	// decoded.
 	Values []TypedValue[T]
 	// Revision is the revision of the store at which all of them were read.
 	Revision int64
 }
 
 // Range reads all values at one revision, and returns that revision: a [Typed.Watch]
-// [WithRevision] of the next one misses nothing, see [Client.Range]. When some can't
-// be decoded, the error joins a [*DecodeError] for each and the result holds the
-// others; with any other error it is nil.
+// [WithRevision] of the next one misses nothing, see [Client.Range]. If some can't be
+// decoded, the error joins a [*DecodeError] for each and the result holds the others;
+// with any other error the result is nil.
 func (t *Typed[T]) Range(ctx context.Context, opts ...GetOption) (*TypedRangeResult[T], error) {
 	if err := t.check("range", ""); err != nil {
 		return nil, err

@@ -12,34 +12,34 @@ type TypedEvent[T any] struct {
 	// TypedValue is the value after the change. A delete has no Value; its
 	// ModRevision is the revision of the delete.
 	TypedValue[T]
-	// State is [WatchEvents] unless [WithWatchStatus] was given. With any other one,
-	// this is no change: there is neither a Name nor a Value, and ModRevision is the
-	// revision up to which everything was delivered.
+	// State is [WatchEvents] unless [WithWatchStatus] was given. With any other state
+	// this is not a change: Name and Value are empty, and ModRevision is the revision up
+	// to which everything was delivered.
 	State WatchState
 	// Cause is why the watch is interrupted, with [WatchInterrupted] only.
 	Cause error
-	// CompactRevision is set in the last pair when its error is [ErrCompacted]: the
-	// oldest revision that a new watch can start from. See [Typed.Range].
+	// CompactRevision is set in the last pair if its error is [ErrCompacted]: the oldest
+	// revision that a new watch can start from. See [Typed.Range].
 	CompactRevision int64
 }
 
-// Watch delivers the changes of all names one by one, as [Client.WatchPrefix] does.
-// As in [Typed.All], an error that matches [*DecodeError] concerns one value, whose event
-// comes with it and has no Value; the others follow. Any other error ends the watch and
-// comes as the last pair; when ctx ends, it ends without one.
+// Watch delivers the changes of all names one by one, like [Client.WatchPrefix]. As in
+// [Typed.All], an error that matches [*DecodeError] concerns one value, whose event comes
+// with it and has no Value; the others follow. Any other error ends the watch and comes
+// as the last pair; when ctx ends, the watch ends without one.
 //
 // It begins when it is ranged over, or at the revision of [WithRevision]; leaving the
 // loop ends it. An empty prefix needs [WithAllKeys]. [WithPrevKV] and
-// [WithProgressNotify] add nothing; [WithWatchStatus] adds pairs that tell of the
-// watch's state, see [TypedEvent]. That a lock under the prefix is taken is no event;
-// its release may come as the deletion of a name that was never put.
+// [WithProgressNotify] add nothing; [WithWatchStatus] adds pairs that report the watch's
+// state, see [TypedEvent]. Taking a lock under the prefix is not an event; its release
+// may come as the deletion of a name that was never put.
 func (t *Typed[T]) Watch(ctx context.Context, opts ...WatchOption) iter.Seq2[TypedEvent[T], error] {
 	return func(yield func(TypedEvent[T], error) bool) {
 		if err := t.check("watch", ""); err != nil {
 			yield(TypedEvent[T]{}, err)
 			return
 		}
-		if err := t.client.admit(ctx); err != nil { // a nil ctx has no child
+		if err := t.client.admit(ctx); err != nil { // a nil ctx can't have a child
 			yield(TypedEvent[T]{}, fail("watch", t.prefix, err))
 			return
 		}

@@ -6,14 +6,14 @@ import (
 
 // WatchResponse is a batch of events, or the end of a watch.
 type WatchResponse struct {
-	// Events are changes in the order in which they happened, all of a revision
-	// together. A batch may hold several revisions and several changes of one
+	// Events are changes in the order in which they happened, with all changes of a
+	// revision together. A batch may hold several revisions and several changes of one
 	// key.
 	Events []*Event
 	// Revision is the revision up to which the watch has seen everything.
 	Revision int64
-	// CompactRevision is set when Err is [ErrCompacted]: the oldest revision
-	// that a new watch can start from.
+	// CompactRevision is set if Err is [ErrCompacted]: the oldest revision that a new
+	// watch can start from.
 	CompactRevision int64
 	// State is [WatchEvents] unless [WithWatchStatus] was given.
 	State WatchState
@@ -23,11 +23,11 @@ type WatchResponse struct {
 	err error
 }
 
-// Err returns why the watch ended; nil for a batch of events. A response with an
-// error is the last one. The reasons are [ErrCompacted], [ErrRevisionRegressed],
+// Err returns why the watch ended; nil for a batch of events. A response with an error is
+// the last one. The reasons are [ErrCompacted], [ErrRevisionRegressed],
 // [ErrPermissionDenied], [ErrUnauthenticated], [ErrAuthFailed], [ErrClosed] and
-// [ErrServer]; whatever heals by itself (a lost connection, a lost leader, an
-// expired token) does not end a watch.
+// [ErrServer]. What passes by itself (a lost connection, a lost leader, an expired token)
+// does not end a watch.
 func (r WatchResponse) Err() error { return r.err }
 
 // before returns the revision up to which a watch had seen everything before r.
@@ -47,7 +47,7 @@ type EventType int
 const (
 	// EventPut says that a key was created or changed.
 	EventPut EventType = iota
-	// EventDelete says that a key was deleted, or ended with its lease.
+	// EventDelete says that a key was deleted, or expired with its lease.
 	EventDelete
 )
 
@@ -63,19 +63,19 @@ func (t EventType) String() string {
 type Event struct {
 	// Type says what happened.
 	Type EventType
-	// Kv is the key-value after the change; never nil. For a delete it holds
-	// the key and, as ModRevision, the revision of the delete. Its Value is nil
-	// for a delete and where it could not be decoded.
+	// Kv is the key-value after the change; never nil. For a delete it holds the key and,
+	// as ModRevision, the revision of the delete. Its Value is nil for a delete, and if
+	// it could not be decoded.
 	Kv *KeyValue
-	// PrevKv is the key-value before the change, if [WithPrevKV] asked for it
-	// and it was neither missing nor compacted nor undecodable.
+	// PrevKv is the key-value before the change, if [WithPrevKV] asked for it. It is nil
+	// if there was none, or if it was compacted or undecodable.
 	PrevKv *KeyValue
-	// Err is a [*DecodeError] when the value, or the one before it, could not be
-	// decoded. When its key could not be had at the moment, Err matches
-	// [ErrKeyUnavailable] instead, and [IsRetryable] is true of it: the value can be
-	// read later, by [Client.Get], or by a watch [WithRevision] of Kv.ModRevision. A
-	// watch waits a second for such keys, and a tenth of the time that passes, for all
-	// its events together. The other events are not affected.
+	// Err is a [*DecodeError] if the value, or the one before it, could not be decoded.
+	// If its encryption key was unavailable at the moment, Err matches
+	// [ErrKeyUnavailable] instead, and [IsRetryable] reports true for it: the value can
+	// be read later, by [Client.Get], or by a watch [WithRevision] of Kv.ModRevision. For
+	// all its events together a watch waits a second for such keys, plus a tenth of the
+	// time that passes. The other events are not affected.
 	Err error
 
 	claim bool // of a lock, which has no value to decode

@@ -6,8 +6,8 @@ import (
 	"github.com/blueprint-go/etcd/internal/rpc"
 )
 
-// watchFailure returns what the error of a stream means, and says it in the words
-// of this package.
+// watchFailure returns what the error of a stream means, and the error in terms of this
+// package.
 func watchFailure(err error) (rpc.Verdict, error) {
 	if judged, ok := errors.AsType[*judgedError](err); ok {
 		return judged.verdict, judged.err

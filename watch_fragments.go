@@ -11,9 +11,9 @@ func (w *watcher) fragments() bool {
 	return w.size.fragment || w.size.events > 0 && w.size.bytes/w.size.events >= largeEvent
 }
 
-// tooLarge chooses how to go on when a response was too large: in fragments if the
-// values are large, else on a stream of its own, where there is no limit but that
-// of gRPC. If that one is passed, fragments are all that is left.
+// tooLarge chooses how to go on after a response that was too large: in fragments if the
+// values are large, otherwise on a stream of its own, whose only limit is gRPC's. If even
+// that is exceeded, fragments are the last resort.
 func (w *watcher) tooLarge(ctx context.Context) {
 	if w.size.sampled {
 		w.size.fragment = true
@@ -31,7 +31,7 @@ func (w *watcher) tooLarge(ctx context.Context) {
 	for _, kv := range resp.GetKvs() {
 		n += len(kv.Key) + len(kv.Value) + eventOverhead
 	}
-	// Where no key is left, deletions were too large, or the values before them.
+	// If no key is left, either deletions were too large, or the values before them.
 	w.size.fragment = err != nil || n > largeEvent*len(resp.GetKvs()) || n == 0 && w.opts.prevKV
 }
 

@@ -9,20 +9,19 @@ import (
 	"sync/atomic"
 )
 
-// A client's watches share HTTP/2 streams: a connection has room for a limited
-// number of them (250 on etcd 3.4 with TLS, often 100 behind a proxy), which
-// requests and renewals need too.
+// A client's watches share HTTP/2 streams: a connection has room for a limited number of
+// them (250 on etcd 3.4 with TLS, often 100 behind a proxy), and requests and renewals
+// need some too.
 const (
 	// sharedWatchStreams is how many streams the watches of a client share.
 	sharedWatchStreams = 4
-	// watchesPerStream is how many watches a stream has before another is opened.
+	// watchesPerStream is how many watches a stream takes before another one is opened.
 	watchesPerStream = 1000
 	// ownWatchStreams is how many watches may have a stream of their own at a time,
 	// because their consumers fell behind or because what they missed is large.
 	ownWatchStreams = 16
-	// watchQueueBytes is how much waits for the consumer of one watch, and
-	// watchQueuesBytes for those of a client together, before a watch counts as
-	// lagging.
+	// watchQueueBytes is how much may wait for the consumer of one watch, and
+	// watchQueuesBytes for those of a client together, before a watch counts as lagging.
 	watchQueueBytes  = 1 << 20
 	watchQueuesBytes = 64 << 20
 	// watchMessageBytes limits a response on a shared stream. A watch that catches
@@ -51,8 +50,8 @@ func newWatchHub(c *conn, codec *codec) *watchHub {
 	return h
 }
 
-// join gives a watch a place on a stream, one of its own if it is wanted and
-// there is one left, and not on avoid if that can be helped. It doesn't wait.
+// join gives a watch a place on a stream: one of its own if it wants that and one is
+// left, and not avoid if that can be helped. It doesn't wait.
 func (h *watchHub) join(w watchConsumer, own bool, avoid *watchStream) (*registration, error) {
 	for {
 		s, old, err := h.pick(own, avoid)
@@ -68,7 +67,7 @@ func (h *watchHub) join(w watchConsumer, own bool, avoid *watchStream) (*registr
 	}
 }
 
-// pick returns the stream for one more watch, and the one that is to end for it.
+// pick returns the stream for one more watch, and the one that must end for it.
 func (h *watchHub) pick(own bool, avoid *watchStream) (s, old *watchStream, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -86,7 +85,7 @@ func (h *watchHub) pick(own bool, avoid *watchStream) (s, old *watchStream, err 
 	case full && spare != nil:
 		return spare, nil, nil
 	case full:
-		// All have been given up; the watches of the oldest one come here too.
+		// All have been given up; the watches of the oldest one move here too.
 		old = h.shared[0]
 		h.shared = h.shared[1:]
 	}
@@ -96,8 +95,8 @@ func (h *watchHub) pick(own bool, avoid *watchStream) (s, old *watchStream, err 
 	return s, old, err
 }
 
-// least returns the stream with the fewest watches among those that can be used,
-// and among those that have only been silent.
+// least returns the stream with the fewest watches among the usable ones, and among those
+// whose only fault is silence.
 func (h *watchHub) least(avoid *watchStream) (best, spare *watchStream) {
 	fewer := func(s, than *watchStream) bool { return than == nil || s.watches() < than.watches() }
 	for _, s := range h.shared {
@@ -124,7 +123,7 @@ func (h *watchHub) open(own bool, limit int) (*watchStream, error) {
 	return s, nil
 }
 
-// ended takes a stream off the list.
+// ended removes a stream from the list.
 func (h *watchHub) ended(s *watchStream, tooLarge bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -139,8 +138,8 @@ func (h *watchHub) ended(s *watchStream, tooLarge bool) {
 	}
 }
 
-// full reports whether n more bytes are too much for a consumer that has left
-// waiting bytes unread. One response always has room.
+// full reports whether n more bytes are too much for a consumer that has left waiting
+// bytes unread. There is always room for one response.
 func (h *watchHub) full(waiting, n int) bool {
 	return waiting > 0 && (waiting+n > watchQueueBytes || h.queued.Load()+int64(n) > watchQueuesBytes)
 }

@@ -4,9 +4,9 @@ import (
 	"context"
 )
 
-// WatchOption changes [Client.Watch], [Client.WatchPrefix] and [Typed.Watch]. They are
-// [WithRevision], [WithPrevKV], [WithProgressNotify], [WithWatchStatus], [WithOnly] and
-// [WithAllKeys].
+// WatchOption changes [Client.Watch], [Client.WatchPrefix] and [Typed.Watch]. The options
+// are [WithRevision], [WithPrevKV], [WithProgressNotify], [WithWatchStatus], [WithOnly]
+// and [WithAllKeys].
 type WatchOption interface{ applyWatch(*watchOptions) }
 
 type watchOptions struct {
@@ -23,9 +23,9 @@ type progressOption struct{}
 
 func (progressOption) applyWatch(o *watchOptions) { o.progress = true }
 
-// WithProgressNotify delivers a response without events every ten minutes (a
-// setting of the server) while nothing happens, so that its Revision shows how
-// far the watch is known to be complete.
+// WithProgressNotify delivers a response without events every ten minutes (a setting of
+// the server) while nothing happens. Its Revision shows up to where the watch is
+// complete.
 func WithProgressNotify() WatchOption { return progressOption{} }
 
 type filterOption EventType
@@ -44,31 +44,31 @@ func WithOnly(t EventType) WatchOption { return filterOption(t) }
 const (
 	// WatchEvents means events, progress, or the end of the watch.
 	WatchEvents WatchState = iota
-	// WatchRegistered says that the server has registered the watch, the first
-	// time. The response's Revision is the one that it begins after.
+	// WatchRegistered says that the server has registered the watch for the first time.
+	// The watch begins after the response's Revision.
 	WatchRegistered
-	// WatchInterrupted says that the watch receives nothing for now; the response's
-	// Cause says why. It continues where it was as soon as it can.
+	// WatchInterrupted says that the watch receives nothing for now; the response's Cause
+	// says why. It continues where it was as soon as possible.
 	WatchInterrupted
-	// WatchResumed says that the server has registered the watch again. What
-	// happened meanwhile follows.
+	// WatchResumed says that the server has registered the watch again. The changes made
+	// meanwhile follow.
 	WatchResumed
 )
 
-// WatchHook observes watches; one of [Config.Hooks] that has these methods gets
-// them called. They are called by many goroutines at once, in order for each watch,
-// which waits for them. ctx is that of the watch.
+// WatchHook observes watches. If one of [Config.Hooks] has these methods, they are
+// called: by many goroutines at once, but in order for each watch, which waits for them.
+// ctx is the watch's.
 type WatchHook interface {
-	// WatchOpened is called when the server has registered a watch the first time.
+	// WatchOpened is called when the server has registered a watch for the first time.
 	WatchOpened(ctx context.Context, w WatchInfo)
-	// WatchInterrupted is called when a watch gets nothing for now: it lost its
+	// WatchInterrupted is called when a watch receives nothing for now: it lost its
 	// stream, or got no place on one within [Config.RequestTimeout].
 	WatchInterrupted(ctx context.Context, w WatchInfo, cause error)
-	// WatchResumed is called when the server has registered it after that. A watch
-	// that was never opened is opened instead.
+	// WatchResumed is called when the server has registered the watch after that. For a
+	// watch that was never opened, WatchOpened is called instead.
 	WatchResumed(ctx context.Context, w WatchInfo)
-	// WatchEnded is called once for each watch that was begun, opened or not. err
-	// is nil when its context ended, else what the last response says.
+	// WatchEnded is called once for each watch that was begun, opened or not. err is nil
+	// if its context ended; otherwise it is the error of the last response.
 	WatchEnded(ctx context.Context, w WatchInfo, err error)
 }
 
@@ -78,8 +78,8 @@ type WatchInfo struct {
 	Key string
 	// Prefix reports whether it is a prefix.
 	Prefix bool
-	// Revision is the one up to which everything was delivered; zero when it is
-	// not known yet.
+	// Revision is the one up to which everything was delivered; zero while it is not
+	// known.
 	Revision int64
 }
 
@@ -100,9 +100,9 @@ func (s WatchState) String() string {
 	}
 }
 
-// WithWatchStatus delivers a response without events whenever the state of the
-// watch changes: see [WatchState]. Without it an interruption is only a pause. A
-// watch waits for its consumer with these as it does with events.
+// WithWatchStatus delivers a response without events whenever the state of the watch
+// changes: see [WatchState]. Without it an interruption is only a pause. A watch waits
+// for its consumer to take these, as it does with events.
 func WithWatchStatus() WatchOption { return statusOption{} }
 
 type statusOption struct{}

@@ -8,30 +8,29 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 )
 
-// A quiet watch must know how far it has seen, or else a compaction of other keys
-// ends it when it reconnects. Each stream asks the server: when all its watches are
-// up to date, it answers with the revision up to which they are.
+// A quiet watch must know how far it has seen; otherwise a compaction of other keys ends
+// it when it reconnects. So each stream asks the server. When all its watches are up to
+// date, the server answers with the revision up to which they are.
 //
-// The answers don't say which watches existed when they were made, and one is left
-// out while a watch catches up, so that the next one can't be told from it. A
-// watch is covered by an answer if its registration came first: then the
-// server's revision was lower than in the answer, or no answer was ever left out and
-// the request was sent after the registration.
+// The answers don't say which watches existed when they were made, and while a watch
+// catches up the server leaves one out, so that the next one looks like it. An answer
+// covers a watch if the watch was registered first. That is certain if the server's
+// revision was lower than in the answer, or if no answer was ever left out and the
+// request was sent after the registration.
 
-// progressLedger is what a stream knows about its progress. The stream's mutex
-// guards it.
+// progressLedger is what a stream knows about its progress. The stream's mutex guards it.
 type progressLedger struct {
 	member   uint64 // the server at the other end
 	learning bool
-	known    bool // whether its version can be trusted
+	known    bool // trusted is known
 	trusted  bool
 
-	registered int // how many registrations there were
+	registered int // how many registrations there have been
 	asked      int
 	answered   int
 	mark       int   // registrations before the last request
 	revision   int64 // the newest answer
-	exact      int64 // the newest answer that is certainly to the request after exactMark
+	exact      int64 // the newest answer that certainly belongs to the request after exactMark
 	exactMark  int
 }
 
@@ -54,7 +53,7 @@ func (p *progressLedger) ask() bool {
 	return true
 }
 
-// told takes in an answer.
+// told takes an answer into account.
 func (p *progressLedger) told(revision int64) {
 	if !p.trusted {
 		return
@@ -66,8 +65,8 @@ func (p *progressLedger) told(revision int64) {
 	}
 }
 
-// covers returns the revision up to which r has been sent everything, as far as
-// the answers tell.
+// covers returns the revision up to which r has been sent everything, as far as the
+// answers show.
 func (s *watchStream) covers(r *registration) int64 {
 	p := &s.progress
 	switch {
@@ -81,8 +80,8 @@ func (s *watchStream) covers(r *registration) int64 {
 	return 0
 }
 
-// learnVersion finds out whether the server at the other end answers in order. It
-// is asked over the connection, which may lead elsewhere.
+// learnVersion finds out whether the server at the other end answers in order. It asks
+// over the connection, which may lead to another server.
 func (s *watchStream) learnVersion() {
 	c := s.hub.conn
 	s.mu.Lock()
@@ -107,8 +106,8 @@ func (s *watchStream) learnVersion() {
 	s.progress.learning, s.progress.known, s.progress.trusted = false, known, trusted
 }
 
-// progressInOrder reports whether a server of this version tells progress only
-// after the events before it. It does since 3.4.31 and 3.5.13 (etcd-io/etcd#15220).
+// progressInOrder reports whether a server of this version reports progress only after
+// the events before it. Servers do since 3.4.31 and 3.5.13 (etcd-io/etcd#15220).
 func progressInOrder(version string) bool {
 	version, _, _ = strings.Cut(version, "-")
 	var v [3]int

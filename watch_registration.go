@@ -7,8 +7,8 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 )
 
-// registration is the place of a watch on one stream. What comes for it waits here
-// until a goroutine of the watch takes it. The stream's mutex guards it.
+// registration is the place of a watch on one stream. Its responses wait here until a
+// goroutine of the watch takes them. The stream's mutex guards it.
 type registration struct {
 	consumer watchConsumer
 	stream   *watchStream
@@ -21,12 +21,12 @@ type registration struct {
 	left       bool
 	head       int64 // the server's revision when it registered the watch
 	serial     int   // its place in the order of registrations
-	last       int64 // revision of the newest event that came
+	last       int64 // revision of the newest event received
 
 	responses []queuedResponse
 	waiting   int   // bytes of them
 	err       error // why nothing more comes
-	upTo      int64 // the stream's progress covers it up to this revision
+	upTo      int64 // the revision up to which the stream's progress covers it
 	settled   bool  // upTo is final: nothing more comes
 }
 
@@ -35,7 +35,7 @@ type watchConsumer interface {
 	// position returns the revision that the next registration asks for, 0 for now, and
 	// whether it asks for fragments.
 	position() (start int64, fragment bool)
-	// request returns what a registration asks for, but for its position and its ID.
+	// request returns what a registration asks for, except its position and its ID.
 	request() *pb.WatchCreateRequest
 	// signal says that something has come, or that nothing more will. It doesn't block.
 	signal()
@@ -46,7 +46,7 @@ type queuedResponse struct {
 	bytes int
 }
 
-// attach gives a watch a place on s; nil when s has ended.
+// attach gives a watch a place on s; it returns nil if s has ended.
 func (s *watchStream) attach(w watchConsumer) *registration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -61,8 +61,8 @@ func (s *watchStream) attach(w watchConsumer) *registration {
 	return r
 }
 
-// leave gives the place up and returns the revision up to which the watch is known
-// to have missed nothing; 0 when it leaves responses behind.
+// leave gives the place up and returns the revision up to which the watch has certainly
+// missed nothing; 0 if it leaves responses behind.
 func (r *registration) leave() (upTo int64) {
 	s := r.stream
 	s.mu.Lock()
@@ -84,7 +84,7 @@ func (r *registration) leave() (upTo int64) {
 	return upTo
 }
 
-// next returns the next response, or else why there will be none, or nothing yet.
+// next returns the next response, or the reason why there will be none, or neither yet.
 func (r *registration) next() (*pb.WatchResponse, error) {
 	s := r.stream
 	s.mu.Lock()
@@ -109,7 +109,7 @@ func (r *registration) next() (*pb.WatchResponse, error) {
 	return q.resp, nil
 }
 
-// append adds a response of n bytes to what waits.
+// append adds a response of n bytes to those that wait.
 func (r *registration) append(resp *pb.WatchResponse, n int) {
 	r.responses = append(r.responses, queuedResponse{resp, n})
 	r.waiting += n
@@ -120,21 +120,21 @@ func (r *registration) append(resp *pb.WatchResponse, n int) {
 	}
 }
 
-// continues reports whether resp goes on with a revision whose beginning has come:
-// it can't be dropped any more, since a revision that is larger than what may wait
-// would never be seen whole.
+// continues reports whether resp continues a revision whose beginning has come. Then it
+// can't be dropped any more, since a revision larger than what may wait would never be
+// seen whole.
 func (r *registration) continues(resp *pb.WatchResponse) bool {
 	return len(resp.Events) > 0 && resp.Events[0].Kv.ModRevision == r.last
 }
 
-// behind reports whether the watch still catches up with what happened before it
-// was registered.
+// behind reports whether the watch still catches up with what happened before it was
+// registered.
 func (r *registration) behind() bool {
 	return r.registered && r.start > 0 && r.start <= r.head && r.last < r.head && r.stream.covers(r) == 0
 }
 
-// settle notes how far the progress of the stream covers r. What is told later
-// is not about r any more.
+// settle records how far the progress of the stream covers r. Later progress is not about
+// r.
 func (r *registration) settle() {
 	if !r.settled {
 		r.settled, r.upTo = true, r.stream.covers(r)
@@ -150,8 +150,7 @@ func (r *registration) finish(err error) {
 	r.consumer.signal()
 }
 
-// unanswered reports whether the request was sent and nothing has come on the
-// stream since.
+// unanswered reports whether the request was sent and the stream has been silent since.
 func (r *registration) unanswered() bool {
 	s := r.stream
 	s.mu.Lock()
@@ -173,6 +172,7 @@ func (r *registration) request() *pb.WatchCreateRequest {
 var (
 	// errLagging ends a registration whose consumer is too far behind.
 	errLagging = errors.New("watch is behind")
-	// errWatchTooLarge ends one that may have got what was too large.
+	// errWatchTooLarge ends a registration that may have received the response that was
+	// too large.
 	errWatchTooLarge = errors.New("response of a watch is too large")
 )

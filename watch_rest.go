@@ -5,16 +5,16 @@ import (
 	"errors"
 )
 
-// A goroutine's stack is most of what an idle watch would take. So a watch that is
-// registered on a shared stream and has nothing to deliver rests: its goroutine
-// ends, and whoever has something for it begins another one, which goes on in its
-// place. rpc.Conn.Retain has Close wait for the watch whether it rests or not.
+// An idle watch would mostly consist of its goroutine's stack. So a watch that is
+// registered on a shared stream and has nothing to deliver rests: its goroutine ends, and
+// whoever has something for it starts another one that continues. rpc.Conn.Retain makes Close
+// wait for the watch whether it rests or not.
 
-// errResting says that the goroutine of a watch ends and the watch doesn't. What
-// belongs to the watch may be another goroutine's by then.
+// errResting says that the goroutine of a watch ends but the watch doesn't. By then the
+// watch may already belong to another goroutine.
 var errResting = errors.New("watch is resting")
 
-// begin runs the watch in the background until it ends, and closes out then.
+// begin runs the watch in the background until it ends, and then closes out.
 func (w *watcher) begin(ctx context.Context, out chan WatchResponse) error {
 	if err := w.conn.rpc.Retain(); err != nil {
 		return err
@@ -22,7 +22,7 @@ func (w *watcher) begin(ctx context.Context, out chan WatchResponse) error {
 	w.prepare(w.deliverTo(ctx, out))
 	w.goOn = func() {
 		rests := false
-		defer func() { // also where a hook ends the goroutine
+		defer func() { // also if a hook ends the goroutine
 			if !rests {
 				w.nowRegistered()
 				close(out)
@@ -42,7 +42,7 @@ func (w *watcher) begin(ctx context.Context, out chan WatchResponse) error {
 	return nil
 }
 
-// rest reports whether the watch rests now, and the goroutine has to end.
+// rest reports whether the watch rests now, and the goroutine must end.
 func (w *watcher) rest(ctx context.Context, r *registration) bool {
 	s := r.stream
 	s.mu.Lock()
@@ -52,12 +52,12 @@ func (w *watcher) rest(ctx context.Context, r *registration) bool {
 	}
 	w.resting.Store(true)
 	s.mu.Unlock()
-	// The end of ctx may have been told when there was nobody to wake. The client
-	// ends all streams, and with them r.
+	// If ctx ended before, there was nobody to wake. The client ends all streams, and r
+	// with them.
 	return ctx.Err() == nil || !w.resting.CompareAndSwap(true, false)
 }
 
-// signal says that something has come for the watch, or that its context has ended.
+// signal says that there is something for the watch, or that its context has ended.
 func (w *watcher) signal() {
 	if w.resting.CompareAndSwap(true, false) {
 		go w.goOn()

@@ -5,7 +5,7 @@ import (
 	"log/slog"
 )
 
-// watchStatus tells those who want to know what becomes of a watch.
+// watchStatus reports the state of a watch to hooks and to the consumer.
 type watchStatus struct {
 	hooks       []WatchHook
 	prefix      bool
@@ -27,7 +27,7 @@ func (w *watcher) info() WatchInfo {
 	return WatchInfo{Key: w.key, Prefix: w.told.prefix, Revision: max(w.next-1, 0)}
 }
 
-// isRegistered tells of a registration. It reports whether the consumer wants
+// isRegistered reports a registration to them. It returns whether the consumer wants
 // more.
 func (w *watcher) isRegistered(ctx context.Context) bool {
 	s := w.told
@@ -50,8 +50,8 @@ func (w *watcher) isRegistered(ctx context.Context) bool {
 	return !w.opts.status || w.deliver(WatchResponse{State: state, Revision: w.next - 1})
 }
 
-// interrupted tells of an interruption, once until the watch is registered again.
-// It reports whether the consumer wants more.
+// interrupted reports an interruption to them, once until the watch is registered again.
+// It returns whether the consumer wants more.
 func (w *watcher) interrupted(ctx context.Context, cause error) bool {
 	s := w.told
 	if s == nil || s.interrupted {
@@ -66,7 +66,7 @@ func (w *watcher) interrupted(ctx context.Context, cause error) bool {
 	return !w.opts.status || w.deliver(WatchResponse{State: WatchInterrupted, Cause: cause, Revision: max(w.next-1, 0)})
 }
 
-// ended reports the end.
+// ended reports the end to the hooks.
 func (w *watcher) ended(ctx context.Context, err error) {
 	if ctx.Err() != nil {
 		err = nil

@@ -17,9 +17,8 @@ import (
 )
 
 // watchStream is a stream that watches share, or one that a single watch has. Two
-// goroutines serve it: one reads, and never waits for a consumer unless the stream
-// has only one; the other writes, since a server that doesn't read must hold up no
-// caller.
+// goroutines serve it. One reads, and never waits for a consumer unless the stream has
+// only one. The other writes, so that a server that doesn't read holds up no caller.
 type watchStream struct {
 	hub    *watchHub
 	own    bool
@@ -27,7 +26,7 @@ type watchStream struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	work   chan struct{} // holds one value when there is something to write
-	room   chan struct{} // the same when an own stream's consumer has read
+	room   chan struct{} // the same when the consumer of an own stream has read
 
 	mu       sync.Mutex
 	err      error // why it ended
@@ -43,9 +42,9 @@ type watchStream struct {
 	byID     map[int64]*registration
 	cancels  []int64 // to be sent
 	progress progressLedger
-	// echoes says that the server took an ID that was chosen here. etcd does, and
-	// answers in order; its grpc-proxy does neither, so that it is asked for one
-	// watch at a time and never for progress.
+	// echoes says that the server accepts IDs chosen here. etcd does, and answers in
+	// order; its grpc-proxy does neither, so it is asked for one watch at a time and
+	// never for progress.
 	echoes bool
 }
 
@@ -56,7 +55,7 @@ var (
 	errNoWatches = errors.New("stream without watches")
 )
 
-// firstWatchID is no ID that a server or a proxy would choose.
+// firstWatchID is an ID that no server or proxy would choose.
 const firstWatchID = 1 << 32
 
 type streamUse int
@@ -73,8 +72,8 @@ func newWatchStream(h *watchHub, own bool, limit int) *watchStream {
 		work: make(chan struct{}, 1), room: make(chan struct{}, 1),
 		lastID: firstWatchID, byID: make(map[int64]*registration),
 	}
-	// With a leader required, a member that lost the quorum ends the stream
-	// instead of staying silent.
+	// Since it requires a leader, a member that lost the quorum ends the stream instead
+	// of staying silent.
 	ctx := clientv3.WithRequireLeader(rpc.WithRoute(h.ctx))
 	s.ctx, s.cancel = context.WithCancel(ctx)
 	return s
@@ -102,7 +101,7 @@ func (s *watchStream) run() {
 		}
 	}
 	if errors.Is(err, io.EOF) {
-		// No server says so by itself; a proxy that is shut down does.
+		// No server ends a stream in this way; a proxy that is shut down does.
 		err = status.Error(codes.Unavailable, "watch stream ended")
 	}
 	if rpc.Interpret(err).Elsewhere() {
@@ -111,11 +110,11 @@ func (s *watchStream) run() {
 	s.end(err)
 }
 
-// watchTick is how often a stream is looked after: it ends when it has no watches,
-// and asks for progress when it has.
+// watchTick is how often a stream is checked: it ends if it has no watches, and otherwise
+// asks for progress.
 const watchTick = time.Second
 
-// write sends what is to be sent until the stream ends.
+// write sends whatever there is to send until the stream ends.
 func (s *watchStream) write(stream pb.Watch_WatchClient) {
 	ticker := time.NewTicker(watchTick)
 	defer ticker.Stop()
@@ -138,7 +137,7 @@ func (s *watchStream) write(stream pb.Watch_WatchClient) {
 	}
 }
 
-// next returns the next request to send; nil for none.
+// next returns the next request to send, or nil.
 func (s *watchStream) next() *pb.WatchRequest {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -164,9 +163,9 @@ func (s *watchStream) next() *pb.WatchRequest {
 	return nil
 }
 
-// tick ends a stream that has had no watches for a while, and returns the request
-// for progress when it is time for one: every second, and less often with many
-// watches, which the server looks at one by one.
+// tick ends a stream that has had no watches for a while, and returns the request for
+// progress when it is time for one: every second, and less often with many watches, which
+// the server checks one by one.
 func (s *watchStream) tick(n int) *pb.WatchRequest {
 	s.mu.Lock()
 	registered := len(s.byID)
@@ -229,7 +228,7 @@ func isProgressOfAll(resp *pb.WatchResponse) bool {
 
 // created finds the registration that a response answers.
 func (s *watchStream) created(resp *pb.WatchResponse) {
-	i := 0 // by their order, where the ID is not the one that was asked for
+	i := 0 // by order, if the ID is not the one asked for
 	for j, r := range s.sent {
 		if r.id == resp.WatchId {
 			i, s.echoes = j, true
@@ -238,7 +237,7 @@ func (s *watchStream) created(resp *pb.WatchResponse) {
 	}
 	if i >= len(s.sent) {
 		if !resp.Canceled {
-			s.cancels = append(s.cancels, resp.WatchId) // nobody's
+			s.cancels = append(s.cancels, resp.WatchId) // it belongs to no watch
 		}
 		return
 	}
@@ -256,12 +255,12 @@ func (s *watchStream) created(resp *pb.WatchResponse) {
 		s.byID[r.id] = r
 		s.queue(r, resp)
 	}
-	s.kick() // the next one, or the cancellation
+	s.kick() // for the next one, or the cancellation
 }
 
-// queue appends a response to what waits for the consumer of r. On a shared stream
-// a consumer that is too far behind loses its place: it reads what waits and
-// then goes on elsewhere.
+// queue appends a response to those that wait for the consumer of r. On a shared stream a
+// consumer that is too far behind loses its place: it reads what waits and then continues
+// elsewhere.
 func (s *watchStream) queue(r *registration, resp *pb.WatchResponse) {
 	if err := rpc.CheckEvents(resp); err != nil {
 		s.drop(r)
@@ -281,14 +280,14 @@ func (s *watchStream) queue(r *registration, resp *pb.WatchResponse) {
 	if resp.Canceled {
 		r.settle()
 		if resp.CompactRevision > 0 {
-			s.drop(r) // the server keeps it, and would tell no progress any more
+			s.drop(r) // the server keeps it, and would report no more progress
 		}
 		delete(s.byID, r.id)
 	}
 	r.consumer.signal()
 }
 
-// drop ends the registration of r at the server.
+// drop ends the registration of r on the server.
 func (s *watchStream) drop(r *registration) {
 	if s.byID[r.id] == r {
 		delete(s.byID, r.id)
@@ -305,7 +304,7 @@ func (s *watchStream) kick() {
 	}
 }
 
-// end ends the stream and tells its watches why. The first reason counts.
+// end ends the stream and passes the reason to its watches. The first reason counts.
 func (s *watchStream) end(err error) {
 	s.mu.Lock()
 	if s.err != nil {
@@ -333,9 +332,9 @@ func (s *watchStream) end(err error) {
 	}
 }
 
-// guilty tells the watches that may have got what ended the stream from the others.
-// It was a response that is too large: the server doesn't say whose. That
-// of one which catches up can be; if none does, it is the limit that is at fault.
+// guilty separates the watches that may have received what ended the stream from the
+// others. If a response was too large, the server doesn't say whose it was. It may belong
+// to a watch that catches up; if none does, the limit is at fault.
 func (s *watchStream) guilty(err error) (guilty, others []*registration) {
 	tooLarge := isTooLarge(err)
 	all := tooLarge && s.limit > watchMessageBytes
@@ -350,7 +349,7 @@ func (s *watchStream) guilty(err error) (guilty, others []*registration) {
 	return guilty, append(others, s.waiting...)
 }
 
-// giveUp keeps further watches off the stream, whose token it returns.
+// giveUp keeps further watches off the stream, and returns its token.
 func (s *watchStream) giveUp() *rpc.Token {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -370,8 +369,7 @@ func (s *watchStream) use() streamUse {
 	return streamGood
 }
 
-// isTooLarge reports whether err is that of a message that was too large, at either
-// end.
+// isTooLarge reports whether err says that a message was too large, at either end.
 func isTooLarge(err error) bool { return err != nil && errors.Is(rpc.Interpret(err).Kind, ErrTooLarge) }
 
 func (s *watchStream) watches() int {

@@ -16,42 +16,42 @@ import (
 	"github.com/blueprint-go/etcd/internal/rpc"
 )
 
-// watcher is one watch. One goroutine at a time runs it, and none while it rests: it
-// decodes and delivers what comes for it on a stream, and looks for another place
-// when it loses the one it has.
+// watcher is one watch. One goroutine at a time runs it, and none while it rests. The
+// goroutine decodes and delivers what comes for it on a stream, and looks for another
+// place when it loses its own.
 type watcher struct {
 	conn *conn
 	hub  *watchHub
 	key  string
 	keys keys.Range
 	opts watchOptions
-	told *watchStatus // nil where nobody wants to know
+	told *watchStatus // nil if nobody wants to know
 
 	// next is the first revision that has not been delivered; 0 means now.
 	next       int64
 	compacted  int64
-	patience   *patience    // with keys that can't be had
+	patience   *patience    // with unavailable keys
 	registered func()       // called once, when the watch is registered or run ends
-	anchor     atomic.Int64 // what next becomes where Watch has promised it, or atFirstAnswer
+	anchor     atomic.Int64 // what Watch has promised that next becomes, or atFirstAnswer
 	history    history
 
 	deliver func(WatchResponse) bool
 	wake    chan struct{} // holds one value when something has come
 	place   *registration // nil while it has none
 	resting atomic.Bool   // no goroutine runs it
-	goOn    func()        // runs it; nil where the caller does, and it never rests
-	forget  func() bool   // the end of its context
+	goOn    func()        // runs it; nil if the caller does, and it never rests
+	forget  func() bool   // drops the link to its context
 
 	own          bool          // it wants a stream of its own
 	avoid        *watchStream  // one that gave no answer
-	answerWithin time.Duration // before it is tried elsewhere
+	answerWithin time.Duration // before another try elsewhere
 	since        time.Time     // when it was registered; zero while it is not
 	busy         time.Time     // when events came last, on a stream of its own
 	proved       bool          // something came since
 	last         *watchStream  // the one that it lost
 	size         eventSizes
 
-	// What is tried again and again in vain; reset by what proves that it works.
+	// Counts of futile tries; reset by anything that proves that the watch works.
 	failures  int
 	refreshes int
 	elsewhere int
@@ -60,11 +60,11 @@ type watcher struct {
 var (
 	// errStopped says that the consumer of a watch wants no more.
 	errStopped = errors.New("watch stopped by its consumer")
-	// errCalm ends one on a stream of its own that it doesn't need any more.
+	// errCalm ends a watch on a stream of its own that it no longer needs.
 	errCalm = errors.New("watch is no longer behind")
-	// errAnchored ends one that began later than the watch has promised.
+	// errAnchored ends a registration that begins later than the watch has promised.
 	errAnchored = errors.New("watch was registered too late")
-	// errSilent ends one that was not answered.
+	// errSilent ends a registration that was not answered.
 	errSilent = errors.New("no answer to a watch")
 )
 
@@ -72,8 +72,8 @@ var (
 const (
 	// calmAfter is how long a watch on a stream of its own must be without events.
 	calmAfter = 5 * time.Second
-	// livedAfter is how long a registration must last to prove that the next one
-	// can be made at once.
+	// livedAfter is how long a registration must last to prove that the next one can be
+	// made at once.
 	livedAfter = 10 * time.Second
 )
 
@@ -86,8 +86,8 @@ func (w *watcher) request() *pb.WatchCreateRequest {
 		Key:      w.keys.Start,
 		RangeEnd: w.keys.End,
 		PrevKv:   w.opts.prevKV,
-		// Also where the consumer doesn't want to know: the position moves on with
-		// every server, and without a further request.
+		// Even if the consumer doesn't ask for it: the position moves on with every
+		// server, without a further request.
 		ProgressNotify: true,
 	}
 	if w.opts.noPut {
@@ -99,8 +99,8 @@ func (w *watcher) request() *pb.WatchCreateRequest {
 	return req
 }
 
-// run delivers responses until ctx ends, deliver returns false, the client is
-// closed or the watch fails, and returns why.
+// run delivers responses until ctx ends, deliver returns false, the client is closed or
+// the watch fails, and returns the reason.
 func (w *watcher) run(ctx context.Context, deliver func(WatchResponse) bool) error {
 	w.prepare(deliver)
 	return w.proceed(ctx)
@@ -110,7 +110,7 @@ func (w *watcher) prepare(deliver func(WatchResponse) bool) {
 	w.deliver, w.wake, w.answerWithin = deliver, make(chan struct{}, 1), w.conn.cfg.RequestTimeout/8
 }
 
-// proceed goes on where the watch is. It returns why the watch has ended, or
+// proceed continues the watch from where it is. It returns why the watch has ended, or
 // errResting.
 func (w *watcher) proceed(ctx context.Context) error {
 	for {
@@ -134,8 +134,8 @@ func (w *watcher) proceed(ctx context.Context) error {
 	}
 }
 
-// follow registers the watch on a stream, unless it has a place already, and
-// delivers what comes. It returns why it ended.
+// follow registers the watch on a stream, unless it has a place already, and delivers its
+// responses. It returns why that ended.
 func (w *watcher) follow(ctx context.Context) error {
 	if w.place == nil {
 		if err := w.register(); err != nil {
@@ -149,7 +149,7 @@ func (w *watcher) follow(ctx context.Context) error {
 	}
 	w.place = nil
 	upTo := r.leave()
-	if !w.since.IsZero() && upTo >= w.next { // else it began later than it should
+	if !w.since.IsZero() && upTo >= w.next { // otherwise it began later than it should
 		w.next, w.proved = upTo+1, true
 		w.history.saw(upTo)
 	}
@@ -200,8 +200,8 @@ func (w *watcher) read(ctx context.Context, r *registration) error {
 	}
 }
 
-// wait returns nil when something has come, and errResting when the watch rests
-// until then, which it may while the goroutine has nothing that it needs.
+// wait returns nil when there is something to read, and errResting if the watch rests
+// until then, which it may while its goroutine holds nothing it still needs.
 func (w *watcher) wait(ctx context.Context, r *registration, mayRest bool) error {
 	var late <-chan time.Time
 	if d := w.timeout(r); d > 0 {
@@ -226,7 +226,7 @@ func (w *watcher) wait(ctx context.Context, r *registration, mayRest bool) error
 	}
 }
 
-// timeout returns how long to wait for the next response; 0 means for ever.
+// timeout returns how long to wait for the next response; 0 means forever.
 func (w *watcher) timeout(r *registration) time.Duration {
 	switch {
 	case w.since.IsZero():
@@ -237,9 +237,9 @@ func (w *watcher) timeout(r *registration) time.Duration {
 	return 0
 }
 
-// overdue is called when nothing has come within the timeout. A registration that
-// gets no answer is tried elsewhere, with more and more patience: a connection that
-// went silent is known as such only after some seconds.
+// overdue is called when nothing has come within the timeout. A registration without an
+// answer is tried elsewhere, with more and more patience: it takes some seconds until a
+// connection that went silent is known as such.
 func (w *watcher) overdue(ctx context.Context, r *registration) error {
 	if !w.since.IsZero() {
 		return errCalm
@@ -259,7 +259,7 @@ func (w *watcher) overdue(ctx context.Context, r *registration) error {
 	return nil
 }
 
-// changesPlace reports whether err only means that the watch goes on elsewhere.
+// changesPlace reports whether err only means that the watch continues elsewhere.
 func (w *watcher) changesPlace(ctx context.Context, err error) bool {
 	switch {
 	case errors.Is(err, errLagging):
@@ -276,8 +276,7 @@ func (w *watcher) changesPlace(ctx context.Context, err error) bool {
 	return true
 }
 
-// judge returns the error that ends the watch, or nil when it should be tried
-// again.
+// judge returns the error that ends the watch, or nil if it should be tried again.
 func (w *watcher) judge(ctx context.Context, err error) error {
 	w.failures++
 	a, err := watchFailure(err)
@@ -288,7 +287,7 @@ func (w *watcher) judge(ctx context.Context, err error) error {
 			return err
 		}
 	case rpc.RetryRead, rpc.RetryAny:
-		// Another stream, on another endpoint if there is one.
+		// Try another stream, on another endpoint if there is one.
 	case rpc.RetryElsewhere:
 		if w.elsewhere++; w.elsewhere >= a.Rounds()*w.conn.rpc.EndpointCount() {
 			return err
@@ -308,7 +307,7 @@ func (w *watcher) judge(ctx context.Context, err error) error {
 	return nil
 }
 
-// created takes in that the server has registered the watch.
+// created records that the server has registered the watch.
 func (w *watcher) created(ctx context.Context, r *registration, resp *pb.WatchResponse) error {
 	head := resp.Header.GetRevision()
 	if r.start == 0 {
@@ -334,7 +333,7 @@ func (w *watcher) created(ctx context.Context, r *registration, resp *pb.WatchRe
 	return nil
 }
 
-// nowRegistered tells the caller of Watch once that it may go on.
+// nowRegistered tells the caller of Watch, once, that it may go on.
 func (w *watcher) nowRegistered() {
 	if w.registered != nil {
 		w.registered()
@@ -352,10 +351,10 @@ func (w *watcher) canceled(resp *pb.WatchResponse) error {
 	return &judgedError{a, err}
 }
 
-// wholeRevisions returns how many of the first events of batch belong to
-// revisions that are complete. The last one is not while fragments of the
-// response are to come. Those before it must not wait: a watch that catches up
-// gets up to a thousand revisions in one response.
+// wholeRevisions returns how many of the first events of batch belong to complete
+// revisions. The last revision is incomplete while fragments of the response are to come.
+// Earlier ones must not wait: a watch that catches up gets up to a thousand revisions in
+// one response.
 func wholeRevisions(batch []*mvccpb.Event, more bool) int {
 	n := len(batch)
 	for more && n > 0 && batch[n-1].Kv.ModRevision == batch[len(batch)-1].Kv.ModRevision {
@@ -364,8 +363,8 @@ func wholeRevisions(batch []*mvccpb.Event, more bool) int {
 	return n
 }
 
-// pass delivers events, or the news that there are none, and moves next behind
-// them. It reports whether the consumer wants more.
+// pass delivers events, or the news that there are none, and moves next behind them. It
+// reports whether the consumer wants more.
 func (w *watcher) pass(ctx context.Context, resp *pb.WatchResponse, events []*mvccpb.Event) bool {
 	w.proved = true
 	if len(resp.Events) == 0 {
@@ -412,7 +411,7 @@ func (w *watcher) decode(ctx context.Context, events []*mvccpb.Event) WatchRespo
 // is never divided.
 const portionBytes = 1 << 20
 
-// portion returns how many of the first events are delivered together.
+// portion returns how many of the first events to deliver together.
 func portion(events []*mvccpb.Event) int {
 	bytes := 0
 	for i, ev := range events {
@@ -425,8 +424,8 @@ func portion(events []*mvccpb.Event) int {
 }
 
 // await waits until the watch is registered or has failed, which ends ctx, or
-// RequestTimeout has passed. At half of it, it makes a promise for that case, and a
-// weaker one at the end if that failed.
+// RequestTimeout has passed. At half of that time it makes a promise in case it passes,
+// and a weaker one at the end if that failed.
 func (w *watcher) await(ctx context.Context) {
 	limit := w.conn.cfg.RequestTimeout
 	ctx, cancel := context.WithTimeout(ctx, limit)
@@ -443,8 +442,8 @@ func (w *watcher) await(ctx context.Context) {
 	}
 }
 
-// deliverTo returns a function that sends to out. It reports whether the watch is
-// to go on.
+// deliverTo returns a function that sends to out, and reports whether the watch is to go
+// on.
 func (w *watcher) deliverTo(ctx context.Context, out chan<- WatchResponse) func(WatchResponse) bool {
 	return func(r WatchResponse) bool {
 		select {
@@ -473,8 +472,8 @@ func (w *watcher) end(ctx context.Context, out chan WatchResponse, err error) {
 	case out <- last:
 	case <-ctx.Done():
 	case <-w.conn.rpc.Closing():
-		// Close waits for this: a consumer that is gone must not hold it up. The
-		// place is free then, since nobody else sends.
+		// Close waits for this: a consumer that is gone must not hold it up. After this
+		// the slot is free, since nobody else sends.
 		select {
 		case unread := <-out:
 			last.Revision = unread.before()

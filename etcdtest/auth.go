@@ -12,16 +12,15 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// rootUser is the name that etcd gives to the user, and to the role, that may
-// do everything.
+// rootUser is the name of the user, and of the role, that etcd lets do everything.
 const rootUser = "root"
 
 // authTimeout bounds the set-up of the users, which takes milliseconds.
 const authTimeout = 30 * time.Second
 
-// Permission lets a user read or write some keys: those that exactly one of
-// Key, Prefix and AllKeys names, in the way that Read and Write say, at least
-// one of which is true. The zero value names nothing and is refused.
+// Permission lets a user read or write some keys, as Read and Write say; at least one of
+// them must be true. Exactly one of Key, Prefix and AllKeys names the keys. The zero
+// value names nothing and is refused.
 type Permission struct {
 	Key     string // one key
 	Prefix  string // every key that begins so
@@ -30,15 +29,15 @@ type Permission struct {
 	Read, Write bool
 }
 
-// user is one account that authentication begins with.
+// user is an account that exists when authentication begins.
 type user struct {
 	name, password string
 	permissions    []Permission
 }
 
 // WithAuth turns authentication on. The user root has this password and may do
-// everything; further ones come by [WithUser]. If a directory set by [WithDir]
-// holds a database with authentication on, its users stay as they are.
+// everything; [WithUser] adds further users. If a directory set by [WithDir] holds a
+// database with authentication on, its users stay as they are.
 //
 // Passwords are hashed at the lowest cost, which takes 1 ms instead of 60.
 func WithAuth(rootPassword string) Option {
@@ -50,9 +49,9 @@ func WithAuth(rootPassword string) Option {
 	}
 }
 
-// WithUser adds a user who has these permissions, by a role of the same name;
-// it needs [WithAuth]. A user with an empty password can only come in by a
-// client certificate, see [WithClientCertRequired].
+// WithUser adds a user who has these permissions, through a role of the same name; it
+// needs [WithAuth]. A user with an empty password can only log in with a client
+// certificate, see [WithClientCertRequired].
 func WithUser(name, password string, permissions ...Permission) Option {
 	return func(s *settings) {
 		switch name {
@@ -70,9 +69,9 @@ func WithUser(name, password string, permissions ...Permission) Option {
 	}
 }
 
-// WithAuthTokenTTL sets how long the token of a logged-in client lives without
-// being used, in whole seconds from 1 s on; the server looks once a second. By
-// default, as in production, it is 5 min. It needs [WithAuth].
+// WithAuthTokenTTL sets how long the token of a logged-in client lives unused, in whole
+// seconds, at least 1 s; the server checks once a second. The default, as in production,
+// is 5 min. It needs [WithAuth].
 func WithAuthTokenTTL(ttl time.Duration) Option {
 	return func(s *settings) {
 		if ttl < time.Second || ttl%time.Second != 0 {
@@ -98,7 +97,7 @@ func (p Permission) check() error {
 	return nil
 }
 
-// wire says the same in etcd's terms.
+// wire returns the permission in etcd's terms.
 func (p Permission) wire() *authpb.Permission {
 	w := &authpb.Permission{Key: []byte(p.Key)}
 	switch {
@@ -130,8 +129,8 @@ func (s *settings) checkAuth() {
 	}
 }
 
-// enableAuth makes the users and turns authentication on. Where it is on
-// already, the first request is refused for coming from nobody.
+// enableAuth makes the users and turns authentication on. If it is on already, the first
+// request is refused because it has no user.
 func enableAuth(auth pb.AuthClient, set *settings) error {
 	if set.rootPassword == "" {
 		return nil

@@ -99,7 +99,7 @@ func TestAuthSurvivesARestart(t *testing.T) {
 	require.ErrorIs(t, refused(t, s, "root", "wrong"), rpctypes.ErrAuthFailed)
 }
 
-func TestAuthOfAKeptDirectoryStaysAsItIs(t *testing.T) {
+func TestKeptDirectoryKeepsItsAuth(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	first, err := etcdtest.Start(etcdtest.WithDir(dir), etcdtest.WithAuth("first"))
@@ -129,7 +129,7 @@ func TestTokenExpiresWhenItIsNotUsed(t *testing.T) {
 	}, 30*time.Second, 2500*time.Millisecond)
 }
 
-func TestCommonNameOfAClientCertificateIsTheUser(t *testing.T) {
+func TestClientCertificateCommonNameIsTheUser(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.New(
 		t, etcdtest.WithAuth("secret"), etcdtest.WithClientCertRequired(),

@@ -15,28 +15,27 @@ import (
 	"golang.org/x/crypto/bcrypt"
 )
 
-// binaryVariable names a program for every server of this process, see
-// [WithBinary].
+// binaryVariable is the environment variable that sets a program for every server of this
+// process, see [WithBinary].
 const binaryVariable = "ETCDTEST_BINARY"
 
-// versionTimeout bounds the question for a program's version, which takes about
-// 20 ms.
+// versionTimeout bounds asking a program for its version, which takes about 20 ms.
 const versionTimeout = 20 * time.Second
 
-// WithBinary runs the etcd program at path as a child process, instead of the
-// server in this process: to test against the version that production runs. All
-// other options hold for it, too. A name without a slash is looked up in PATH;
-// the empty path means the server in this process.
+// WithBinary runs the etcd program at path as a child process, instead of the server in
+// this process, to test against the version that runs in production. All other options
+// apply to it, too. A name without a slash is looked up in PATH; the empty path means the
+// server in this process.
 //
-// Without this option the environment variable ETCDTEST_BINARY gives the path,
-// so that a whole suite runs on another version without a change. Known to work
-// are etcd 3.4 to 3.7; [Server.Version] tells which one it is.
+// Without this option the environment variable ETCDTEST_BINARY gives the path, so that a
+// whole suite runs on another version without a change. Versions 3.4 to 3.7 of etcd are
+// known to work; [Server.Version] returns which one it is.
 //
-// Differences: [Server.Stop] kills the child. Its log holds 128 MB of disk. With
-// [WithGRPCServerOptions] clients talk to a gRPC server in this process, which
-// hands their requests on; it can't hand on the name in a client's certificate,
-// so that [WithClientCertRequired] together with [WithAuth] is refused then. A
-// program before 3.5 always syncs to disk, as by [WithFsync].
+// Differences: [Server.Stop] kills the child. Its log takes 128 MB of disk. With
+// [WithGRPCServerOptions] clients talk to a gRPC server in this process, which forwards
+// their requests; it can't forward the name in a client's certificate, so
+// [WithClientCertRequired] together with [WithAuth] is refused then. A program before 3.5
+// always syncs to disk, as with [WithFsync].
 func WithBinary(path string) Option {
 	return func(s *settings) { s.binary = path }
 }
@@ -74,7 +73,7 @@ func findBinary(set *settings) (*binary, error) {
 	return b, nil
 }
 
-// run starts the program for s and has clients served on addr.
+// run starts the program for s, with clients served on addr.
 func (b *binary) run(s *Server, addr string) (member, error) {
 	if len(s.settings.grpcOptions) == 0 {
 		return runProcess(s, clientURL(s.scheme(), addr), clientURL(s.scheme(), addr))
@@ -82,8 +81,8 @@ func (b *binary) run(s *Server, addr string) (member, error) {
 	return runFronted(s, addr)
 }
 
-// flags says to the program what config says to the embedded server. It listens
-// at one address, and tells clients another one where something is in front.
+// flags returns the program's flags, which say the same as config. The program listens on
+// one address, and tells clients another one if something is in front.
 func (b *binary) flags(s *Server, listen, advertise *url.URL) []string {
 	const peer = "http://127.0.0.1:0" // as in config: nobody dials it
 	set := s.settings
@@ -135,16 +134,16 @@ func (b *binary) since(major, minor int) bool {
 	return b.major > major || b.major == major && b.minor >= minor
 }
 
-// logLevel returns the level from which on lg wants entries. Errors are always
-// asked for: they tell why a start has failed.
+// logLevel returns the lowest level of entries that lg wants. Errors are always included:
+// they show why a start has failed.
 func logLevel(lg *zap.Logger) string {
 	return min(max(lg.Level(), zap.DebugLevel), zap.ErrorLevel).String()
 }
 
 func clientURL(scheme, addr string) *url.URL { return &url.URL{Scheme: scheme, Host: addr} }
 
-// environment keeps from a child what etcd would take for its flags: it refuses
-// to start when a variable contradicts one.
+// environment removes variables that etcd would take for its flags: it refuses to start
+// if a variable contradicts a flag.
 func environment(all []string) []string {
 	var kept []string
 	for _, v := range all {

@@ -120,7 +120,7 @@ func (c *calls) options() etcdtest.Option {
 		}))
 }
 
-func TestInterceptorsStandBeforeABinaryAndNothingElseChanges(t *testing.T) {
+func TestInterceptorsStandBeforeAnOtherwiseUnchangedBinary(t *testing.T) {
 	t.Parallel()
 	var calls calls
 	s := etcdtest.New(t, etcd(t), calls.options(), etcdtest.WithTLS(), etcdtest.WithAuth("secret"), etcdtest.WithMaxRequestBytes(16<<10))
@@ -179,7 +179,7 @@ func TestProgramThatCannotBeRunIsAnError(t *testing.T) {
 	}
 }
 
-func TestPortInUseIsAnErrorOfABinary(t *testing.T) {
+func TestBinaryReportsAPortInUse(t *testing.T) {
 	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)

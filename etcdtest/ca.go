@@ -17,13 +17,13 @@ import (
 	"time"
 )
 
-// caYears is how far a CA is valid into the past and the future, so that a
-// certificate with odd dates is refused for its own dates alone.
+// caYears is how far a CA is valid into the past and the future, so that only a
+// certificate's own odd dates are refused.
 const caYears = 50
 
-// CA is a certificate authority for tests. It is made by [NewCA], or by a
-// server with TLS ([Server.CA]). Its own key stays in memory. All methods may
-// be called by several goroutines at once.
+// CA is a certificate authority for tests. Make one with [NewCA], or get it from a server
+// with TLS ([Server.CA]). Its own key stays in memory. Several goroutines may call its
+// methods at once.
 type CA struct {
 	dir    string
 	cert   *x509.Certificate
@@ -31,11 +31,11 @@ type CA struct {
 	issued atomic.Int64
 }
 
-// NewCA makes a new authority, on an ECDSA P-256 key, and writes its
-// certificate to ca.pem in dir, where the certificates it issues will lie, too.
-// The directory is made if it is missing; one directory holds one authority,
-// and a second one for the same directory is an error. Two authorities in two
-// directories make a rotation of the CA.
+// NewCA makes a new authority, with an ECDSA P-256 key, and writes its certificate to
+// ca.pem in dir, which will also hold the certificates that it issues. It makes the
+// directory if that is missing. One directory holds one authority; a second one for the
+// same directory is an error. For a rotation of the CA, make two authorities in two
+// directories.
 func NewCA(dir string) (*CA, error) {
 	ca := &CA{dir: dir}
 	if err := ca.create(); err != nil {
@@ -58,8 +58,8 @@ func (ca *CA) create() (err error) {
 	now := time.Now()
 	template := &x509.Certificate{
 		SerialNumber: serial,
-		// A name of its own for each: were two authorities to share one, a
-		// client that trusts the other would also complain of a bad signature.
+		// Each has its own name: if two authorities shared one, a client that trusts the
+		// other would also complain of a bad signature.
 		Subject:               pkix.Name{CommonName: "etcdtest CA " + serial.Text(36)},
 		NotBefore:             now.AddDate(-caYears, 0, 0),
 		NotAfter:              now.AddDate(caYears, 0, 0),
@@ -77,20 +77,20 @@ func (ca *CA) create() (err error) {
 	return writePEM(ca.CertFile(), "CERTIFICATE", der, 0o644)
 }
 
-// CertFile returns the path of the authority's certificate, in PEM: the file
-// that a client is to trust.
+// CertFile returns the path of the authority's certificate, in PEM: the file for clients
+// to trust.
 func (ca *CA) CertFile() string { return filepath.Join(ca.dir, "ca.pem") }
 
-// Pool returns a new pool that holds the authority's certificate alone.
+// Pool returns a new pool that holds only the authority's certificate.
 func (ca *CA) Pool() *x509.CertPool {
 	pool := x509.NewCertPool()
 	pool.AddCert(ca.cert)
 	return pool
 }
 
-// Issue makes a key and a certificate for it and returns the paths of the two
-// files, in PEM; the key's has mode 0600. Without options it is a server
-// certificate for 127.0.0.1, ::1 and localhost, see [CertOption].
+// Issue makes a key and a certificate for it and returns the paths of the two files, in
+// PEM; the key file has mode 0600. Without options it is a server certificate for
+// 127.0.0.1, ::1 and localhost, see [CertOption].
 func (ca *CA) Issue(opts ...CertOption) (certFile, keyFile string, err error) {
 	name := filepath.Join(ca.dir, "cert-"+strconv.FormatInt(ca.issued.Add(1), 10))
 	certFile, keyFile = name+".pem", name+"-key.pem"

@@ -18,11 +18,11 @@ const (
 	validity = 25 * time.Hour
 )
 
-// CertOption changes a certificate that a [CA] issues. Of two that set the same
-// thing the later one counts.
+// CertOption changes a certificate that a [CA] issues. If two set the same thing, the
+// later one counts.
 type CertOption func(*certSpec)
 
-// certSpec is what the options of one certificate add up to.
+// certSpec is the result of the options of one certificate.
 type certSpec struct {
 	commonName          string
 	dnsNames            []string
@@ -32,9 +32,9 @@ type certSpec struct {
 	usages              []x509.ExtKeyUsage
 }
 
-// CommonName sets the subject's common name, which is "etcdtest" otherwise. A
-// server that requires client certificates and has authentication on takes the
-// common name of the client's for the user's name.
+// CommonName sets the subject's common name; the default is "etcdtest". A server that
+// requires client certificates and has authentication on takes the common name of the
+// client's certificate as the user's name.
 func CommonName(name string) CertOption {
 	return func(c *certSpec) { c.commonName = name }
 }
@@ -51,27 +51,27 @@ func IPs(ips ...net.IP) CertOption {
 	return func(c *certSpec) { c.ips, c.named = ips, true }
 }
 
-// NotBefore sets the time from which the certificate is valid: by default an
-// hour ago, or 25 hours before the end of an expired one.
+// NotBefore sets the time from which the certificate is valid. The default is an hour
+// ago, or 25 hours before the end of an expired one.
 func NotBefore(t time.Time) CertOption {
 	return func(c *certSpec) { c.notBefore = t }
 }
 
-// NotAfter sets the time until which the certificate is valid: by default 25
-// hours after its begin.
+// NotAfter sets the time until which the certificate is valid. The default is 25 hours
+// after its start.
 func NotAfter(t time.Time) CertOption {
 	return func(c *certSpec) { c.notAfter = t }
 }
 
-// ForServer makes a certificate for servers, which is the default. Together
-// with [ForClient] it is for both.
+// ForServer makes a certificate for servers, which is the default. Together with
+// [ForClient] it is for both.
 func ForServer() CertOption {
 	return func(c *certSpec) { c.usages = append(c.usages, x509.ExtKeyUsageServerAuth) }
 }
 
-// ForClient makes a certificate for clients. Without [ForServer] it has no
-// names and addresses by default: etcd compares those of a client, if there are
-// any, with the address that it comes from.
+// ForClient makes a certificate for clients. Without [ForServer] it has no names and
+// addresses by default: etcd compares those of a client, if there are any, with the
+// address that it connects from.
 func ForClient() CertOption {
 	return func(c *certSpec) { c.usages = append(c.usages, x509.ExtKeyUsageClientAuth) }
 }

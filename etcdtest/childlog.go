@@ -14,12 +14,12 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
-// maxTroubles is how many errors a failed start is explained by: the first ones,
-// as the trace of a panic follows its reason.
+// maxTroubles is how many errors explain a failed start: the first ones, since the trace
+// of a panic follows its reason.
 const maxTroubles = 5
 
-// childLog takes the output of an etcd program, an entry in JSON on each line,
-// and writes it to a logger.
+// childLog takes the output of an etcd program, one JSON entry per line, and writes it to
+// a logger.
 type childLog struct {
 	to *zap.Logger
 
@@ -43,8 +43,8 @@ func (l *childLog) Write(p []byte) (int, error) {
 	}
 }
 
-// entry takes one line. What is no entry, such as a panic or a complaint about
-// the flags, is an error.
+// entry takes one line. A line that is not an entry, such as a panic or a complaint about
+// the flags, counts as an error.
 func (l *childLog) entry(line []byte) {
 	level, msg := zap.ErrorLevel, string(line)
 	var content map[string]any
@@ -52,7 +52,7 @@ func (l *childLog) entry(line []byte) {
 		msg, _ = content["msg"].(string)
 		name, _ := content["level"].(string)
 		if known, err := zapcore.ParseLevel(name); err == nil {
-			level = min(known, zap.ErrorLevel) // above it zap would end this process
+			level = min(known, zap.ErrorLevel) // higher levels make zap end this process
 		}
 	}
 	if level == zap.ErrorLevel && len(l.troubles) < maxTroubles {
@@ -76,8 +76,8 @@ func text(v any) string {
 	return s
 }
 
-// explain adds to err, that of a start, what the program has complained of. A
-// port in use is told apart, as launch tries another one.
+// explain adds to err, the error of a start, what the program has complained of. It marks
+// a port in use, because launch then tries another one.
 func (l *childLog) explain(err error) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -7,8 +7,8 @@ import (
 )
 
 // ClosedPort returns an address on the loopback interface, "127.0.0.1:port", that refuses
-// connections until t ends. On Unix nobody else is given the port meanwhile: one that was
-// only closed may become that of another test's server.
+// connections until t ends. On Unix nobody else gets the port meanwhile; a port that was
+// merely closed might become that of another test's server.
 func ClosedPort(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -25,7 +25,7 @@ func ClosedPort(t testing.TB) string {
 	return addr
 }
 
-// nothing is what is reserved where a port can't be.
+// nothing is what reserve returns if it can't reserve a port.
 type nothing struct{}
 
 func (nothing) Close() error { return nil }

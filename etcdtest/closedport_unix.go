@@ -10,14 +10,14 @@ import (
 	"syscall"
 )
 
-// reserve binds a port on which nobody listens, until what it returns is closed:
-// connections to it are refused, and nobody else is given it.
+// reserve binds a port on which nobody listens, until the result is closed: connections
+// to it are refused, and nobody else gets it.
 func reserve(addr string) (io.Closer, error) {
 	at, err := netip.ParseAddrPort(addr)
 	if err != nil || !at.Addr().Is4() {
 		return nothing{}, err
 	}
-	// Not to be inherited by a server that another test starts just now.
+	// A server that another test starts just now must not inherit it.
 	syscall.ForkLock.RLock()
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
 	if err == nil {
@@ -28,7 +28,7 @@ func reserve(addr string) (io.Closer, error) {
 		return nil, os.NewSyscallError("socket", err)
 	}
 	socket := os.NewFile(uintptr(fd), "reserved port "+addr)
-	// Connections of the port that are still there are no obstacle.
+	// Connections of the port that still exist are no obstacle.
 	err = syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1)
 	if err == nil {
 		err = syscall.Bind(fd, &syscall.SockaddrInet4{Port: int(at.Port()), Addr: at.Addr().As4()})

@@ -12,19 +12,19 @@ import (
 	"google.golang.org/grpc"
 )
 
-// walSegment is how much space a server reserves for its log, twice, before it
-// has written a byte. etcd's 64 MB would make each test take 128 MB of disk.
+// walSegment is how much space a server reserves for its log, twice, before it has
+// written a byte. etcd's 64 MB would make each test take 128 MB of disk.
 const walSegment = 4 << 20
 
-// The size is a variable of the process, which etcd exports for tests; it is
-// set before any server can run, lest that be a race.
+// The size is a variable of the process, which etcd exports for tests. It is set before
+// any server can run, to avoid a race.
 func init() { wal.SegmentSizeBytes = walSegment }
 
 // config returns the configuration of a member that listens on addr.
 func (s *Server) config(addr string) *embed.Config {
 	client := url.URL{Scheme: s.scheme(), Host: addr}
-	// Nobody dials the peer address of a member that is alone; a name for it is
-	// all that the membership needs.
+	// Nobody dials the peer address of a single member; the membership only needs a name
+	// for it.
 	peer := url.URL{Scheme: "http", Host: "127.0.0.1:0"}
 
 	cfg := embed.NewConfig()
@@ -56,13 +56,13 @@ func (s *Server) config(addr string) *embed.Config {
 	if ttl := s.settings.tokenTTL; ttl != 0 {
 		cfg.AuthTokenTTL = uint(ttl / time.Second)
 	}
-	// A stop has to wait for the handlers, lest one outlives the server.
+	// A stop must wait for the handlers, so that none outlives the server.
 	cfg.GRPCAdditionalServerOptions = append([]grpc.ServerOption{grpc.WaitForHandlers(true)}, s.settings.grpcOptions...)
 	return cfg
 }
 
-// panicky returns lg changed so that a fatal entry panics with what it says:
-// zap would end the process, in silence if lg drops its entries.
+// panicky returns lg changed so that a fatal entry panics with its text: zap would end
+// the process, and silently if lg drops its entries.
 func panicky(lg *zap.Logger) *zap.Logger {
 	return lg.WithOptions(zap.WithFatalHook(panicHook{}), zap.WithPanicHook(panicHook{}))
 }

@@ -39,8 +39,8 @@ func runEmbedded(cfg *embed.Config) (member, error) {
 	return nil, err
 }
 
-// startEtcd makes an error of etcd's panic over a damaged data directory. What
-// etcd had begun by then cannot be reached any more, and stays.
+// startEtcd turns etcd's panic over a damaged data directory into an error. What etcd had
+// started by then is out of reach, and stays.
 func startEtcd(cfg *embed.Config) (e *embed.Etcd, err error) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -52,12 +52,12 @@ func startEtcd(cfg *embed.Config) (e *embed.Etcd, err error) {
 
 func (m *embedded) stop() {
 	if m.rpc == nil {
-		// Close waits for the client listeners, and these for a member that is
-		// ready or stopping.
+		// Close waits for the client listeners, which wait until the member is ready or
+		// stopping.
 		m.etcd.Server.Stop()
 	} else {
-		// A graceful stop would give open watches over 5 s to end, and they
-		// don't end by themselves.
+		// A graceful stop would give open watches over 5 s to end, and they don't end by
+		// themselves.
 		m.rpc.Stop()
 	}
 	m.etcd.Close()

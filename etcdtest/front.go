@@ -17,22 +17,22 @@ import (
 	"google.golang.org/protobuf/reflect/protoregistry"
 )
 
-// What an etcd server sets for its own gRPC server, so that clients can't tell
-// the front from it.
+// The settings of an etcd server for its own gRPC server, so that clients can't
+// distinguish the front from it.
 const (
 	defaultRequestBytes = 1.5 * 1024 * 1024
 	requestOverhead     = 512 * 1024
 	minPingInterval     = 5 * time.Second
 )
 
-// front is a gRPC server in this process, before a member that isn't, for the
-// options of [WithGRPCServerOptions]. It hands on every request with its
-// metadata, and every answer and status, as they are: what the member doesn't
-// know is answered so.
+// front is a gRPC server in this process, in front of a member that is in another one,
+// for the options of [WithGRPCServerOptions]. It forwards every request with its
+// metadata, and every answer and status, unchanged. A method that the member doesn't know
+// gets the member's own answer.
 type front struct {
 	behind *process
 	rpc    *grpc.Server
-	ended  chan struct{} // closed when rpc has stopped to serve
+	ended  chan struct{} // closed when rpc has stopped serving
 }
 
 // runFronted starts the program of s, and a front for it on addr.
@@ -86,8 +86,8 @@ func (f *front) stop() {
 
 func (f *front) auth() pb.AuthClient { return f.behind.auth() }
 
-// service returns a service whose methods hand on what they are asked. The
-// messages have their Go types, which interceptors look at.
+// service returns a service whose methods forward their requests. The messages have their
+// Go types, for interceptors to look at.
 func (f *front) service(s protoreflect.ServiceDescriptor) *grpc.ServiceDesc {
 	desc := &grpc.ServiceDesc{ServiceName: string(s.FullName())}
 	for i := range s.Methods().Len() {
@@ -165,7 +165,7 @@ func (r route) stream(_ any, client grpc.ServerStream) error {
 	}
 }
 
-// requests hands on the requests of a stream, until it ends for either side.
+// requests forwards the requests of a stream, until it ends on either side.
 func (r route) requests(client grpc.ServerStream, server grpc.ClientStream) {
 	for {
 		req := r.request.New().Interface()
@@ -174,12 +174,12 @@ func (r route) requests(client grpc.ServerStream, server grpc.ClientStream) {
 			return
 		}
 		if server.SendMsg(req) != nil {
-			return // the answer to the stream says why
+			return // the stream's answer says why
 		}
 	}
 }
 
-// onward returns ctx for a request to the member, with the metadata that came in.
+// onward returns ctx for a request to the member, with the incoming metadata.
 func onward(ctx context.Context) context.Context {
 	md, _ := metadata.FromIncomingContext(ctx)
 	return metadata.NewOutgoingContext(ctx, md)

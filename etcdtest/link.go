@@ -11,13 +11,13 @@ import (
 const (
 	// chunkSize is how much is read at once.
 	chunkSize = 32 << 10
-	// queueLen is how many chunks of one direction are under way. Past it the
-	// sender is slowed down, as by a full TCP window.
+	// queueLen is how many chunks of one direction may be under way. Beyond that the
+	// sender slows down, as with a full TCP window.
 	queueLen = 64
 )
 
-// link is one client's connection and the one to the target that goes with it.
-// The fields past done are guarded by the mutex of the proxy.
+// link is a client's connection and the matching one to the target. The mutex of the
+// proxy guards the fields after done.
 type link struct {
 	client *net.TCPConn
 	done   chan struct{} // closed when the link has ended
@@ -29,7 +29,7 @@ type link struct {
 // chunk is a piece of data under way, or the end of its direction.
 type chunk struct {
 	data []byte
-	due  time.Time // not to be forwarded earlier
+	due  time.Time // when to forward it at the earliest
 	end  error     // io.EOF if the sender closed in good order
 }
 
@@ -66,8 +66,7 @@ func (p *Proxy) run(l *link) {
 	p.finish(l)
 }
 
-// connected adds the connection to the target, unless the link was cut in the
-// meantime.
+// connected adds the connection to the target, unless the link was cut in the meantime.
 func (p *Proxy) connected(l *link, server *net.TCPConn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -79,8 +78,8 @@ func (p *Proxy) connected(l *link, server *net.TCPConn) bool {
 	return true
 }
 
-// abort resets both ends of l, with the proxy's mutex held. On a link that has
-// ended it does nothing.
+// abort resets both ends of l, with the proxy's mutex held. It does nothing on a link
+// that has ended.
 func (p *Proxy) abort(l *link) {
 	if !p.forget(l) {
 		return
@@ -97,8 +96,8 @@ func (p *Proxy) drop(l *link) {
 	p.abort(l)
 }
 
-// finish closes l after both directions have ended. It doesn't reset, for the
-// last bytes may still be on their way.
+// finish closes l after both directions have ended. It doesn't reset, because the last
+// bytes may still be on their way.
 func (p *Proxy) finish(l *link) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -108,8 +107,7 @@ func (p *Proxy) finish(l *link) {
 	}
 }
 
-// forget takes l off the list, with the mutex held, and reports whether it was
-// on it.
+// forget removes l from the list, with the mutex held, and reports whether it was there.
 func (p *Proxy) forget(l *link) bool {
 	if _, ok := p.links[l]; !ok {
 		return false
@@ -130,7 +128,7 @@ func (p *Proxy) carry(l *link, d Direction, src, dst *net.TCPConn) {
 	queue := make(chan chunk, queueLen)
 	go p.receive(l, src, queue)
 	p.send(l, d, dst, queue)
-	// What is left is of no use, but receive ends only when it is taken.
+	// The rest is useless, but receive ends only when it is taken.
 	for range queue {
 	}
 }
@@ -163,7 +161,7 @@ func (p *Proxy) latency() time.Duration {
 	return d
 }
 
-// send writes queue to dst, as far as the faults let it.
+// send writes queue to dst, as far as the faults allow.
 func (p *Proxy) send(l *link, d Direction, dst *net.TCPConn, queue <-chan chunk) {
 	for c := range queue {
 		if !waitUntil(c.due, l.done) {
@@ -172,7 +170,7 @@ func (p *Proxy) send(l *link, d Direction, dst *net.TCPConn, queue <-chan chunk)
 		switch p.pass(l, d, c) {
 		case swallowed:
 			if c.end != nil {
-				// Nobody may hear of the end: the link stays until it is cut.
+				// Nobody must learn of the end: the link stays until it is cut.
 				<-l.done
 			}
 		case forwarded:
@@ -185,8 +183,8 @@ func (p *Proxy) send(l *link, d Direction, dst *net.TCPConn, queue <-chan chunk)
 func (p *Proxy) write(l *link, d Direction, dst *net.TCPConn, c chunk) {
 	if len(c.data) > 0 {
 		if _, err := dst.Write(c.data); err != nil {
-			// dst is gone, which is news for the other direction: it travels by
-			// the rules of that one.
+			// dst is gone. That is news for the other direction, and travels by its
+			// rules.
 			if p.pass(l, opposite(d), chunk{}) == forwarded {
 				p.drop(l)
 			}
@@ -196,7 +194,7 @@ func (p *Proxy) write(l *link, d Direction, dst *net.TCPConn, c chunk) {
 	}
 	switch {
 	case errors.Is(c.end, io.EOF):
-		_ = dst.CloseWrite() // fails if dst is gone, as the other direction will tell
+		_ = dst.CloseWrite() // fails if dst is gone; the other direction will notice
 	case c.end != nil:
 		p.drop(l)
 	}
@@ -204,8 +202,8 @@ func (p *Proxy) write(l *link, d Direction, dst *net.TCPConn, c chunk) {
 
 func opposite(d Direction) Direction { return ToClient - d }
 
-// pass decides what becomes of c, and spoils it if it is to be spoilt. It blocks
-// while the direction is held, and returns held if the link was cut meanwhile.
+// pass decides what happens to c, and corrupts it if that is due. It blocks while the
+// direction is held, and returns held if the link was cut meanwhile.
 func (p *Proxy) pass(l *link, d Direction, c chunk) flow {
 	for {
 		p.mu.Lock()
@@ -230,7 +228,7 @@ func (p *Proxy) pass(l *link, d Direction, c chunk) flow {
 	}
 }
 
-// flip spoils data as far as CorruptNext asks, with the mutex held.
+// flip corrupts data as far as CorruptNext asks, with the mutex held.
 func (p *Proxy) flip(data []byte) {
 	n := min(p.corrupt, len(data))
 	for i := range n {

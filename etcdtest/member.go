@@ -11,12 +11,12 @@ import (
 )
 
 const (
-	// readyTimeout bounds the wait for a started member, whose election takes
-	// at most two election timeouts on an idle machine.
+	// readyTimeout bounds the wait for a started member. Its election takes at most two
+	// election timeouts on an idle machine.
 	readyTimeout = 30 * time.Second
 
-	// portTimeout bounds the attempts to listen. A port that was free a moment
-	// ago can be taken by an outgoing connection of anyone on this machine.
+	// portTimeout bounds the attempts to listen. An outgoing connection of anyone on this
+	// machine can take a port that was free a moment ago.
 	portTimeout = 2 * time.Second
 	portPause   = 10 * time.Millisecond
 )
@@ -25,15 +25,15 @@ const (
 type member interface {
 	// stop ends the member at once and returns when it has ended.
 	stop()
-	// auth is the way to its users past everything that is there to refuse
+	// auth returns access to the member's users, past everything that might refuse
 	// clients: interceptors, a certificate.
 	auth() pb.AuthClient
 }
 
-// launch starts a member on addr and waits until it is ready. It returns the
-// address, in which a port 0 has been replaced by a free one: the port must be
-// known before the start, because a member tells clients its own address. While
-// the port is in use it tries again, for as long as patience says.
+// launch starts a member on addr and waits until it is ready. It returns the address,
+// with a port 0 replaced by a free one: the port must be known before the start, because
+// a member tells clients its own address. While the port is in use it tries again, for as
+// long as patience allows.
 func launch(run func(addr string) (member, error), addr string, patience time.Duration) (member, string, error) {
 	deadline := time.Now().Add(patience)
 	for {

@@ -23,11 +23,11 @@ const (
 	maxElection = 50 * time.Second
 )
 
-// Option changes how a server is set up. Options are given to [New] and
-// [Start]; of two that set the same thing the later one counts.
+// Option changes how [New] and [Start] set up a server. If two set the same thing, the
+// later one counts.
 type Option func(*settings)
 
-// settings is what the options of one server add up to.
+// settings is the result of the options of one server.
 type settings struct {
 	dir             string
 	listen          string
@@ -50,7 +50,7 @@ type settings struct {
 	users        []user
 	tokenTTL     time.Duration
 
-	// problems are the complaints about arguments that are plain wrong.
+	// problems are the complaints about invalid arguments.
 	problems []error
 }
 
@@ -79,13 +79,12 @@ func (s *settings) reject(option, format string, args ...any) {
 	s.problems = append(s.problems, fmt.Errorf("etcdtest: "+option+": "+format, args...))
 }
 
-// WithDir keeps the data in path, which is made if it is missing and which
-// outlives the server: a later server given the same path continues with the
-// data. By default the data lies in a temporary directory that goes with the
-// server.
+// WithDir keeps the data in path, which is made if it is missing and outlives the server:
+// a later server with the same path continues with the data. By default the data lies in
+// a temporary directory that is removed with the server.
 //
-// A file named etcdtest.lock in it keeps a second server away from a directory
-// in use; it stays behind, empty.
+// A file named etcdtest.lock in the directory keeps a second server away while it is in
+// use; the file stays behind, empty.
 func WithDir(path string) Option {
 	return func(s *settings) {
 		if path == "" {
@@ -95,9 +94,8 @@ func WithDir(path string) Option {
 	}
 }
 
-// WithListenAddr sets the address on which clients are served, as "ip:port" of
-// a loopback interface: "127.0.0.1:2379", "[::1]:0". Port 0, the default, means
-// one that is free.
+// WithListenAddr sets the address for clients, as "ip:port" of a loopback interface:
+// "127.0.0.1:2379", "[::1]:0". Port 0, the default, means a free one.
 func WithListenAddr(addr string) Option {
 	return func(s *settings) {
 		ap, err := netip.ParseAddrPort(addr)
@@ -123,19 +121,18 @@ func WithLogger(lg *zap.Logger) Option {
 	}
 }
 
-// WithFsync makes the server sync every write to disk, as a production server
-// does. By default it doesn't, which about triples the rate of sequential
-// writes; data then survive [Server.Restart] and the end of the process, but
-// not that of the machine.
+// WithFsync makes the server sync every write to disk, as a production server does. By
+// default it doesn't, which about triples the rate of sequential writes; then data
+// survives [Server.Restart] and the end of the process, but not a crash of the machine.
 func WithFsync() Option {
 	return func(s *settings) { s.fsync = true }
 }
 
-// WithTick sets the heartbeat interval and the election timeout, in whole
-// milliseconds; the timeout is at least five ticks and at most 50 s. By default
-// they are 10 ms and 100 ms, a tenth of what production servers use. The
-// shortest lease follows from them: it is one and a half election timeouts,
-// rounded up to the next second, hence 1 s here and 2 s in production.
+// WithTick sets the heartbeat interval and the election timeout, in whole milliseconds;
+// the timeout must be at least five ticks and at most 50 s. The defaults are 10 ms and
+// 100 ms, a tenth of what production servers use. They determine the shortest lease: one
+// and a half election timeouts, rounded up to the next second, hence 1 s here and 2 s in
+// production.
 func WithTick(tick, election time.Duration) Option {
 	return func(s *settings) {
 		switch {
@@ -150,8 +147,8 @@ func WithTick(tick, election time.Duration) Option {
 	}
 }
 
-// WithMaxTxnOps limits the operations in one transaction to n. By default,
-// as in production, it is 128.
+// WithMaxTxnOps limits the operations in one transaction to n. The default, as in
+// production, is 128.
 func WithMaxTxnOps(n uint) Option {
 	return func(s *settings) {
 		if n == 0 {
@@ -161,8 +158,8 @@ func WithMaxTxnOps(n uint) Option {
 	}
 }
 
-// WithMaxRequestBytes limits the size of one request to n bytes. By default,
-// as in production, it is 1.5 MiB.
+// WithMaxRequestBytes limits the size of one request to n bytes. The default, as in
+// production, is 1.5 MiB.
 func WithMaxRequestBytes(n uint) Option {
 	return func(s *settings) {
 		if n == 0 {
@@ -172,8 +169,8 @@ func WithMaxRequestBytes(n uint) Option {
 	}
 }
 
-// WithQuota limits the size of the database to n bytes: past it, writes fail
-// with "database space exceeded". By default, as in production, it is 2 GiB.
+// WithQuota limits the size of the database to n bytes: beyond it, writes fail with
+// "database space exceeded". The default, as in production, is 2 GiB.
 func WithQuota(n int64) Option {
 	return func(s *settings) {
 		if n <= 0 {
@@ -183,10 +180,9 @@ func WithQuota(n int64) Option {
 	}
 }
 
-// WithProgressInterval sets how often a watch that asked for reports of progress
-// gets one while there is no event for it, from 100 ms on. By default, as in
-// production, it is 10 min. Servers in this process share the interval: it is
-// that of the one started last.
+// WithProgressInterval sets how often a watch that asked for progress reports gets one
+// while it has no events, at least 100 ms. The default, as in production, is 10 min.
+// Servers in this process share the interval: the one started last sets it.
 func WithProgressInterval(d time.Duration) Option {
 	return func(s *settings) {
 		if d < minProgress {
@@ -196,11 +192,11 @@ func WithProgressInterval(d time.Duration) Option {
 	}
 }
 
-// WithGRPCServerOptions adds opts to the gRPC server, after etcd's own: the
-// way to inject faults by an interceptor, which can fail a request before or
-// after etcd has applied it. [grpc.ChainUnaryInterceptor] runs inside etcd's
-// own interceptors, [grpc.UnaryInterceptor] around them. An interceptor has to
-// return once its context ends, for [Server.Close] waits for it.
+// WithGRPCServerOptions adds opts to the gRPC server, after etcd's own. Use it to inject
+// faults by an interceptor, which can fail a request before or after etcd has applied it.
+// [grpc.ChainUnaryInterceptor] runs inside etcd's own interceptors,
+// [grpc.UnaryInterceptor] around them. An interceptor must return once its context ends,
+// because [Server.Close] waits for it.
 func WithGRPCServerOptions(opts ...grpc.ServerOption) Option {
 	return func(s *settings) { s.grpcOptions = append(s.grpcOptions, opts...) }
 }

@@ -120,7 +120,7 @@ func TestShortestLeaseFollowsTheElectionTimeout(t *testing.T) {
 	}
 }
 
-func TestDirectoryOutlivesTheServerAndHasOneAtATime(t *testing.T) {
+func TestDirectoryServesOneServerAndOutlivesIt(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "data")
 	first, err := etcdtest.Start(etcdtest.WithDir(dir))

@@ -21,21 +21,20 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// streamWindow is the smallest window of a stream that HTTP/2 allows from the
-// beginning.
+// streamWindow is the smallest initial window of a stream that HTTP/2 allows.
 const streamWindow = 64<<10 - 1
 
 // process is a member in a child of this process.
 type process struct {
 	cmd   *exec.Cmd
 	log   *childLog
-	conn  *grpc.ClientConn // to the child, past all that is there to refuse clients
-	ended chan struct{}    // closed when the child has gone and its log is complete
+	conn  *grpc.ClientConn // to the child, past everything that might refuse clients
+	ended chan struct{}    // closed when the child is gone and its log is complete
 	exit  error            // how it ended
 }
 
-// runProcess starts the program of s, which listens on one address and tells
-// clients another one, and waits until it is ready.
+// runProcess starts the program of s, which listens on one address and tells clients
+// another one, and waits until it is ready.
 func runProcess(s *Server, listen, advertise *url.URL) (member, error) {
 	p := &process{log: &childLog{to: s.settings.logger}, ended: make(chan struct{})}
 	p.cmd = exec.Command(s.binary.path, s.binary.flags(s, listen, advertise)...) //nolint:gosec // the program is the caller's to choose
@@ -56,8 +55,8 @@ func runProcess(s *Server, listen, advertise *url.URL) (member, error) {
 	return p, nil
 }
 
-// start starts the child on a thread that lives as long as it does: Linux takes
-// the end of the thread that started a child for that of its parent.
+// start starts the child on a thread that lives as long as the child does: to Linux, the
+// end of the thread that started a child is the end of its parent.
 func (p *process) start() error {
 	started := make(chan error)
 	go func() {
@@ -73,8 +72,8 @@ func (p *process) start() error {
 	return <-started
 }
 
-// awaitReady waits for any answer of the server: etcd begins to serve when it is
-// ready. With authentication on, the answer is a refusal.
+// awaitReady waits for any answer of the server: etcd only serves when it is ready. With
+// authentication on, the answer is a refusal.
 func (p *process) awaitReady() error {
 	ctx, cancel := context.WithTimeout(context.Background(), readyTimeout)
 	defer cancel()
@@ -96,7 +95,7 @@ func (p *process) awaitReady() error {
 	}
 }
 
-// failure says why the child isn't ready.
+// failure returns why the child isn't ready.
 func (p *process) failure() error {
 	select {
 	case <-p.ended:
@@ -106,8 +105,8 @@ func (p *process) failure() error {
 	}
 }
 
-// stop kills the child: told to end in good order, etcd would give open watches
-// over 5 s to end. Its data have been handed to the kernel, which keeps them.
+// stop kills the child: after a request to terminate, etcd would give open watches over 5
+// s to end. The kernel has the child's data, and keeps it.
 func (p *process) stop() {
 	_ = p.conn.Close()
 	_ = p.cmd.Process.Kill() // it may have ended by itself
@@ -132,8 +131,8 @@ func dialChild(s *Server, listen *url.URL) (*grpc.ClientConn, error) {
 			Backoff:           backoff.Config{BaseDelay: 5 * time.Millisecond, Multiplier: 1.5, MaxDelay: 50 * time.Millisecond},
 			MinConnectTimeout: time.Second,
 		}),
-		// A small window keeps a stream of answers behind a front in step with
-		// its reader, as one inside the server is.
+		// A small window keeps a stream of answers behind a front in step with its
+		// reader, as inside a server.
 		grpc.WithInitialWindowSize(streamWindow),
 		grpc.WithInitialConnWindowSize(1<<20),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(math.MaxInt32), grpc.MaxCallSendMsgSize(math.MaxInt32)))

@@ -13,7 +13,7 @@ import (
 	"github.com/blueprint-go/etcd/etcdtest"
 )
 
-func TestBinaryEndsWithAProcessThatDoesNotStopIt(t *testing.T) {
+func TestUnstoppedBinaryEndsWithItsProcess(t *testing.T) {
 	const variable = "ETCDTEST_ABANDON_BINARY"
 	if os.Getenv(variable) != "" {
 		s, err := etcdtest.Start(etcd(t))

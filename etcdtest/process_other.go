@@ -4,6 +4,6 @@ package etcdtest
 
 import "syscall"
 
-// endWithParent can be asked of Linux alone: elsewhere a child outlives a
-// process that ends without stopping it.
+// endWithParent only exists on Linux: elsewhere a child outlives a process that ends
+// without stopping it.
 var endWithParent *syscall.SysProcAttr

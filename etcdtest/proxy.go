@@ -31,11 +31,10 @@ const (
 	held
 )
 
-// Proxy is a TCP proxy on a loopback port that breaks on demand, to put
-// between a client and a [Server]. It knows nothing of what it carries, and so
-// can stand before a server with TLS, too. It is made by [NewProxy]; the zero
-// value is not usable. All methods may be called by several goroutines at once;
-// what they order holds once they have returned.
+// Proxy is a TCP proxy on a loopback port that breaks on demand, to put between a client
+// and a [Server]. It knows nothing of what it carries, so it works for a server with TLS,
+// too. Make one with [NewProxy]; the zero value is not usable. Several goroutines may
+// call its methods at once. A fault takes effect before its method returns.
 type Proxy struct {
 	t      testing.TB
 	target string
@@ -50,7 +49,7 @@ type Proxy struct {
 
 	mu      sync.Mutex
 	port    *port     // nil while it is closed
-	closed  io.Closer // keeps the port from others meanwhile
+	closed  io.Closer // keeps the port from others while it is closed
 	links   map[*link]struct{}
 	flows   [2]flow
 	changed chan struct{} // closed when flows change
@@ -63,12 +62,12 @@ type Proxy struct {
 // port is an open port of a proxy.
 type port struct {
 	listener net.Listener
-	ended    chan struct{} // closed when the last connection has been taken
+	ended    chan struct{} // closed when the last connection has been accepted
 }
 
-// NewProxy starts a proxy for target, "ip:port" or an [Server.Endpoint], which
-// ends with the test t. The target need not be there yet: a client that comes
-// when it isn't has its connection reset.
+// NewProxy starts a proxy for target, "ip:port" or a [Server.Endpoint], which ends with
+// the test t. The target need not exist yet: until then the proxy resets the connections
+// of clients.
 func NewProxy(t testing.TB, target string) *Proxy {
 	t.Helper()
 	p := &Proxy{
@@ -100,15 +99,15 @@ func (p *Proxy) Addr() string { return p.addr }
 // had one.
 func (p *Proxy) Endpoint() string { return p.scheme + p.addr }
 
-// Connections returns how many connections are open. One that was cut, or whose
-// two ends have closed it, doesn't count.
+// Connections returns how many connections are open. It doesn't count those that were
+// cut, or that both ends have closed.
 func (p *Proxy) Connections() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return len(p.links)
 }
 
-// Cut resets all connections, at both ends. New ones are taken.
+// Cut resets all connections, at both ends. New ones are accepted.
 func (p *Proxy) Cut() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -117,19 +116,19 @@ func (p *Proxy) Cut() {
 	}
 }
 
-// Blackhole makes all bytes of the given directions disappear, of both if none
-// is given, and with them the news that an end has closed its connection. The
-// connections stay open, and new ones are taken. Blackhole(ToClient) loses the
-// answers to requests that the server does carry out.
+// Blackhole makes all bytes of the given directions disappear, or of both if none is
+// given, and with them the news that an end has closed its connection. The connections
+// stay open, and new ones are accepted. Blackhole(ToClient) loses the answers to requests
+// that the server does execute.
 func (p *Proxy) Blackhole(only ...Direction) { p.setFlows(swallowed, only) }
 
-// Pause holds back all bytes of the given directions, of both if none is given.
-// The connections stay open, and new ones are taken; [Proxy.Heal] delivers what
-// was held, as a network does that was down for a while.
+// Pause holds back all bytes of the given directions, or of both if none is given. The
+// connections stay open, and new ones are accepted; [Proxy.Heal] delivers what was held,
+// like a network that was down for a while.
 func (p *Proxy) Pause(only ...Direction) { p.setFlows(held, only) }
 
-// Refuse closes the port, so that new connections are refused. Those that exist
-// live on; Cut after Refuse leaves none.
+// Refuse closes the port, so that new connections are refused. Existing ones live on; Cut
+// after Refuse leaves none.
 func (p *Proxy) Refuse() {
 	p.switching.Lock()
 	defer p.switching.Unlock()
@@ -147,7 +146,8 @@ func (p *Proxy) Refuse() {
 	}
 }
 
-// reserve keeps the closed port, which would else become that of another test's server.
+// reserve keeps the closed port, which might otherwise become that of another test's
+// server.
 func (p *Proxy) reserve() {
 	r, err := reserve(p.addr)
 	if err != nil {
@@ -165,9 +165,8 @@ func (p *Proxy) release() {
 	}
 }
 
-// Delay holds every piece of data back for d, and for a random part of jitter
-// on top, in each direction. Their order stays. Pieces that are under way
-// already keep their delay.
+// Delay holds every piece of data back for d, plus a random part of jitter, in each
+// direction. Their order stays. Pieces that are already under way keep their delay.
 func (p *Proxy) Delay(d, jitter time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -181,9 +180,9 @@ func (p *Proxy) CorruptNext(n int) {
 	p.corrupt = n
 }
 
-// Heal ends every fault: the port is open again, bytes pass at once and as they
-// are. Connections that have lost bytes are reset, since the two ends can't make
-// sense of the rest.
+// Heal ends every fault: the port is open again, and bytes pass at once and unchanged.
+// Connections that have lost bytes are reset, since the two ends can't make sense of the
+// rest.
 func (p *Proxy) Heal() {
 	p.switching.Lock()
 	defer p.switching.Unlock()
@@ -236,7 +235,7 @@ func (p *Proxy) close() {
 	p.wg.Wait()
 }
 
-// serve takes over l.
+// serve accepts connections on l.
 func (p *Proxy) serve(l net.Listener) {
 	open := &port{listener: l, ended: make(chan struct{})}
 	p.mu.Lock()
@@ -254,8 +253,8 @@ func (p *Proxy) serve(l net.Listener) {
 	})
 }
 
-// listenAgain listens on a port that was given up a while ago. In between an
-// outgoing connection of anyone on this machine may have taken it.
+// listenAgain listens on a port that was given up a while ago. In between, an outgoing
+// connection of anyone on this machine may have taken it.
 func listenAgain(addr string) (net.Listener, error) {
 	deadline := time.Now().Add(portTimeout)
 	for {

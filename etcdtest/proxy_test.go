@@ -127,7 +127,7 @@ func TestProxyForwardsEveryByteAndTheEnd(t *testing.T) {
 	require.Eventually(t, func() bool { return p.Connections() == 0 }, 20*time.Second, time.Millisecond)
 }
 
-func TestProxyDeliversTheLastBytesAfterItsPartIsOver(t *testing.T) {
+func TestProxyDeliversTheLastBytesAfterLettingGo(t *testing.T) {
 	t.Parallel()
 	// Little enough for the buffers of the system.
 	sent := bytes.Repeat([]byte("x"), 256<<10)
@@ -149,7 +149,7 @@ func TestProxyDeliversTheLastBytesAfterItsPartIsOver(t *testing.T) {
 	require.Len(t, got, len(sent))
 }
 
-func TestProxyTellsTheServerThatAHalfClosedClientIsGone(t *testing.T) {
+func TestServerLearnsThatAHalfClosedClientLeft(t *testing.T) {
 	t.Parallel()
 	addr, ends := serve(t, func(conn net.Conn) error {
 		_, err := io.Copy(io.Discard, conn)
@@ -172,7 +172,7 @@ func TestProxyTellsTheServerThatAHalfClosedClientIsGone(t *testing.T) {
 	}
 }
 
-func TestProxyResetsWhoComesWhenTheTargetIsAway(t *testing.T) {
+func TestProxyResetsConnectionsWhileItsTargetIsAway(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.New(t)
 	s.Stop()
@@ -324,7 +324,7 @@ func TestPauseMayBeCut(t *testing.T) {
 	isReset(t, conn)
 }
 
-func TestRefuseClosesThePortAndHealOpensItAgain(t *testing.T) {
+func TestRefuseClosesThePortAndHealReopensIt(t *testing.T) {
 	t.Parallel()
 	addr, _ := echo(t)
 	p := etcdtest.NewProxy(t, addr)
@@ -379,7 +379,7 @@ func TestDelayHoldsEachDirectionAndKeepsTheOrder(t *testing.T) {
 	hear(t, conn, "x")
 }
 
-func TestCorruptNextFlipsThatManyBytesTowardsTheClient(t *testing.T) {
+func TestCorruptNextFlipsThatManyBytesTowardsClients(t *testing.T) {
 	t.Parallel()
 	addr, _ := echo(t)
 	p := etcdtest.NewProxy(t, addr)

@@ -17,12 +17,12 @@ import (
 // ErrClosed is returned by [Server.Restart] after [Server.Close].
 var ErrClosed = errors.New("etcdtest: server closed")
 
-// Server is an etcd server of one member on a loopback address, in this process
-// or in a child of it ([WithBinary]). It is made by [New] or [Start]; the zero
-// value is not usable. All methods may be called by several goroutines at once.
+// Server is an etcd server of one member on a loopback address, in this process or in a
+// child process ([WithBinary]). Make one with [New] or [Start]; the zero value is not
+// usable. Several goroutines may call its methods at once.
 type Server struct {
 	settings *settings
-	addr     string // where clients are served, the port settled
+	addr     string // where clients are served, with its actual port
 	base     string // a directory to remove on Close, or ""
 	dataDir  string
 	identity *identity
@@ -32,12 +32,12 @@ type Server struct {
 	mu     sync.Mutex // serializes starting and stopping
 	member member     // nil while stopped
 	closed bool
-	// reserved keeps the port of a stopped server from others; nil while there is none.
+	// reserved keeps the port of a stopped server from others; nil otherwise.
 	reserved io.Closer
 }
 
-// New starts a server for the test t and stops it when t is over. On failure
-// it ends t by t.Fatal. The data lie in a directory of t, see [testing.TB.TempDir].
+// New starts a server for the test t and stops it when t is over. If that fails, it calls
+// t.Fatal. The data lies in a directory of t, see [testing.TB.TempDir].
 func New(t testing.TB, opts ...Option) *Server {
 	t.Helper()
 	s, err := start(t.TempDir(), opts)
@@ -52,11 +52,11 @@ func New(t testing.TB, opts ...Option) *Server {
 	return s
 }
 
-// Start starts a server, for use outside tests. It returns when the server is
-// ready. The caller has to call [Server.Close], which also removes the
-// temporary directory with the data. A call that fails names every option that
-// is wrong, and leaves nothing behind; but if etcd gives up over a damaged
-// directory set by [WithDir], some of its goroutines stay.
+// Start starts a server, for use outside tests. It returns when the server is ready. The
+// caller must call [Server.Close], which also removes the temporary directory with the
+// data. If Start fails, the error names every wrong option, and nothing is left behind,
+// with one exception: if etcd gives up over a damaged directory set by [WithDir], some of
+// its goroutines stay.
 func Start(opts ...Option) (*Server, error) {
 	base, err := os.MkdirTemp("", "etcdtest-")
 	if err != nil {
@@ -70,8 +70,8 @@ func Start(opts ...Option) (*Server, error) {
 	return s, nil
 }
 
-// start makes a server whose temporary files go to base, and cleans up if that
-// fails, base apart.
+// start makes a server whose temporary files go to base. If that fails, it cleans up
+// everything except base.
 func start(base string, opts []Option) (*Server, error) {
 	set, err := collect(opts)
 	if err != nil {
@@ -102,9 +102,9 @@ func start(base string, opts []Option) (*Server, error) {
 	return s, nil
 }
 
-// begin is the first start of the server.
+// begin starts the server for the first time.
 func (s *Server) begin() (err error) {
-	var patience time.Duration // a port that was asked for is free or not
+	var patience time.Duration // a given port is free or not: no retries
 	if anyPort(s.addr) {
 		patience = portTimeout
 	}
@@ -114,7 +114,7 @@ func (s *Server) begin() (err error) {
 	return enableAuth(s.member.auth(), s.settings)
 }
 
-// run starts a member on addr, whose port is settled.
+// run starts a member on addr, which has its actual port.
 func (s *Server) run(addr string) (member, error) {
 	if s.binary != nil {
 		return s.binary.run(s, addr)
@@ -122,12 +122,12 @@ func (s *Server) run(addr string) (member, error) {
 	return runEmbedded(s.config(addr))
 }
 
-// Endpoints returns the one endpoint of the server in a slice, ready for a
-// client's configuration. It stays the same over a restart.
+// Endpoints returns the server's only endpoint in a slice, ready for a client's
+// configuration. It stays the same across a restart.
 func (s *Server) Endpoints() []string { return []string{s.Endpoint()} }
 
 // Endpoint returns the address of the server: "127.0.0.1:port", or
-// "https://127.0.0.1:port" if it talks TLS.
+// "https://127.0.0.1:port" if it speaks TLS.
 func (s *Server) Endpoint() string {
 	if s.identity != nil {
 		return "https://" + s.addr
@@ -142,8 +142,8 @@ func (s *Server) scheme() string {
 	return "http"
 }
 
-// Version returns the version of etcd that runs, such as "3.7.3": that of the
-// module this package was built with, or of the program set by [WithBinary].
+// Version returns the version of etcd that runs, such as "3.7.3": that of the module that
+// this package was built with, or of the program set by [WithBinary].
 func (s *Server) Version() string {
 	if s.binary != nil {
 		return s.binary.version
@@ -151,10 +151,9 @@ func (s *Server) Version() string {
 	return version.Version
 }
 
-// Stop stops the server at once, as if its process had been killed in good
-// order: connections are cut, requests under way fail. Address and data are
-// kept for [Server.Restart]. It returns when everything has ended; stopping a
-// stopped server does nothing.
+// Stop stops the server at once, as if its process had been killed: connections are cut,
+// and requests under way fail. Address and data are kept for [Server.Restart]. It returns
+// when everything has ended; stopping a stopped server does nothing.
 func (s *Server) Stop() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -162,11 +161,11 @@ func (s *Server) Stop() {
 	s.keepPort()
 }
 
-// keepPort reserves the port of a stopped server, which may else become that of another
-// test's server.
+// keepPort reserves the port of a stopped server, which might otherwise become that of
+// another test's server.
 func (s *Server) keepPort() {
 	if s.reserved == nil && !s.closed {
-		s.reserved, _ = reserve(s.addr) // another one is there first, which Restart tells
+		s.reserved, _ = reserve(s.addr) // if another one is there first, Restart reports it
 	}
 }
 
@@ -177,11 +176,10 @@ func (s *Server) stop() {
 	}
 }
 
-// Restart starts a stopped server again, on the same address with the same
-// data; a running one is stopped first. It returns when the server is ready.
-// Leases live on with the TTL they were granted, counted anew. After
-// [Server.Close] it returns [ErrClosed]; after another error the server is
-// stopped, and Restart may be tried again.
+// Restart starts a stopped server again, on the same address with the same data; it stops
+// a running one first. It returns when the server is ready. Leases live on with their
+// granted TTL, counted anew. After [Server.Close] it returns [ErrClosed]; after another
+// error the server is stopped, and Restart may be tried again.
 func (s *Server) Restart() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -207,9 +205,9 @@ func (s *Server) release() {
 	}
 }
 
-// Close stops the server for good, as [Server.Stop] does, and removes its
-// temporary directory. It returns when everything has ended; every call after
-// the first returns nil.
+// Close stops the server for good, like [Server.Stop], and removes its temporary
+// directory. It returns when everything has ended; every call after the first returns
+// nil.
 func (s *Server) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -229,8 +227,8 @@ func (s *Server) Close() error {
 	return nil
 }
 
-// lockDir makes dir and takes it for one server. Without the lock a second
-// server would wait for ever for the database file.
+// lockDir makes dir and locks it for one server. Without the lock a second server would
+// wait forever for the database file.
 func lockDir(dir string) (*fileutil.LockedFile, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("etcdtest: data directory: %w", err)

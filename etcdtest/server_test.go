@@ -249,7 +249,7 @@ func (r *recorder) Helper()           {}
 func (r *recorder) Cleanup(f func())  { r.cleanups = append(r.cleanups, f) }
 func (r *recorder) Fatal(args ...any) { r.fatal = args; runtime.Goexit() }
 
-func TestNewFailsTheTestThatCannotHaveItsServer(t *testing.T) {
+func TestNewFailsTheTestWithoutItsServer(t *testing.T) {
 	t.Parallel()
 	r := &recorder{TB: t}
 	ended := make(chan struct{})

@@ -11,8 +11,8 @@ import (
 	"go.etcd.io/etcd/client/pkg/v3/transport"
 )
 
-// identity is the TLS side of a server: who issues its certificates, and where
-// these lie. It is nil without TLS.
+// identity is the TLS side of a server: who issues its certificates, and where they lie.
+// It is nil without TLS.
 type identity struct {
 	ca                    *CA
 	serverCert, serverKey string
@@ -21,29 +21,28 @@ type identity struct {
 	client                tls.Certificate
 }
 
-// WithTLS makes the server talk TLS alone, with a certificate for 127.0.0.1,
-// ::1 and localhost from an authority of its own, see [Server.CAFile].
+// WithTLS makes the server speak only TLS, with a certificate for 127.0.0.1, ::1 and
+// localhost from an authority of its own, see [Server.CAFile].
 func WithTLS() Option {
 	return func(s *settings) { s.tls = true }
 }
 
-// WithClientCertRequired makes the server refuse clients without a certificate
-// from its authority, see [Server.ClientCertFile]; it includes [WithTLS]. With
-// [WithAuth], a client that sends no user name comes in as the user that its
-// certificate's common name says.
+// WithClientCertRequired makes the server refuse clients without a certificate from its
+// authority, see [Server.ClientCertFile]; it includes [WithTLS]. With [WithAuth], a
+// client that sends no user name is logged in as the user that its certificate's common
+// name says.
 func WithClientCertRequired() Option {
 	return func(s *settings) { s.tls, s.requireClientCert = true, true }
 }
 
-// WithServerCertificate sets what the server's certificate says, to make one
-// that clients have to refuse: for a wrong name, expired, not yet valid. It
-// includes [WithTLS].
+// WithServerCertificate sets what the server's certificate says, to make one that clients
+// must refuse: for a wrong name, expired, not yet valid. It includes [WithTLS].
 func WithServerCertificate(opts ...CertOption) Option {
 	return func(s *settings) { s.tls, s.serverCert = true, opts }
 }
 
-// WithCA has the server's certificates issued by ca instead of an authority of
-// its own, for several servers that one client trusts. It includes [WithTLS].
+// WithCA makes ca issue the server's certificates instead of an authority of its own, for
+// several servers that one client trusts. It includes [WithTLS].
 func WithCA(ca *CA) Option {
 	return func(s *settings) {
 		if ca == nil {
@@ -87,17 +86,17 @@ func newIdentity(set *settings, dir string) (*identity, error) {
 	return id, nil
 }
 
-// serverInfo says the same in etcd's terms.
+// serverInfo returns the identity in etcd's terms.
 func (id *identity) serverInfo() transport.TLSInfo {
 	info := transport.TLSInfo{CertFile: id.serverCert, KeyFile: id.serverKey}
 	if id.requireClient {
-		// A trusted CA alone makes etcd require client certificates.
+		// A trusted CA alone already makes etcd require client certificates.
 		info.TrustedCAFile, info.ClientCertAuth = id.ca.CertFile(), true
 	}
 	return info
 }
 
-// flags says the same to an etcd program.
+// flags returns the identity as flags of an etcd program.
 func (id *identity) flags() []string {
 	flags := []string{"--cert-file=" + id.serverCert, "--key-file=" + id.serverKey}
 	if id.requireClient {
@@ -106,7 +105,7 @@ func (id *identity) flags() []string {
 	return flags
 }
 
-// serverConfig says the same to a gRPC server in front of one. As etcd does, it
+// serverConfig returns the identity for a gRPC server in front of a member. Like etcd, it
 // reads the certificate again for each handshake.
 func (id *identity) serverConfig() *tls.Config {
 	cfg := &tls.Config{
@@ -122,8 +121,8 @@ func (id *identity) serverConfig() *tls.Config {
 	return cfg
 }
 
-// CA returns the authority that issued the server's certificates, to issue
-// further ones; nil without TLS.
+// CA returns the authority that issued the server's certificates, to issue further ones;
+// nil without TLS.
 func (s *Server) CA() *CA {
 	if s.identity == nil {
 		return nil
@@ -131,8 +130,8 @@ func (s *Server) CA() *CA {
 	return s.identity.ca
 }
 
-// CAFile returns the path of the certificate that clients have to trust, in
-// PEM; "" without TLS.
+// CAFile returns the path of the certificate that clients must trust, in PEM; "" without
+// TLS.
 func (s *Server) CAFile() string {
 	if s.identity == nil {
 		return ""
@@ -171,11 +170,10 @@ func (s *Server) TLSConfig() *tls.Config {
 	}
 }
 
-// ReplaceServerCertificate has ca issue a new certificate for the server, which
-// shows it from the next handshake on: a renewal, or with a second authority
-// the rotation of the CA. [Server.CAFile] stays what it was. Connections that
-// exist live on; a handshake in the moment of the change may fail. Without TLS
-// it is an error.
+// ReplaceServerCertificate makes ca issue a new certificate for the server, which shows
+// it from the next handshake on: a renewal, or with a second authority the rotation of
+// the CA. [Server.CAFile] doesn't change. Existing connections live on; a handshake at
+// the moment of the change may fail. It fails without TLS.
 func (s *Server) ReplaceServerCertificate(ca *CA, opts ...CertOption) error {
 	if s.identity == nil {
 		return errors.New("etcdtest: replace certificate: the server has no TLS")

@@ -72,7 +72,7 @@ func TestServerCertificateIsForTheLoopbackNames(t *testing.T) {
 	}
 }
 
-func TestWrongServerCertificatesAreRefusedForTheirOwnReason(t *testing.T) {
+func TestEachWrongServerCertificateFailsForItsReason(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
 	for _, tc := range []struct {

@@ -73,7 +73,7 @@ func (f *follower) until(want map[string]string) {
 
 // While the follower is cut off a key is changed, one deleted, one deleted and created
 // again, one created, and the history of all that is compacted.
-func TestViewIsRightAfterACompactionWhileCutOff(t *testing.T) {
+func TestViewIsRightAfterCompactionWhileCutOff(t *testing.T) {
 	server := etcdtest.New(t)
 	proxy := etcdtest.NewProxy(t, server.Endpoint())
 	writer, ctx := connect(t, server.Endpoint()), t.Context()

@@ -1,6 +1,6 @@
-// Command listwatch prints what is under a prefix, and every change of it from then
-// on: it lists, watches from the revision of the list, and lists anew when it was away
-// for so long that the history in between is compacted.
+// Command listwatch prints the keys under a prefix, and every change of them from then
+// on: it lists, watches from the revision of the list, and lists again if it was away for
+// so long that the history in between is compacted.
 //
 //	ETCD_ENDPOINTS=localhost:2379 go run ./examples/listwatch /app/
 package main
@@ -42,7 +42,7 @@ func run(ctx context.Context, args []string) error {
 	return follow(ctx, client, args[0], func(c change) { fmt.Println(c) })
 }
 
-// change is a key with its value, or the end of it.
+// change is a key with its value, or its deletion.
 type change struct {
 	key     string
 	value   []byte
@@ -56,16 +56,17 @@ func (c change) String() string {
 	return fmt.Sprintf("%s = %s", c.key, c.value)
 }
 
-// follow tells what is under prefix, and then every change, each key's in order. A key
-// that was changed several times while its history was compacted is told once, and a
-// deletion is told in any case. It returns when ctx ends, or with what doesn't heal.
+// follow reports what is under prefix, and then every change, in order for each key. A
+// key that changed several times while its history was compacted is reported once; a
+// deletion is reported in any case. It returns when ctx ends, or with an error that
+// doesn't pass by itself.
 func follow(ctx context.Context, client *etcd.Client, prefix string, tell func(change)) error {
-	known := map[string]int64{} // the mod revision of each key that was told
+	known := map[string]int64{} // the mod revision of each key that was reported
 	for ctx.Err() == nil {
 		list, err := client.Range(ctx, prefix)
 		switch {
 		case etcd.IsRetryable(err):
-			continue // it was tried until its deadline already
+			continue // it has been tried until its deadline
 		case err != nil:
 			return err
 		}
@@ -78,7 +79,7 @@ func follow(ctx context.Context, client *etcd.Client, prefix string, tell func(c
 	return ctx.Err()
 }
 
-// compare tells what differs from what is known: deletions too, which no list has.
+// compare reports what differs from known, including deletions, which no list contains.
 func compare(known map[string]int64, list []etcd.KeyValue, tell func(change)) {
 	gone := make(map[string]bool, len(known))
 	for key := range known {
@@ -97,7 +98,7 @@ func compare(known map[string]int64, list []etcd.KeyValue, tell func(change)) {
 	}
 }
 
-// watch tells every change from a revision on. Lost connections it survives; it returns
+// watch reports every change from a revision on. It survives lost connections; it returns
 // why it ended.
 func watch(ctx context.Context, client *etcd.Client, prefix string, from int64, known map[string]int64, tell func(change)) error {
 	for resp := range client.WatchPrefix(ctx, prefix, etcd.WithRevision(from)) {

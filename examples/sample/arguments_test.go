@@ -63,7 +63,7 @@ func TestBadArgumentsAreRefusedWithStatusTwo(t *testing.T) {
 	}
 }
 
-func TestDeadEndpointIsNamedWithItsCauseWithinTheDialTimeout(t *testing.T) {
+func TestDeadEndpointIsNamedWithCauseInTime(t *testing.T) {
 	t.Parallel()
 	endpoint := deadEndpoint(t)
 	begin := time.Now()

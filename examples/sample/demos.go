@@ -13,8 +13,8 @@ import (
 // prefix begins every key of the sample.
 const prefix = "/sample/"
 
-// cluster returns the configuration for the cluster that the environment names,
-// or else for a server that it starts, and a function that ends that server.
+// cluster returns the configuration for the cluster that the environment names, or else
+// for a server that it starts, and a function that ends that server.
 func cluster() (*etcd.Config, func() error, error) {
 	if _, ok := os.LookupEnv("ETCD_ENDPOINTS"); ok {
 		cfg, err := etcd.ConfigFromEnv()
@@ -40,7 +40,7 @@ func demos(ctx context.Context, cfg *etcd.Config) (err error) {
 		return err
 	}
 	defer func() {
-		// After a signal ctx has ended, but the keys have to go, within the grace.
+		// After a signal ctx has ended, but the keys must be deleted within the grace.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace*3/4)
 		defer cancel()
 		err = errors.Join(err, clean(ctx, client))

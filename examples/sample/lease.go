@@ -8,7 +8,7 @@ import (
 	"github.com/blueprint-go/etcd"
 )
 
-// lease stores a key that goes with its lease.
+// lease stores a key that ends with its lease.
 func lease(ctx context.Context, client *etcd.Client) error {
 	const key = prefix + "lease/temp-data"
 

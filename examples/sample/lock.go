@@ -8,7 +8,7 @@ import (
 	"github.com/blueprint-go/etcd"
 )
 
-// locks takes a lock in every way there is.
+// locks takes a lock in every possible way.
 func locks(ctx context.Context, client *etcd.Client) error {
 	const name = prefix + "locks/demo-lock"
 
@@ -70,8 +70,8 @@ func try(ctx context.Context, lock *etcd.Lock) error {
 	return nil
 }
 
-// compete has a second lock of the same name, as another process would, wait
-// for the first.
+// compete makes a second lock of the same name wait for the first, as another process
+// would.
 func compete(ctx context.Context, client *etcd.Client, lock *etcd.Lock) error {
 	fmt.Println("Testing concurrent lock access...")
 	if err := lock.Lock(ctx); err != nil {

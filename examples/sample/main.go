@@ -1,6 +1,6 @@
-// Sample is a tour of package etcd: each file beside this one shows one part of
-// it on a real server. Without arguments it starts that server itself; run it
-// with --help for the rest.
+// Sample is a tour of package etcd: each file beside this one shows one part of it on a
+// real server. Without arguments it starts that server itself; run it with --help for the
+// rest.
 package main
 
 import (
@@ -38,13 +38,13 @@ Exit status: 0 success, 1 failure, 2 bad arguments or configuration,
 130 ended by Ctrl-C or SIGTERM.
 `
 
-// grace is how long the sample waits, after a signal, for calls that take no
-// context and that a cluster leaves unanswered.
+// grace is how long the sample waits, after a signal, for calls that take no context and
+// that a cluster leaves unanswered.
 const grace = time.Second
 
 func main() {
-	// A reader that has left, as in "sample | head", would end the process at
-	// once, and its server's files would stay behind.
+	// A reader that has gone, as in "sample | head", would end the process at once, and
+	// its server's files would stay behind.
 	signal.Ignore(syscall.SIGPIPE)
 	// Never stopped: a further signal would end the process while it cleans up.
 	ctx, _ := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -76,8 +76,8 @@ func run(ctx context.Context, args []string) int {
 	return 1
 }
 
-// parse reads the arguments. The one flag replaces a variable of the
-// environment, from where [etcd.ConfigFromEnv] takes it.
+// parse reads the arguments. The one flag replaces a variable of the environment, which
+// [etcd.ConfigFromEnv] reads.
 func parse(args []string) error {
 	flags := flag.NewFlagSet("sample", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)

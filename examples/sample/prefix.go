@@ -9,7 +9,7 @@ import (
 	"github.com/blueprint-go/etcd"
 )
 
-// prefixes stores several keys at once and handles them by what they begin with.
+// prefixes stores several keys at once and handles them by their prefix.
 func prefixes(ctx context.Context, client *etcd.Client) error {
 	const users = prefix + "users/"
 	kvs := map[string][]byte{

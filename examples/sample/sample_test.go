@@ -13,7 +13,7 @@ import (
 	"github.com/blueprint-go/etcd/etcdtest"
 )
 
-func TestTourOnAServerOfItsOwnPrintsTheDocumentedText(t *testing.T) {
+func TestTourOnItsOwnServerPrintsDocumentedText(t *testing.T) {
 	t.Parallel()
 	p := start(t, nil)
 	status, stdout := p.wait(t)
@@ -22,7 +22,7 @@ func TestTourOnAServerOfItsOwnPrintsTheDocumentedText(t *testing.T) {
 	requireDocumented(t, stdout)
 }
 
-func TestTourOnAClusterPrintsTheDocumentedTextAndLeavesNothingBehind(t *testing.T) {
+func TestClusterTourPrintsDocumentedTextAndLeavesNothing(t *testing.T) {
 	t.Parallel()
 	server := etcdtest.New(t)
 	client := connect(t, server)

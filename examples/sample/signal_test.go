@@ -39,7 +39,7 @@ func TestSignalRemovesTheKeysFromACluster(t *testing.T) {
 	require.Empty(t, keys)
 }
 
-func TestSignalEndsATourWhoseClusterDoesNotAnswer(t *testing.T) {
+func TestSignalEndsATourOfASilentCluster(t *testing.T) {
 	t.Parallel()
 	for _, line := range []string{"etcd Provider", "Waiting 6 seconds"} {
 		t.Run(line, func(t *testing.T) {
@@ -56,7 +56,7 @@ func TestSignalEndsATourWhoseClusterDoesNotAnswer(t *testing.T) {
 	}
 }
 
-func TestFurtherSignalsDoNotKeepTheTourFromCleaningUp(t *testing.T) {
+func TestFurtherSignalsDontPreventTheToursCleanup(t *testing.T) {
 	t.Parallel()
 	p := start(t, nil)
 	p.until(t, "Waiting 6 seconds")

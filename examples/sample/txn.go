@@ -7,7 +7,7 @@ import (
 	"github.com/blueprint-go/etcd"
 )
 
-// transactions changes a counter only where it is what it is thought to be.
+// transactions changes a counter only if it has the expected value.
 func transactions(ctx context.Context, client *etcd.Client) error {
 	const key = prefix + "txn/counter"
 

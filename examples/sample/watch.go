@@ -18,7 +18,7 @@ func watch(ctx context.Context, client *etcd.Client) error {
 	responses := client.Watch(ctx, key)
 	fmt.Printf("Started watching key: %s\n", key)
 
-	// The watch stands when Watch returns, so that it misses none of these.
+	// The watch is in place when Watch returns, so it misses none of these.
 	for i := range changes {
 		if err := client.Put(ctx, key, fmt.Appendf(nil, "value-%d", i+1)); err != nil {
 			return err

@@ -77,7 +77,7 @@ func TestConfigurationWithAuthenticationLogsIn(t *testing.T) {
 	require.ErrorIs(t, err, etcd.ErrUnauthenticated, "the server wants no authentication")
 }
 
-func TestConfigurationWithTLSNamesEachFileThatIsMissing(t *testing.T) {
+func TestTLSConfigurationNamesEachMissingFile(t *testing.T) {
 	t.Parallel()
 	_, err := etcd.NewClient(tlsConfig())
 	require.ErrorIs(t, err, etcd.ErrInvalidConfig)
@@ -97,7 +97,7 @@ func TestConfigurationWithEncryptionHidesValuesFromTheServer(t *testing.T) {
 	require.NotContains(t, string(stored.Kvs[0].Value), "value")
 }
 
-func TestHighlyAvailableConfigurationWorksThroughAnyOfItsEndpoints(t *testing.T) {
+func TestHighlyAvailableConfigurationWorksThroughAnyEndpoint(t *testing.T) {
 	t.Parallel()
 	address := etcdtest.New(t).Endpoint()
 	for _, alive := range []string{"etcd1:2379", "etcd2:2379", "etcd3:2379"} {

@@ -41,7 +41,7 @@ func keyFromFile(file string) (*etcd.Config, error) {
 	return config, nil
 }
 
-func TestKeyIsTakenFromAFileAsItIs(t *testing.T) {
+func TestKeyIsTakenFromAFileUnchanged(t *testing.T) {
 	t.Parallel()
 	key := etcd.GenerateKey()
 	file := filepath.Join(t.TempDir(), "key")

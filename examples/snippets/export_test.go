@@ -82,7 +82,7 @@ func TestExportedFileBringsBackWhatWasDeleted(t *testing.T) {
 	require.NoFileExists(t, name+"2")
 }
 
-func TestGuideToExportsShowsAFileThatCanBeImported(t *testing.T) {
+func TestExportGuideShowsAnImportableFile(t *testing.T) {
 	t.Parallel()
 	guide, err := os.ReadFile("../../docs/export.md")
 	require.NoError(t, err)

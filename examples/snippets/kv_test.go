@@ -81,7 +81,7 @@ func handleErrors(ctx context.Context, client *etcd.Client, use func(value []byt
 	return nil
 }
 
-func TestErrorHandlingTellsAMissingKeyFromAFailure(t *testing.T) {
+func TestErrorHandlingTellsMissingKeysFromFailures(t *testing.T) {
 	t.Parallel()
 	client := newClient(t)
 	var used []string
@@ -111,7 +111,7 @@ func batch(ctx context.Context, client *etcd.Client, kvs map[string][]byte) {
 	}
 }
 
-func TestBatchTakesOneRequestAndIndividualOperationsTakeOneEach(t *testing.T) {
+func TestBatchTakesOneRequestAndSinglesOneEach(t *testing.T) {
 	t.Parallel()
 	var requests requestLog
 	client := connect(t, etcd.DefaultConfig().WithEndpoints(etcdtest.New(t).Endpoints()...).WithHooks(&requests))

@@ -65,7 +65,7 @@ func rotateSteps(ring *etcd.Keyring, a, b *etcd.EncryptionKey) (distribute, prom
 	return distribute, promote, retire
 }
 
-func TestRotationRunbookNeverLeavesAnInstanceUnableToRead(t *testing.T) {
+func TestRotationRunbookLeavesEveryInstanceAbleToRead(t *testing.T) {
 	t.Parallel()
 	server := etcdtest.New(t)
 	a, b := newKey(t), newKey(t)
@@ -138,7 +138,7 @@ func fromPlaintext(key []byte) []*etcd.Config {
 	return []*etcd.Config{understand(), encrypt(), require()}
 }
 
-func TestMigrationFromPlaintextNeverLeavesAnInstanceUnableToRead(t *testing.T) {
+func TestPlaintextMigrationLeavesEveryInstanceAbleToRead(t *testing.T) {
 	t.Parallel()
 	server := etcdtest.New(t)
 	secret := etcd.GenerateKey()
@@ -179,7 +179,7 @@ func providerReader(key *etcd.EncryptionKey, providerKey []byte) (*etcd.Config, 
 	return config, nil
 }
 
-func TestMigrationFromTheProviderReadsItsValuesUntilAllAreRewritten(t *testing.T) {
+func TestProviderMigrationReadsOldValuesUntilAllRewritten(t *testing.T) {
 	t.Parallel()
 	server := etcdtest.New(t)
 	// What the provider stores for "hello etcd" under the key of its sample.

@@ -32,7 +32,7 @@ func main() {
 }
 
 func run(ctx context.Context, cfg *etcd.Config, out io.Writer) error {
-	// A program would read its keyset, sealed by a key management service, with
+	// A real program would read its keyset, sealed by a key management service, with
 	// keyset.ReadWithAssociatedData.
 	keys := keyset.NewManager()
 	first, err := keys.Add(aead.XAES256GCM192BitNonceKeyTemplate())
@@ -66,8 +66,8 @@ func run(ctx context.Context, cfg *etcd.Config, out io.Writer) error {
 	return err
 }
 
-// rotate puts a new key into the place of the primary one. A fleet takes each
-// step in every process before the next.
+// rotate replaces the primary key by a new one. A fleet completes each step in every
+// process before the next.
 func rotate(ctx context.Context, client *etcd.Client, keys *keyset.Manager, ring *etcd.Keyring) error {
 	old, _ := ring.Primary()
 	added, err := keys.Add(aead.XAES256GCM192BitNonceKeyTemplate())

@@ -10,10 +10,10 @@ import (
 	"github.com/blueprint-go/etcd"
 )
 
-// keyID is the ID in etcd of a key in a Tink keyset. With one for each key, and
-// not one for the whole keyset, Reencrypt and EncryptionStatus can tell the
-// values of an old key from those of a new one. For a keyset that is never
-// rotated, Config.WithAEAD with any ID is enough.
+// keyID is the ID in etcd of a key in a Tink keyset. With one ID for each key, rather
+// than one for the whole keyset, Reencrypt and EncryptionStatus can distinguish the
+// values of an old key from those of a new one. For a keyset that is never rotated,
+// Config.WithAEAD with any ID is enough.
 func keyID(tinkID uint32) etcd.KeyID {
 	id := etcd.KeyID([]byte("0000/tink-keyset"))
 	binary.BigEndian.PutUint32(id[:], tinkID) // first: logs show the first four bytes

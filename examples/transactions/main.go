@@ -1,6 +1,6 @@
-// Command transactions takes an order in one step that is applied whole or not at
-// all: the article is taken from stock if there is one, and the customer's voucher
-// is used up if it is good; without it the order is taken too.
+// Command transactions takes an order in one step that is applied as a whole or not at
+// all: it takes the article from stock if there is one, and uses the customer's voucher
+// if that is good; without a good voucher it takes the order too.
 package main
 
 import (
@@ -24,7 +24,8 @@ func run(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	// Conditions on values are the same without it, and take one round trip less.
+	// Without encryption, conditions on values work the same and take one round trip
+	// less.
 	client, err := etcd.NewClient(cfg.WithEncryption([]byte("a key of an example, not a secret")))
 	if err != nil {
 		return err

@@ -12,10 +12,10 @@ import (
 	"github.com/blueprint-go/etcd/internal/errs"
 )
 
-// A host name can have several addresses, of which some don't answer. They are
-// tried as by RFC 8305: each a while after the one before or as soon as that has
-// failed, and whichever answers first is used. Package net does so for a pair of
-// IPv6 and IPv4 only, and gives each address of a family a part of the time.
+// A host name can have several addresses, some of which don't answer. They are tried as
+// in RFC 8305: each some time after the one before, or as soon as that has failed; the
+// first that answers is used. Package net does so only for a pair of IPv6 and IPv4, and
+// gives each address of a family a part of the time.
 
 // nextAddressDelay is the Connection Attempt Delay of RFC 8305, section 5.
 const nextAddressDelay = 250 * time.Millisecond
@@ -26,8 +26,8 @@ type addresses struct {
 	dial     func(ctx context.Context, network, address string) (net.Conn, error)
 
 	mu sync.Mutex
-	// bad holds the addresses that took a connection and then did not prove to be
-	// a server. They are tried last for a while.
+	// bad holds the addresses that accepted a connection and then did not prove to be a
+	// server. They are tried last for a while.
 	bad map[string]time.Time
 }
 
@@ -57,8 +57,8 @@ func isLiteral(host string) bool {
 	return err == nil
 }
 
-// alternating arranges addresses so that the families take turns, beginning with
-// that of the first.
+// alternating arranges addresses so that the families take turns, beginning with that of
+// the first address.
 func alternating(ips []netip.Addr) []netip.Addr {
 	var first, second []netip.Addr
 	for _, ip := range ips {
@@ -80,14 +80,14 @@ func alternating(ips []netip.Addr) []netip.Addr {
 	return all
 }
 
-// attempted is what became of one address.
+// attempted is the result for one address.
 type attempted struct {
 	conn net.Conn
 	err  error
 }
 
-// race tries the addresses in turn and returns the first connection. It waits for
-// all attempts, which end with it.
+// race tries the addresses in turn and returns the first connection. It waits for all
+// attempts, which end when it is found.
 func (a *addresses) race(ctx context.Context, network string, all []string) (net.Conn, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	results := make(chan attempted, len(all))
@@ -143,8 +143,8 @@ func (a *addresses) race(ctx context.Context, network string, all []string) (net
 	return nil, errs.Join(causes)
 }
 
-// distrust notes that a server at an address did not prove itself, and trust that
-// one did.
+// distrust records that a server at an address did not prove itself, and trust that one
+// did.
 func (a *addresses) distrust(addr net.Addr) {
 	if a == nil || addr == nil {
 		return
@@ -163,7 +163,7 @@ func (a *addresses) trust(addr net.Addr) {
 	delete(a.bad, addr.String())
 }
 
-// badLast moves the addresses to the end that failed lately, the latest last.
+// badLast moves the addresses that failed lately to the end, the latest last.
 func (a *addresses) badLast(all []string) []string {
 	a.mu.Lock()
 	defer a.mu.Unlock()

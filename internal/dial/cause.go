@@ -13,8 +13,8 @@ import (
 	"github.com/blueprint-go/etcd/internal/errs"
 )
 
-// IsPermanent reports whether an endpoint's failure is one that waiting doesn't
-// heal: somebody has to change a configuration or a certificate.
+// IsPermanent reports whether an endpoint's failure won't pass by itself: somebody must
+// change a configuration or a certificate.
 func IsPermanent(err error) bool {
 	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 		return true
@@ -27,16 +27,16 @@ func IsPermanent(err error) bool {
 
 // connectCause puts a dialer's error under its sentinel.
 func connectCause(err error) error {
-	// A socket that doesn't exist is to Unix sockets what a closed port is to TCP.
+	// A missing socket is to Unix sockets what a closed port is to TCP.
 	if errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, fs.ErrNotExist) {
 		return errs.WithKind(errs.ErrConnectionRefused, err)
 	}
 	return err
 }
 
-// tlsCause puts an error of the TLS handshake, or of the first read after it,
-// under its sentinel. certificateAsked reports whether the server had asked for a
-// client certificate by then.
+// tlsCause puts an error of the TLS handshake, or of the first read after it, under its
+// sentinel. certificateAsked reports whether the server had asked for a client
+// certificate by then.
 func tlsCause(err error, certificateAsked bool) error {
 	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
 		return errs.WithKind(errs.ErrUnknownAuthority, err)
@@ -60,9 +60,9 @@ func tlsCause(err error, certificateAsked bool) error {
 	return err
 }
 
-// TLS alerts, https://www.iana.org/assignments/tls-parameters. When a server
-// sends one of certificateAlerts it means the client's certificate; a TLS 1.2
-// server that misses one sends the general alertHandshakeFailure.
+// TLS alerts, https://www.iana.org/assignments/tls-parameters. When a server sends one of
+// certificateAlerts, it is about the client's certificate; a TLS 1.2 server that misses
+// one sends the general alertHandshakeFailure.
 const (
 	alertHandshakeFailure      tls.AlertError = 40
 	alertNoApplicationProtocol tls.AlertError = 120
@@ -79,9 +79,9 @@ var certificateAlerts = []tls.AlertError{
 	116, // certificate_required
 }
 
-// remoteAlert returns the alert that the server ended the connection with, or 0,
-// which is not an error. crypto/tls exports the type of an alert for QUIC only;
-// what it returns here has the same text.
+// remoteAlert returns the alert with which the server ended the connection, or 0, which
+// is not an error. crypto/tls exports the type of an alert only for QUIC; its error here
+// has the same text.
 func remoteAlert(err error) tls.AlertError {
 	op, ok := errors.AsType[*net.OpError](err)
 	if !ok || op.Op != "remote error" {
@@ -96,8 +96,8 @@ func remoteAlert(err error) tls.AlertError {
 	return 0
 }
 
-// closedByPeer reports whether the peer hung up, in one of the ways that can
-// look: which one depends on what was under way.
+// closedByPeer reports whether the peer hung up, in any of the ways that this can show,
+// depending on what was under way.
 func closedByPeer(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
 		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)

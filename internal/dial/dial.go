@@ -1,5 +1,5 @@
-// Package dial opens connections, over TLS or not, and knows why one failed. Of this
-// module it may import errs and secret, and of others gRPC alone.
+// Package dial opens connections, over TLS or not, and knows why one failed. From this
+// module it may import errs and secret, and otherwise only gRPC.
 package dial
 
 import (
@@ -16,12 +16,12 @@ import (
 )
 
 const (
-	// After a heal the next attempt to connect comes within this time, so that
-	// a client is back in less than two seconds.
+	// After an outage the next attempt to connect comes within this time, so that a
+	// client is back in less than two seconds.
 	maxReconnectDelay = 1500 * time.Millisecond
-	// An attempt is given up after this time, so that an endpoint that doesn't
-	// answer at all isn't waited for longer than one that refuses. It is less than
-	// the defaults of those who wait, for them to hear of it.
+	// An attempt is given up after this time, so that an endpoint that doesn't answer at
+	// all delays no longer than needed. It is less than the default timeouts of callers,
+	// so that they hear of it.
 	maxConnectTimeout = 4 * time.Second
 )
 
@@ -29,16 +29,16 @@ const (
 type Params struct {
 	// Endpoints are the configured ones, for their names and their transport.
 	Endpoints []Endpoint
-	// Open replaces the opening of connections; nil for that of package net, with all
+	// Open replaces the opening of connections; nil means that of package net, with all
 	// addresses that Resolver knows.
 	Open     func(ctx context.Context, network, address string) (net.Conn, error)
 	Resolver *net.Resolver
-	// Timeout is that of an attempt, for those who wait for it.
+	// Timeout bounds an attempt, for the callers that wait for it.
 	Timeout time.Duration
 	// TLS is nil for plaintext.
 	TLS *TLSParams
-	// Exposed is called once with each advertised endpoint that credentials go to in
-	// plaintext; nil where there are none.
+	// Exposed is called once for each advertised endpoint to which credentials go in
+	// plaintext; nil if there are no credentials.
 	Exposed func(endpoint string)
 }
 
@@ -50,21 +50,21 @@ type Dialer struct {
 	open      func(ctx context.Context, network, address string) (net.Conn, error)
 	tls       *tlsSource // nil for plaintext
 	timeout   time.Duration
-	addresses *addresses // nil with an Open of the user's
+	addresses *addresses // nil if Params.Open is set
 	exposed   func(endpoint string)
 
 	mu     sync.Mutex
 	warned map[target]bool // of credentials in plaintext
-	// Where each TCP connection between dial and handshake leads. gRPC sets
-	// TCP_USER_TIMEOUT on a *net.TCPConn alone, so that one can't be wrapped.
+	// opened holds where each TCP connection between dial and handshake leads. gRPC only
+	// sets TCP_USER_TIMEOUT on a *net.TCPConn, so such a connection can't be wrapped.
 	opened map[*net.TCPConn]target
 }
 
-// target is where a connection leads, in the words of package net.
+// target is where a connection leads, in terms of package net.
 type target struct{ network, address string }
 
-// New returns what opens connections by p. It reads the TLS files, to have something to
-// fall back on.
+// New returns a dialer that opens connections as p says. It reads the TLS files, to have
+// something to fall back on.
 func New(p Params) *Dialer {
 	d := &Dialer{
 		journal: newJournal(p.Endpoints),
@@ -84,7 +84,7 @@ func New(p Params) *Dialer {
 	return d
 }
 
-// Options returns what makes gRPC connect through d. They must come after
+// Options returns the options that make gRPC connect through d. They must come after
 // clientv3's own options, to replace them.
 func (d *Dialer) Options() []grpc.DialOption {
 	return []grpc.DialOption{
@@ -95,7 +95,7 @@ func (d *Dialer) Options() []grpc.DialOption {
 				BaseDelay:  200 * time.Millisecond,
 				Multiplier: 1.6,
 				Jitter:     0.2,
-				// Jitter comes on top of the maximum.
+				// Jitter is added to the maximum.
 				MaxDelay: maxReconnectDelay * 10 / 12,
 			},
 			MinConnectTimeout: d.timeout,
@@ -120,8 +120,8 @@ func (d *Dialer) dial(ctx context.Context, address string) (net.Conn, error) {
 	return d.tag(ctx, conn, t), nil
 }
 
-// warnOfCredentials warns once of a target that the cluster has advertised, and to
-// which credentials go in plaintext. The configured ones were warned of before.
+// warnOfCredentials warns once of a target that the cluster has advertised and to which
+// credentials go in plaintext. Configured ones have been warned of before.
 func (d *Dialer) warnOfCredentials(t target) {
 	if d.exposed == nil || d.tls != nil {
 		return
@@ -143,7 +143,7 @@ func (d *Dialer) warnOfCredentials(t target) {
 	}
 }
 
-// parseTarget takes host:port, unix:path and unix://path.
+// parseTarget parses host:port, unix:path and unix://path.
 func parseTarget(address string) target {
 	if path, ok := strings.CutPrefix(address, "unix:"); ok {
 		return target{"unix", strings.TrimPrefix(path, "//")}
@@ -187,7 +187,7 @@ func (d *Dialer) untag(conn net.Conn) (net.Conn, target) {
 	return conn, target{}
 }
 
-// withTimeout says what was waited for when the time for an attempt was up.
+// withTimeout says what was awaited when the time for an attempt was up.
 func withTimeout(waitedFor string, cause error) error {
 	return fmt.Errorf("no %s within the time to connect: %w", waitedFor, cause)
 }

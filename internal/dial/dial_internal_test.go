@@ -27,7 +27,7 @@ import (
 	"github.com/blueprint-go/etcd/internal/errs"
 )
 
-func TestAServerThatSpeaksHTTP2IsNoFailure(t *testing.T) {
+func TestServerThatSpeaksHTTP2IsNoFailure(t *testing.T) {
 	t.Parallel()
 	a := dialtest.NewAuthority(t)
 	requireCause(t, plaintext(dialtest.ServeGRPC(t, dialtest.Listen(t), nil)), nil)
@@ -64,7 +64,7 @@ func TestAWrongHostNameIsTold(t *testing.T) {
 	causeAs[x509.HostnameError](t, requireCause(t, overTLS(a, address), errs.ErrWrongHostName))
 }
 
-func TestTheConfiguredServerNameWinsOverTheEndpointsHost(t *testing.T) {
+func TestConfiguredServerNameWinsOverEndpointHost(t *testing.T) {
 	t.Parallel()
 	a := dialtest.NewAuthority(t)
 	address := dialtest.ServeGRPC(t, dialtest.Listen(t), dialtest.ServerTLS(a.Issue(func(c *x509.Certificate) {
@@ -93,7 +93,7 @@ func TestAnExpiredCertificateIsTold(t *testing.T) {
 	}
 }
 
-func TestACertificateInvalidForAnotherReasonIsPermanentToo(t *testing.T) {
+func TestOtherwiseInvalidCertificateIsPermanent(t *testing.T) {
 	t.Parallel()
 	a := dialtest.NewAuthority(t)
 	address := dialtest.ServeGRPC(t, dialtest.Listen(t), dialtest.ServerTLS(a.Issue(func(c *x509.Certificate) {
@@ -139,7 +139,7 @@ func TestARefusedClientCertificateIsTold(t *testing.T) {
 }
 
 // The alert is the same as for a missing certificate under TLS 1.2.
-func TestAHandshakeThatFailsForAnotherReasonIsNotLaidOnTheClientCertificate(t *testing.T) {
+func TestOtherHandshakeFailuresDontBlameTheClientCertificate(t *testing.T) {
 	t.Parallel()
 	a := dialtest.NewAuthority(t)
 	server := dialtest.ServerTLS(a.Issue())
@@ -151,7 +151,7 @@ func TestAHandshakeThatFailsForAnotherReasonIsNotLaidOnTheClientCertificate(t *t
 
 // The alert about a TLS 1.3 client's certificate comes when the client has begun
 // to write, so the connection may break there first.
-func TestARefusedClientCertificateIsToldEvenIfWritingFailsFirst(t *testing.T) {
+func TestRefusedClientCertificateIsReportedAfterFailedWrites(t *testing.T) {
 	t.Parallel()
 	a := dialtest.NewAuthority(t)
 	server := dialtest.ServerTLS(a.Issue())
@@ -246,7 +246,7 @@ func TestNothingListeningIsToldAndMayPass(t *testing.T) {
 }
 
 // A server that is stopping, or a proxy in front of none, hangs up whoever comes.
-func TestAServerThatHangsUpOnEveryoneMayPass(t *testing.T) {
+func TestServerThatHangsUpOnEveryoneMayRecover(t *testing.T) {
 	t.Parallel()
 	for name, cfg := range map[string]func(string) Params{
 		"plaintext": plaintext,
@@ -262,7 +262,7 @@ func TestAServerThatHangsUpOnEveryoneMayPass(t *testing.T) {
 	}
 }
 
-func TestAServerThatHangsUpAndIsGoneMayPass(t *testing.T) {
+func TestServerThatHangsUpAndVanishesMayRecover(t *testing.T) {
 	t.Parallel()
 	for name, cfg := range map[string]func(string) Params{
 		"plaintext": plaintext,
@@ -350,7 +350,7 @@ func TestASuccessForgetsTheFailureBefore(t *testing.T) {
 	assert.Empty(t, l.Failures())
 }
 
-func TestAnAttemptThatWasCalledOffIsNoFailure(t *testing.T) {
+func TestCancelledAttemptIsNoFailure(t *testing.T) {
 	t.Parallel()
 	l := newDialer(by(plaintext("a:1"), func(ctx context.Context, _, _ string) (net.Conn, error) {
 		<-ctx.Done()
@@ -363,7 +363,7 @@ func TestAnAttemptThatWasCalledOffIsNoFailure(t *testing.T) {
 	assert.NoError(t, troubles(l))
 }
 
-func TestAnEndpointThatIsNoLongerTriedIsForgotten(t *testing.T) {
+func TestEndpointNoLongerTriedIsForgotten(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		l := newDialer(by(plaintext("a:1"), func(context.Context, string, string) (net.Conn, error) {
@@ -397,7 +397,7 @@ func TestEachChangeOfTheFailuresIsAnnounced(t *testing.T) {
 	}
 }
 
-func TestNothingIsKeptOfAnAttemptThatHasEnded(t *testing.T) {
+func TestNothingIsKeptOfAnEndedAttempt(t *testing.T) {
 	t.Parallel()
 	l := newDialer(plaintext(dialtest.ServeGRPC(t, dialtest.Listen(t), nil)))
 	ctx, cancel := context.WithCancel(t.Context())
@@ -412,7 +412,7 @@ func TestNothingIsKeptOfAnAttemptThatHasEnded(t *testing.T) {
 }
 
 // That a password is held back likewise is tested with a client.
-func TestNothingIsSentInPlaintextWhenTLSIsConfigured(t *testing.T) {
+func TestConfiguredTLSSendsNothingInPlaintext(t *testing.T) {
 	t.Parallel()
 	a := dialtest.NewAuthority(t)
 	for name, answer := range dialtest.Peers(t, a) {

@@ -12,8 +12,8 @@ import (
 	"github.com/blueprint-go/etcd/internal/secret"
 )
 
-// Endpoint is a configured endpoint, understood as clientv3 understands it
-// (client/v3/internal/endpoint), but where clientv3 guesses, with an error.
+// Endpoint is a configured endpoint, interpreted like clientv3
+// (client/v3/internal/endpoint), but with an error where clientv3 guesses.
 type Endpoint struct {
 	raw     string
 	scheme  string // "http", "https", "unix", "unixs", or empty for host:port
@@ -22,8 +22,8 @@ type Endpoint struct {
 	host    string // without brackets and port; empty for a socket
 }
 
-// IsTLS reports whether the endpoint is spoken to by TLS when an endpoint without
-// a scheme is or isn't.
+// IsTLS reports whether the endpoint uses TLS; schemeless says so for endpoints without a
+// scheme.
 func (e Endpoint) IsTLS(schemeless bool) bool {
 	if e.scheme == "" {
 		return schemeless
@@ -31,7 +31,7 @@ func (e Endpoint) IsTLS(schemeless bool) bool {
 	return e.scheme == "https" || e.scheme == "unixs"
 }
 
-// IsLocal reports whether what is sent to the endpoint stays on this machine.
+// IsLocal reports whether data sent to the endpoint stays on this machine.
 func (e Endpoint) IsLocal() bool {
 	if e.network == "unix" || e.host == "localhost" {
 		return true
@@ -40,11 +40,12 @@ func (e Endpoint) IsLocal() bool {
 	return err == nil && ip.IsLoopback()
 }
 
-// Name is the endpoint for messages: as configured, but for what may be a password in it.
+// Name returns the endpoint for messages: as configured, without anything that may be a
+// password.
 func (e Endpoint) Name() string { return secret.Shown(secret.WithoutUserinfo(e.raw)) }
 
-// ParseEndpoint reads an endpoint in one of the forms that clientv3 takes. Its errors
-// name it.
+// ParseEndpoint parses an endpoint in one of the forms that clientv3 accepts. Its errors
+// name the endpoint.
 func ParseEndpoint(raw string) (Endpoint, error) {
 	e := Endpoint{raw: raw}
 	if err := e.parse(); err != nil {
@@ -62,19 +63,19 @@ func (e *Endpoint) parse() error {
 	case found && (scheme == "unix" || scheme == "unixs"):
 		return e.parseSocket(scheme, rest)
 	case strings.Contains(e.raw, "@"):
-		// Before all else, so that no reason quotes a password.
+		// First of all, so that no reason quotes a password.
 		return errors.New("holds a user name; set Username and Password instead")
 	case strings.Contains(e.raw, "://"):
 		return e.parseURL()
 	case strings.Contains(e.raw, "%"):
-		// clientv3 takes the endpoint for a part of a URL.
+		// clientv3 treats the endpoint as a part of a URL.
 		return errors.New("an IPv6 zone needs the form http://[address%25zone]:port")
 	default:
 		return e.parseHostPort(e.raw)
 	}
 }
 
-// parseSocket takes unix:path, unix:///path and, as etcd's servers print it,
+// parseSocket accepts unix:path, unix:///path and, as etcd's servers print it,
 // unix://path, which is relative too.
 func (e *Endpoint) parseSocket(scheme, rest string) error {
 	e.scheme, e.network = scheme, "unix"
@@ -88,7 +89,7 @@ func (e *Endpoint) parseSocket(scheme, rest string) error {
 func (e *Endpoint) parseURL() error {
 	u, err := url.Parse(e.raw)
 	if err != nil {
-		// The error around the reason repeats the URL, which is named already.
+		// The wrapping error repeats the URL, which is named already.
 		var bad *url.Error
 		if errors.As(err, &bad) {
 			err = bad.Err
@@ -120,7 +121,7 @@ func unquoted(err error) error {
 func (e *Endpoint) parseHostPort(s string) error {
 	host, port, err := net.SplitHostPort(s)
 	if err != nil {
-		// Like the URL's, without the address that is named already.
+		// As for the URL, without the address, which is named already.
 		var bad *net.AddrError
 		if errors.As(err, &bad) {
 			err = errors.New(strings.TrimSuffix(bad.Err, " in address"))
@@ -152,7 +153,7 @@ func checkHost(host string, bracketed bool) error {
 	return nil
 }
 
-// NotInHost reports whether no host name holds r.
+// NotInHost reports whether r can't be part of a host name.
 func NotInHost(r rune) bool {
 	return r <= ' ' || r == 0x7f || strings.ContainsRune(`/\?#%,;"'<>[]`, r)
 }

@@ -63,7 +63,7 @@ func TestMalformedEndpointsAreNamedWithTheReason(t *testing.T) {
 
 // clientv3 has its own idea of an endpoint. What it makes of each form has to be
 // what was validated, or a failure could not be laid at an endpoint's door.
-func TestEachFormOfEndpointReachesTheDialerAsParsed(t *testing.T) {
+func TestEveryEndpointFormReachesTheDialerAsParsed(t *testing.T) {
 	t.Parallel()
 	for raw, want := range map[string]target{
 		"localhost:2379":             {"tcp", "localhost:2379"},

@@ -16,10 +16,9 @@ import (
 	"github.com/blueprint-go/etcd/internal/errs"
 )
 
-// handshaker makes a connection of what dial opened, over TLS or in plaintext:
-// always the same of the two, so that nothing a server does, and no endpoint
-// that a cluster advertises, turns TLS off. It implements
-// [credentials.TransportCredentials].
+// handshaker turns what dial opened into a connection, over TLS or in plaintext: always
+// the same of the two, so that nothing that a server does, and no endpoint that a cluster
+// advertises, turns TLS off. It implements [credentials.TransportCredentials].
 type handshaker struct {
 	credentials.TransportCredentials // for what isn't overridden here
 	dialer                           *Dialer
@@ -63,7 +62,7 @@ func (h *handshaker) ClientHandshake(ctx context.Context, authority string, conn
 	return u, info, nil
 }
 
-// secure does the TLS handshake, by the files as they are now.
+// secure does the TLS handshake, with the files as they are now.
 func (h *handshaker) secure(ctx context.Context, authority string, conn net.Conn, certificateAsked *atomic.Bool) (net.Conn, credentials.AuthInfo, error) {
 	cfg, err := h.dialer.tls.config()
 	if err != nil {
@@ -71,7 +70,7 @@ func (h *handshaker) secure(ctx context.Context, authority string, conn net.Conn
 	}
 	noteCertificateRequest(cfg, certificateAsked)
 	requireHTTP2(cfg)
-	// gRPC goes by the authority and ignores the ServerName of the settings.
+	// gRPC uses the authority and ignores the ServerName of the settings.
 	return credentials.NewTLS(cfg).ClientHandshake(ctx, cmp.Or(cfg.ServerName, authority), conn)
 }
 
@@ -94,8 +93,8 @@ func (h *handshaker) cause(ctx context.Context, t target, err error, certificate
 	return err
 }
 
-// noteCertificateRequest has cfg set asked when the server asks for a
-// certificate. What is answered stays the same.
+// noteCertificateRequest makes cfg set asked when the server asks for a certificate. The
+// answer stays the same.
 func noteCertificateRequest(cfg *tls.Config, asked *atomic.Bool) {
 	answer := cfg.GetClientCertificate
 	if answer == nil {
@@ -115,8 +114,8 @@ func noteCertificateRequest(cfg *tls.Config, asked *atomic.Bool) {
 	}
 }
 
-// requireHTTP2 has a handshake under cfg fail where gRPC would, but with an
-// error that can be told from others.
+// requireHTTP2 makes a handshake under cfg fail where gRPC would fail, but with a
+// recognizable error.
 func requireHTTP2(cfg *tls.Config) {
 	verify := cfg.VerifyConnection
 	cfg.VerifyConnection = func(state tls.ConnectionState) error {

@@ -10,7 +10,7 @@ import (
 )
 
 // journal remembers for each address why the last attempt to connect to it failed: gRPC
-// tells its callers no more than that the deadline passed. Safe for concurrent use.
+// only tells its callers that the deadline passed. Safe for concurrent use.
 type journal struct {
 	endpoints []Endpoint
 
@@ -37,12 +37,12 @@ type failure struct {
 	at  time.Time
 }
 
-// underway is an attempt to connect that has not ended: what it waits for, and
-// since when it has been under way. A caller whose time is up first is told so.
+// underway is an attempt to connect that has not ended: what it waits for, and since
+// when. A caller whose time is up first learns that.
 type underway struct {
 	since   time.Time
 	waiting string
-	ctx     context.Context // of the attempt; tells it from the next one
+	ctx     context.Context // of the attempt; distinguishes it from the next one
 }
 
 // What an attempt to connect waits for, in turn.
@@ -61,8 +61,8 @@ func newJournal(endpoints []Endpoint) journal {
 	}
 }
 
-// begin notes that an attempt to connect to t has begun; it is forgotten with its
-// end, which is also that of ctx.
+// begin records that an attempt to connect to t has begun. It is forgotten when the
+// attempt ends, and with it ctx.
 func (j *journal) begin(ctx context.Context, t target) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -76,7 +76,7 @@ func (j *journal) begin(ctx context.Context, t target) {
 	})
 }
 
-// wait notes what the attempt to connect to t waits for from now on.
+// wait records what the attempt to connect to t waits for from now on.
 func (j *journal) wait(t target, waiting string) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -86,8 +86,8 @@ func (j *journal) wait(t target, waiting string) {
 	}
 }
 
-// pending returns one for each endpoint that is being connected to, if no
-// earlier attempt has failed: then its error says more. It needs j.mu.
+// pending returns a failure for each endpoint that is being connected to, unless an
+// earlier attempt has failed: that error says more. j.mu must be held.
 func (j *journal) pending() []Failure {
 	var all []Failure
 	for t, u := range j.underway {
@@ -101,8 +101,8 @@ func (j *journal) pending() []Failure {
 	return all
 }
 
-// noteFailure notes why an attempt failed. One that was called off, as its client was
-// closed or its endpoint dropped, says nothing about the endpoint.
+// noteFailure records why an attempt failed. An attempt that was cancelled, because the
+// client was closed or the endpoint dropped, says nothing about the endpoint.
 func (j *journal) noteFailure(ctx context.Context, t target, err error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -123,21 +123,21 @@ func (j *journal) succeed(t target) {
 	j.announce()
 }
 
-// announce needs j.mu.
+// announce wakes those who wait for a change. j.mu must be held.
 func (j *journal) announce() {
 	close(j.change)
 	j.change = make(chan struct{})
 }
 
-// Changed returns a channel that is closed when the failures next change. Take
-// it before looking at them.
+// Changed returns a channel that is closed when the failures change next. Take it before
+// you look at them.
 func (j *journal) Changed() <-chan struct{} {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return j.change
 }
 
-// Failures returns one for each endpoint to which the last attempt to connect failed,
+// Failures returns a failure for each endpoint whose last attempt to connect failed,
 // sorted by endpoint.
 func (j *journal) Failures() []Failure {
 	j.mu.Lock()
@@ -145,7 +145,7 @@ func (j *journal) Failures() []Failure {
 	return sorted(j.recent())
 }
 
-// Troubles returns the failures and what attempts that are under way wait for, sorted by
+// Troubles returns the failures, and what attempts under way are waiting for, sorted by
 // endpoint.
 func (j *journal) Troubles() []Failure {
 	j.mu.Lock()
@@ -153,7 +153,7 @@ func (j *journal) Troubles() []Failure {
 	return sorted(append(j.recent(), j.pending()...))
 }
 
-// recent needs j.mu.
+// recent returns the failures that still count. j.mu must be held.
 func (j *journal) recent() []Failure {
 	var all []Failure
 	for t, f := range j.failed {
@@ -173,8 +173,8 @@ func sorted(all []Failure) []Failure {
 	return all
 }
 
-// names returns the configured endpoints that lead to t, or else its address:
-// one that the cluster advertises.
+// names returns the configured endpoints that lead to t, or else its address, which the
+// cluster advertises.
 func (j *journal) names(t target) []string {
 	var names []string
 	for _, e := range j.endpoints {
@@ -188,8 +188,7 @@ func (j *journal) names(t target) []string {
 	return names
 }
 
-// failureLifetime is for how long a failure counts. gRPC tries an endpoint that it can't
-// reach again and again, less than maxReconnectDelay + maxConnectTimeout apart. A failure
-// that is much older is that of an endpoint no longer in use, or of a time without
-// requests.
+// failureLifetime is how long a failure counts. gRPC tries an unreachable endpoint again
+// and again, at intervals below maxReconnectDelay + maxConnectTimeout. A much older
+// failure belongs to an endpoint that is no longer in use, or to a time without requests.
 const failureLifetime = 30 * time.Second

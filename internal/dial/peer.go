@@ -6,15 +6,15 @@ import (
 	"time"
 )
 
-// NoneFor says what was waited for in vain, and how long.
+// NoneFor returns an error that says what was awaited in vain, and how long.
 func NoneFor(waiting string, d time.Duration) error {
 	return fmt.Errorf("no %s for %v", waiting, d.Round(time.Millisecond))
 }
 
-// endpointAddr is the address of a server, with the name of the endpoint that led
-// to it. gRPC hands it out as the peer of a call.
+// endpointAddr is the address of a server, with the name of the endpoint that led to it.
+// gRPC returns it as the peer of a call.
 type endpointAddr struct {
-	addr net.Addr // nil where a dialer's connection has none
+	addr net.Addr // nil if a dialer's connection has none
 	name string
 }
 

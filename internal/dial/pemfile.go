@@ -9,13 +9,13 @@ import (
 	"strings"
 )
 
-// pemBlock is one block of a PEM file, and where it stands.
+// pemBlock is one block of a PEM file, and its position.
 type pemBlock struct {
 	*pem.Block
 	number, line int
 }
 
-// errorf says what is wrong with a block, and which one it is.
+// errorf says what is wrong with a block, and which block it is.
 func (b pemBlock) errorf(format string, args ...any) error {
 	return fmt.Errorf("block %d, at line %d: %w", b.number, b.line, fmt.Errorf(format, args...))
 }
@@ -25,10 +25,10 @@ const (
 	pemEnd   = "-----END "
 )
 
-// pemBlocks returns all blocks of a PEM file, or says which one can't be read:
-// package pem passes over what it doesn't understand, and who trusts a bundle
-// would trust less, or another part of it, than what was meant. Text between the
-// blocks is allowed, as in the bundles of most systems.
+// pemBlocks returns all blocks of a PEM file, or an error for one that can't be read.
+// Package pem skips what it doesn't understand; then the user of a bundle would trust
+// less than was meant, or another part of it. Text between the blocks is allowed, as in
+// the bundles of most systems.
 func pemBlocks(file []byte) ([]pemBlock, error) {
 	var blocks []pemBlock
 	rest := file
@@ -52,7 +52,7 @@ func pemBlocks(file []byte) ([]pemBlock, error) {
 	}
 }
 
-// cutBefore cuts b in front of mark.
+// cutBefore cuts b before mark.
 func cutBefore(b []byte, mark string) (before, from []byte, found bool) {
 	if i := bytes.Index(b, []byte(mark)); i >= 0 {
 		return b[:i], b[i:], true
@@ -75,7 +75,7 @@ func decodeBlock(b []byte) (*pem.Block, []byte, error) {
 	if _, _, another := cutBefore(b[len(pemBegin):len(b)-len(after)], pemBegin); !ended || another {
 		return nil, nil, errors.New("it is cut off")
 	}
-	// Up to the end of its last line, for nothing behind it to be taken instead.
+	// Only up to the end of its last line, so that nothing after it is taken instead.
 	line := after
 	if i := bytes.IndexByte(after, '\n'); i >= 0 {
 		line = after[:i+1]
@@ -88,7 +88,7 @@ func decodeBlock(b []byte) (*pem.Block, []byte, error) {
 	return block, b[len(whole):], nil
 }
 
-// lastLineError says why a block that ends with a line can't be read.
+// lastLineError returns why a block that ends with line can't be read.
 func lastLineError(line []byte) error {
 	if bytes.Contains(line, []byte(pemBegin)) {
 		return errors.New("no line end stands between its end and the next block")
@@ -96,7 +96,7 @@ func lastLineError(line []byte) error {
 	return errors.New("it is damaged")
 }
 
-// authorities returns the certificates of a bundle, all of them.
+// authorities returns all certificates of a bundle.
 func authorities(bundle []byte) (*x509.CertPool, error) {
 	blocks, err := pemBlocks(bundle)
 	if err != nil {
@@ -133,9 +133,9 @@ func (b pemBlock) certificate() (*x509.Certificate, error) {
 	return cert, nil
 }
 
-// checkChain reports whether a file with the client's certificate can be read
-// whole: a server that misses an authority in between refuses the certificate.
-// Other blocks, such as the key, may stand beside.
+// checkChain returns an error unless the file with the client's certificate can be read
+// as a whole: a server that misses an intermediate authority refuses the certificate. The
+// file may hold other blocks, such as the key.
 func checkChain(file []byte) error {
 	blocks, err := pemBlocks(file)
 	if err != nil {
@@ -152,12 +152,12 @@ func checkChain(file []byte) error {
 	return nil
 }
 
-// errEncryptedKey is told for a private key that only a passphrase opens.
+// errEncryptedKey is the error for a private key that only a passphrase opens.
 var errEncryptedKey = errors.New("the private key is encrypted with a passphrase, which can't be given here; " +
 	"store it without one, by openssl pkey -in FILE -out FILE2")
 
-// isEncryptedKey reports whether a file holds a private key under a passphrase,
-// in either of the forms that there are.
+// isEncryptedKey reports whether a file holds a private key under a passphrase, in either
+// of the existing forms.
 func isEncryptedKey(file []byte) bool {
 	for block, rest := pem.Decode(file); block != nil; block, rest = pem.Decode(rest) {
 		if block.Type == "ENCRYPTED PRIVATE KEY" || strings.Contains(block.Headers["Proc-Type"], "ENCRYPTED") {

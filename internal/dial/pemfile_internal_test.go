@@ -72,7 +72,7 @@ func block(kind string, content []byte) string {
 }
 
 // A bundle that goes bad while the client runs doesn't replace the last good one.
-func TestBadBundleLeavesTheLastGoodOneInUse(t *testing.T) {
+func TestBadBundleLeavesLastGoodOneInUse(t *testing.T) {
 	t.Parallel()
 	r := newRotation(t)
 	_, err := r.connect()

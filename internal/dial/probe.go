@@ -11,18 +11,17 @@ import (
 	"time"
 )
 
-// A server that hangs up at once may be one of the other kind, TLS or plaintext,
-// but also one that is just stopping, or a proxy that has nowhere to go. The
-// first is a mistake in a configuration; the others pass. The probes below tell
-// them apart by a second connection. Neither sends anything that a
-// configuration or a request holds.
+// A server that hangs up at once may be of the other kind, TLS or plaintext. But it may
+// also be stopping, or a proxy without a target. The first is a mistake in a
+// configuration; the others pass. The probes below distinguish them by a second
+// connection. Neither sends anything from a configuration or a request.
 const (
 	tlsProbeTimeout    = time.Second
-	silentProbeTimeout = time.Second // a busy machine takes a while to hang up, too
+	silentProbeTimeout = time.Second // a busy machine may take a while to hang up
 )
 
-// speaksTLS reports whether the server at t answers a TLS handshake. No
-// authority is trusted, so that the handshake ends at the server's certificate.
+// speaksTLS reports whether the server at t answers a TLS handshake. It trusts no
+// authority, so the handshake ends at the server's certificate.
 func (d *Dialer) speaksTLS(ctx context.Context, t target) bool {
 	ctx, cancel := context.WithTimeout(ctx, tlsProbeTimeout)
 	defer cancel()
@@ -45,9 +44,9 @@ func (d *Dialer) speaksTLS(ctx context.Context, t target) bool {
 	return ok && op.Op == "remote error"
 }
 
-// waitsForClient reports whether the server at t keeps a connection open on
-// which nothing is sent. If it hangs up on a TLS handshake nevertheless, it is
-// the handshake that it doesn't like.
+// waitsForClient reports whether the server at t keeps a connection open on which nothing
+// is sent. If it does, but hangs up on a TLS handshake, the handshake is what it doesn't
+// like.
 func (d *Dialer) waitsForClient(ctx context.Context, t target) bool {
 	ctx, cancel := context.WithTimeout(ctx, silentProbeTimeout)
 	defer cancel()

@@ -28,7 +28,7 @@ func TestSocketNamesWhatIsChecked(t *testing.T) {
 	assert.NotContains(t, err.Error(), "ServerName says another name")
 }
 
-func TestSchemeOfASocketIsWrittenInLowerCase(t *testing.T) {
+func TestSocketSchemeMustBeLowerCase(t *testing.T) {
 	t.Parallel()
 	for _, raw := range []string{"Unix:///run/etcd.sock", "UNIXS:///run/etcd.sock"} {
 		_, err := ParseEndpoint(raw)

@@ -11,18 +11,18 @@ import (
 	"github.com/blueprint-go/etcd/internal/secret"
 )
 
-// TLSParams say how TLS is spoken.
+// TLSParams say how to speak TLS.
 type TLSParams struct {
 	CertFile, KeyFile, CAFile string      // empty for none
 	Config                    *tls.Config // what doesn't come from files; may be nil
 	ServerName                string      // instead of the one in Config
-	InsecureSkipVerify        bool        // even if it isn't in Config
+	InsecureSkipVerify        bool        // even if not set in Config
 	Logger                    *slog.Logger
 }
 
-// tlsSource gives the TLS settings of the next handshake. Handshakes are rare,
-// so it reads the files for each: nothing has to watch them, and what a
-// handshake uses is what lies on the disk.
+// tlsSource provides the TLS settings of the next handshake. Handshakes are rare, so it
+// reads the files for each: nothing has to watch the files, and a handshake uses what is
+// on the disk.
 type tlsSource struct {
 	certFile, keyFile, caFile string
 
@@ -30,7 +30,7 @@ type tlsSource struct {
 	log  *slog.Logger
 
 	mu      sync.Mutex
-	last    *tls.Config // made of the last files that could be read
+	last    *tls.Config // made from the last files that could be read
 	failing bool        // the files can't be read now, which has been logged
 }
 
@@ -46,19 +46,19 @@ func newTLSSource(p TLSParams) *tlsSource {
 		base.ServerName = p.ServerName
 	}
 	s := &tlsSource{certFile: p.CertFile, keyFile: p.KeyFile, caFile: p.CAFile, base: base, log: p.Logger}
-	// A failure was logged, and is the error of each handshake until it heals.
+	// A failure was logged, and each handshake fails with it until it is repaired.
 	_, _ = s.config()
 	return s
 }
 
-// serverName is the name that every server's certificate must be valid for, or
-// empty if it is each endpoint's host.
+// serverName returns the name that every server's certificate must be valid for, or an
+// empty string if that is each endpoint's host.
 func (s *tlsSource) serverName() string { return s.base.ServerName }
 
-// config returns the settings of a handshake, to be changed by the caller at
-// will. While the files can't be read, as in the middle of a rotation, they are
-// the last good ones as a set: a new key is never paired with an old
-// certificate. It fails only if there never was a good one.
+// config returns the settings of a handshake, which the caller may change. While the
+// files can't be read, as in the middle of a rotation, it returns the last good settings
+// as a set: a new key is never paired with an old certificate. It fails only if there
+// never were good ones.
 func (s *tlsSource) config() (*tls.Config, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -77,7 +77,7 @@ func (s *tlsSource) config() (*tls.Config, error) {
 	return next.Clone(), nil
 }
 
-// note logs the first failure in a row; connecting is tried again and again.
+// note logs only the first failure in a row, since connecting is tried again and again.
 func (s *tlsSource) note(err error) {
 	if !s.failing {
 		s.log.Warn("etcd: TLS files can't be read; the last good ones stay in use", slog.Any("error", err))
@@ -92,8 +92,8 @@ func (s *tlsSource) read() (*tls.Config, error) {
 		if err != nil {
 			return nil, err
 		}
-		// Unlike Certificates, this sends the certificate even if the server
-		// does not name its authority, and so the server says what is wrong.
+		// Unlike Certificates, this sends the certificate even if the server does not
+		// name its authority. So the server says what is wrong.
 		cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }
 	}
 	if s.caFile != "" {
@@ -106,8 +106,8 @@ func (s *tlsSource) read() (*tls.Config, error) {
 	return cfg, nil
 }
 
-// ReadKeyPair reads a certificate with its private key. Its errors name the files,
-// both when both can't be read.
+// ReadKeyPair reads a certificate with its private key. Its errors name the files, both
+// if neither can be read.
 func ReadKeyPair(certFile, keyFile string) (tls.Certificate, error) {
 	var unreadable []error
 	cert, err := secret.ReadFile("CertFile", certFile)
@@ -135,7 +135,7 @@ func ReadKeyPair(certFile, keyFile string) (tls.Certificate, error) {
 }
 
 // ReadAuthorities reads a bundle of authorities' certificates. Its errors name the file.
-// A bundle is used whole or not at all: a part of it would pass for all.
+// A bundle is used as a whole or not at all: a part of it would pass for all.
 func ReadAuthorities(file string) (*x509.CertPool, error) {
 	bundle, err := secret.ReadFile("CAFile", file)
 	if err != nil {

@@ -72,7 +72,7 @@ func (r *rotation) setServer(pair tls.Certificate) {
 	r.server = pair
 }
 
-func TestARotatedClientCertificateIsUsedForTheNextConnection(t *testing.T) {
+func TestNextConnectionUsesARotatedClientCertificate(t *testing.T) {
 	t.Parallel()
 	r := newRotation(t)
 	before, err := r.connect()
@@ -87,7 +87,7 @@ func TestARotatedClientCertificateIsUsedForTheNextConnection(t *testing.T) {
 	assert.Empty(t, r.logged.String())
 }
 
-func TestARotatedAuthorityIsTrustedForTheNextConnection(t *testing.T) {
+func TestNextConnectionTrustsARotatedAuthority(t *testing.T) {
 	t.Parallel()
 	r := newRotation(t)
 	_, err := r.connect()
@@ -107,7 +107,7 @@ func TestARotatedAuthorityIsTrustedForTheNextConnection(t *testing.T) {
 	require.ErrorIs(t, err, errs.ErrUnknownAuthority, "the old authority is trusted no longer")
 }
 
-func TestTheLastGoodFilesAreUsedAsASetWhileTheyCannotBeRead(t *testing.T) {
+func TestUnreadableFilesLeaveLastGoodSetInUse(t *testing.T) {
 	t.Parallel()
 	next := dialtest.NewAuthority(t)
 	pair := next.Issue()

@@ -11,12 +11,12 @@ import (
 	"github.com/blueprint-go/etcd/internal/errs"
 )
 
-// unprovenConn is a connection whose server has yet to show, by its first bytes,
-// that it speaks HTTP/2. It tells the log how that ended, and from then on does
-// nothing of its own. Like gRPC, it expects one reader.
+// unprovenConn is a connection whose server has yet to show, by its first bytes, that it
+// speaks HTTP/2. It reports the outcome to the journal, and from then on does nothing of
+// its own. Like gRPC, it expects one reader.
 type unprovenConn struct {
 	net.Conn
-	ctx    context.Context // of the attempt to connect; Read is given none
+	ctx    context.Context // of the attempt to connect; Read gets none
 	dialer *Dialer
 	target target
 	name   string // of the endpoint
@@ -28,11 +28,11 @@ type unprovenConn struct {
 	got     int
 }
 
-// RemoteAddr implements [net.Conn]. gRPC hands it out as the peer of each call.
+// RemoteAddr implements [net.Conn]. gRPC returns it as the peer of each call.
 func (c *unprovenConn) RemoteAddr() net.Addr { return endpointAddr{c.Conn.RemoteAddr(), c.name} }
 
-// Read implements [net.Conn]. Its error for a server that did not prove itself
-// is the one that the log gets.
+// Read implements [net.Conn]. For a server that did not prove itself, its error is the
+// one that the journal gets.
 func (c *unprovenConn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	if c.decided.Load() {
@@ -58,10 +58,10 @@ func (c *unprovenConn) Read(b []byte) (int, error) {
 	return 0, err
 }
 
-// Write implements [net.Conn]. Until the server has proved itself an error is
-// kept back: what broke the connection for writing breaks it for reading, and
-// only there is the reason found, in an alert the server sent before. The time
-// limit of the attempt closes the connection in any case.
+// Write implements [net.Conn]. It keeps an error back until the server has proved itself:
+// what broke the connection for writing also breaks it for reading, and only reading
+// reveals the reason, in an alert that the server sent before. The time limit of the
+// attempt closes the connection in any case.
 func (c *unprovenConn) Write(b []byte) (int, error) {
 	n, err := c.Conn.Write(b)
 	if err != nil && !c.decided.Load() {
@@ -70,7 +70,7 @@ func (c *unprovenConn) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// strange says what a server is that begins with something else than settings.
+// strange says what kind of server begins with something other than settings.
 func (c *unprovenConn) strange(begun []byte) error {
 	err := fmt.Errorf("it answered with %q", begun)
 	if c.dialer.tls == nil && c.dialer.speaksTLS(c.ctx, c.target) {
@@ -79,8 +79,8 @@ func (c *unprovenConn) strange(begun []byte) error {
 	return errs.WithKind(errs.ErrNotEtcd, err)
 }
 
-// cause finds out why the connection broke before the server had begun. A server
-// that wants TLS, etcd among them, hangs up on plaintext without a word.
+// cause finds out why the connection broke before the server had begun. A server that
+// requires TLS, such as etcd, hangs up on plaintext without a word.
 func (c *unprovenConn) cause(err error) error {
 	switch {
 	case errors.Is(c.ctx.Err(), context.DeadlineExceeded):
@@ -93,17 +93,16 @@ func (c *unprovenConn) cause(err error) error {
 	return err
 }
 
-// RFC 9113, sections 4.1 and 6.5: a frame begins with 24 bits of length, 8 of
-// type, 8 of flags, and a stream in 31. A server's first frame is SETTINGS, of
-// type 4, on stream 0, not the acknowledgement (flag 1), its length a multiple
-// of 6.
+// RFC 9113, sections 4.1 and 6.5: a frame begins with 24 bits of length, 8 of type, 8 of
+// flags, and 31 for a stream. A server's first frame is SETTINGS, of type 4, on stream 0,
+// not the acknowledgement (flag 1), and its length is a multiple of 6.
 const (
 	frameHeaderSize = 9
 	frameSettings   = 4
 	flagAck         = 1
 )
 
-// beginsSettings reports whether header, which may be cut anywhere, can be that
+// beginsSettings reports whether header, which may be cut anywhere, can be the beginning
 // of a server's first frame.
 func beginsSettings(header []byte) bool {
 	if len(header) >= 4 {

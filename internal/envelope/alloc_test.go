@@ -30,7 +30,7 @@ func TestSealAllocatesTheStoredValueAndNothingElse(t *testing.T) {
 	}
 }
 
-func TestOpenAllocatesNothingInPlaceAndTheValueIfCompressed(t *testing.T) {
+func TestOpenAllocatesOnlyTheDecompressedValue(t *testing.T) {
 	r := fullRing(t)
 	for _, compressMin := range []int{0, 1} {
 		c := envelope.NewCodec(envelope.Params{Context: []byte("prod"), CompressMin: compressMin})

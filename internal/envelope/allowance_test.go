@@ -17,7 +17,7 @@ func bomb(n int) []byte {
 	return suite00(uint32(n*full), frameHeader(int64(n*full)), runs, block(raw, true, 0, nil))
 }
 
-func TestValuesOfOneCallDecompressToABoundedSum(t *testing.T) {
+func TestOneCallDecompressesABoundedSum(t *testing.T) {
 	t.Parallel()
 	c := envelope.NewCodec(envelope.Params{})
 	stored := bomb(128) // 16 MiB in 539 bytes

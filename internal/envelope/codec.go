@@ -16,12 +16,13 @@ type Params struct {
 	// open under another. Empty by default.
 	Context []byte
 
-	// CompressMin is the least length in bytes of a value that is worth compressing. 0, the default, or less: no value
-	// is. Values that are compressed are read regardless.
+	// CompressMin is the least length in bytes from which a value is compressed. 0, the default, or less means never.
+	// Compressed values are read regardless.
 	CompressMin int
 
-	// MaxSize is the length in bytes up to which a compressed value is decompressed; a longer one is ErrValueTooLarge.
-	// 0, the default, or less: 16 MiB; more than 1 GiB: 1 GiB. Longer values are written uncompressed.
+	// MaxSize is the length in bytes up to which a compressed value is decompressed; a longer one fails with
+	// ErrValueTooLarge. 0, the default, or less means 16 MiB; more than 1 GiB means 1 GiB. Longer values are written
+	// uncompressed.
 	MaxSize int
 }
 
@@ -55,15 +56,15 @@ func (c *Codec) associatedData(dst, header []byte, etcdKey string) []byte {
 	return append(dst, etcdKey...)
 }
 
-// scratch lends buffers for associated data and compressed payloads, which the ciphers and the compressor take as
-// slices and which would otherwise be allocated for each value.
+// scratch lends buffers for associated data and compressed payloads. The ciphers and the compressor take these as
+// slices, which would otherwise be allocated for each value.
 var scratch = sync.Pool{New: func() any { return &buffer{b: make([]byte, 0, 256)} }}
 
 type buffer struct{ b []byte }
 
 func borrow() *buffer { return scratch.Get().(*buffer) }
 
-// release gives the buffer back, unless something unusually large has passed through it.
+// release gives the buffer back, unless it has grown unusually large.
 func (b *buffer) release() {
 	const keep = 2 << 20
 	if cap(b.b) <= keep {

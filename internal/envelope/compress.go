@@ -8,12 +8,13 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// lengthSize is what a compressed payload has before its frame.
+// lengthSize is the size of the length before the frame of a compressed payload.
 const lengthSize = 4
 
-// Compress frames value as suite 00 if it is compressed, that is, if it has Params.CompressMin bytes and at least an
-// eighth is saved, the framing counted. Otherwise it returns value itself, but for one that begins with the magic:
-// that is framed uncompressed, so that [Codec.Decompress] returns any value as it was. The error is always nil so far.
+// Compress frames value as suite 00 if it compresses: that is, if it has at least Params.CompressMin bytes and this
+// saves at least an eighth, framing included. Otherwise it returns value itself, unless that begins with the magic:
+// then it frames the value uncompressed, so that [Codec.Decompress] returns any value unchanged. The error is always
+// nil so far.
 func (c *Codec) Compress(value []byte) ([]byte, error) {
 	if c.compresses(len(value)) {
 		packed := borrow()
@@ -31,9 +32,9 @@ func (c *Codec) Compress(value []byte) ([]byte, error) {
 	return append(header{}.append(out, KeyID{}), value...), nil
 }
 
-// Decompress undoes [Codec.Compress]: it decodes suite 00, and returns a value without the magic and an encrypted one
-// as they are. It returns stored or a part of it, unless it was compressed. The errors are ErrUnsupportedFormat,
-// ErrValueTooLarge past Params.MaxSize and a, which may be nil, and ErrCorrupt.
+// Decompress undoes [Codec.Compress]: it decodes suite 00, and returns a value without the magic, or an encrypted
+// one, unchanged. It returns stored or a part of it, unless that was compressed. The errors are ErrUnsupportedFormat,
+// ErrCorrupt, and ErrValueTooLarge above Params.MaxSize or a, which may be nil.
 func (c *Codec) Decompress(stored []byte, a *Allowance) ([]byte, error) {
 	if !IsEnvelope(stored) {
 		return stored, nil
@@ -48,12 +49,12 @@ func (c *Codec) Decompress(stored []byte, a *Allowance) ([]byte, error) {
 	return c.unpack(h, stored[prefixSize:], a)
 }
 
-// compresses reports whether to try to. A value past MaxSize could not be read back.
+// compresses reports whether to try compression. A value longer than MaxSize could not be read back.
 func (c *Codec) compresses(size int) bool {
 	return c.compressMin > 0 && size >= c.compressMin && size <= c.maxSize
 }
 
-// worthIt reports whether at least an eighth is saved: less does not pay for decompressing at each read.
+// worthIt reports whether compression saves at least an eighth: less does not pay for decompressing at each read.
 func worthIt(packed, size int) bool { return packed <= size-(size+7)/8 }
 
 func appendCompressed(dst, value []byte) []byte {
@@ -61,7 +62,7 @@ func appendCompressed(dst, value []byte) []byte {
 	return encoder().EncodeAll(value, dst)
 }
 
-// decompress checks the announced length, and whether the frame can hold it, before it allocates just that.
+// decompress checks the announced length, and whether the frame can hold it, before it allocates exactly that much.
 func (c *Codec) decompress(payload []byte, a *Allowance) ([]byte, error) {
 	if len(payload) < lengthSize {
 		return nil, ErrCorrupt
@@ -81,7 +82,7 @@ func (c *Codec) decompress(payload []byte, a *Allowance) ([]byte, error) {
 }
 
 // encoder is shared: it starts no goroutine as long as only EncodeAll is called, and keeps one state of about 2 MiB
-// for each processor. The window bounds that; few values are longer, and they are compressed nonetheless.
+// for each processor. The window bounds that; longer values are rare, and are compressed nonetheless.
 var encoder = sync.OnceValue(func() *zstd.Encoder {
 	e, err := zstd.NewWriter(nil, zstd.WithWindowSize(1<<20), zstd.WithZeroFrames(true))
 	if err != nil {

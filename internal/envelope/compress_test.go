@@ -14,7 +14,7 @@ import (
 	"github.com/blueprint-go/etcd/internal/envelope"
 )
 
-func TestCompressionIsKeptOnlyWhereItSavesAnEighth(t *testing.T) {
+func TestCompressionIsKeptIfItSavesAnEighth(t *testing.T) {
 	t.Parallel()
 	c := envelope.NewCodec(envelope.Params{CompressMin: 1024})
 	k := newKey(t, readmeKey)
@@ -54,7 +54,7 @@ func TestCompressionIsKeptOnlyWhereItSavesAnEighth(t *testing.T) {
 	}
 }
 
-func TestWithoutAMinimumNothingIsCompressedButEverythingIsRead(t *testing.T) {
+func TestWithoutMinimumNothingIsCompressedAndEverythingRead(t *testing.T) {
 	t.Parallel()
 	k := newKey(t, readmeKey)
 	writer := envelope.NewCodec(envelope.Params{CompressMin: 1})
@@ -100,7 +100,7 @@ func TestPlainValueThatBeginsWithTheMagicSurvives(t *testing.T) {
 	require.Equal(t, "\xFFecv\x01\x00\x00\x00\xFFecv?", string(stored))
 }
 
-func TestDecompressReturnsWhatIsNotOfSuite00AsItIs(t *testing.T) {
+func TestDecompressReturnsOtherSuitesUnchanged(t *testing.T) {
 	t.Parallel()
 	c := envelope.NewCodec(envelope.Params{CompressMin: 1})
 	for _, stored := range [][]byte{nil, {}, []byte("plain"), []byte("\xFFec")} {
@@ -124,7 +124,7 @@ func TestDecompressReturnsWhatIsNotOfSuite00AsItIs(t *testing.T) {
 	}
 }
 
-func TestValuePastTheLimitIsWrittenUncompressedAndNotDecompressed(t *testing.T) {
+func TestOversizeValueIsNeitherCompressedNorDecompressed(t *testing.T) {
 	t.Parallel()
 	k := newKey(t, readmeKey)
 	small := envelope.NewCodec(envelope.Params{CompressMin: 1, MaxSize: 1000})
@@ -223,7 +223,7 @@ func TestFramesOfOtherWritersAreRead(t *testing.T) {
 	}
 }
 
-func TestAnythingButOneFrameOfTheAnnouncedLengthIsCorrupt(t *testing.T) {
+func TestOnlyOneFrameOfTheAnnouncedLengthOpens(t *testing.T) {
 	t.Parallel()
 	value := text(1000)
 	frame := frameOf(t, value)

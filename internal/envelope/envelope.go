@@ -1,8 +1,8 @@
 // Package envelope is the byte format of stored values: encrypted, compressed, or both. It knows neither etcd nor
-// configuration; which values must be encrypted, and under which ring of keys, is decided by its caller.
+// configuration; its caller decides which values must be encrypted, and with which ring of keys.
 //
-// To write an encrypted value use [Codec.Seal], to read one [Codec.Open]. Where nothing is encrypted but large values
-// are compressed, [Codec.Compress] and [Codec.Decompress] take their place.
+// To write an encrypted value use [Codec.Seal], to read one [Codec.Open]. Where large values are compressed but
+// nothing is encrypted, use [Codec.Compress] and [Codec.Decompress] instead.
 //
 // A stored value is laid out like this; integers are big-endian:
 //
@@ -20,10 +20,10 @@
 // The low four bits of flags name the compression of the payload: 0 none, 1 zstd. A compressed payload is
 // uint32(original length) followed by exactly one zstd frame (RFC 8878) without a dictionary.
 //
-// The associated data of suites 01, 02 and 80 is value[0:24] ‖ uint32(len(context)) ‖ context ‖ etcd key, so that
-// neither the header can be changed nor the value moved to another key.
+// The associated data of suites 01, 02 and 80 is value[0:24] ‖ uint32(len(context)) ‖ context ‖ etcd key. So the
+// header can't be changed, and the value can't be moved to another key.
 //
-// Version 1 never changes: whatever this package wrote once, every later one reads.
+// Version 1 never changes: every later version of this package reads what this one wrote.
 package envelope
 
 import (
@@ -39,7 +39,7 @@ const (
 	suiteAt    = 5
 	flagsAt    = 6
 	reservedAt = 7
-	prefixSize = 8                      // up to the key id; all there is of a header in suite 00
+	prefixSize = 8                      // up to the key id; the whole header in suite 00
 	headerSize = prefixSize + keyIDSize // the authenticated header
 
 	keyIDSize = 16
@@ -99,9 +99,9 @@ func (s Suite) bodyAt() int {
 	}
 }
 
-// Overhead returns by how many bytes a stored value is longer than its payload: 64 for XAES256GCM, 52 for AES256GCM,
-// 8 for NoSuite. For ExternalAEAD it is 24 and the AEAD adds its own. An unknown suite has none.
-// It is the least length of a stored value of that suite too.
+// Overhead returns by how many bytes a stored value is longer than its payload, which is also the least length of a
+// stored value of that suite: 64 for XAES256GCM, 52 for AES256GCM, 8 for NoSuite. For ExternalAEAD it is 24, and the
+// AEAD adds its own. For an unknown suite it is 0.
 func Overhead(s Suite) int {
 	switch s {
 	case XAES256GCM, AES256GCM:
@@ -113,27 +113,27 @@ func Overhead(s Suite) int {
 	}
 }
 
-// KeyID tells keys apart. It is derived from the key, so that the same key has the same id wherever it is used; it
-// gives nothing of the key away. Comparable; the zero value is no key's.
+// KeyID identifies a key. It is derived from the key, so the same key has the same id everywhere, and it reveals
+// nothing about the key. Comparable; no key has the zero value.
 type KeyID [keyIDSize]byte
 
 // String returns the first eight hexadecimal digits: the form for logs.
 func (id KeyID) String() string { return hex.EncodeToString(id[:4]) }
 
-// IsEnvelope reports whether stored begins with the magic, and so must never be taken for a plain value.
+// IsEnvelope reports whether stored begins with the magic. Such a value must never be taken for a plain one.
 func IsEnvelope(stored []byte) bool {
 	return len(stored) >= len(magic) && string(stored[:len(magic)]) == magic
 }
 
 // SuiteOf returns the suite of a stored value. The error is the one that [Codec.Open] would give for the header:
-// ErrNotEncrypted, ErrUnsupportedFormat or ErrCorrupt. Nothing is authenticated by it.
+// ErrNotEncrypted, ErrUnsupportedFormat or ErrCorrupt. It authenticates nothing.
 func SuiteOf(stored []byte) (Suite, error) {
 	h, err := parseHeader(stored)
 	return h.suite, err
 }
 
-// KeyIDOf returns the id of the key that a stored value asks for. It reports false where there is none: for plain
-// values, for suite 00, and where the header does not parse. Nothing is authenticated by it.
+// KeyIDOf returns the id of the key that a stored value needs. It returns false if there is none: for a plain value,
+// for suite 00, and if the header does not parse. It authenticates nothing.
 func KeyIDOf(stored []byte) (KeyID, bool) {
 	h, err := parseHeader(stored)
 	if err != nil || h.suite == NoSuite {
@@ -142,7 +142,7 @@ func KeyIDOf(stored []byte) (KeyID, bool) {
 	return keyIDIn(stored), true
 }
 
-// header is what the bytes before the key id say.
+// header is the content of the bytes before the key id.
 type header struct {
 	suite       Suite
 	compression byte
@@ -161,8 +161,8 @@ func (h header) append(dst []byte, id KeyID) []byte {
 // keyIDIn returns the id in a value whose header parsed and is not of suite 00.
 func keyIDIn(stored []byte) KeyID { return KeyID(stored[prefixSize:headerSize]) }
 
-// parseHeader makes every check that needs no key, in the format's order: a byte this version does not know is
-// reported as such even where the value is cut short behind it.
+// parseHeader makes every check that needs no key, in the format's order: it reports a byte that this version does
+// not know even if the value is cut short behind it.
 func parseHeader(stored []byte) (header, error) {
 	if !IsEnvelope(stored) {
 		return header{}, ErrNotEncrypted
@@ -180,7 +180,7 @@ func parseHeader(stored []byte) (header, error) {
 	return h, nil
 }
 
-// checkPrefix names the first byte behind the magic that version 1 does not know, or returns otherwise.
+// checkPrefix reports the first byte after the magic that version 1 does not know; without one it returns otherwise.
 func checkPrefix(stored []byte, otherwise error) error {
 	for at, b := range stored[:min(len(stored), prefixSize)] {
 		known := true

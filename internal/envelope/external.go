@@ -12,25 +12,25 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// AEAD is authenticated encryption that comes from outside, a key management service's or a keyset's. It must be
-// safe for concurrent use, must authenticate associatedData, and may retain neither argument. The shape is that of
-// Tink's AEAD.
+// AEAD is authenticated encryption from outside, such as a key management service or a keyset. It must be safe for
+// concurrent use, must authenticate associatedData, and must retain neither argument. It has the shape of Tink's
+// AEAD.
 type AEAD interface {
 	Encrypt(plaintext, associatedData []byte) ([]byte, error)
 	Decrypt(ciphertext, associatedData []byte) ([]byte, error)
 }
 
-// ContextAEAD is an AEAD whose calls end with a context. The shape is that of Tink's AEADWithContext.
+// ContextAEAD is an AEAD whose calls end with a context. It has the shape of Tink's AEADWithContext.
 type ContextAEAD interface {
 	EncryptWithContext(ctx context.Context, plaintext, associatedData []byte) ([]byte, error)
 	DecryptWithContext(ctx context.Context, ciphertext, associatedData []byte) ([]byte, error)
 }
 
-// maxExternalCalls is how many calls of one external AEAD may be under way. It bounds the goroutines that an AEAD which
-// hangs, and heeds no context, keeps for ever.
+// maxExternalCalls is how many calls of one external AEAD may be under way. It bounds the goroutines that are stuck
+// forever in an AEAD that hangs and ignores its context.
 const maxExternalCalls = 128
 
-// external calls an AEAD from outside so that nobody hangs with it.
+// external calls an AEAD from outside in such a way that callers don't hang with it.
 type external struct {
 	aead   ContextAEAD
 	places chan struct{} // taken by the calls under way
@@ -57,7 +57,7 @@ func (c contextless) DecryptWithContext(_ context.Context, ciphertext, associate
 	return c.aead.Decrypt(ciphertext, associatedData)
 }
 
-// encrypt seals plaintext. Any failure is ErrKeyUnavailable: the value was not at fault.
+// encrypt seals plaintext. Any failure is ErrKeyUnavailable: the value is never at fault.
 func (e *external) encrypt(ctx context.Context, plaintext, associatedData []byte) ([]byte, error) {
 	sealed, err := e.call(ctx, e.aead.EncryptWithContext, plaintext, associatedData)
 	if err != nil {
@@ -66,9 +66,9 @@ func (e *external) encrypt(ctx context.Context, plaintext, associatedData []byte
 	return sealed, nil
 }
 
-// decrypt opens a ciphertext. It says ErrDecrypt only of one that certainly does not open: the AEAD says so by
-// ErrDecrypt, or it fails without a reason that is known for an outage, works for other data at that time, and fails
-// again. Everything else is ErrKeyUnavailable. Most AEADs don't tell the two apart, and to take an outage for
+// decrypt opens a ciphertext. It returns ErrDecrypt only if the ciphertext certainly does not open: either the AEAD
+// returns ErrDecrypt, or it fails without any known sign of an outage, works for other data at that time, and fails
+// again. Everything else is ErrKeyUnavailable. Most AEADs don't distinguish the two, and mistaking an outage for
 // tampering would lose values.
 func (e *external) decrypt(ctx context.Context, ciphertext, associatedData []byte) ([]byte, error) {
 	for proven := false; ; proven = true {
@@ -92,7 +92,7 @@ func (e *external) decrypt(ctx context.Context, ciphertext, associatedData []byt
 	}
 }
 
-// prove reports why the AEAD does not work, by way of data of its own.
+// prove returns why the AEAD does not work, using data of its own.
 func (e *external) prove(ctx context.Context) error {
 	probe := []byte("etcd value encryption: is the key there?")
 	sealed, err := e.call(ctx, e.aead.EncryptWithContext, probe, probe)
@@ -109,7 +109,7 @@ func (e *external) prove(ctx context.Context) error {
 // operation is one of the two methods of a ContextAEAD.
 type operation func(ctx context.Context, text, associatedData []byte) ([]byte, error)
 
-// outcome is what became of a call.
+// outcome is the result of a call.
 type outcome struct {
 	text     []byte
 	err      error
@@ -118,7 +118,7 @@ type outcome struct {
 
 // call calls the AEAD and returns when ctx ends at the latest.
 func (e *external) call(ctx context.Context, f operation, text, associatedData []byte) ([]byte, error) {
-	if ctx.Done() == nil { // the caller waits for as long as it takes
+	if ctx.Done() == nil { // the caller waits as long as it takes
 		return f(ctx, text, associatedData)
 	}
 	select {
@@ -126,11 +126,11 @@ func (e *external) call(ctx context.Context, f operation, text, associatedData [
 	case <-ctx.Done():
 		return nil, contextCause(ctx)
 	}
-	// The caller may be gone, and use these again, while the AEAD still reads them.
+	// The caller may be gone, and reuse these, while the AEAD still reads them.
 	text, associatedData = bytes.Clone(text), bytes.Clone(associatedData)
 	done := make(chan outcome, 1)
-	// Owned by this call for as long as its context lasts. What an AEAD that heeds none does after that, nobody can
-	// end: the goroutine then ends with the AEAD's call, and there are at most maxExternalCalls of them.
+	// Owned by this call while its context lasts. Nobody can end an AEAD that ignores the context: then the goroutine
+	// ends with the AEAD's call. There are at most maxExternalCalls of them.
 	go func() {
 		defer func() { <-e.places }()
 		out := outcome{panicked: errAborted}
@@ -148,7 +148,7 @@ func (e *external) call(ctx context.Context, f operation, text, associatedData [
 	select {
 	case out := <-done:
 		if out.panicked != nil {
-			panic(out.panicked) // a bug is not hidden from who met it
+			panic(out.panicked) // a bug is not hidden from the caller that met it
 		}
 		return out.text, out.err
 	case <-ctx.Done():
@@ -175,7 +175,7 @@ func unavailable(err error) error {
 	return fmt.Errorf("%w: %w", ErrKeyUnavailable, err)
 }
 
-// outage reports whether an error is by its kind about the way to a key and not about a value.
+// outage reports whether the kind of an error points to the way to a key and not to a value.
 func outage(err error) bool {
 	for _, kind := range []error{ErrKeyUnavailable, context.DeadlineExceeded, context.Canceled, os.ErrDeadlineExceeded} {
 		if errors.Is(err, kind) {

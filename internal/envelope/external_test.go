@@ -60,7 +60,7 @@ func sealedBy(t *testing.T) []byte {
 	return stored
 }
 
-func TestOutageOfAKeyServiceIsNeverTamperingAndKeepsItsCause(t *testing.T) {
+func TestServiceOutageKeepsItsCauseAndIsntTampering(t *testing.T) {
 	t.Parallel()
 	c, stored := envelope.NewCodec(envelope.Params{}), sealedBy(t)
 	for name, cause := range map[string]error{
@@ -83,7 +83,7 @@ func TestOutageOfAKeyServiceIsNeverTamperingAndKeepsItsCause(t *testing.T) {
 	}
 }
 
-func TestServiceThatFailsNowAndThenLosesNoValue(t *testing.T) {
+func TestFlakyServiceLosesNoValue(t *testing.T) {
 	t.Parallel()
 	c, stored := envelope.NewCodec(envelope.Params{}), sealedBy(t)
 	for bad := range int64(5) {
@@ -102,7 +102,7 @@ func TestServiceThatFailsNowAndThenLosesNoValue(t *testing.T) {
 	}
 }
 
-func TestChangedValueIsRefusedByAServiceThatWorks(t *testing.T) {
+func TestWorkingServiceRefusesAChangedValue(t *testing.T) {
 	t.Parallel()
 	c, stored := envelope.NewCodec(envelope.Params{}), sealedBy(t)
 	stored[len(stored)-1] ^= 1
@@ -172,7 +172,7 @@ func TestHangingServiceIsLeftAtTheDeadline(t *testing.T) {
 	})
 }
 
-func TestValueMayBeUsedAgainWhileAServiceHangs(t *testing.T) {
+func TestValueIsReusableWhileAServiceHangs(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		seen, release := make(chan string, 1), make(chan struct{})

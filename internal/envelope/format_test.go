@@ -56,7 +56,7 @@ func TestPublishedExampleIsSealedAndOpened(t *testing.T) {
 	require.Equal(t, exampleText, string(got))
 }
 
-func TestContextStandsInTheAssociatedDataWithItsLength(t *testing.T) {
+func TestAssociatedDataHoldsTheContextAndItsLength(t *testing.T) {
 	t.Parallel()
 	c := envelope.NewCodec(envelope.Params{Context: []byte("prod/eu-west-1")})
 	head := unhex(t, exampleValue)[:envelope.HeaderSize]
@@ -155,7 +155,7 @@ func TestHeaderIsCheckedInTheFormatsOrder(t *testing.T) {
 	}
 }
 
-func TestSuiteAndKeyIDCanBeAskedOfAStoredValue(t *testing.T) {
+func TestStoredValueTellsItsSuiteAndKeyID(t *testing.T) {
 	t.Parallel()
 	c := envelope.NewCodec(envelope.Params{CompressMin: 64})
 	for suite, k := range keysBySuite(t) {

@@ -20,8 +20,8 @@ const (
 	blockCompressed = 2
 )
 
-// decoder is shared: DecodeAll starts no goroutine, and no more calls run at once than there are processors. Limited
-// to the capacity it is given, it never has to know how large a value may be.
+// decoder is shared: DecodeAll starts no goroutine, and at most as many calls run at once as there are processors. It
+// is limited to the capacity that it is given, so it need not know how large a value may be.
 var decoder = sync.OnceValue(func() *zstd.Decoder {
 	d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(0), zstd.WithDecodeAllCapLimit(true))
 	if err != nil {
@@ -30,13 +30,13 @@ var decoder = sync.OnceValue(func() *zstd.Decoder {
 	return d
 })
 
-// decode decodes the frame, which holds exactly size bytes. It allocates those; for a frame of several blocks maxBlock
-// more, and a copy of the frame if its header does not tell its size.
+// decode decodes the frame, which holds exactly size bytes. It allocates that many; for a frame of several blocks
+// maxBlock more, and a copy of the frame if its header does not tell its size.
 func (f *frameShape) decode(frame []byte, size int) ([]byte, error) {
 	room := size
 	if f.blocks > 1 {
-		// The decoder appends a block first and checks then: without room for that, a hostile frame would make it
-		// double the buffer. For the check to come at all, the header must tell the size.
+		// The decoder appends a block first and checks later: without room for that, a hostile frame would make it
+		// double the buffer. It only checks if the header tells the size.
 		room += maxBlock
 		var err error
 		if frame, err = f.withContentSize(frame, size); err != nil {
@@ -54,11 +54,12 @@ func (f *frameShape) decode(frame []byte, size int) ([]byte, error) {
 type frameShape struct {
 	zstd.Header
 	blocks     int
-	literal    uint64 // bytes that raw and run-length blocks stand for
+	literal    uint64 // bytes that raw and run-length blocks decode to
 	compressed uint64 // other blocks
 }
 
-// parseFrame walks the blocks, since the decoder goes on to whatever follows a frame and skips what it is told to.
+// parseFrame walks the blocks itself, because the decoder continues with whatever follows a frame, and skips what it
+// is told to.
 func parseFrame(frame []byte) (frameShape, error) {
 	var f frameShape
 	rest, err := f.DecodeAndStrip(frame)
@@ -83,7 +84,7 @@ func parseFrame(frame []byte) (frameShape, error) {
 	return f, nil
 }
 
-// addBlock counts a block in and returns how many bytes it takes in the frame, -1 for a type that does not exist.
+// addBlock counts a block and returns how many bytes it takes in the frame, or -1 for a type that does not exist.
 func (f *frameShape) addBlock(kind, size int) int {
 	f.blocks++
 	switch kind {
@@ -101,8 +102,8 @@ func (f *frameShape) addBlock(kind, size int) int {
 	}
 }
 
-// mayHold reports whether the frame can decode to size bytes, as far as its headers tell: a value of a few bytes that
-// announces megabytes is refused before they are allocated.
+// mayHold reports whether the frame can decode to size bytes, as far as its headers tell. So a value of a few bytes
+// that announces megabytes is refused before they are allocated.
 func (f *frameShape) mayHold(size uint64) bool {
 	if f.HasFCS && f.FrameContentSize != size {
 		return false
@@ -110,7 +111,7 @@ func (f *frameShape) mayHold(size uint64) bool {
 	return f.literal <= size && size <= f.literal+f.compressed*maxBlock
 }
 
-// withContentSize returns the frame with its size in the header. Writers that stream leave it out.
+// withContentSize returns the frame with its size in the header, which streaming writers leave out.
 func (f *frameShape) withContentSize(frame []byte, size int) ([]byte, error) {
 	if f.HasFCS {
 		return frame, nil

@@ -6,7 +6,7 @@ import (
 )
 
 // newSealer returns AES-256-GCM that draws a random nonce for each message and writes it before the ciphertext. The
-// plain cipher.NewGCM is not to be had where only FIPS 140-3 approved services may run.
+// plain cipher.NewGCM is not available where only services approved by FIPS 140-3 may run.
 func newSealer(key []byte) (cipher.AEAD, error) {
 	block, err := aes.NewCipher(key)
 	if err != nil {
@@ -21,8 +21,8 @@ type opener struct {
 	moves bool // the AEAD takes the nonce from the message, and puts the plaintext in its place
 }
 
-// newOpener prefers plain GCM, since it can decrypt where the ciphertext stands; the other form has to move the
-// ciphertext first, which costs up to a tenth of the time. Where GODEBUG=fips140=only refuses plain GCM there is no choice.
+// newOpener prefers plain GCM, since that can decrypt in place; the other form must move the ciphertext first, which
+// costs up to a tenth of the time. Where GODEBUG=fips140=only refuses plain GCM there is no choice.
 func newOpener(key []byte) (opener, error) {
 	block, err := aes.NewCipher(key)
 	if err != nil {
@@ -36,7 +36,7 @@ func newOpener(key []byte) (opener, error) {
 }
 
 // open decrypts in place and returns the part of message that holds the plaintext. It overwrites message even when it
-// fails. A message has the length of nonce and tag at least: the header's check saw to that.
+// fails. The check of the header has ensured that message is at least as long as nonce and tag.
 func (o opener) open(message, associatedData []byte) ([]byte, error) {
 	var plaintext []byte
 	var err error

@@ -20,25 +20,25 @@ const (
 )
 
 // Key encrypts and decrypts values. Make one with [NewKey] or [NewExternalKey]; the zero value is refused wherever a
-// key is taken. Safe for concurrent use by multiple goroutines. It prints redacted, with its id, in every form.
+// key is taken. Safe for concurrent use by multiple goroutines. It always prints redacted, with its id.
 type Key struct {
 	id    KeyID
-	suite Suite // of what is written; values of suites 01 and 02 are read alike
+	suite Suite // of what it writes; it reads values of suites 01 and 02 alike
 
-	// A function and not a pointer: what prints a struct by reflection, past its methods, cannot look into it.
+	// A function and not a pointer: code that prints a struct by reflection, past its methods, can't look into it.
 	secrets func() *secrets
 }
 
-// secrets is what the copies of one key share. Either external is set or all the others.
+// secrets is what the copies of one key share. Either external is set, or both of the others.
 type secrets struct {
 	xaes     *saltedGCM
 	gcm      *directGCM
 	external *external
 }
 
-// NewKey derives a key from 16 to 4096 bytes of secret material, taken as they are: never padded, cut or decoded.
-// The material is not retained. It must be random, or the outcome of a password hash; fewer or more bytes and all
-// zeros are ErrInvalidKey. The key writes XAES256GCM.
+// NewKey derives a key from 16 to 4096 bytes of secret material, used as it is: never padded, cut or decoded. It
+// doesn't retain the material. The material must be random, or the result of a password hash; NewKey fails with
+// ErrInvalidKey for fewer or more bytes, and for all zeros. The key writes XAES256GCM.
 func NewKey(material []byte) (*Key, error) {
 	if n := len(material); n < minKeySize || n > maxKeySize {
 		return nil, fmt.Errorf("%w: %d bytes, want %d to %d", ErrInvalidKey, n, minKeySize, maxKeySize)
@@ -60,9 +60,9 @@ func NewKey(material []byte) (*Key, error) {
 	return &Key{id: d.id, suite: XAES256GCM, secrets: func() *secrets { return s }}, nil
 }
 
-// NewExternalKey makes a key of an AEAD that the application brings, under an id of the application's choice, which
-// must be unique among all that ever write to the same etcd. One that is a ContextAEAD too is called by those methods. A
-// nil aead is ErrInvalidKey. The key writes ExternalAEAD.
+// NewExternalKey makes a key from an AEAD of the application, under an id of the application's choice, which must be
+// unique among all that ever write to the same etcd. If the AEAD is also a ContextAEAD, those methods are called. It
+// fails with ErrInvalidKey for a nil aead. The key writes ExternalAEAD.
 func NewExternalKey(id KeyID, aead AEAD) (*Key, error) {
 	if aead == nil {
 		return nil, fmt.Errorf("%w: no AEAD", ErrInvalidKey)
@@ -78,8 +78,8 @@ func (k *Key) ID() KeyID { return k.id }
 func (k *Key) Suite() Suite { return k.suite }
 
 // WithSuite returns the same key, writing AES256GCM or XAES256GCM. Values of both are readable either way. AES256GCM
-// is for readers that know no other, and for no more than 2^32 writes by all clients together. Any other suite, and
-// any suite asked of an external key, changes nothing.
+// is for readers that know no other suite, and for at most 2^32 writes of all clients together. Any other suite, and
+// any suite for an external key, changes nothing.
 func (k *Key) WithSuite(s Suite) *Key {
 	other := *k
 	if k.suite != ExternalAEAD && (s == AES256GCM || s == XAES256GCM) {
@@ -88,7 +88,7 @@ func (k *Key) WithSuite(s Suite) *Key {
 	return &other
 }
 
-// String names the key by its id, for logs. The other formatting methods all say the same.
+// String names the key by its id, for logs. The other formatting methods return the same.
 func (k Key) String() string { return "envelope.Key(" + k.id.String() + "…)" }
 
 // MarshalText is String, for JSON, YAML and XML. A key cannot be read back from it.
@@ -97,7 +97,7 @@ func (k Key) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
 // LogValue is String, for slog.
 func (k Key) LogValue() slog.Value { return slog.StringValue(k.String()) }
 
-// Format writes String, whatever the verb.
+// Format writes String for every verb.
 func (k Key) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, k.String()) }
 
 func (k *Key) usable() bool { return k != nil && k.secrets != nil }
@@ -107,8 +107,8 @@ type derived struct {
 	xaes, gcm []byte
 }
 
-// derive is HKDF with SHA-256 (RFC 5869). That the id comes from the same material commits a value to one key, which
-// GCM alone does not.
+// derive is HKDF with SHA-256 (RFC 5869). Because the id comes from the same material, a value is committed to one
+// key; GCM alone does not ensure that.
 func derive(material []byte) (derived, error) {
 	prk, err := hkdf.Extract(sha256.New, material, []byte(hkdfSalt))
 	if err != nil {

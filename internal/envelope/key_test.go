@@ -43,7 +43,7 @@ func TestExternalKeyNeedsAnAEAD(t *testing.T) {
 	require.ErrorIs(t, err, envelope.ErrInvalidKey)
 }
 
-func TestMaterialThatIsOverwrittenLaterLeavesTheKeyAsItWas(t *testing.T) {
+func TestOverwritingItsMaterialLeavesAKeyUnchanged(t *testing.T) {
 	t.Parallel()
 	material := []byte(readmeKey)
 	k, err := envelope.NewKey(material)

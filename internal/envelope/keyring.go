@@ -5,15 +5,15 @@ import (
 	"encoding/binary"
 )
 
-// keyringDomain begins the associated data of every stored key ring, and names the version of what is sealed so.
+// keyringDomain begins the associated data of every stored key ring, and names the version of this construction.
 const keyringDomain = "etcd key ring 1"
 
-// keyringID stands in the frame of a stored key ring. Which outer key opens it is known to whoever opens it.
+// keyringID stands in the frame of a stored key ring. The opener already knows which outer key it needs.
 var keyringID = KeyID([]byte("etcd-keyring/v1\x00"))
 
-// SealKeyring encrypts the record of a key ring with an outer key, an external one, for the place etcdKey and a context
-// that names the environment. The frame is that of suite 80, so that nobody takes a ring for a plain value; it is not
-// authenticated, for it is the same in every ring. The associated data is
+// SealKeyring encrypts the record of a key ring with an outer key, which is external, for the place etcdKey and a
+// context that names the environment. The frame is that of suite 80, so that nobody takes a ring for a plain value;
+// it is not authenticated, since it is the same in every ring. The associated data is
 //
 //	"etcd key ring 1" ‖ uint32(len(etcdKey)) ‖ etcdKey ‖ uint32(len(environment)) ‖ environment
 func SealKeyring(ctx context.Context, outer *Key, etcdKey string, environment, record []byte) ([]byte, error) {
@@ -28,8 +28,8 @@ func SealKeyring(ctx context.Context, outer *Key, etcdKey string, environment, r
 	return append(out, sealed...), nil
 }
 
-// OpenKeyring decrypts what SealKeyring made. Its errors are those of [Codec.Open]; a value that is no ring is
-// ErrNotEncrypted or ErrUnknownKey. It leaves stored as it is.
+// OpenKeyring decrypts the result of SealKeyring. Its errors are those of [Codec.Open]; a value that is not a ring
+// fails with ErrNotEncrypted or ErrUnknownKey. It doesn't change stored.
 func OpenKeyring(ctx context.Context, outer *Key, etcdKey string, environment, stored []byte) ([]byte, error) {
 	if !outer.usable() || outer.suite != ExternalAEAD {
 		return nil, ErrInvalidKey

@@ -5,17 +5,16 @@ import (
 	"fmt"
 )
 
-// LegacyReader opens the values of the Blueprint provider: nonce(12) ‖ ciphertext
-// ‖ tag(16), AES-256-GCM under SHA-256 of the user's key, without associated data
-// and without a marker. There is no writer: its nonces began anew with each
-// process. Safe for concurrent use.
+// LegacyReader opens the values of the Blueprint provider: nonce(12) ‖ ciphertext ‖ tag(16), AES-256-GCM under
+// SHA-256 of the user's key, without associated data and without a marker. There is no writer, because the provider's
+// nonces started over with each process. Safe for concurrent use.
 type LegacyReader struct {
-	// A function and not the cipher: what prints a struct by reflection, past its methods, cannot look into it.
+	// A function and not the cipher: code that prints a struct by reflection, past its methods, can't look into it.
 	opener func() opener
 }
 
-// NewLegacyReader returns a reader for the user's key, of any length but 0, which
-// is ErrInvalidKey.
+// NewLegacyReader returns a reader for the user's key, of any length but 0. It fails with ErrInvalidKey for an empty
+// one.
 func NewLegacyReader(key []byte) (*LegacyReader, error) {
 	if len(key) == 0 {
 		return nil, fmt.Errorf("%w: empty legacy key", ErrInvalidKey)
@@ -28,11 +27,11 @@ func NewLegacyReader(key []byte) (*LegacyReader, error) {
 	return &LegacyReader{opener: func() opener { return o }}, nil
 }
 
-// Open decrypts a value and leaves stored as it is: a value that does not open may
-// be of another kind. The error is ErrDecrypt.
+// Open decrypts a value. It doesn't change stored: a value that does not open may be of another kind. The error is
+// ErrDecrypt.
 func (r *LegacyReader) Open(stored []byte) ([]byte, error) {
 	if len(stored) < nonceSize+tagSize {
-		return nil, ErrDecrypt // there is no header whose check would have seen to that
+		return nil, ErrDecrypt // there was no header to check
 	}
 	return r.opener().open(append([]byte(nil), stored...), nil)
 }

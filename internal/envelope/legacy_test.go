@@ -65,7 +65,7 @@ func TestLegacyReaderTakesValuesOfAnyLength(t *testing.T) {
 	require.ErrorIs(t, err, envelope.ErrDecrypt)
 }
 
-func TestLegacyReaderLeavesTheStoredValueAsItIs(t *testing.T) {
+func TestLegacyReaderLeavesTheStoredValueUnchanged(t *testing.T) {
 	t.Parallel()
 	r, stored := newLegacyReader(t, readmeKey), unhex(t, legacyValue)
 	got, err := r.Open(stored)

@@ -5,20 +5,20 @@ import (
 	"fmt"
 )
 
-// Open decrypts what was stored at etcdKey, which is the whole key as stored, with any namespace prefix, and
-// decompresses it. It takes suite 00 as well, whose values nothing protects: whoever requires encryption asks
-// [SuiteOf] first.
+// Open decrypts what was stored at etcdKey, the whole key as stored, with any namespace prefix, and decompresses it.
+// It also accepts suite 00, whose values nothing protects: a caller that requires encryption must ask [SuiteOf]
+// first.
 //
-// Open works in place and owns stored from then on: the value returned is a part of it, unless it was compressed, and
-// then the only allocation. Once the key is found, stored is overwritten even where Open fails; with every error up to
-// and including ErrUnknownKey it is untouched, so that the same bytes can be tried with another ring.
+// Open works in place and owns stored from then on: the returned value is a part of it, unless that was compressed;
+// then the value is the only allocation. Once the key is found, stored is overwritten even if Open fails. With every
+// error up to and including ErrUnknownKey it is untouched, so that the same bytes can be tried with another ring.
 //
-// ctx bounds the call of an external AEAD and nothing else. What the value decompresses to is taken from a, which may
-// be nil.
+// ctx only bounds the call of an external AEAD. The decompressed size is charged to a, which may be nil.
 //
 // The errors, in the order of the checks: ErrNotEncrypted without the magic, ErrUnsupportedFormat, ErrCorrupt for a
-// value too short, ErrUnknownKey, ErrKeyUnavailable and ErrDecrypt, and of a compressed value ErrValueTooLarge and
-// ErrCorrupt. ErrKeyUnavailable comes of an external AEAD only, and leaves stored untouched as well.
+// value that is too short, ErrUnknownKey, ErrKeyUnavailable and ErrDecrypt, and for a compressed value
+// ErrValueTooLarge and ErrCorrupt. Only an external AEAD causes ErrKeyUnavailable, which leaves stored untouched as
+// well.
 func (c *Codec) Open(ctx context.Context, r *Ring, etcdKey string, stored []byte, a *Allowance) ([]byte, error) {
 	h, err := parseHeader(stored)
 	if err != nil {
@@ -41,7 +41,7 @@ func (c *Codec) decrypt(ctx context.Context, r *Ring, h header, etcdKey string, 
 	}
 	secrets := k.secrets()
 	if (h.suite == ExternalAEAD) != (secrets.external != nil) {
-		return nil, ErrDecrypt // the id is that of a key for another suite
+		return nil, ErrDecrypt // the id belongs to a key for another suite
 	}
 	if h.suite == ExternalAEAD {
 		ad := c.associatedData(nil, stored[:headerSize], etcdKey)
@@ -60,8 +60,8 @@ func (c *Codec) decrypt(ctx context.Context, r *Ring, h header, etcdKey string, 
 	return payload, err
 }
 
-// unpack turns a payload into the value. The capacity is cut: what lies behind in the stored bytes is no place for a
-// caller's append.
+// unpack turns a payload into the value. It cuts the capacity, so that a caller's append can't write into the stored
+// bytes behind the value.
 func (c *Codec) unpack(h header, payload []byte, a *Allowance) ([]byte, error) {
 	if h.compression == compressionNone {
 		return payload[:len(payload):len(payload)], nil

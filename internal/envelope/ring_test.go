@@ -8,7 +8,7 @@ import (
 	"github.com/blueprint-go/etcd/internal/envelope"
 )
 
-func TestRingReadsWithEveryKeyAndWritesWithThePrimary(t *testing.T) {
+func TestRingReadsWithAllAndWritesWithPrimary(t *testing.T) {
 	t.Parallel()
 	c := envelope.NewCodec(envelope.Params{})
 	older, newer := newKey(t, "an older key of a client"), newKey(t, "a newer key of a client")
@@ -47,7 +47,7 @@ func TestRingWithoutPrimaryOnlyReads(t *testing.T) {
 	require.ErrorIs(t, err, envelope.ErrInvalidKey)
 }
 
-func TestRingRefusesTheSameIDTwiceAndNoKey(t *testing.T) {
+func TestRingRefusesRepeatedIDsAndMissingKeys(t *testing.T) {
 	t.Parallel()
 	k := newKey(t, readmeKey)
 	for name, keys := range map[string][]*envelope.Key{

@@ -7,12 +7,12 @@ import (
 	"sync/atomic"
 )
 
-// sealsPerSalt is how many messages a writer encrypts under one salt. Fresh 12-byte nonces under each of them leave
-// the bound of XAES-256-GCM practically where it is: 2^16 is far below the 2^32 that one GCM key may serve.
+// sealsPerSalt is how many messages a writer encrypts under one salt. With fresh 12-byte nonces under each of them,
+// the bound of XAES-256-GCM practically stays the same: 2^16 is far below the 2^32 that one GCM key may serve.
 const sealsPerSalt = 1 << 16
 
-// saltedGCM is suite 02 under one key: XAES-256-GCM whose derived GCM keys are kept, so that a message costs as much
-// as with a GCM key that is already there. Safe for concurrent use; nothing in it locks.
+// saltedGCM is suite 02 under one key: XAES-256-GCM that keeps its derived GCM keys, so that a message costs as much
+// as with an existing GCM key. Safe for concurrent use; it never locks.
 type saltedGCM struct {
 	kdf     *xaes
 	current atomic.Pointer[saltedSealer]
@@ -33,8 +33,8 @@ func newSaltedGCM(key []byte) (*saltedGCM, error) {
 	return &saltedGCM{kdf: kdf}, nil
 }
 
-// sealer returns a sealer for one message. Goroutines that find a salt used up at the same time each make another,
-// and all but one throw theirs away.
+// sealer returns a sealer for one message. Goroutines that find a salt used up at the same time each make another
+// one, and all but one discard theirs.
 func (g *saltedGCM) sealer() (*saltedSealer, error) {
 	for {
 		s := g.current.Load()
@@ -51,7 +51,7 @@ func (g *saltedGCM) sealer() (*saltedSealer, error) {
 	}
 }
 
-// newSealer makes a sealer that counts as used once, by the caller.
+// newSealer makes a sealer that already counts as used once, by the caller.
 func (g *saltedGCM) newSealer() (*saltedSealer, error) {
 	s := new(saltedSealer)
 	_, _ = rand.Read(s.salt[:]) // never fails: it ends the program instead
@@ -61,7 +61,7 @@ func (g *saltedGCM) newSealer() (*saltedSealer, error) {
 	return s, err
 }
 
-// open decrypts salt ‖ nonce ‖ ciphertext ‖ tag in place, of which the header's check has seen enough to be there.
+// open decrypts salt ‖ nonce ‖ ciphertext ‖ tag in place. The check of the header has ensured that these are there.
 func (g *saltedGCM) open(message, associatedData []byte) ([]byte, error) {
 	id := idOfSalt(message)
 	if o := g.openers.get(id); o != nil {
@@ -75,7 +75,7 @@ func (g *saltedGCM) open(message, associatedData []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Only now: whoever can write to etcd but has no key cannot push genuine salts out.
+	// Only now: without a key, somebody who can write to etcd must not be able to displace genuine salts.
 	g.openers.put(&saltedOpener{opener: o, salt: id})
 	return plaintext, nil
 }
@@ -107,7 +107,8 @@ type openerCache struct {
 	turn  atomic.Uint32
 }
 
-// set mixes all of the salt into the index (Fibonacci hashing): salts of other writers may be counters and not random.
+// set mixes the whole salt into the index (Fibonacci hashing): other writers may use counters rather than random
+// salts.
 func (c *openerCache) set(salt saltID) *[cacheWays]atomic.Pointer[saltedOpener] {
 	const phi = 0x9E3779B97F4A7C15 // 2^64 over the golden ratio
 	mixed := (salt.head*phi ^ uint64(salt.tail)) * phi
@@ -124,8 +125,8 @@ func (c *openerCache) get(salt saltID) *saltedOpener {
 	return nil
 }
 
-// put stores o in a free place of its set, or in place of one of the others in turn. Two goroutines may store the
-// same salt twice, which does no harm.
+// put stores o in a free place of its set, or replaces the others in turn. Two goroutines may store the same salt
+// twice, which does no harm.
 func (c *openerCache) put(o *saltedOpener) {
 	set := c.set(o.salt)
 	for i := range set {

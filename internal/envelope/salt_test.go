@@ -17,7 +17,7 @@ func saltOf(stored []byte) [envelope.SaltSize]byte {
 	return [envelope.SaltSize]byte(stored[envelope.HeaderSize:])
 }
 
-func TestSaltServesTwoToThe16MessagesAndThenChanges(t *testing.T) {
+func TestSaltChangesAfter65536Messages(t *testing.T) {
 	t.Parallel()
 	require.Equal(t, 65536, envelope.SealsPerSalt)
 	c, k := envelope.NewCodec(envelope.Params{}), newKey(t, readmeKey)
@@ -85,7 +85,7 @@ func TestKeysNeverShareASalt(t *testing.T) {
 	require.Len(t, distinct(salts), len(salts))
 }
 
-func TestReaderKeepsADerivedKeyOnlyOnceATagWasRight(t *testing.T) {
+func TestDerivedKeyIsKeptOnlyAfterValidTags(t *testing.T) {
 	t.Parallel()
 	c, k := envelope.NewCodec(envelope.Params{}), newKey(t, readmeKey)
 	r := newRing(t, k)

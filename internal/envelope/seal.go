@@ -5,12 +5,12 @@ import "context"
 // maxGCM is the longest plaintext of one GCM message, 2^36 - 32 bytes (NIST SP 800-38D, 5.2.1.1).
 const maxGCM = 1<<36 - 32
 
-// Seal encrypts value for the place etcdKey, which is the whole key as stored, with any namespace prefix. It
-// compresses first where Params.CompressMin asks for it and at least an eighth is saved. A nil value is an empty one.
+// Seal encrypts value for the place etcdKey, the whole key as stored, with any namespace prefix. It compresses first
+// if Params.CompressMin asks for that and it saves at least an eighth. A nil value means an empty one.
 //
-// The stored value is allocated in one piece of exact size; value is neither changed nor retained. A nil or zero key
-// is ErrInvalidKey, a value past 64 GiB ErrValueTooLarge; an external AEAD's own error is under ErrKeyUnavailable. ctx
-// bounds the call of an external AEAD and nothing else.
+// It allocates the stored value in one piece of the exact size, and neither changes nor retains value. It fails with
+// ErrInvalidKey for a nil or zero key, with ErrValueTooLarge for more than 64 GiB, and with ErrKeyUnavailable,
+// wrapping the error, if an external AEAD fails. ctx only bounds the call of an external AEAD.
 func (c *Codec) Seal(ctx context.Context, k *Key, etcdKey string, value []byte) ([]byte, error) {
 	if !k.usable() {
 		return nil, ErrInvalidKey
@@ -58,8 +58,8 @@ func (c *Codec) seal(ctx context.Context, k *Key, h header, etcdKey string, payl
 	}
 }
 
-// sealExternal lends the foreign AEAD no pooled associated data: one that keeps it, against the rules, must not see it
-// change.
+// sealExternal gives the foreign AEAD no pooled associated data: if the AEAD keeps it, against the rules, it must not
+// see it change.
 func (c *Codec) sealExternal(ctx context.Context, k *Key, h header, etcdKey string, payload []byte) ([]byte, error) {
 	head := h.append(make([]byte, 0, headerSize), k.id)
 	sealed, err := k.secrets().external.encrypt(ctx, payload, c.associatedData(nil, head, etcdKey))

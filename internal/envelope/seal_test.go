@@ -48,7 +48,7 @@ func TestEmptyValueIsNeverStoredEmpty(t *testing.T) {
 	}
 }
 
-func TestOpenedValueIsPartOfTheStoredOneAndCannotGrowIntoIt(t *testing.T) {
+func TestOpenedValueAliasesStoredBytesWithoutSpareCapacity(t *testing.T) {
 	t.Parallel()
 	c := envelope.NewCodec(envelope.Params{})
 	for _, suite := range []envelope.Suite{envelope.XAES256GCM, envelope.AES256GCM} {

@@ -128,9 +128,9 @@ func TestEveryByteAppendedFails(t *testing.T) {
 	}
 }
 
-// TestCompressedFrameWithAChangedByteNeverYieldsOtherData does the same to suite 00, which has no tag but the frame's
+// TestChangedFrameByteNeverYieldsOtherData does the same to suite 00, which has no tag but the frame's
 // checksum: a byte without a meaning (the frame header has unused bits) may be anything, all others fail.
-func TestCompressedFrameWithAChangedByteNeverYieldsOtherData(t *testing.T) {
+func TestChangedFrameByteNeverYieldsOtherData(t *testing.T) {
 	t.Parallel()
 	c := envelope.NewCodec(envelope.Params{CompressMin: 1})
 	value := slices.Concat(text(600), dense(50))

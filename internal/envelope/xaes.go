@@ -6,9 +6,9 @@ import (
 	"crypto/subtle"
 )
 
-// xaes derives the AES-256-GCM keys of XAES-256-GCM, as specified in https://c2sp.org/XAES-256-GCM: a counter-mode KDF
-// of NIST SP 800-108r1 over CMAC (SP 800-38B), small enough here to be three calls of the block cipher, one of them
-// made once per key.
+// xaes derives the AES-256-GCM keys of XAES-256-GCM, as specified in https://c2sp.org/XAES-256-GCM: a counter-mode
+// KDF of NIST SP 800-108r1 over CMAC (SP 800-38B). Here that comes down to three calls of the block cipher, one of
+// them made once per key.
 type xaes struct {
 	block cipher.Block
 	k1    [aes.BlockSize]byte // the CMAC subkey for whole blocks

@@ -1,11 +1,10 @@
-// Package errs has the errors that more than one package reports, and the ways in which
-// two become one. It may import the standard library only.
+// Package errs holds the errors that more than one package reports, and the ways to
+// combine two into one. It may import only the standard library.
 package errs
 
 import "errors"
 
-// Sentinels of package etcd, which has them under the same names and says what they
-// mean.
+// Sentinels of package etcd, which exports them under the same names and documents them.
 var (
 	ErrNilContext         = errors.New("nil context")
 	ErrTooLarge           = errors.New("request is too large")

@@ -6,8 +6,7 @@ import (
 	"strings"
 )
 
-// sentinelError puts a sentinel over a cause: both match, and the text names
-// each once.
+// sentinelError puts a sentinel over a cause: both match, and the text names each once.
 type sentinelError struct {
 	kind  error
 	cause error
@@ -23,18 +22,18 @@ func (e *sentinelError) Error() string {
 
 func (e *sentinelError) Unwrap() []error { return []error{e.kind, e.cause} }
 
-// unspoken puts a sentinel over a cause whose words may quote a value: both match, and
-// the text is that of the sentinel alone.
+// unspoken puts a sentinel over a cause whose text may quote a value: both match, and the
+// text is that of the sentinel alone.
 type unspoken struct{ kind, cause error }
 
 func (e *unspoken) Error() string { return e.kind.Error() }
 
 func (e *unspoken) Unwrap() []error { return []error{e.kind, e.cause} }
 
-// WithUnspoken returns cause under kind, whose words alone are said.
+// WithUnspoken returns cause under kind, with the text of kind alone.
 func WithUnspoken(kind, cause error) error { return &unspoken{kind, cause} }
 
-// WithKind returns cause under kind.
+// WithKind returns cause under kind; both match. A nil cause gives kind itself.
 func WithKind(kind, cause error) error {
 	if cause == nil {
 		return kind
@@ -42,8 +41,7 @@ func WithKind(kind, cause error) error {
 	return &sentinelError{kind: kind, cause: cause}
 }
 
-// WithDetail returns err with a further cause beside it; a nil detail changes
-// nothing.
+// WithDetail returns err with a further cause beside it; a nil detail changes nothing.
 func WithDetail(err, detail error) error {
 	if detail == nil {
 		return err
@@ -58,8 +56,8 @@ func (e *detailError) Error() string { return e.err.Error() + ": " + e.detail.Er
 
 func (e *detailError) Unwrap() []error { return []error{e.err, e.detail} }
 
-// Join joins errs like [errors.Join], with semicolons where that has line
-// ends, which would tear a log entry apart. It returns nil if errs is empty.
+// Join joins errs like [errors.Join], but with semicolons instead of line ends, which
+// would tear a log entry apart. It returns nil if errs is empty.
 func Join(errs []error) error {
 	if len(errs) == 0 {
 		return nil
@@ -79,7 +77,7 @@ func (j joined) Error() string {
 
 func (j joined) Unwrap() []error { return j }
 
-// OfContext returns the error of a context that ended, with its cause, or whose
+// OfContext returns the error of a context that has ended, with its cause, or whose
 // deadline has passed.
 func OfContext(ctx context.Context) error {
 	err := ctx.Err()

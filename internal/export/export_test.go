@@ -114,7 +114,7 @@ func TestChangedFileIsRefusedWhereverItIsChanged(t *testing.T) {
 }
 
 // What a checksum can't show: that whoever made the file didn't keep to the format.
-func TestWhatTheFormatDoesNotSayIsRefusedUnderARightChecksum(t *testing.T) {
+func TestChecksummedFileThatBreaksTheFormatIsRefused(t *testing.T) {
 	t.Parallel()
 	const (
 		head = `{"format":"etcd-export","version":1,"form":"decrypted","prefix":"/a","revision":9}`
@@ -202,7 +202,7 @@ func TestWhatTheFormatDoesNotSayIsRefusedUnderARightChecksum(t *testing.T) {
 	require.Len(t, all, 1, "the others are refused for what was changed in them")
 }
 
-func TestLineThatIsTooLongIsRefusedAndNotKept(t *testing.T) {
+func TestOverlongLineIsRefusedAndNotKept(t *testing.T) {
 	t.Parallel()
 	h := export.Header{Prefix: "", Revision: 1}
 	w, err := export.NewWriter(io.Discard, h)
@@ -222,7 +222,7 @@ func (zeros) Read(b []byte) (int, error) {
 
 var errBroken = errors.New("broken")
 
-func TestErrorsOfTheInputAndTheOutputAreTheirOwn(t *testing.T) {
+func TestInputAndOutputErrorsArePassedOn(t *testing.T) {
 	t.Parallel()
 	h := export.Header{Prefix: "/a", Revision: 9}
 	file := write(t, h, entries...)

@@ -53,7 +53,7 @@ func appendEntry(b []byte, e Entry) []byte {
 	return append(b, '}', '\n')
 }
 
-// trailerStart is how the last line begins, and no other.
+// trailerStart is how the last line begins, and no other line does.
 const trailerStart = `{"count":`
 
 func appendTrailer(b []byte, t trailer) []byte {
@@ -62,8 +62,8 @@ func appendTrailer(b []byte, t trailer) []byte {
 	return append(b, '}', '\n')
 }
 
-// member begins a member of an object: its name, and what divides it from the one
-// before. No value ends with a brace, so that behind one it is the first.
+// member begins a member of an object: it writes a comma after an earlier member, and the
+// name. No value ends with a brace, so after a brace the member is the first.
 func member(b []byte, name string) []byte {
 	if b[len(b)-1] != '{' {
 		b = append(b, ',')
@@ -77,8 +77,8 @@ func appendInt(b []byte, name string, n int64) []byte {
 	return strconv.AppendInt(member(b, name), n, 10)
 }
 
-// appendBytes writes text as a string, and what is no text in Base64, under the
-// name with 64 added.
+// appendBytes writes text as a string, and anything else in Base64, under the name with
+// 64 added.
 func appendBytes[T string | []byte](b []byte, name string, s T) []byte {
 	if isText(s) {
 		return appendString(member(b, name), s)
@@ -88,8 +88,8 @@ func appendBytes[T string | []byte](b []byte, name string, s T) []byte {
 	return append(b, '"')
 }
 
-// isText reports whether s can be a string: UTF-8, and no control character that
-// writers of JSON have several spellings for.
+// isText reports whether s can be a string: it is UTF-8, without control characters that
+// JSON writers spell in several ways.
 func isText[T string | []byte](s T) bool {
 	for i := range len(s) {
 		if c := s[i]; c < ' ' && c != '\t' && c != '\n' && c != '\r' {
@@ -99,8 +99,7 @@ func isText[T string | []byte](s T) bool {
 	return utf8.Valid([]byte(s))
 }
 
-// appendString writes a string of text. It escapes what RFC 8259 demands and
-// nothing else.
+// appendString writes a string of text. It escapes only what RFC 8259 demands.
 func appendString[T string | []byte](b []byte, s T) []byte {
 	b = append(b, '"')
 	done := 0
@@ -125,7 +124,7 @@ func appendString[T string | []byte](b []byte, s T) []byte {
 	return append(b, '"')
 }
 
-// The reasons of a reader.
+// The reasons for which a reader refuses a line.
 var (
 	errNotJSON   = errors.New("not an object of JSON")
 	errNotThis   = errors.New("not the first line of an export")
@@ -133,7 +132,7 @@ var (
 	errOtherForm = errors.New("value is not in the form of the file")
 )
 
-// either is a member that is a string or, under another name, Base64.
+// either returns a member that is a string or, under another name, Base64.
 func either(text *string, binary []byte) []byte {
 	if text != nil {
 		return []byte(*text)
@@ -173,8 +172,8 @@ func parseHeader(line []byte) (Header, error) {
 	return h, nil
 }
 
-// parseEntry returns the entry of a line and again, in the memory of again, the
-// line as it is to be.
+// parseEntry returns the entry of a line and, in the memory of again, the line as it
+// should be written.
 func parseEntry(line, again []byte) (Entry, []byte, error) {
 	var m struct {
 		Key            *string

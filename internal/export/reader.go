@@ -11,13 +11,13 @@ import (
 	"strings"
 )
 
-// Reader reads a file and checks it. It is used by one goroutine. An error about
-// what the file holds is ErrBad; any other is that of the input.
+// Reader reads a file and checks it. It is for one goroutine. An error about the content
+// of the file matches ErrBad; any other comes from the input.
 type Reader struct {
 	in     *bufio.Reader
-	hash   hash.Hash // of the lines read, but for the last
+	hash   hash.Hash // of the lines read, except for the last
 	header Header
-	number int // of the line read last
+	number int // number of the line read last
 	count  int64
 	last   string // the key read last
 	line   []byte
@@ -40,13 +40,13 @@ func NewReader(in io.Reader) (*Reader, error) {
 	return r, nil
 }
 
-// Header returns what the first line says.
+// Header returns the content of the first line.
 func (r *Reader) Header() Header { return r.header }
 
 // Line returns the number of the line that was read last, counted from 1.
 func (r *Reader) Line() int { return r.number }
 
-// Next returns the next entry. After the last one it checks the count and the sum,
+// Next returns the next entry. After the last one it checks the count and the checksum,
 // and that nothing follows, and returns io.EOF.
 func (r *Reader) Next() (Entry, error) {
 	r.hash.Write(r.line)
@@ -69,7 +69,7 @@ func (r *Reader) Next() (Entry, error) {
 	return e, nil
 }
 
-// check reports what is wrong with an entry that is well written.
+// check returns what is wrong with a well-formed entry.
 func (r *Reader) check(e Entry) error {
 	switch {
 	case e.Key == "":

@@ -8,8 +8,8 @@ import (
 	"io"
 )
 
-// Writer writes a file. It is used by one goroutine. After an error the file can't
-// be completed.
+// Writer writes a file. It is for one goroutine. After an error the file can't be
+// completed.
 type Writer struct {
 	out   *bufio.Writer
 	hash  hash.Hash
@@ -24,15 +24,15 @@ func NewWriter(out io.Writer, h Header) (*Writer, error) {
 	return w, w.flush()
 }
 
-// Write adds an entry. The keys ascend and begin with the prefix of the header.
+// Write adds an entry. The keys must ascend and begin with the prefix of the header.
 func (w *Writer) Write(e Entry) error {
 	w.count++
 	w.line = appendEntry(w.line[:0], e)
 	return w.flush()
 }
 
-// Close completes the file, which is none before, and leaves what it is written to
-// open.
+// Close completes the file, which is not valid before. It does not close the underlying
+// writer.
 func (w *Writer) Close() error {
 	w.line = appendTrailer(w.line[:0], trailer{w.count, w.hash.Sum(nil)})
 	if err := w.flush(); err != nil {

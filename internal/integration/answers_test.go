@@ -245,7 +245,7 @@ func answering(t testing.TB) (*etcdtest.Server, *atomic.Pointer[error]) {
 		}))), next
 }
 
-func TestErrorsOfTheServersPackagesMeanWhatTheySay(t *testing.T) {
+func TestServerPackageErrorsMeanWhatTheySay(t *testing.T) {
 	t.Parallel()
 	srv, next := answering(t)
 	c := client(t, config(srv))
@@ -296,7 +296,7 @@ func TestDroppedProposalIsSentAgain(t *testing.T) {
 }
 
 // etcd 3.4 with JWTs says so after each change of users or roles.
-func TestOldRevisionOfATokenGetsANewOne(t *testing.T) {
+func TestOldTokenRevisionGetsANewToken(t *testing.T) {
 	t.Parallel()
 	var old atomic.Bool
 	srv := server(t, etcdtest.WithAuth("root"), etcdtest.WithGRPCServerOptions(grpc.ChainUnaryInterceptor(

@@ -88,7 +88,7 @@ func TestChunksGoInTheOrderOfTheKeys(t *testing.T) {
 	require.Equal(t, keys, slices.Concat(sent...))
 }
 
-func TestAsManyChunksAreUnderWayAsIsAllowed(t *testing.T) {
+func TestAsManyChunksAreUnderWayAsAllowed(t *testing.T) {
 	t.Parallel()
 	srv, chunks := serverOfChunks(t)
 	c := client(t, config(srv).WithTimeout(busyTimeout))
@@ -183,7 +183,7 @@ func requireDone(t *testing.T, c *etcd.Client, name string, done, notDone []stri
 	}
 }
 
-func TestLostAnswerOfAChunkIsUnknownAndTheRestIsKnown(t *testing.T) {
+func TestLostChunkAnswerLeavesOnlyThatChunkUnknown(t *testing.T) {
 	t.Parallel()
 	for name, change := range changesInChunks {
 		t.Run(name, func(t *testing.T) {
@@ -228,7 +228,7 @@ func TestLostAnswerOfAChunkIsUnknownAndTheRestIsKnown(t *testing.T) {
 }
 
 // The rest of a chunk that had to be cut was not sent when a piece of it fails.
-func TestOnlyThePieceOfAChunkWhoseAnswerIsLostIsUnknown(t *testing.T) {
+func TestLostAnswerLeavesOnlyThatPieceUnknown(t *testing.T) {
 	t.Parallel()
 	srv, chunks := serverOfChunks(t, etcdtest.WithMaxTxnOps(3))
 	c := client(t, config(srv).WithTimeout(busyTimeout))
@@ -285,7 +285,7 @@ func TestRefusedChunkIsNotApplied(t *testing.T) {
 	require.Len(t, versions(t, root), 2)
 }
 
-func TestChunksAreCutToTheLimitsOfTheServer(t *testing.T) {
+func TestChunksAreCutToTheServersLimits(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
 		limit etcdtest.Option
@@ -346,7 +346,7 @@ func TestCancellationOfChunksIsReported(t *testing.T) {
 	requireDone(t, c, "put", keys, nil)
 }
 
-func TestChunksOverABrokenConnectionAreReportedAndResumed(t *testing.T) {
+func TestChunksReportAndResumeAfterABrokenConnection(t *testing.T) {
 	t.Parallel()
 	srv, chunks := serverOfChunks(t)
 	proxy := etcdtest.NewProxy(t, srv.Endpoint())
@@ -410,7 +410,7 @@ func TestChunksKeepTheirPutOptions(t *testing.T) {
 	}
 }
 
-func TestBadArgumentsOfChunksAreRefusedBeforeAnythingIsSent(t *testing.T) {
+func TestBadChunkArgumentsAreRefusedUnsent(t *testing.T) {
 	t.Parallel()
 	srv, o := observedServer(t)
 	c := client(t, config(srv))

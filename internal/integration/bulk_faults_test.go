@@ -96,7 +96,7 @@ func (l *loading) finish(t *testing.T) {
 		l.failed, len(l.batches), resumed, l.longest.Round(time.Millisecond))
 }
 
-func TestBulkPutsGoOnWhenAFollowerIsKilled(t *testing.T) {
+func TestBulkPutsContinueAfterAFollowerIsKilled(t *testing.T) {
 	t.Parallel()
 	cluster := newCluster(t)
 	l := startLoading(t, client(t, cluster.config().WithTimeout(2*time.Second)))
@@ -108,7 +108,7 @@ func TestBulkPutsGoOnWhenAFollowerIsKilled(t *testing.T) {
 	l.finish(t)
 }
 
-func TestBulkPutsCanBeResumedAfterTheLeaderIsKilled(t *testing.T) {
+func TestBulkPutsResumeAfterTheLeaderIsKilled(t *testing.T) {
 	t.Parallel()
 	cluster := newCluster(t)
 	l := startLoading(t, client(t, cluster.config().WithTimeout(2*time.Second)))

@@ -12,7 +12,7 @@ import (
 	"github.com/blueprint-go/etcd/etcdtest"
 )
 
-func TestThousandsOfSmallKeysAreOneRequestAndOneRevision(t *testing.T) {
+func TestThousandsOfKeysTakeOneRequestAndRevision(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
 		n   int
@@ -47,7 +47,7 @@ func TestThousandsOfSmallKeysAreOneRequestAndOneRevision(t *testing.T) {
 	}
 }
 
-func TestLowerLimitOfTheServerIsFoundAndRemembered(t *testing.T) {
+func TestLowerServerLimitIsFoundAndRemembered(t *testing.T) {
 	t.Parallel()
 	srv, o := observedServer(t, etcdtest.WithMaxTxnOps(20))
 	c := client(t, config(srv).WithTimeout(busyTimeout))
@@ -86,7 +86,7 @@ func TestBulkIsNestedDownToTheLowestLimit(t *testing.T) {
 	require.Equal(t, before, revisionOf(t, c))
 }
 
-func TestConfiguredLimitIsTriedAgainWhenTheOneThatWasFoundIsTooLow(t *testing.T) {
+func TestConfiguredLimitIsRetriedWhenFoundLimitFails(t *testing.T) {
 	t.Parallel()
 	srv, faults := faultyServer(t)
 	c := client(t, config(srv).WithTimeout(busyTimeout))

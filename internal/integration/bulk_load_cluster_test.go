@@ -69,7 +69,7 @@ func scanned(t *testing.T, c *etcd.Client, p string) map[string]etcd.KeyValue {
 	return out
 }
 
-func TestLoadIsResumedWhereItWasAfterTheLeaderIsKilled(t *testing.T) {
+func TestLoadResumesAfterTheLeaderIsKilled(t *testing.T) {
 	t.Parallel()
 	cluster := newCluster(t)
 	c := client(t, cluster.config().WithTimeout(2*time.Second).WithEncryption(testKey))
@@ -108,7 +108,7 @@ func TestLoadIsResumedWhereItWasAfterTheLeaderIsKilled(t *testing.T) {
 	require.Fail(t, "no load has noticed that the leader was killed")
 }
 
-func TestBulkPutInChunksTellsWhatBecameOfEachKeyWhenTheLeaderIsKilled(t *testing.T) {
+func TestChunkedPutAccountsForKeysAfterLeaderLoss(t *testing.T) {
 	t.Parallel()
 	cluster := newCluster(t)
 	c := client(t, cluster.config().WithTimeout(2*time.Second))

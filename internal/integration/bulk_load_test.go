@@ -31,7 +31,7 @@ func inTurn(keys []string) iter.Seq2[string, []byte] {
 	}
 }
 
-func TestLoadStoresEverythingAndSaysHowFarItIs(t *testing.T) {
+func TestLoadStoresEverythingAndReportsProgress(t *testing.T) {
 	t.Parallel()
 	inEachMode(t, func(t *testing.T, c *etcd.Client, o *observer) {
 		const n = 12_345
@@ -95,7 +95,7 @@ func TestLoadKeepsNothingOfTheIterator(t *testing.T) {
 	})
 }
 
-func TestLaterValueOfAKeyWinsInALoad(t *testing.T) {
+func TestLoadKeepsTheLastValueOfAKey(t *testing.T) {
 	t.Parallel()
 	srv, chunks := serverOfChunks(t)
 	c := client(t, config(srv).WithTimeout(busyTimeout))
@@ -188,7 +188,7 @@ func TestLostAnswerEndsALoadWhichIsResumed(t *testing.T) {
 }
 
 // A failure that is certain leaves the others that were under way uncertain.
-func TestLoadSaysWhetherMoreIsStoredThanItReports(t *testing.T) {
+func TestLoadReportsWhetherMoreMayBeStored(t *testing.T) {
 	t.Parallel()
 	srv, chunks := serverOfChunks(t)
 	c := client(t, config(srv).WithTimeout(busyTimeout))
@@ -217,7 +217,7 @@ func TestLoadSaysWhetherMoreIsStoredThanItReports(t *testing.T) {
 	}
 }
 
-func TestWhatCantBeStoredEndsALoadWithoutItsChunk(t *testing.T) {
+func TestUnstorableValueEndsALoadWithoutItsChunk(t *testing.T) {
 	t.Parallel()
 	srv, o := observedServer(t)
 	c := client(t, config(srv).WithTimeout(busyTimeout))
@@ -250,7 +250,7 @@ func TestWhatCantBeStoredEndsALoadWithoutItsChunk(t *testing.T) {
 	}
 }
 
-func TestPanicInALoadReachesTheCallerAndLeavesNothing(t *testing.T) {
+func TestLoadPanicReachesTheCallerAndLeavesNothing(t *testing.T) {
 	t.Parallel()
 	srv, chunks := serverOfChunks(t)
 	hook := &panicHook{}

@@ -22,7 +22,7 @@ func (e *quotingError) Error() string { return "can't encode " + e.value }
 func (talkative) Marshal(value string) ([]byte, error)  { return nil, &quotingError{value} }
 func (talkative) Unmarshal(data []byte) (string, error) { return "", &quotingError{string(data)} }
 
-func TestCauseOfAnEncodingIsInTheChainOnly(t *testing.T) {
+func TestEncodingCauseIsInTheChainOnly(t *testing.T) {
 	t.Parallel()
 	inEachMode(t, func(t *testing.T, c *etcd.Client, _ *observer) {
 		ctx, p := t.Context(), prefix(t)
@@ -53,7 +53,7 @@ func TestCauseOfAnEncodingIsInTheChainOnly(t *testing.T) {
 	})
 }
 
-func TestErrorsOfValuesNameNoPackageOfTheirOwn(t *testing.T) {
+func TestValueErrorsNameNoInternalPackage(t *testing.T) {
 	t.Parallel()
 	srv := server(t)
 	plain, encrypted := client(t, config(srv)), client(t, config(srv).WithEncryption(testKey))

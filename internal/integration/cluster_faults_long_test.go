@@ -8,7 +8,7 @@ import (
 )
 
 // Every connection is given up meanwhile, and no new one comes about.
-func TestCallsSucceedSoonAfterALongLossOfAllEndpoints(t *testing.T) {
+func TestCallsSucceedSoonAfterALongTotalOutage(t *testing.T) {
 	t.Parallel()
 	requireBackSoon(t, []endpointFault{
 		{"blackholed", func(p *peer) { p.proxy.Blackhole() }, givenUp + 2*time.Second},

@@ -50,7 +50,7 @@ func requireBack(t *testing.T, call func(ctx context.Context) error) time.Durati
 	return time.Since(began)
 }
 
-func TestWithoutAQuorumCallsEndInTimeAndSerializableReadsAreServed(t *testing.T) {
+func TestWithoutQuorumCallsEndAndSerializableReadsSucceed(t *testing.T) {
 	t.Parallel()
 	cluster := newCluster(t)
 	c, key := client(t, cluster.config()), prefix(t)
@@ -72,7 +72,7 @@ func TestWithoutAQuorumCallsEndInTimeAndSerializableReadsAreServed(t *testing.T)
 	t.Logf("back after %v", requireBack(t, put(c, key)).Round(time.Millisecond))
 }
 
-func TestReadsLeaveAMemberThatIsCutOffFromTheOthers(t *testing.T) {
+func TestReadsLeaveAMemberCutOffFromOthers(t *testing.T) {
 	t.Parallel()
 	cluster := newCluster(t)
 	c, key := client(t, cluster.config()), prefix(t)
@@ -126,7 +126,7 @@ func TestReadsSucceedBesideABlackholedMember(t *testing.T) {
 	require.Less(t, took, pace.allow(givenUp+5*time.Second))
 }
 
-func TestCallsSucceedWithinTwoSecondsOfTheHealOfAllEndpoints(t *testing.T) {
+func TestCallsSucceedWithinTwoSecondsOfHealing(t *testing.T) {
 	t.Parallel()
 	requireBackSoon(t, []endpointFault{
 		{"blackholed", func(p *peer) { p.proxy.Blackhole() }, 2 * time.Second},

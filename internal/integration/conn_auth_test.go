@@ -38,7 +38,7 @@ func admin(t *testing.T, srv *etcdtest.Server) *clientv3.Client {
 	return c
 }
 
-func TestWrongCredentialsAreRefusedAtOnceAndNeverPrinted(t *testing.T) {
+func TestWrongCredentialsFailFastAndAreNeverPrinted(t *testing.T) {
 	t.Parallel()
 	srv := server(t, etcdtest.WithAuth(rootPassword))
 	var log bytes.Buffer
@@ -126,7 +126,7 @@ func TestExpiredTokenIsReplacedWithinTheRequest(t *testing.T) {
 	require.Equal(t, int64(3), faults.authentications.Load(), "one for all of them")
 }
 
-func TestRequestsAndWatchesSurviveThatTheServerForgetsTheToken(t *testing.T) {
+func TestRequestsAndWatchesSurviveAForgottenToken(t *testing.T) {
 	t.Parallel()
 	srv, faults := faultyServer(t, etcdtest.WithAuth(rootPassword))
 	c := client(t, root(srv).WithTimeout(20*time.Second))

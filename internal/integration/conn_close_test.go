@@ -16,7 +16,7 @@ import (
 	"github.com/blueprint-go/etcd/etcdtest"
 )
 
-func TestRequestUnderWayAtCloseIsEndedWithItsOutcome(t *testing.T) {
+func TestCloseEndsPendingRequestsWithTheirOutcome(t *testing.T) {
 	t.Parallel()
 	srv, faults := faultyServer(t)
 	c, err := etcd.NewClient(config(srv))
@@ -46,7 +46,7 @@ func TestRequestUnderWayAtCloseIsEndedWithItsOutcome(t *testing.T) {
 	require.False(t, etcd.MaybeApplied(err))
 }
 
-func TestRequestWithoutConnectionAtCloseIsEndedAsNotApplied(t *testing.T) {
+func TestCloseEndsUnconnectedRequestsAsNotApplied(t *testing.T) {
 	t.Parallel()
 	c, err := etcd.NewClient(etcd.DefaultConfig().WithEndpoints(etcdtest.ClosedPort(t)).WithLazyConnect())
 	require.NoError(t, err)

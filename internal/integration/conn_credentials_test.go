@@ -76,7 +76,7 @@ func TestTokenChangesWhileTheClientLives(t *testing.T) {
 
 var errVault = errors.New("vault is sealed")
 
-func TestCredentialsThatCannotBeHadAreToldAndNothingIsSent(t *testing.T) {
+func TestUnavailableCredentialsAreReportedAndNothingSent(t *testing.T) {
 	t.Parallel()
 	var seen atomic.Int64
 	srv := server(t, etcdtest.WithAuth("root"), etcdtest.WithGRPCServerOptions(grpc.ChainUnaryInterceptor(

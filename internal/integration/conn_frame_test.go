@@ -76,7 +76,7 @@ func (f *frames) serve(conn net.Conn, respond func(n int64, w *http2.Framer, str
 
 // HAProxy refuses the stream of a request that its server has carried out, when it
 // loses that server before the answer.
-func TestWriteOnARefusedStreamIsUnknownAndSentOnce(t *testing.T) {
+func TestRefusedStreamLeavesAWriteUnknownAndUnrepeated(t *testing.T) {
 	t.Parallel()
 	f := serveFrames(t, func(_ int64, w *http2.Framer, stream uint32) error {
 		return w.WriteRSTStream(stream, http2.ErrCodeRefusedStream)
@@ -116,7 +116,7 @@ func TestReadOnARefusedStreamIsTriedAgain(t *testing.T) {
 
 // A server that says which request was its last on a connection has not looked at
 // those behind it: they are sent again, and nobody is troubled.
-func TestWriteBehindTheLastOfAConnectionIsSentAgain(t *testing.T) {
+func TestWritePastTheGoAwayIsSentAgain(t *testing.T) {
 	t.Parallel()
 	f := serveFrames(t, func(n int64, w *http2.Framer, stream uint32) error {
 		if n <= 3 {

@@ -28,7 +28,7 @@ func TestReadWhoseConnectionIsCutIsTriedAgain(t *testing.T) {
 	require.Equal(t, int64(2), s.seen.Load())
 }
 
-func TestWriteWhoseConnectionIsCutIsReturnedAsUnknown(t *testing.T) {
+func TestCutConnectionLeavesAWriteUnknown(t *testing.T) {
 	t.Parallel()
 	srv, faults := faultyServer(t)
 	proxy := etcdtest.NewProxy(t, srv.Endpoint())
@@ -46,7 +46,7 @@ func TestWriteWhoseConnectionIsCutIsReturnedAsUnknown(t *testing.T) {
 	}
 }
 
-func TestWriteWhoseAnswerIsLostIsReturnedAsUnknown(t *testing.T) {
+func TestLostAnswerLeavesAWriteUnknown(t *testing.T) {
 	t.Parallel()
 	srv, faults := faultyServer(t)
 	proxy := etcdtest.NewProxy(t, srv.Endpoint())

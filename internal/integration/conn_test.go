@@ -72,7 +72,7 @@ func endpointErrors(err error) map[string]error {
 	return found
 }
 
-func TestNewClientNamesTheEndpointAndTheCauseWhenTheServerIsDown(t *testing.T) {
+func TestNewClientNamesTheDownEndpointAndCause(t *testing.T) {
 	t.Parallel()
 	addr := etcdtest.ClosedPort(t)
 	for _, cfg := range []*etcd.Config{
@@ -112,7 +112,7 @@ func TestNewClientNeedsOneEndpointOnly(t *testing.T) {
 }
 
 // What waiting can't heal ends NewClient long before DialTimeout.
-func TestNewClientDoesNotWaitForWhatWaitingCannotHeal(t *testing.T) {
+func TestNewClientDoesNotWaitOutPermanentFailures(t *testing.T) {
 	t.Parallel()
 	for name, answer := range map[string]string{
 		"ssh":    "SSH-2.0-Nonsense\r\n",
@@ -154,7 +154,7 @@ func TestLazyClientWorksWhenItsServerComesUp(t *testing.T) {
 	}
 }
 
-func TestRequestWithoutServerEndsByTheDefaultTimeoutWithTheCause(t *testing.T) {
+func TestUnservedRequestEndsByDefaultTimeoutWithCause(t *testing.T) {
 	t.Parallel()
 	addr := etcdtest.ClosedPort(t)
 	c := client(t, etcd.DefaultConfig().WithEndpoints(addr).WithTimeout(300*time.Millisecond).WithLazyConnect())
@@ -199,7 +199,7 @@ func TestRequestReturnsAtItsDeadline(t *testing.T) {
 
 // The reason why there is no connection is told even when the first attempt of
 // the request still had one.
-func TestRequestThatLosesItsConnectionNamesWhyThereIsNoOther(t *testing.T) {
+func TestRequestLosingItsConnectionNamesTheDialFailure(t *testing.T) {
 	t.Parallel()
 	srv, faults := faultyServer(t)
 	proxy := etcdtest.NewProxy(t, srv.Endpoint())

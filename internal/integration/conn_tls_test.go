@@ -121,7 +121,7 @@ func TestServerNameOfATLSConfigIsHonoured(t *testing.T) {
 	require.ErrorIs(t, err, etcd.ErrWrongHostName)
 }
 
-func TestTLSSettingsThatCannotWorkAreRefusedBeforeConnecting(t *testing.T) {
+func TestImpossibleTLSSettingsAreRefusedBeforeConnecting(t *testing.T) {
 	t.Parallel()
 	secure := server(t, etcdtest.WithTLS())
 	empty := filepath.Join(t.TempDir(), "empty.pem")
@@ -190,7 +190,7 @@ func (b *lockedBuffer) String() string {
 }
 
 // The names below lead nowhere: no connection is made to another host.
-func TestCredentialsInPlaintextAreLoggedOnceAndNeverShown(t *testing.T) {
+func TestPlaintextCredentialsAreLoggedOnceAndNeverShown(t *testing.T) {
 	t.Parallel()
 	nowhere := func(context.Context, string, string) (net.Conn, error) { return nil, errors.New("no network") }
 	for name, tc := range map[string]struct {

@@ -91,7 +91,7 @@ func TestIncrementsUnderEncryptionAreNeverLost(t *testing.T) {
 }
 
 // What an uncontended change costs is exact: to read, and to commit.
-func TestChangeUnderEncryptionTakesTwoRoundTripsWithoutContention(t *testing.T) {
+func TestUncontendedEncryptedChangeTakesTwoRoundTrips(t *testing.T) {
 	t.Parallel()
 	srv, o := observedServer(t)
 	c := client(t, config(srv).WithEncryption(testKey))

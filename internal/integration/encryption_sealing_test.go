@@ -90,7 +90,7 @@ func promoted(t *testing.T, srv *etcdtest.Server, prefix string, after int64, no
 
 // The server refuses the first attempt of every write for the moment, and until the
 // second one another key was promoted.
-func TestEveryAttemptIsSealedWithTheKeyOfItsTime(t *testing.T) {
+func TestEveryAttemptIsSealedWithItsTimesKey(t *testing.T) {
 	t.Parallel()
 	srv, faults := faultyServer(t)
 	a, b := keyNumber(t, 1), keyNumber(t, 2)
@@ -179,7 +179,7 @@ func TestChunksAreSealedWhenTheyAreSent(t *testing.T) {
 }
 
 // A put that waits for its server for long meets another key when that comes.
-func TestPutThatWaitsForAServerIsSealedWhenItIsSent(t *testing.T) {
+func TestWaitingPutIsSealedWhenSent(t *testing.T) {
 	t.Parallel()
 	srv := server(t)
 	proxy := etcdtest.NewProxy(t, srv.Endpoint())
@@ -248,7 +248,7 @@ func TestValueThatOutgrowsTheLimitIsNotSent(t *testing.T) {
 }
 
 // A ring without a primary key seals nothing, not even what it had begun.
-func TestPutIsNotSentWhenThePrimaryKeyHasGone(t *testing.T) {
+func TestPutIsNotSentWithoutAPrimaryKey(t *testing.T) {
 	t.Parallel()
 	srv, faults := faultyServer(t)
 	a := keyNumber(t, 1)
@@ -265,7 +265,7 @@ func TestPutIsNotSentWhenThePrimaryKeyHasGone(t *testing.T) {
 
 // The first attempt is applied and its answer lost; the second is sealed with
 // another key. It is the same put, and executed once.
-func TestGuardedPutKnowsWhatItSentUnderTheOlderKey(t *testing.T) {
+func TestGuardedPutKnowsWhatOlderKeySealed(t *testing.T) {
 	t.Parallel()
 	srv, faults := faultyServer(t)
 	a, b := keyNumber(t, 1), keyNumber(t, 2)
@@ -294,7 +294,7 @@ func idOf(key *etcd.EncryptionKey) []byte {
 }
 
 // Settle looks for all that was sent, whatever key it was sealed with.
-func TestSettleKnowsWhatWasSentUnderTheOlderKey(t *testing.T) {
+func TestSettleKnowsWhatOlderKeySealed(t *testing.T) {
 	t.Parallel()
 	srv, faults := faultyServer(t)
 	a, b := keyNumber(t, 1), keyNumber(t, 2)

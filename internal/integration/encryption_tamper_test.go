@@ -41,7 +41,7 @@ var badValues = map[string]struct {
 	"unknown flag":  {func(string, string) string { return magic + "\x01\x02\x10\x00" + planted }, etcd.ErrUnsupportedFormat},
 }
 
-func TestNoReadPathYieldsAValueThatIsNotOurs(t *testing.T) {
+func TestNoReadPathYieldsAForeignValue(t *testing.T) {
 	t.Parallel()
 	srv := server(t)
 	c := client(t, config(srv).WithEncryption(testKey).WithTimeout(busyTimeout))
@@ -155,7 +155,7 @@ func TestListReportsEachValueThatIsNotOurs(t *testing.T) {
 	require.Equal(t, []string{p + "a", p + "c", p + "e"}, bad)
 }
 
-func TestWatchGoesOnAfterAValueThatIsNotOurs(t *testing.T) {
+func TestWatchGoesOnAfterAForeignValue(t *testing.T) {
 	t.Parallel()
 	c := client(t, config(server(t)).WithEncryption(testKey))
 	ctx, p := within(t, busyTimeout), prefix(t)

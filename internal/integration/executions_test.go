@@ -33,7 +33,7 @@ func allCodes() []codes.Code {
 // Whatever a server or a proxy answers after a write was applied: the write is
 // executed once, and its error says that it may have been. Raw clientv3's
 // executions stand beside, where it has the same call.
-func TestWriteIsExecutedAtMostOnceWhateverIsAnswered(t *testing.T) {
+func TestWriteExecutesAtMostOnceWhateverTheAnswer(t *testing.T) {
 	t.Parallel()
 	srv, faults := faultyServer(t)
 	plain := client(t, config(srv))

@@ -91,7 +91,7 @@ var forms = map[string][]etcd.ExportOption{
 	"decrypted": {etcd.WithDecryptedValues()},
 }
 
-func TestImportBringsBackWhatWasExportedWhateverItsBytes(t *testing.T) {
+func TestImportRestoresAnExportWhateverItsBytes(t *testing.T) {
 	t.Parallel()
 	for name, opts := range forms {
 		t.Run(name, func(t *testing.T) {
@@ -163,7 +163,7 @@ func TestExportNotesWhatWasKnownAboutEachKey(t *testing.T) {
 	require.Contains(t, all[1], "lease_ttl")
 }
 
-func TestExportAsStoredHoldsNoPlaintextAndNeedsNoKey(t *testing.T) {
+func TestStoredExportHoldsCiphertextAndNeedsNoKey(t *testing.T) {
 	t.Parallel()
 	srv := server(t)
 	c := client(t, config(srv).WithEncryption(testKey))
@@ -175,7 +175,7 @@ func TestExportAsStoredHoldsNoPlaintextAndNeedsNoKey(t *testing.T) {
 	require.Contains(t, exported(t, c, "/", etcd.WithDecryptedValues()), secret)
 }
 
-func TestExportIsOfOneRevisionWhileWritersGoOn(t *testing.T) {
+func TestExportIsOneRevisionWhileWritersGoOn(t *testing.T) {
 	inEachWay(t, func(t *testing.T, c *etcd.Client, _ *streams) {
 		ctx, p := t.Context(), prefix(t)
 		fill(t, c, p, 2000)
@@ -205,7 +205,7 @@ func (h *hooked) Write(b []byte) (int, error) {
 	return h.Buffer.Write(b)
 }
 
-func TestDecryptedExportFailsByTheNamesOfWhatItCantDecode(t *testing.T) {
+func TestDecryptedExportNamesWhatItCantDecode(t *testing.T) {
 	t.Parallel()
 	c := client(t, config(server(t)).WithEncryption(testKey))
 	ctx := t.Context()
@@ -242,7 +242,7 @@ func TestDecryptedExportFailsByTheNamesOfWhatItCantDecode(t *testing.T) {
 	exported(t, c, "/") // without decoding
 }
 
-func TestWhatCantBeDecodedIsExportedAsItIsStored(t *testing.T) {
+func TestUndecodableValueIsExportedAsStored(t *testing.T) {
 	t.Parallel()
 	c := client(t, config(server(t)).WithEncryption(testKey))
 	require.NoError(t, c.Put(t.Context(), "/k", []byte(secret)))
@@ -255,7 +255,7 @@ func TestWhatCantBeDecodedIsExportedAsItIsStored(t *testing.T) {
 	}
 }
 
-func TestExportNeedsTheRightToReadItsPrefixAndNoOther(t *testing.T) {
+func TestExportNeedsReadPermissionOnItsPrefixOnly(t *testing.T) {
 	t.Parallel()
 	srv := server(t, etcdtest.WithAuth("root-password"), etcdtest.WithUser("app", "password",
 		etcdtest.Permission{Prefix: "own/", Read: true}))
@@ -269,7 +269,7 @@ func TestExportNeedsTheRightToReadItsPrefixAndNoOther(t *testing.T) {
 	require.ErrorIs(t, err, etcd.ErrPermissionDenied)
 }
 
-func TestBadArgumentsOfExportsAndImportsAreRefusedBeforeAnythingIsSent(t *testing.T) {
+func TestBadExportAndImportArgumentsAreRefusedUnsent(t *testing.T) {
 	t.Parallel()
 	srv, o := observedServer(t)
 	c, ctx := client(t, config(srv)), t.Context()
@@ -294,7 +294,7 @@ func TestBadArgumentsOfExportsAndImportsAreRefusedBeforeAnythingIsSent(t *testin
 	}
 }
 
-func TestExportEndsWithItsContextItsWriterAndItsRevision(t *testing.T) {
+func TestExportEndsWithItsContextWriterOrRevision(t *testing.T) {
 	inEachWay(t, func(t *testing.T, c *etcd.Client, _ *streams) {
 		p := prefix(t)
 		fill(t, c, p, 5000)

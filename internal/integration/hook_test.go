@@ -50,7 +50,7 @@ func (j *journal) take() []entry {
 	return out
 }
 
-func TestHooksSeeEachRequestOnceBeforeAndOnceAfter(t *testing.T) {
+func TestHooksSeeEachRequestOnceBeforeAndAfter(t *testing.T) {
 	t.Parallel()
 	j := &journal{}
 	c := client(t, config(server(t)).WithHooks(j).WithNamespace("space/").WithEncryption(testKey))

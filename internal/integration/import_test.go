@@ -60,7 +60,7 @@ func TestImportOfABadFileWritesNothing(t *testing.T) {
 	require.EqualValues(t, 2, report.Written, "from where the file stood")
 }
 
-func TestImportOfABadStreamSaysWhatIsStored(t *testing.T) {
+func TestImportOfBadStreamsReportsWhatIsStored(t *testing.T) {
 	t.Parallel()
 	c := client(t, config(server(t)))
 	const n, chunk = 1000, 100
@@ -125,7 +125,7 @@ func (f calling) Read([]byte) (int, error) {
 	return 0, io.EOF
 }
 
-func TestImportOfOnlyWhatIsMissingLeavesTheRestAlone(t *testing.T) {
+func TestOnlyMissingImportLeavesExistingKeysAlone(t *testing.T) {
 	t.Parallel()
 	inEachMode(t, func(t *testing.T, c *etcd.Client, _ *observer) {
 		ctx := t.Context()
@@ -176,7 +176,7 @@ func TestDecryptedExportGoesAnywhere(t *testing.T) {
 	require.ErrorIs(t, err, etcd.ErrEmptyKey, "nothing is left of /a")
 }
 
-func TestExportAsStoredComesBackByteForByteAndNowhereElse(t *testing.T) {
+func TestStoredExportRestoresExactBytesInPlaceOnly(t *testing.T) {
 	t.Parallel()
 	srv, o := observedServer(t)
 	in := func(set func(*etcd.Config)) *etcd.Client {
@@ -214,7 +214,7 @@ func TestExportAsStoredComesBackByteForByteAndNowhereElse(t *testing.T) {
 	}
 }
 
-func TestImportGrantsALeaseForEachOfTheFile(t *testing.T) {
+func TestImportGrantsOneLeasePerExportedLease(t *testing.T) {
 	t.Parallel()
 	c := client(t, config(server(t)))
 	ctx := t.Context()
@@ -320,7 +320,7 @@ func TestImportRenewsItsLeasesForFurtherKeys(t *testing.T) {
 	require.Equal(t, []string{"/3"}, status.Keys)
 }
 
-func TestDryImportSendsNothingAndFindsWhatCouldNotBeWritten(t *testing.T) {
+func TestDryImportSendsNothingAndFindsUnwritableValues(t *testing.T) {
 	t.Parallel()
 	srv, o := observedServer(t)
 	c := client(t, config(srv))
@@ -358,7 +358,7 @@ func TestDryImportSendsNothingAndFindsWhatCouldNotBeWritten(t *testing.T) {
 	}
 }
 
-func TestExportThatFailsIsNoEndOfTheFileToAnImport(t *testing.T) {
+func TestFailedExportFailsTheImportReadingIt(t *testing.T) {
 	t.Parallel()
 	c := client(t, config(server(t)))
 	fill(t, c, "/k", 3000)
@@ -388,7 +388,7 @@ func (c *closing) Write(b []byte) (int, error) {
 	return c.Writer.Write(b)
 }
 
-func TestImportThatLosesAnAnswerCountsItAsUnknown(t *testing.T) {
+func TestImportCountsALostAnswerAsUnknown(t *testing.T) {
 	t.Parallel()
 	srv, o := observedServer(t)
 	c := client(t, config(srv).WithTimeout(busyTimeout))

@@ -28,7 +28,7 @@ func (s mutedStream) SendMsg(m any) error {
 }
 
 // The watch is cut off: a value under a key that the process lacks has it look.
-func TestUnknownKeyIsWorthALookAtTheStoredRing(t *testing.T) {
+func TestUnknownKeyPromptsALookAtTheRing(t *testing.T) {
 	t.Parallel()
 	srv, muted, reads := mutedServer(t)
 	ctx := t.Context()
@@ -54,7 +54,7 @@ func TestUnknownKeyIsWorthALookAtTheStoredRing(t *testing.T) {
 }
 
 // Whoever can write values can invent the IDs of keys.
-func TestPlantedKeyIDsDoNotHammerTheStoredRing(t *testing.T) {
+func TestPlantedKeyIDsDontHammerTheStoredRing(t *testing.T) {
 	t.Parallel()
 	srv, _, reads := mutedServer(t)
 	p := created(t, srv)

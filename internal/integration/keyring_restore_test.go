@@ -13,7 +13,7 @@ import (
 
 // The cluster is restored from a copy made before a rotation. The process that rotated
 // runs on, and may be the last one that has the newer key.
-func TestWhatIsWrittenAfterARestoreIsReadByAll(t *testing.T) {
+func TestWritesAfterARestoreAreReadByAll(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir() + "/data"
 	srv := server(t, etcdtest.WithDir(dir), etcdtest.WithFsync())

@@ -10,7 +10,7 @@ import (
 	"github.com/blueprint-go/etcd"
 )
 
-func TestKeyIsNotRetiredWhileItIsInUse(t *testing.T) {
+func TestKeyInUseIsNotRetired(t *testing.T) {
 	t.Parallel()
 	srv := server(t)
 	ctx := t.Context()
@@ -63,7 +63,7 @@ func TestKeyIsNotRetiredWhileItIsInUse(t *testing.T) {
 	require.ErrorContains(t, err, "retired")
 }
 
-func TestRetiredKeyIsKeptAndCanBeBroughtBack(t *testing.T) {
+func TestRetiredKeyIsKeptAndCanComeBack(t *testing.T) {
 	t.Parallel()
 	srv := server(t)
 	ctx := t.Context()

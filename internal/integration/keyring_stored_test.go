@@ -36,7 +36,7 @@ func (c *complaints) Handle(_ context.Context, r slog.Record) error {
 	return nil
 }
 
-func TestStoredRingIsCreatedOnceAndOpenedByAll(t *testing.T) {
+func TestEveryoneOpensAStoredRingCreatedOnce(t *testing.T) {
 	t.Parallel()
 	srv := server(t)
 	first := created(t, srv)
@@ -157,7 +157,7 @@ func TestStoredRingIsChangedByManyAtOnce(t *testing.T) {
 }
 
 // The answer to a change comes after the news of a later one.
-func TestStoredRingNeverGoesBackToAnEarlierChange(t *testing.T) {
+func TestStoredRingNeverGoesBackToEarlierChanges(t *testing.T) {
 	t.Parallel()
 	srv, o := observedServer(t)
 	slow, fast := created(t, srv), opened(t, srv.Endpoint())
@@ -205,7 +205,7 @@ func badRings(t *testing.T, p *process) map[string]struct {
 	}
 }
 
-func TestStoredRingThatDoesNotOpenIsNotTaken(t *testing.T) {
+func TestStoredRingThatDoesNotOpenIsRefused(t *testing.T) {
 	t.Parallel()
 	srv := server(t)
 	p := created(t, srv)
@@ -228,7 +228,7 @@ func TestStoredRingThatDoesNotOpenIsNotTaken(t *testing.T) {
 	}
 }
 
-func TestDeletedStoredRingStaysInUseAndIsFollowedWhenItIsBack(t *testing.T) {
+func TestDeletedRingStaysInUseUntilItReturns(t *testing.T) {
 	t.Parallel()
 	srv := server(t)
 	p := created(t, srv)
@@ -246,7 +246,7 @@ func TestDeletedStoredRingStaysInUseAndIsFollowedWhenItIsBack(t *testing.T) {
 }
 
 // A change that comes while the outer key's service is down is not forgotten.
-func TestStoredRingIsTakenOverWhenTheOuterKeyIsBack(t *testing.T) {
+func TestRingIsTakenOnceItsOuterKeyReturns(t *testing.T) {
 	t.Parallel()
 	srv := server(t)
 	leader, p := created(t, srv), opened(t, srv.Endpoint())
@@ -303,7 +303,7 @@ func TestStoredRingIsFollowedThroughARestart(t *testing.T) {
 }
 
 // What was missed is read where the history is gone.
-func TestStoredRingIsReadAnewWhereItsHistoryIsGone(t *testing.T) {
+func TestStoredRingIsReadAnewAfterACompaction(t *testing.T) {
 	t.Parallel()
 	srv := server(t)
 	proxy := etcdtest.NewProxy(t, srv.Endpoint())
@@ -325,7 +325,7 @@ func TestStoredRingIsReadAnewWhereItsHistoryIsGone(t *testing.T) {
 	require.Equal(t, int64(1), p.logged.n.Load())
 }
 
-func TestStoredRingTakesAClientThatStoresItsKeyAsItIs(t *testing.T) {
+func TestStoredRingNeedsAClientStoringItUnchanged(t *testing.T) {
 	t.Parallel()
 	srv := server(t)
 	outer := newTestAEAD("outer")
@@ -378,7 +378,7 @@ func TestStoredRingTakesAClientThatStoresItsKeyAsItIs(t *testing.T) {
 	require.Equal(t, []string{rings[0], rings[0], rings[0]}, rings)
 }
 
-func TestClosedStoredRingKeepsItsKeysAndFollowsNothing(t *testing.T) {
+func TestClosedRingKeepsItsKeysAndFollowsNothing(t *testing.T) {
 	t.Parallel()
 	srv := server(t)
 	leader, p, witness := created(t, srv), opened(t, srv.Endpoint()), opened(t, srv.Endpoint())

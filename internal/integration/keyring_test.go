@@ -27,7 +27,7 @@ func providerOf(keys ...*etcd.EncryptionKey) *provider {
 	}}
 }
 
-func TestEveryReadPathFindsAKeyByTheProvider(t *testing.T) {
+func TestEveryReadPathAsksTheKeyProvider(t *testing.T) {
 	t.Parallel()
 	srv := server(t)
 	a, b := keyNumber(t, 1), keyNumber(t, 2)
@@ -69,7 +69,7 @@ func TestEveryReadPathFindsAKeyByTheProvider(t *testing.T) {
 	}
 }
 
-func TestProviderIsAskedOnceForAListReadByMany(t *testing.T) {
+func TestManyReadersOfAListAskProviderOnce(t *testing.T) {
 	t.Parallel()
 	srv := server(t)
 	a, b := keyNumber(t, 1), keyNumber(t, 2)
@@ -124,7 +124,7 @@ func TestProviderThatFailsHidesNoOtherValue(t *testing.T) {
 
 // A provider that hangs holds up the value that waits for it, and neither for
 // ever nor beyond the client.
-func TestProviderThatHangsIsLeftAfterItsTimeOrWithTheClient(t *testing.T) {
+func TestHangingProviderIsLeftByTimeoutOrClose(t *testing.T) {
 	t.Parallel()
 	srv := server(t)
 	p := prefix(t)
@@ -155,7 +155,7 @@ func TestProviderThatHangsIsLeftAfterItsTimeOrWithTheClient(t *testing.T) {
 	}
 }
 
-func TestEveryPathGoesThroughAnAEADOfTheApplication(t *testing.T) {
+func TestEveryPathGoesThroughTheApplicationsAEAD(t *testing.T) {
 	t.Parallel()
 	holding := &policy{t: t}
 	defer holding.done()
@@ -208,7 +208,7 @@ func TestAEADThatFailsSendsNothing(t *testing.T) {
 	require.Equal(t, "v", string(value))
 }
 
-func TestRingIsSharedByItsClientsAndChangesUnderThem(t *testing.T) {
+func TestClientsShareARingThatChangesUnderThem(t *testing.T) {
 	t.Parallel()
 	srv := server(t)
 	a, b := keyNumber(t, 1), keyNumber(t, 2)

@@ -29,7 +29,7 @@ func requireUnavailable(t *testing.T, err, cause error, what string) {
 	require.NotContains(t, err.Error(), secret, what)
 }
 
-func TestNoReadPathTakesAnOutageForADamagedValue(t *testing.T) {
+func TestNoReadPathTakesAnOutageForDamage(t *testing.T) {
 	t.Parallel()
 	srv := server(t)
 	id, aead := etcd.KeyID([]byte("id of the AEAD  ")), newTestAEAD("a")
@@ -111,7 +111,7 @@ func TestPassesStopAtAnOutageAndLoseNothing(t *testing.T) {
 	require.Equal(t, int64(1), report.Rewritten)
 }
 
-func TestImportLeavesOutNoValueWhoseKeyIsKnown(t *testing.T) {
+func TestImportSkipsNoValueWithAKnownKey(t *testing.T) {
 	t.Parallel()
 	from, to := server(t), server(t)
 	var keys []*etcd.EncryptionKey
@@ -165,7 +165,7 @@ func (h *hangingAEAD) Decrypt(ciphertext, associatedData []byte) ([]byte, error)
 	return h.testAEAD.Decrypt(ciphertext, associatedData)
 }
 
-func TestHangingAEADHoldsUpNoCallPastItsDeadline(t *testing.T) {
+func TestHangingAEADDelaysNoCallPastItsDeadline(t *testing.T) {
 	t.Parallel()
 	srv := server(t)
 	aead := newHangingAEAD(t)
@@ -204,7 +204,7 @@ func TestHangingAEADHoldsUpNoCallPastItsDeadline(t *testing.T) {
 	require.NoError(t, next(t, closed))
 }
 
-func TestHangingOuterKeyHoldsUpNoCallOfAStoredRing(t *testing.T) {
+func TestHangingOuterKeyDelaysNoRingCall(t *testing.T) {
 	t.Parallel()
 	srv := server(t)
 	aead := newHangingAEAD(t)
@@ -348,7 +348,7 @@ func (a *contextAEAD) wait(ctx context.Context) error {
 	return nil
 }
 
-func TestAEADWithContextIsCalledWithTheCallsDeadline(t *testing.T) {
+func TestAEADWithContextGetsTheCallsDeadline(t *testing.T) {
 	t.Parallel()
 	srv := server(t)
 	aead := &contextAEAD{aead: newTestAEAD("a")}

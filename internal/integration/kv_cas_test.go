@@ -106,7 +106,7 @@ func TestCompareAndSwapByManyLosesNothing(t *testing.T) {
 }
 
 // A change between the read and the commit of a swap is seen, whatever it is.
-func TestCompareAndSwapSeesAChangeBetweenItsRoundTrips(t *testing.T) {
+func TestCompareAndSwapSeesChangesBetweenRoundTrips(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
 		name, change string
@@ -179,7 +179,7 @@ func TestCompareAndSwapHandlesTheLeaseAsAsked(t *testing.T) {
 	})
 }
 
-func TestCompareAndSwapRevisionNoticesAChangeAndBack(t *testing.T) {
+func TestCompareAndSwapRevisionNoticesARevertedChange(t *testing.T) {
 	t.Parallel()
 	inEachMode(t, func(t *testing.T, c *etcd.Client, _ *observer) {
 		ctx, key := t.Context(), prefix(t)+"key"

@@ -56,7 +56,7 @@ func TestGuardedPutWithALease(t *testing.T) {
 
 // Answers are lost, of requests that were carried out and of some that were not, and
 // the put is executed once all the same.
-func TestGuardedPutSurvivesLostAnswersAndIsExecutedOnce(t *testing.T) {
+func TestGuardedPutSurvivesLostAnswersAndExecutesOnce(t *testing.T) {
 	t.Parallel()
 	srv, faults := faultyServer(t)
 	for _, m := range modes {

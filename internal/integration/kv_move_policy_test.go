@@ -9,7 +9,7 @@ import (
 	"github.com/blueprint-go/etcd"
 )
 
-func TestEncryptedValueIsNotMovedIntoTheOpenUnasked(t *testing.T) {
+func TestEncryptedValueIsNotMovedToPlaintextUnasked(t *testing.T) {
 	t.Parallel()
 	srv, o := observedServer(t)
 	c := client(t, config(srv).WithNamespace("/ns").WithEncryption(testKey).WithUnencryptedPrefixes("/pub/").WithPlaintextWrites("/mig/"))

@@ -119,7 +119,7 @@ func TestMoveSeesWhatChangesUnderneath(t *testing.T) {
 	}
 }
 
-func TestCopyIsEncryptedForItsPlaceAndLeavesTheSource(t *testing.T) {
+func TestCopyEncryptsForItsPlaceLeavingTheSource(t *testing.T) {
 	t.Parallel()
 	inEachMode(t, func(t *testing.T, c *etcd.Client, o *observer) {
 		ctx, from, to := t.Context(), prefix(t)+"from", prefix(t)+"to"

@@ -96,7 +96,7 @@ func TestPutIfChangedSeesWhatChangesUnderneath(t *testing.T) {
 	}
 }
 
-func TestPutIfChangedLeavesAloneWhatItCannotDecode(t *testing.T) {
+func TestPutIfChangedLeavesUndecodableValuesAlone(t *testing.T) {
 	t.Parallel()
 	srv := server(t)
 	c := client(t, config(srv).WithEncryption(testKey))

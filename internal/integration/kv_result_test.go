@@ -144,7 +144,7 @@ func TestResultCostsNoRoundTrip(t *testing.T) {
 	}
 }
 
-func TestWriteThatChangedNothingTellsWhenThatWasSo(t *testing.T) {
+func TestWriteThatChangedNothingReportsTheRevision(t *testing.T) {
 	t.Parallel()
 	inEachMode(t, func(t *testing.T, c *etcd.Client, _ *observer) {
 		ctx := within(t, busyTimeout)
@@ -385,7 +385,7 @@ func TestResultThatCannotBeToldIsRefused(t *testing.T) {
 }
 
 // The answer of the put is lost, the put is not.
-func TestGuardedPutWhoseAnswerWasLostTellsItsRevision(t *testing.T) {
+func TestGuardedPutReportsItsRevisionDespiteLostAnswers(t *testing.T) {
 	t.Parallel()
 	srv, faults := faultyServer(t)
 	for _, m := range modes {
@@ -415,7 +415,7 @@ func TestGuardedPutWhoseAnswerWasLostTellsItsRevision(t *testing.T) {
 	}
 }
 
-func TestChunksThatFailTellTheNewestRevisionThatIsCertain(t *testing.T) {
+func TestFailedChunksReportTheNewestCertainRevision(t *testing.T) {
 	t.Parallel()
 	srv, chunks := serverOfChunks(t)
 	c := client(t, config(srv).WithTimeout(busyTimeout))

@@ -77,7 +77,7 @@ func TestUpdateTakesTwoRoundTrips(t *testing.T) {
 	})
 }
 
-func TestUpdateTellsAnEmptyValueFromAMissingKey(t *testing.T) {
+func TestUpdateTellsEmptyValuesFromMissingKeys(t *testing.T) {
 	t.Parallel()
 	inEachMode(t, func(t *testing.T, c *etcd.Client, _ *observer) {
 		ctx, key := t.Context(), prefix(t)+"key"
@@ -130,7 +130,7 @@ func TestUpdateIsNotStarvedByAFasterWriter(t *testing.T) {
 	require.Equal(t, []string{"0", "100", "100"}, seen)
 }
 
-func TestUpdateOfAKeyThatKeepsChangingIsAConflict(t *testing.T) {
+func TestUpdateOfAnEverChangingKeyConflicts(t *testing.T) {
 	t.Parallel()
 	srv, o := observedServer(t)
 	ctx, cancel := context.WithCancel(t.Context())

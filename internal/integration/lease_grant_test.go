@@ -74,7 +74,7 @@ func TestCancelledLocksLeaveNoLeases(t *testing.T) {
 	require.Zero(t, queue(t, c, name))
 }
 
-func TestLargestTimeToLiveIsNotToldAsNegative(t *testing.T) {
+func TestLargestTimeToLiveIsNeverReportedNegative(t *testing.T) {
 	t.Parallel()
 	srv, o := observedServer(t)
 	c := client(t, config(srv))

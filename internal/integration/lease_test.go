@@ -50,7 +50,7 @@ func TestGrantGivesAtLeastTheTimeAskedFor(t *testing.T) {
 	}
 }
 
-func TestTimeToLiveOutOfRangeIsRefusedUnsent(t *testing.T) {
+func TestOutOfRangeTTLIsRefusedUnsent(t *testing.T) {
 	t.Parallel()
 	srv, o := observedServer(t)
 	c := client(t, config(srv))
@@ -141,7 +141,7 @@ func TestKeepAliveOnceRenews(t *testing.T) {
 	require.ErrorIs(t, err, etcd.ErrNilContext)
 }
 
-func TestKeepAliveKeepsALeaseUntilItIsRevoked(t *testing.T) {
+func TestKeepAliveLastsUntilTheLeaseIsRevoked(t *testing.T) {
 	t.Parallel()
 	c := client(t, config(server(t)))
 	p, ctx := prefix(t), within(t, patience)
@@ -160,7 +160,7 @@ func TestKeepAliveKeepsALeaseUntilItIsRevoked(t *testing.T) {
 	events(t, w, 1)
 }
 
-func TestUnreadKeepAliveGoesOnAndHoldsTheNewestResponse(t *testing.T) {
+func TestUnreadKeepAliveContinuesHoldingTheNewestResponse(t *testing.T) {
 	t.Parallel()
 	srv, counts := renewalServer(t)
 	c := client(t, config(srv))
@@ -191,7 +191,7 @@ func TestKeepAliveEndsWithItsClient(t *testing.T) {
 	require.ErrorIs(t, err, etcd.ErrClosed)
 }
 
-func TestKeepAliveSaysInTimeThatTheLeaseIsLost(t *testing.T) {
+func TestKeepAliveReportsALostLeaseInTime(t *testing.T) {
 	t.Parallel()
 	srv := server(t)
 	proxy := etcdtest.NewProxy(t, srv.Endpoint())
@@ -216,7 +216,7 @@ func TestKeepAliveSaysInTimeThatTheLeaseIsLost(t *testing.T) {
 	require.Less(t, lost, pace.allow(ttl))
 }
 
-func TestKeepAliveSurvivesARestartThatIsShorterThanTheLease(t *testing.T) {
+func TestKeepAliveSurvivesRestartsShorterThanTheLease(t *testing.T) {
 	t.Parallel()
 	srv := server(t)
 	c := client(t, config(srv))

@@ -40,7 +40,7 @@ func TestLargestValueComesBack(t *testing.T) {
 	require.True(t, swapped)
 }
 
-func TestValuePastTheLimitIsRefusedBeforeAnythingIsSent(t *testing.T) {
+func TestValuePastTheLimitIsRefusedUnsent(t *testing.T) {
 	t.Parallel()
 	for _, size := range []int{tooLargeValue, 2<<20 + 1, 3 << 20} {
 		t.Run(strconv.Itoa(size), func(t *testing.T) {

@@ -102,7 +102,7 @@ func margin(t *testing.T, ctx context.Context, holder, other *etcd.Lock, proxy *
 	return 0
 }
 
-func TestLostLockCanDoNoHarmAndCanBeTakenAgain(t *testing.T) {
+func TestLostLockIsHarmlessAndCanBeRetaken(t *testing.T) {
 	t.Parallel()
 	srv := server(t)
 	direct := client(t, config(srv))

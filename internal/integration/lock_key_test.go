@@ -24,7 +24,7 @@ func ownKey(t testing.TB, c *etcd.Client, name string) string {
 	return string(resp.Kvs[0].Key)
 }
 
-func TestHolderIsToldThatItsKeyIsNoMore(t *testing.T) {
+func TestHolderLearnsThatItsKeyIsGone(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		spoil func(ctx context.Context, c *etcd.Client, name string) error

@@ -81,7 +81,7 @@ func TestLockTakesOneRequestForEachStep(t *testing.T) {
 	require.Equal(t, []string{"LeaseGrant"}, o.during(func() { newLock(t, c, name) }))
 }
 
-func TestTryLockWaitsAsLongAsItIsAllowedTo(t *testing.T) {
+func TestTryLockWaitsAsLongAsItMay(t *testing.T) {
 	t.Parallel()
 	c := client(t, config(server(t)))
 	name, ctx := prefix(t)+"lock", within(t, patience)

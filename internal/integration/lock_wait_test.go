@@ -29,7 +29,7 @@ func (s eventless) SendMsg(m any) error {
 	return s.ServerStream.SendMsg(m)
 }
 
-func TestWaiterGetsTheLockThoughItsDeletionWasLost(t *testing.T) {
+func TestWaiterGetsALockWhoseDeletionWasLost(t *testing.T) {
 	t.Parallel()
 	srv := server(t, etcdtest.WithGRPCServerOptions(grpc.ChainStreamInterceptor(
 		func(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {

@@ -212,7 +212,7 @@ func TestBadArgumentsAreRefusedBeforeAnythingIsSent(t *testing.T) {
 	})
 }
 
-func TestBadTimesToLiveAreRefusedBeforeAnythingIsSent(t *testing.T) {
+func TestBadTTLsAreRefusedUnsent(t *testing.T) {
 	t.Parallel()
 	inEachMode(t, func(t *testing.T, c *etcd.Client, o *observer) {
 		ctx := t.Context()

@@ -220,7 +220,7 @@ func TestTypedValuesNeedAClientAndAnEncoding(t *testing.T) {
 	})
 }
 
-func TestWithLockOfANilFunctionTakesNoLock(t *testing.T) {
+func TestWithLockOfNilFunctionTakesNoLock(t *testing.T) {
 	t.Parallel()
 	c := client(t, config(server(t)))
 	require.ErrorIs(t, c.WithLock(t.Context(), "lock", nil), etcd.ErrInvalidArgument)

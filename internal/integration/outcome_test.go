@@ -94,7 +94,7 @@ func TestSettleFindsAWriteUnderLaterChanges(t *testing.T) {
 	}
 }
 
-func TestSettleProvesThatABoundWriteCannotBeAnyMore(t *testing.T) {
+func TestSettleProvesABoundWriteImpossible(t *testing.T) {
 	t.Parallel()
 	srv, faults := faultyServer(t)
 	for _, m := range modes {

@@ -53,7 +53,7 @@ func TestPrefixIsDeletedInChunksAndNothingElse(t *testing.T) {
 }
 
 // A key of the namespace's neighbour is next to each end.
-func TestAllKeysInChunksAreThoseOfTheNamespace(t *testing.T) {
+func TestDeletingAllKeysStaysWithinTheNamespace(t *testing.T) {
 	t.Parallel()
 	srv := server(t)
 	c := client(t, config(srv).WithNamespace("b/"))
@@ -66,7 +66,7 @@ func TestAllKeysInChunksAreThoseOfTheNamespace(t *testing.T) {
 	require.Equal(t, []string{"a/z", "b", "b0", "c/"}, storedKeys(t, c))
 }
 
-func TestPrefixDeletionThatFailsGoesOnWhenItIsRepeated(t *testing.T) {
+func TestRepeatedPrefixDeletionContinuesAFailedOne(t *testing.T) {
 	t.Parallel()
 	srv, chunks := serverOfChunks(t)
 	c := client(t, config(srv).WithTimeout(busyTimeout))
@@ -118,7 +118,7 @@ func TestPrefixDeletionThatFailsGoesOnWhenItIsRepeated(t *testing.T) {
 
 // What is written behind the page that was read is deleted or not; what was there
 // before is, and the keys of others are left alone.
-func TestPrefixDeletionInChunksMissesNothingThatWasThere(t *testing.T) {
+func TestChunkedPrefixDeletionMissesNothingThatWasThere(t *testing.T) {
 	t.Parallel()
 	srv, o := observedServer(t)
 	c, writer := client(t, config(srv).WithTimeout(busyTimeout)), client(t, config(srv))
@@ -185,7 +185,7 @@ func TestDeletionThatTakesTooLongNamesChunks(t *testing.T) {
 	require.ErrorContains(t, err, "InChunks")
 }
 
-func TestChunkThatTakesTooLongSaysWhatToDo(t *testing.T) {
+func TestSlowChunkSaysWhatToDo(t *testing.T) {
 	t.Parallel()
 	srv, chunks := serverOfChunks(t)
 	c := client(t, config(srv).WithTimeout(300*time.Millisecond))
@@ -211,7 +211,7 @@ func TestChunkThatTakesTooLongSaysWhatToDo(t *testing.T) {
 
 // Values larger than a chunk share a connection: they go one at a time, however many
 // chunks may be under way.
-func TestValuesLargerThanAChunkGoOneByOne(t *testing.T) {
+func TestValuesLargerThanChunksGoOneByOne(t *testing.T) {
 	t.Parallel()
 	srv, chunks := serverOfChunks(t)
 	c := client(t, config(srv).WithTimeout(busyTimeout))

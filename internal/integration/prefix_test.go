@@ -93,7 +93,7 @@ func TestDeletePrefixOfEverythingMustBeAskedFor(t *testing.T) {
 	})
 }
 
-func TestGetRangeIncludesItsStartAndNotItsEnd(t *testing.T) {
+func TestGetRangeIncludesStartAndExcludesEnd(t *testing.T) {
 	t.Parallel()
 	inEachMode(t, func(t *testing.T, c *etcd.Client, o *observer) {
 		ctx := t.Context()

@@ -38,7 +38,7 @@ type study struct {
 
 // Locks with a TTL of 15 s and watches, of this package and of clientv3, go by the same
 // program to a cluster whose members are killed in turn.
-func TestLocksAndWatchesSurviveKilledMembersBehindAProxy(t *testing.T) {
+func TestProxiedLocksAndWatchesSurviveKilledMembers(t *testing.T) {
 	for run := range *studyRuns {
 		t.Run(fmt.Sprint("run ", run+1), func(t *testing.T) {
 			for _, kind := range append([]middleboxKind{{name: "nothing"}}, middleboxKinds...) {

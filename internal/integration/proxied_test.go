@@ -151,7 +151,7 @@ func TestQuietWatchesAndLocksOutliveShortTimeouts(t *testing.T) {
 	}
 }
 
-func TestWatchesBeyondAStreamLimitLeaveRoomForRequests(t *testing.T) {
+func TestWatchesPastAStreamLimitLeaveRequestsRoom(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
 		kind middleboxKind
@@ -186,7 +186,7 @@ func TestConnectionsThatEndAfterSomeRequestsLoseNothing(t *testing.T) {
 	p.requireEverything(t, func(tr *traffic) { tr.more(5000) })
 }
 
-func TestRequestBeyondABodyLimitIsRefusedAndNamed(t *testing.T) {
+func TestRequestPastABodyLimitNamesTheSetting(t *testing.T) {
 	t.Parallel()
 	p := behind(t, nginx, settings{server: "    client_max_body_size 1m;"})
 	c, key, ctx := client(t, p.config()), prefix(t), within(t, patience)

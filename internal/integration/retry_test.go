@@ -44,7 +44,7 @@ func readsOfTheAPI(c *etcd.Client, key string) map[string]func(context.Context) 
 	}
 }
 
-func TestReadIsTriedAgainUntilAPassingFaultHasPassed(t *testing.T) {
+func TestReadIsRetriedUntilAPassingFaultEnds(t *testing.T) {
 	t.Parallel()
 	srv, faults := faultyServer(t)
 	c := client(t, config(srv))
@@ -79,7 +79,7 @@ func TestReadIsTriedAgainUntilAPassingFaultHasPassed(t *testing.T) {
 	}
 }
 
-func TestReadIsNotTriedAgainWhereThatIsOfNoUse(t *testing.T) {
+func TestPermanentFailureOfAReadIsNotRetried(t *testing.T) {
 	t.Parallel()
 	srv, faults := faultyServer(t)
 	c := client(t, config(srv))
@@ -102,7 +102,7 @@ func TestReadIsNotTriedAgainWhereThatIsOfNoUse(t *testing.T) {
 	}
 }
 
-func TestReadThatFailsForEverIsTriedInGrowingSteps(t *testing.T) {
+func TestFailingReadIsRetriedWithExponentialBackoff(t *testing.T) {
 	t.Parallel()
 	srv, faults := faultyServer(t)
 	c := client(t, config(srv))
@@ -120,7 +120,7 @@ func TestReadThatFailsForEverIsTriedInGrowingSteps(t *testing.T) {
 	require.True(t, etcd.IsRetryable(err))
 }
 
-func TestWriteThatIsRefusedForTheMomentIsSentAgain(t *testing.T) {
+func TestTemporarilyRefusedWriteIsSentAgain(t *testing.T) {
 	t.Parallel()
 	srv, faults := faultyServer(t)
 	c := client(t, config(srv))
@@ -146,7 +146,7 @@ func TestWriteThatIsRefusedForTheMomentIsSentAgain(t *testing.T) {
 
 // The server gives up waiting for a write that it has proposed; the write may
 // still be applied.
-func TestWriteThatTheServerGaveUpOnIsReturnedAsUnknown(t *testing.T) {
+func TestWriteTheServerGaveUpOnIsUnknown(t *testing.T) {
 	t.Parallel()
 	srv, faults := faultyServer(t)
 	c := client(t, config(srv))
@@ -174,7 +174,7 @@ func TestWriteThatTheServerGaveUpOnIsReturnedAsUnknown(t *testing.T) {
 
 // The write that exceeds the quota is applied before the server answers it by "no
 // space"; those after it are refused by the same words.
-func TestWriteWithoutSpaceIsNeverCalledRefusedWhenItWasApplied(t *testing.T) {
+func TestAppliedWriteWithoutSpaceIsNeverCalledRefused(t *testing.T) {
 	t.Parallel()
 	srv := server(t, etcdtest.WithQuota(8<<20))
 	c := client(t, config(srv).WithTimeout(20*time.Second))
@@ -210,7 +210,7 @@ func TestWriteWithoutSpaceIsNeverCalledRefusedWhenItWasApplied(t *testing.T) {
 	t.Logf("%d of %d writes were answered by \"no space\" and applied", applied, len(lasts))
 }
 
-func TestWriteThatWasNeverSentIsSentWhenTheServerComesUp(t *testing.T) {
+func TestUnsentWriteIsSentWhenTheServerStarts(t *testing.T) {
 	t.Parallel()
 	srv, faults := faultyServer(t)
 	srv.Stop()

@@ -163,7 +163,7 @@ func TestCompactionBetweenPagesIsAnError(t *testing.T) {
 }
 
 // Messages may be bounded below what a page or a chunk of a stream needs.
-func TestListWhoseAnswersAreTooLargeIsReadInSmallerOnes(t *testing.T) {
+func TestListReadsSmallerPagesAfterTooLargeAnswers(t *testing.T) {
 	t.Parallel()
 	const limit = 64 << 10
 	srv, o := observedServer(t, etcdtest.WithGRPCServerOptions(grpc.MaxSendMsgSize(limit)))

@@ -127,7 +127,7 @@ func TestStreamThatBreaksGoesOnWhereItWas(t *testing.T) {
 
 // A stream that breaks behind the last key that is wanted leaves nothing to ask
 // for, or nothing to find.
-func TestStreamThatBreaksBehindTheLastKeyIsComplete(t *testing.T) {
+func TestStreamBrokenAfterTheLastKeyIsComplete(t *testing.T) {
 	t.Parallel()
 	f := &streams{}
 	srv := streamingServer(t, f)
@@ -266,7 +266,7 @@ func TestScanLeavesASilentEndpoint(t *testing.T) {
 	require.Equal(t, streams, f.begun.Load())
 }
 
-func TestStreamWhoseTokenExpiredGoesOnWithANewOne(t *testing.T) {
+func TestStreamWithExpiredTokenGetsANewOne(t *testing.T) {
 	t.Parallel()
 	f := &streams{}
 	c := client(t, config(streamingServer(t, f, etcdtest.WithAuth("password"))).WithAuth("root", "password"))

@@ -242,7 +242,7 @@ func TestScanStaysInItsNamespace(t *testing.T) {
 	}
 }
 
-func TestScanGoesOnBehindAValueThatCannotBeDecoded(t *testing.T) {
+func TestScanGoesOnAfterAnUndecodableValue(t *testing.T) {
 	inEachWay(t, func(t *testing.T, plain *etcd.Client, _ *streams) {
 		c := client(t, etcd.DefaultConfig().WithEndpoints(plain.Endpoints()...).WithEncryption(testKey))
 		p := prefix(t)

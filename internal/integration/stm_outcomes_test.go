@@ -21,41 +21,52 @@ func TestTransactReadsWhatItHasWritten(t *testing.T) {
 	inEachMode(t, func(t *testing.T, c *etcd.Client, _ *observer) {
 		ctx, p := t.Context(), prefix(t)
 		require.NoError(t, c.BulkPut(ctx, map[string][]byte{p + "a": []byte("1"), p + "c": []byte("3"), p + "d": []byte("4")}))
-		require.NoError(t, c.Transact(ctx, func(tx *etcd.Tx) error {
-			list := func() (out []string) {
-				kvs, err := tx.GetPrefix(p)
-				assert.NoError(t, err)
-				for _, kv := range kvs {
-					out = append(out, kv.Key[len(p):]+"="+string(kv.Value))
-					kv.Value = append(kv.Value[:0], "spoiled"...) // the caller's own
-				}
-				return out
+		list := func(tx *etcd.Tx) (out []string, _ error) {
+			kvs, err := tx.GetPrefix(p)
+			for _, kv := range kvs {
+				out = append(out, kv.Key[len(p):]+"="+string(kv.Value))
+				kv.Value = append(kv.Value[:0], "spoiled"...) // the caller's own
 			}
-			assert.Equal(t, []string{"a=1", "c=3", "d=4"}, list())
+			return out, err
+		}
+		// What the last run has read, which is the one that counts.
+		var before, after, each []string
+		var deleted error
+		require.NoError(t, c.Transact(ctx, func(tx *etcd.Tx) (err error) {
+			if before, err = list(tx); err != nil {
+				return err
+			}
 			value := []byte("2")
 			tx.Put(p+"b", value)
 			value[0] = 'x'
 			tx.Delete(p + "c")
 			tx.Put(p+"a", []byte("0"))
 			tx.Put(p+"a", []byte{})
-			assert.Equal(t, []string{"a=", "b=2", "d=4"}, list())
-			for key, want := range map[string]string{"a": "", "b": "2", "d": "4"} {
-				for range 2 {
-					got, err := tx.Get(p + key)
-					assert.NoError(t, err)
-					assert.NotNil(t, got)
-					assert.Equal(t, want, string(got))
-					_ = append(got[:0], "x"...)
-				}
+			if after, err = list(tx); err != nil {
+				return err
 			}
-			_, err := tx.Get(p + "c")
-			assert.ErrorIs(t, err, etcd.ErrKeyNotFound)
+			each = nil
+			for _, key := range []string{"a", "a", "b", "b", "d", "d"} {
+				got, err := tx.Get(p + key)
+				if err != nil {
+					return err
+				}
+				each = append(each, fmt.Sprintf("%s=%s nil: %t", key, got, got == nil))
+				_ = append(got[:0], "x"...)
+			}
+			_, deleted = tx.Get(p + "c")
 			tx.Put(p+"e", nil)
 			tx.Delete(p + "e")
 			tx.Delete(p + "d")
 			tx.Put(p+"d", nil)
 			return nil
 		}))
+		require.Equal(t, []string{"a=1", "c=3", "d=4"}, before)
+		require.Equal(t, []string{"a=", "b=2", "d=4"}, after)
+		require.Equal(t, []string{
+			"a= nil: false", "a= nil: false", "b=2 nil: false", "b=2 nil: false", "d=4 nil: false", "d=4 nil: false",
+		}, each)
+		require.ErrorIs(t, deleted, etcd.ErrKeyNotFound)
 		got, err := c.ListWithValues(ctx, p)
 		require.NoError(t, err)
 		require.Equal(t, map[string][]byte{p + "a": {}, p + "b": []byte("2"), p + "d": {}}, got)
@@ -100,7 +111,9 @@ func TestTransactWritesNothingWhenItsFunctionFails(t *testing.T) {
 	runs := 0
 	err := c.Transact(ctx, func(tx *etcd.Tx) error {
 		runs++
-		assert.NoError(t, incrementIn(tx, key))
+		if err := incrementIn(tx, key); err != nil {
+			return err
+		}
 		return refused
 	})
 	require.Equal(t, refused, err)
@@ -109,7 +122,9 @@ func TestTransactWritesNothingWhenItsFunctionFails(t *testing.T) {
 		defer func() { value = recover() }()
 		_ = c.Transact(ctx, func(tx *etcd.Tx) error {
 			runs++
-			assert.NoError(t, incrementIn(tx, key))
+			if err := incrementIn(tx, key); err != nil {
+				return err
+			}
 			panic(refused)
 		})
 		return nil
@@ -161,7 +176,7 @@ func TestTransactThatCannotBeIsRefused(t *testing.T) {
 	}))
 }
 
-func TestTransactIsVoidWhenOneOfItsReadsFailed(t *testing.T) {
+func TestTransactIsVoidAfterAFailedRead(t *testing.T) {
 	t.Parallel()
 	srv, faults := faultyServer(t)
 	c := client(t, config(srv))
@@ -177,13 +192,14 @@ func TestTransactIsVoidWhenOneOfItsReadsFailed(t *testing.T) {
 			key := fmt.Sprintf("%s%s/%d", prefix(t), name, i)
 			s := &script{answer: status.Error(codes.PermissionDenied, "injected"), times: 1, refuse: true}
 			runs := 0
+			var failed error
 			err := c.Transact(faults.follow(t.Context(), s), func(tx *etcd.Tx) error {
 				runs++
-				failed := read(tx, key)
-				assert.Error(t, failed)
+				failed = read(tx, key)
 				tx.Put(key, []byte("made of nothing"))
 				return made(failed)
 			})
+			require.Error(t, failed, name)
 			require.ErrorIs(t, err, etcd.ErrPermissionDenied, name)
 			require.Equal(t, name == "wrapped", errors.Is(err, own), name)
 			require.Equal(t, 1, runs)
@@ -194,21 +210,23 @@ func TestTransactIsVoidWhenOneOfItsReadsFailed(t *testing.T) {
 	}
 }
 
-func TestTransactIsVoidWhenItReadAValueThatIsNotOurs(t *testing.T) {
+func TestTransactIsVoidAfterReadingAForeignValue(t *testing.T) {
 	t.Parallel()
 	srv := server(t)
 	c, plain := client(t, config(srv).WithEncryption(testKey)), client(t, config(srv))
 	ctx, key := t.Context(), prefix(t)
 	require.NoError(t, plain.Put(ctx, key, []byte("planted")))
-	for _, read := range []func(tx *etcd.Tx){
-		func(tx *etcd.Tx) { _, err := tx.Get(key); assert.Error(t, err) },
-		func(tx *etcd.Tx) { _, err := tx.GetPrefix(key); assert.Error(t, err) },
+	for _, read := range []func(tx *etcd.Tx) error{
+		func(tx *etcd.Tx) error { _, err := tx.Get(key); return err },
+		func(tx *etcd.Tx) error { _, err := tx.GetPrefix(key); return err },
 	} {
+		var failed error
 		err := c.Transact(ctx, func(tx *etcd.Tx) error {
-			read(tx)
+			failed = read(tx)
 			tx.Put(key, []byte("new"))
 			return nil
 		})
+		require.Error(t, failed)
 		var decode *etcd.DecodeError
 		require.ErrorAs(t, err, &decode)
 		require.Equal(t, key, decode.Key)
@@ -227,9 +245,7 @@ func TestTransactGivesUpAfterItsAttempts(t *testing.T) {
 		var attempts []int
 		err := c.Transact(ctx, func(tx *etcd.Tx) error {
 			attempts = append(attempts, tx.Attempt())
-			err := incrementIn(tx, key)
-			assert.NoError(t, c.Put(ctx, key, []byte("0")))
-			return err
+			return errors.Join(incrementIn(tx, key), c.Put(ctx, key, []byte("0")))
 		}, etcd.WithMaxAttempts(bound))
 		require.ErrorIs(t, err, etcd.ErrConflict)
 		require.ErrorContains(t, err, strconv.Itoa(bound)+" attempts")
@@ -248,7 +264,9 @@ func interfering(t *testing.T, c *etcd.Client, key string, run int, act func()) 
 		if err := incrementIn(tx, key); err != nil {
 			return err
 		}
-		assert.NoError(t, c.Put(t.Context(), key, []byte("0")))
+		if err := c.Put(t.Context(), key, []byte("0")); err != nil {
+			return err
+		}
 		if tx.Attempt() == run {
 			act()
 		}
@@ -364,8 +382,13 @@ func TestTransactGoesUpToTheLimitOfOperations(t *testing.T) {
 	readPrefix := func(want int, then func(tx *etcd.Tx) error) func(tx *etcd.Tx) error {
 		return func(tx *etcd.Tx) error {
 			kvs, err := tx.GetPrefix(p)
-			assert.Len(t, kvs, want)
-			return errors.Join(err, then(tx))
+			if err == nil && len(kvs) != want {
+				err = fmt.Errorf("%d keys under the prefix, not %d", len(kvs), want)
+			}
+			if err != nil {
+				return err
+			}
+			return then(tx)
 		}
 	}
 

@@ -216,7 +216,7 @@ func TestTransactHasNoWriteSkew(t *testing.T) {
 	})
 }
 
-func TestTransactNoticesEveryChangeOfWhatItHasRead(t *testing.T) {
+func TestTransactNoticesEveryChangeOfItsReads(t *testing.T) {
 	t.Parallel()
 	key := func(p string) func(tx *etcd.Tx) error {
 		return func(tx *etcd.Tx) error { _, err := numberIn(tx, p+"in/b"); return err }
@@ -378,7 +378,7 @@ func TestTransactRunsAgainWhenItsRevisionIsCompacted(t *testing.T) {
 }
 
 // What comes back with a conflict is bounded, and never taken for the whole.
-func TestTransactSeesAPrefixThatHasGrownPastTheLimitWhole(t *testing.T) {
+func TestTransactSeesAllOfAnOvergrownPrefix(t *testing.T) {
 	t.Parallel()
 	cfg := config(server(t))
 	cfg.MaxTxnOps = 4

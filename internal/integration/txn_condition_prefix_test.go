@@ -12,7 +12,7 @@ import (
 	"github.com/blueprint-go/etcd"
 )
 
-func TestConditionOfAPrefixHoldsWhenItHoldsForEveryKey(t *testing.T) {
+func TestPrefixConditionHoldsIfEveryKeyMeetsIt(t *testing.T) {
 	t.Parallel()
 	inEachMode(t, func(t *testing.T, c *etcd.Client, _ *observer) {
 		ctx, p := t.Context(), prefix(t)
@@ -71,7 +71,7 @@ func TestConditionOfAPrefixHoldsWhenItHoldsForEveryKey(t *testing.T) {
 func deletedOne(n int64, err error) (bool, error) { return n == 1, err }
 
 // The keys of a prefix may be more than a transaction has operations.
-func TestConditionOnValuesOfAPrefixOfManyKeys(t *testing.T) {
+func TestPrefixConditionTakesAnyNumberOfKeys(t *testing.T) {
 	t.Parallel()
 	inEachMode(t, func(t *testing.T, c *etcd.Client, o *observer) {
 		ctx, p := t.Context(), prefix(t)
@@ -103,7 +103,7 @@ func TestConditionOnValuesOfAPrefixOfManyKeys(t *testing.T) {
 
 // Keys under the prefix change after they were read and before the transaction is
 // decided: what counts is what is there at the commit.
-func TestConditionOfAPrefixSeesTheValuesAtTheCommit(t *testing.T) {
+func TestPrefixConditionSeesTheValuesAtTheCommit(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
 		name   string
@@ -161,7 +161,7 @@ func TestConditionOfAPrefixSeesTheValuesAtTheCommit(t *testing.T) {
 	}
 }
 
-func TestConditionOfAPrefixWithAValueThatCantBeDecoded(t *testing.T) {
+func TestUndecodableValueFailsAPrefixCondition(t *testing.T) {
 	t.Parallel()
 	srv, o := observedServer(t)
 	c := client(t, config(srv).WithEncryption(testKey).WithUnencryptedPrefixes("/plain/"))
@@ -260,7 +260,7 @@ func TestTransactionReadsAndDeletesRanges(t *testing.T) {
 	})
 }
 
-func TestOpenRangeOfATransactionEndsWithTheNamespace(t *testing.T) {
+func TestOpenTransactionRangeEndsWithTheNamespace(t *testing.T) {
 	t.Parallel()
 	srv := server(t)
 	all, part := client(t, config(srv)), client(t, config(srv).WithNamespace("m/"))

@@ -361,7 +361,7 @@ func (m *meddler) change(ctx context.Context, c *etcd.Client, p plot) error {
 // is refused, which branch is taken at each node, what each operation finds, and
 // what is left in the end are the same. That holds too when a key is changed while
 // the transaction is under way: what counts is the state at the commit.
-func TestNestedTransactionsDoWhatTheServerDoesWithPlainValues(t *testing.T) {
+func TestNestedTransactionsActAsTheServersPlainOnes(t *testing.T) {
 	t.Parallel()
 	for _, m := range modes {
 		t.Run(m.name, func(t *testing.T) {

@@ -95,7 +95,7 @@ func TestConditionsOfNestedTransactionsSeeTheStateBefore(t *testing.T) {
 }
 
 // One round trip where the server can compare, and one more where it can't.
-func TestNestedConditionsOnValuesTakeOneMoreRoundTrip(t *testing.T) {
+func TestNestedValueConditionsTakeOneMoreRoundTrip(t *testing.T) {
 	t.Parallel()
 	inEachMode(t, func(t *testing.T, c *etcd.Client, o *observer) {
 		ctx, p := t.Context(), prefix(t)
@@ -309,7 +309,7 @@ func TestTransactionThatUnfoldsWithoutEndIsRefused(t *testing.T) {
 	requireRefused(t, o, "2^60 reads", etcd.ErrTooLarge, func() error { return second(txn.Commit(t.Context())) })
 }
 
-func TestNestedTransactionIsAppliedWholeOrNotAtAll(t *testing.T) {
+func TestNestedTransactionAppliesWhollyOrNotAtAll(t *testing.T) {
 	t.Parallel()
 	inEachMode(t, func(t *testing.T, c *etcd.Client, _ *observer) {
 		ctx, p := t.Context(), prefix(t)
@@ -391,7 +391,7 @@ func TestNestedConditionSeesTheValueAtTheCommit(t *testing.T) {
 
 // A value that can't be decoded is an error where the outcome depends on it, and
 // nowhere else.
-func TestNestedConditionOnAValueThatCantBeDecoded(t *testing.T) {
+func TestUndecodableValueFailsAConditionThatNeedsIt(t *testing.T) {
 	t.Parallel()
 	srv, o := observedServer(t)
 	c := client(t, config(srv).WithEncryption(testKey))

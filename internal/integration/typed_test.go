@@ -204,7 +204,7 @@ func requireUnfit(t *testing.T, err error, key, stored string) {
 // Stored values that are no user, some of them cut or of a later kind.
 var unfit = []string{"", "{", "null", " null\n", `[]`, `"secret"`, `{"age":"secret"}`, `{"age":1.5}`, `{"name":"secret","age":[1]}`, `{"age":1}{"age":2}`}
 
-func TestUnfitValueIsAnErrorWithItsKeyAndNeverAZeroValue(t *testing.T) {
+func TestUnfitValueIsAnErrorNamingItsKey(t *testing.T) {
 	t.Parallel()
 	inEachMode(t, func(t *testing.T, c *etcd.Client, _ *observer) {
 		ctx := t.Context()
@@ -326,7 +326,7 @@ type emptyAsNil struct{}
 func (emptyAsNil) Marshal(value string) ([]byte, error)  { return append([]byte(nil), value...), nil }
 func (emptyAsNil) Unmarshal(data []byte) (string, error) { return string(data), nil }
 
-func TestTypedUpdateToAnEmptyMessageIsNoDeletion(t *testing.T) {
+func TestTypedUpdateToEmptyMessageIsNoDeletion(t *testing.T) {
 	t.Parallel()
 	c := client(t, config(server(t)))
 	ctx, p := t.Context(), prefix(t)
@@ -364,7 +364,7 @@ func TestTypedWatchDeliversChangesOfItsNamesOnly(t *testing.T) {
 	})
 }
 
-func TestTypedIterationThatCannotBeYieldsItsErrorAlone(t *testing.T) {
+func TestImpossibleTypedIterationYieldsItsErrorAlone(t *testing.T) {
 	t.Parallel()
 	srv := server(t)
 	c := client(t, config(srv))

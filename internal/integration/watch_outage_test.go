@@ -52,7 +52,7 @@ func TestWatchBegunInAnOutageMissesNothing(t *testing.T) {
 }
 
 // What a client sees by its watches alone is not told again.
-func TestWatchBegunInAnOutageBeginsAtWhatWasSeen(t *testing.T) {
+func TestWatchBegunInOutageStartsAfterSeenEvents(t *testing.T) {
 	t.Parallel()
 	o := newOutage(t, etcd.DefaultConfig(), server(t))
 	p, ctx := prefix(t), within(t, patience)
@@ -114,7 +114,7 @@ func TestWatchBegunInAnOutageTellsARestore(t *testing.T) {
 }
 
 // The client has not had a single answer when Watch returns.
-func TestWatchBegunBeforeAnyAnswerMissesNothingAfterIt(t *testing.T) {
+func TestWatchBegunBeforeAnyAnswerMissesNothingLater(t *testing.T) {
 	t.Parallel()
 	open := make(chan struct{})
 	srv := server(t, tapped(func(ctx context.Context) error {

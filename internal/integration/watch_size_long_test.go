@@ -58,7 +58,7 @@ func TestLargeValuesComeInPortions(t *testing.T) {
 }
 
 // This test measures the heap of the process, so it is not parallel.
-func TestUnreadWatchCostsLittleMemoryAndHoldsUpNobody(t *testing.T) {
+func TestUnreadWatchCostsLittleAndDelaysNobody(t *testing.T) {
 	endpoints := serverProcess(t)
 	writer := client(t, etcd.DefaultConfig().WithEndpoints(endpoints...))
 	c := client(t, etcd.DefaultConfig().WithEndpoints(endpoints...))

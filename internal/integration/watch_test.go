@@ -39,7 +39,7 @@ func TestWatchDeliversDecodedChangesOfItsKeysOnly(t *testing.T) {
 	})
 }
 
-func TestWatchFromARevisionDeliversItsHistoryInOrder(t *testing.T) {
+func TestWatchFromARevisionDeliversHistoryInOrder(t *testing.T) {
 	t.Parallel()
 	c := client(t, config(server(t)))
 	p, ctx := prefix(t), within(t, patience)
@@ -95,7 +95,7 @@ func TestWatchMissesNothingAfterItHasReturned(t *testing.T) {
 	}
 }
 
-func TestWatchAddsThePreviousValueWhereThereIsOne(t *testing.T) {
+func TestWatchAddsThePreviousValueWhereOneExisted(t *testing.T) {
 	t.Parallel()
 	inEachMode(t, func(t *testing.T, c *etcd.Client, _ *observer) {
 		p, ctx := prefix(t), within(t, patience)
@@ -184,7 +184,7 @@ func TestQuietWatchIsResumedBehindACompaction(t *testing.T) {
 	require.Equal(t, []string{"PUT " + p + "quiet=news @12"}, tellAll(events(t, quiet, 1)))
 }
 
-func TestCompactedWatchEndsWithTheRevisionToGoOnFrom(t *testing.T) {
+func TestCompactedWatchNamesTheRevisionToResumeFrom(t *testing.T) {
 	t.Parallel()
 	c := client(t, config(server(t)))
 	p, ctx := prefix(t), within(t, patience)
@@ -202,7 +202,7 @@ func TestCompactedWatchEndsWithTheRevisionToGoOnFrom(t *testing.T) {
 	require.Equal(t, "2", string(events(t, c.Watch(ctx, p+"k", etcd.WithRevision(last.CompactRevision)), 3)[0].Kv.Value))
 }
 
-func TestWatchOfAForbiddenKeyEndsWithPermissionDenied(t *testing.T) {
+func TestForbiddenWatchEndsWithPermissionDenied(t *testing.T) {
 	t.Parallel()
 	srv := server(t, etcdtest.WithAuth("root"), etcdtest.WithUser("reader", "pass", etcdtest.Permission{Prefix: "/open/", Read: true}))
 	c := client(t, config(srv).WithAuth("reader", "pass"))
@@ -224,7 +224,7 @@ func TestWatchOfAForbiddenKeyEndsWithPermissionDenied(t *testing.T) {
 	require.Equal(t, "v", string(events(t, open, 1)[0].Kv.Value))
 }
 
-func TestWatchEndsWithItsContextAndWithoutAnError(t *testing.T) {
+func TestWatchEndsWithItsContextWithoutError(t *testing.T) {
 	t.Parallel()
 	c := client(t, config(server(t)))
 	p := prefix(t)

@@ -1,5 +1,5 @@
-// Package keys has ranges of keys as etcd stores them. It may import the standard library
-// only.
+// Package keys holds ranges of keys as etcd stores them. It may import only the standard
+// library.
 package keys
 
 import (
@@ -7,8 +7,8 @@ import (
 	"unsafe"
 )
 
-// Range is a range of keys as stored: from Start up to but not including
-// End. A nil End means Start alone.
+// Range is a range of keys as stored: from Start up to but not including End. A nil End
+// means only Start.
 type Range struct{ Start, End []byte }
 
 // Empty reports whether no key can be in k.
@@ -39,11 +39,11 @@ func (k Range) Before(end []byte) Range {
 	return k
 }
 
-// ToTheEnd is what the server takes for the end of a range without one.
+// ToTheEnd is the end of a range that the server takes to mean the end of all keys.
 var ToTheEnd = []byte{0}
 
-// PrefixEnd returns the first key after all those that begin with prefix, or
-// ToTheEnd for a prefix of nothing but FF, which has none.
+// PrefixEnd returns the first key after all those that begin with prefix, or ToTheEnd if
+// there is none, because prefix is empty or consists of FF only.
 func PrefixEnd(prefix []byte) []byte {
 	for i := len(prefix) - 1; i >= 0; i-- {
 		if prefix[i] < 0xff {
@@ -55,7 +55,7 @@ func PrefixEnd(prefix []byte) []byte {
 	return ToTheEnd
 }
 
-// Text returns bytes that nothing writes to any more as a string, without a copy.
+// Text returns b as a string without a copy. Nothing may write to b any more.
 func Text(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
 // After returns the first key after key.

@@ -1,5 +1,5 @@
-// Package secret says what must not be printed, and reads files without quoting
-// what isn't a path. It imports the standard library only.
+// Package secret decides what must not be printed, and reads files without quoting
+// anything that isn't a path. It imports only the standard library.
 package secret
 
 import (
@@ -11,8 +11,8 @@ import (
 	"unicode"
 )
 
-// Shown returns a text of the configuration for printing: what no name and no path
-// looks like was put into the wrong field, and is hidden.
+// Shown returns a text of the configuration for printing. It hides text that doesn't look
+// like a name or a path, which was probably put into the wrong field.
 func Shown(text string) string {
 	if LooksLikeKey(text) {
 		return Redacted
@@ -20,9 +20,9 @@ func Shown(text string) string {
 	return text
 }
 
-// LooksLikeKey reports whether a text is a certificate, a key or a whole file of
-// anything, and not a name or a path: PEM, DER in Base64 or hexadecimal, several
-// lines, or longer than any path (PATH_MAX).
+// LooksLikeKey reports whether a text is a certificate, a key or the content of a file
+// rather than a name or a path: PEM, DER in Base64 or hexadecimal, several lines, or
+// longer than any path (PATH_MAX).
 func LooksLikeKey(text string) bool {
 	const longest, shortestDER = 4096, 40 // an Ed25519 key has 48 bytes
 	if strings.Contains(text, "-----BEGIN") || strings.ContainsAny(strings.TrimSpace(text), "\n\r") || len(text) > longest {
@@ -33,7 +33,7 @@ func LooksLikeKey(text string) bool {
 		base64.StdEncoding.DecodeString, base64.RawStdEncoding.DecodeString,
 		base64.URLEncoding.DecodeString, base64.RawURLEncoding.DecodeString, hex.DecodeString,
 	} {
-		const sequence = 0x30 // what all of them are in ASN.1
+		const sequence = 0x30 // the ASN.1 tag that all of them begin with
 		if der, err := decode(text); err == nil && len(der) >= shortestDER && der[0] == sequence {
 			return true
 		}
@@ -51,7 +51,7 @@ func AllShown(texts []string) []string {
 }
 
 // ReadFile reads a file whose path is in a field of the configuration. Errors about a
-// file quote its path, so that it has to be one.
+// file quote its path, so ReadFile refuses text that is not a path.
 func ReadFile(field, file string) ([]byte, error) {
 	if LooksLikeKey(file) {
 		return nil, fmt.Errorf("%s holds a certificate or a key itself, and not the path of a file", field)
@@ -59,8 +59,8 @@ func ReadFile(field, file string) ([]byte, error) {
 	return os.ReadFile(file)
 }
 
-// WithoutPassword hides what stands behind a colon in a user name: etcd allows it
-// there, but it is most often a password that was written as for a command line.
+// WithoutPassword hides the part of a user name after a colon: etcd allows colons in
+// names, but such a part is usually a password, written as on a command line.
 func WithoutPassword(user string) string {
 	name, _, found := strings.Cut(user, ":")
 	if !found {
@@ -69,11 +69,11 @@ func WithoutPassword(user string) string {
 	return Shown(name) + ":" + Redacted
 }
 
-// Redacted stands for a secret wherever a configuration is printed.
+// Redacted replaces a secret wherever a configuration is printed.
 const Redacted = "REDACTED"
 
-// WithoutUserinfo hides what may be a password in an endpoint, whether or not that is
-// a valid URL: what stands before an @, a query, and a port that is none.
+// WithoutUserinfo hides what may be a password in an endpoint, even if that is not a
+// valid URL: the part before an @, a query, and a port that isn't one.
 func WithoutUserinfo(raw string) string {
 	if strings.HasPrefix(raw, "unix:") || strings.HasPrefix(raw, "unixs:") {
 		return raw

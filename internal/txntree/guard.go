@@ -6,21 +6,21 @@ import (
 	"github.com/blueprint-go/etcd/internal/keys"
 )
 
-// Guards are conditions under which what was read is still so, each once. They are
-// about revisions, so that the server can decide them where it can't compare values.
+// Guards are conditions that hold while what was read is unchanged, each only once. They
+// are about revisions, so the server can decide them even if it can't compare values.
 type Guards struct {
 	Compares []*pb.Compare
 	known    map[keys.Span]bool
 }
 
-// Unchanged adds the guard of a key.
+// Unchanged adds the guard of a single key.
 func (g *Guards) Unchanged(stored []byte, revision int64) {
 	g.add(Unchanged(stored, revision))
 }
 
-// NothingNewer adds the condition that no key of a range was created or changed
-// after a revision. The server compares the keys that are there: that one was
-// deleted only the guard of that key notices.
+// NothingNewer adds the condition that no key of a range was created or changed after a
+// revision. The server only compares keys that exist; to notice that a key was deleted
+// takes the guard of that key.
 func (g *Guards) NothingNewer(read *pb.RangeRequest, revision int64) {
 	g.add(&pb.Compare{
 		Key: read.Key, RangeEnd: read.RangeEnd, Target: pb.Compare_MOD, Result: pb.Compare_LESS,
@@ -50,8 +50,8 @@ func Unchanged(stored []byte, revision int64) *pb.Compare {
 	}
 }
 
-// Never returns a condition that does not hold: there is no version below 0. It is
-// about a key that the transaction reads anyway, so that it takes no permission.
+// Never returns a condition that never holds: there is no version below 0. It is about a
+// key that the transaction reads anyway, so it needs no further permission.
 func Never(stored []byte) *pb.Compare {
 	return &pb.Compare{
 		Key: stored, Target: pb.Compare_VERSION, Result: pb.Compare_LESS,

@@ -10,7 +10,7 @@ import (
 	"github.com/blueprint-go/etcd/internal/errs"
 )
 
-// InnerOps returns how many operations the operations hold themselves, at most.
+// InnerOps returns how many operations each of ops holds itself, at most.
 func InnerOps(ops []*pb.RequestOp) int {
 	if slices.ContainsFunc(ops, func(op *pb.RequestOp) bool { return op.GetRequestTxn() != nil }) {
 		return 1
@@ -18,13 +18,13 @@ func InnerOps(ops []*pb.RequestOp) int {
 	return 0
 }
 
-// LevelsFor returns how many operations each level of a transaction may hold so
-// that n fit, with as few levels as possible.
+// LevelsFor returns how many operations each level of a transaction may hold so that n
+// fit, with as few levels as possible.
 //
-// The server gives an inner level the limit less the operations of the levels
-// around it (server/v3/etcdserver/api/v3rpc/key.go, checkTxnRequest), so that
-// the sum over the levels is what counts and their product is what fits: at 128,
-// two levels hold 64*64 = 4096 operations and three 43*43*42 = 77,658.
+// The server gives an inner level the limit less the operations of the levels around it
+// (server/v3/etcdserver/api/v3rpc/key.go, checkTxnRequest). So the sum over the levels
+// counts against the limit, and their product is the capacity: at 128, two levels hold
+// 64*64 = 4096 operations and three 43*43*42 = 77,658.
 func LevelsFor(n, limit int) ([]int, error) {
 	most := limit
 	for depth := 1; depth <= limit; depth++ {
@@ -47,7 +47,7 @@ func LevelsFor(n, limit int) ([]int, error) {
 	return nil, fmt.Errorf("%w: %d, at most %d fit when nested", errs.ErrTooManyOps, n, most)
 }
 
-// Nest arranges operations in a tree in which no level has more than levels
+// Nest arranges operations in a tree in which each level holds at most as many as levels
 // says.
 func Nest(ops []*pb.RequestOp, levels []int) []*pb.RequestOp {
 	if len(levels) == 1 {
@@ -67,7 +67,7 @@ func Nest(ops []*pb.RequestOp, levels []int) []*pb.RequestOp {
 	return out
 }
 
-// Flatten appends the responses of a tree of so many levels to out, in order.
+// Flatten appends the responses of a tree with this many levels to out, in order.
 func Flatten(out, responses []*pb.ResponseOp, levels int) []*pb.ResponseOp {
 	if levels == 1 {
 		return append(out, responses...)
@@ -78,13 +78,12 @@ func Flatten(out, responses []*pb.ResponseOp, levels int) []*pb.ResponseOp {
 	return out
 }
 
-// Limit is the limit of operations that a server was found to have, where it
-// is lower than the configured one. The zero value knows of none. It is safe for
-// concurrent use.
+// Limit is the limit of operations that a server turned out to have, if it is lower than
+// the configured one. The zero value knows of none. It is safe for concurrent use.
 type Limit struct{ lower atomic.Int64 }
 
-// Begin returns the limit to begin with. The configured one is tried again when the
-// one that was found can't hold n operations: the server may have been changed.
+// Begin returns the limit to begin with. It tries the configured one again if the one
+// that was found can't hold n operations: the server may have been changed.
 func (l *Limit) Begin(n, configured, inner int) int {
 	lower := int(l.lower.Load())
 	if lower == 0 || lower < LowestLimit(n)+inner {
@@ -93,13 +92,13 @@ func (l *Limit) Begin(n, configured, inner int) int {
 	return lower
 }
 
-// Learn takes in that a request of this limit was accepted, after those of higher
-// ones were refused, if they were tried.
+// Learn records that a request with this limit was accepted, after higher limits, if
+// tried, were refused.
 func (l *Limit) Learn(limit, configured int) {
 	if limit == configured {
 		limit = 0
 	}
-	if l.lower.Load() != int64(limit) { // else the cache line is left alone
+	if l.lower.Load() != int64(limit) { // don't touch the cache line for nothing
 		l.lower.Store(int64(limit))
 	}
 }

@@ -9,32 +9,32 @@ import (
 	"github.com/blueprint-go/etcd/internal/keys"
 )
 
-// written is what some operations of a transaction may write, all keys as stored.
+// written is what some operations of a transaction may write, with all keys as stored.
 //
-// One transaction may put a key once, and not both put and delete it. Operations
-// that can't be applied together, those of the two branches of one transaction,
-// may overlap. This follows the server (server/v3/etcdserver/api/v3rpc/key.go,
-// checkIntervals) but for two gaps of its check, which are closed here, so that the
-// order of operations and the place of keys make no difference: it lets pass a key
-// that one nested transaction puts and a later one deletes, and a deletion to the
-// end of all keys beside a put.
+// One transaction may put a key only once, and must not both put and delete it.
+// Operations that can't be applied together, those of the two branches of one
+// transaction, may overlap. This follows the server
+// (server/v3/etcdserver/api/v3rpc/key.go, checkIntervals), but closes two gaps of its
+// check, so that the order of operations and the position of keys make no difference: the
+// server accepts a key that one nested transaction puts and a later one deletes, and a
+// deletion to the end of all keys beside a put.
 type written struct {
-	namespace int // how much of a key its errors leave out
+	namespace int // how many bytes of a key its errors leave out
 	puts      map[string]bool
 	deletes   map[string]bool
 	ranges    []keys.Range // deleted, of more than one key
 }
 
-// CheckOverlaps refuses the operations of the outermost branch that may not be
-// applied together. Its errors leave out so many bytes of each key, the namespace.
+// CheckOverlaps refuses operations of the outermost branch that may not be applied
+// together. Its errors leave out the first namespace bytes of each key.
 func CheckOverlaps(ops []*pb.RequestOp, namespace int) error {
 	if len(ops) == 1 && ops[0].GetRequestTxn() == nil {
-		return nil // the usual case: nothing to remember it for
+		return nil // the usual case: it can't overlap with anything
 	}
 	return (&written{namespace: namespace}).add(ops)
 }
 
-// add adds what operations may write, or refuses those that may not be together.
+// add adds what operations may write, or refuses operations that may not be together.
 func (w *written) add(ops []*pb.RequestOp) error {
 	for _, op := range ops {
 		var err error
@@ -68,7 +68,7 @@ func (w *written) branches(txn *pb.TxnRequest) error {
 	return nil
 }
 
-// branch returns what a branch may write, if it may be together with w.
+// branch returns what a branch may write, if that may go together with w.
 func (w *written) branch(ops []*pb.RequestOp) (*written, error) {
 	branch := &written{namespace: w.namespace}
 	if err := branch.add(ops); err != nil {
@@ -133,7 +133,7 @@ func (w *written) putAndDeleted(key string) error {
 // name returns a key for an error.
 func (w *written) name(key string) string { return key[min(w.namespace, len(key)):] }
 
-// check refuses what may not be together with what others may write.
+// check refuses others if they may not go together with w.
 func (w *written) check(others *written) error {
 	for key := range others.puts {
 		if err := w.checkPut(key); err != nil {
@@ -163,7 +163,7 @@ func (w *written) merge(others *written) {
 	w.ranges = append(w.ranges, others.ranges...)
 }
 
-// insert adds a key to a set, which is made with its first.
+// insert adds a key to a set, and makes the set for its first key.
 func insert(set *map[string]bool, key string) {
 	if *set == nil {
 		*set = map[string]bool{}

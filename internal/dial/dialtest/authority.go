@@ -70,18 +70,18 @@ func (a *Authority) Pool() *x509.CertPool {
 	return p
 }
 
-// PEM returns the authority's certificate.
+// PEM returns the authority's certificate in PEM.
 func (a *Authority) PEM() []byte { return CertificatePEM(a.cert) }
 
-// File writes the authority's certificate.
+// File writes the authority's certificate to a file and returns its path.
 func (a *Authority) File() string { return WriteFile(a.t, a.t.TempDir(), "ca.pem", a.PEM()) }
 
-// CertificatePEM returns a certificate as it is stored.
+// CertificatePEM returns a certificate in PEM.
 func CertificatePEM(c *x509.Certificate) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})
 }
 
-// KeyPEM returns the private key of a certificate.
+// KeyPEM returns the private key of a certificate in PEM.
 func KeyPEM(t testing.TB, pair tls.Certificate) []byte {
 	der, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
 	require.NoError(t, err)

@@ -12,15 +12,15 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Zone is what a DNS server on this machine knows; names end with a dot. What it
-// doesn't know doesn't exist. A name in Failing is answered by SERVFAIL.
+// Zone is what a DNS server on this machine knows; names end with a dot. Other names
+// don't exist. A query for the name in Failing is answered with SERVFAIL.
 type Zone struct {
 	SRV     map[string][]net.SRV
 	Addr    map[string][]netip.Addr
 	Failing string
 }
 
-// Resolver returns a resolver that asks z only.
+// Resolver returns a resolver that only asks z.
 func (z Zone) Resolver(t testing.TB) *net.Resolver {
 	t.Helper()
 	conn, err := net.ListenPacket("udp", "127.0.0.1:0")

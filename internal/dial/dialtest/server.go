@@ -1,5 +1,5 @@
-// Package dialtest has the other side of a connection for tests: authorities, servers
-// and a DNS zone, all on this machine. It may import grpc; tests alone import it.
+// Package dialtest provides the other side of a connection for tests: authorities,
+// servers and a DNS zone, all on this machine. It may import grpc; only tests import it.
 package dialtest
 
 import (
@@ -16,7 +16,7 @@ import (
 	"google.golang.org/grpc/credentials"
 )
 
-// Listen returns a listener on this machine that the test's end closes.
+// Listen returns a listener on this machine that is closed at the end of the test.
 func Listen(t testing.TB) net.Listener {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -24,8 +24,8 @@ func Listen(t testing.TB) net.Listener {
 	return l
 }
 
-// Serve has answer deal with each connection to l, and waits for that at the
-// test's end. The connection is closed when answer returns.
+// Serve calls answer for each connection to l, and waits for these calls at the end of
+// the test. It closes the connection when answer returns.
 func Serve(t testing.TB, l net.Listener, answer func(net.Conn)) string {
 	var running sync.WaitGroup
 	var mu sync.Mutex
@@ -62,12 +62,12 @@ func Serve(t testing.TB, l net.Listener, answer func(net.Conn)) string {
 	return l.Addr().String()
 }
 
-// ServerTLS returns the settings of a server of HTTP/2 with a certificate.
+// ServerTLS returns the settings of an HTTP/2 server with a certificate.
 func ServerTLS(pair tls.Certificate) *tls.Config {
 	return &tls.Config{Certificates: []tls.Certificate{pair}, NextProtos: []string{"h2"}}
 }
 
-// ServeGRPC has a gRPC server speak HTTP/2 on l; a nil cfg means plaintext.
+// ServeGRPC runs a gRPC server on l; a nil cfg means plaintext.
 func ServeGRPC(t testing.TB, l net.Listener, cfg *tls.Config) string {
 	var options []grpc.ServerOption
 	if cfg != nil {
@@ -83,16 +83,16 @@ func ServeGRPC(t testing.TB, l net.Listener, cfg *tls.Config) string {
 	return l.Addr().String()
 }
 
-// HandshakeThenClose is what etcd does with a client whose first bytes aren't
-// those of a TLS handshake: it hangs up.
+// HandshakeThenClose does what etcd does with a client whose first bytes aren't those of
+// a TLS handshake: it hangs up.
 func HandshakeThenClose(cfg *tls.Config) func(net.Conn) {
 	return func(conn net.Conn) { _ = tls.Server(conn, cfg).Handshake() }
 }
 
-// WaitThenClose is what etcd does without TLS when a TLS handshake comes in.
+// WaitThenClose does what etcd does without TLS when a TLS handshake arrives.
 func WaitThenClose(conn net.Conn) { _, _ = conn.Read(make([]byte, 1024)) }
 
-// Say answers the first bytes of a client.
+// Say answers the first bytes of a client with text.
 func Say(text string) func(net.Conn) {
 	return func(conn net.Conn) {
 		_, _ = conn.Read(make([]byte, 1024))
@@ -101,7 +101,7 @@ func Say(text string) func(net.Conn) {
 	}
 }
 
-// TLSOr sends plaintext clients away by a text, as web servers do on a TLS port.
+// TLSOr answers plaintext clients with text, as web servers do on a TLS port.
 func TLSOr(cfg *tls.Config, text string) func(net.Conn) {
 	return func(conn net.Conn) {
 		r := bufio.NewReader(conn)
@@ -117,7 +117,7 @@ func TLSOr(cfg *tls.Config, text string) func(net.Conn) {
 	}
 }
 
-// readConn reads from elsewhere.
+// readConn is a connection that reads from r.
 type readConn struct {
 	net.Conn
 	r io.Reader
@@ -125,7 +125,7 @@ type readConn struct {
 
 func (c *readConn) Read(b []byte) (int, error) { return c.r.Read(b) }
 
-// Recording listens and keeps what comes in, per connection.
+// Recording is a listener that records what comes in, per connection.
 type Recording struct {
 	net.Listener
 	mu    sync.Mutex
@@ -145,7 +145,7 @@ func (r *Recording) Accept() (net.Conn, error) {
 	return &readConn{conn, io.TeeReader(conn, &lockedWriter{&r.mu, b})}, nil
 }
 
-// All returns what each connection brought.
+// All returns what each connection has sent.
 func (r *Recording) All() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -167,8 +167,8 @@ func (w *lockedWriter) Write(b []byte) (int, error) {
 	return w.w.Write(b)
 }
 
-// Peers returns what a client that trusts a, and speaks TLS, may meet: servers that don't,
-// one of another authority, and one of a.
+// Peers returns what a client that trusts a and speaks TLS may meet: servers that don't
+// speak TLS, one of another authority, and one of a.
 func Peers(t testing.TB, a *Authority) map[string]func(net.Conn) {
 	return map[string]func(net.Conn){
 		"server without TLS":          WaitThenClose,

@@ -2,11 +2,11 @@
 //
 //	circles [-max N] [-ties] [PACKAGE...]
 //
-// A file depends on another one of its package if it names something that is declared
-// there: a function, a type, a constant, a variable, a method or a field. Files that
-// depend on one another in a circle can only be understood together, so that a circle
-// should be one noun. Circles prints each circle, with -ties also which names make it,
-// and fails if one has more than N files.
+// A file depends on another file of its package if it names something declared there: a
+// function, a type, a constant, a variable, a method or a field. Files that depend on one
+// another in a circle can only be understood together, so a circle should be one noun.
+// Circles prints each circle, with -ties also the names that make it one, and fails if
+// one has more than N files.
 package main
 
 import (
@@ -34,7 +34,8 @@ func main() {
 	}
 }
 
-// run looks at the packages that patterns match; without any at that of the directory.
+// run examines the packages that patterns match; without any, that of the current
+// directory.
 func run(patterns []string, limit int, ties bool) error {
 	loaded, err := packages.Load(&packages.Config{
 		Mode: packages.NeedName | packages.NeedFiles | packages.NeedSyntax | packages.NeedTypes | packages.NeedTypesInfo | packages.NeedImports,
@@ -63,10 +64,11 @@ func run(patterns []string, limit int, ties bool) error {
 	return nil
 }
 
-// graph has, for each file, the files that it depends on, and the names that it uses there.
+// graph holds, for each file, the files that it depends on, and the names that it uses
+// from there.
 type graph map[string]map[string][]string
 
-// dependencies asks the type checker where what each file names is declared.
+// dependencies asks the type checker where the names that each file uses are declared.
 func dependencies(p *packages.Package) graph {
 	uses := graph{}
 	for _, file := range p.Syntax {
@@ -91,8 +93,8 @@ func dependencies(p *packages.Package) graph {
 	return uses
 }
 
-// local reports whether an object belongs to a function. Methods and fields belong to no
-// scope, and the rest of what a package has to its own.
+// local reports whether an object belongs to a function. Methods and fields have no
+// parent scope, and the rest of a package has the package's own.
 func local(o types.Object) bool {
 	scope := o.Parent()
 	return scope != nil && scope != o.Pkg().Scope()
@@ -146,7 +148,7 @@ func (t *tarjan) visit(file string) {
 	}
 }
 
-// printTies prints what each file of a circle uses of the others.
+// printTies prints what each file of a circle uses from the others.
 func printTies(uses graph, circle []string) {
 	for _, from := range circle {
 		for _, to := range circle {
