@@ -9,7 +9,11 @@ COVER_MIN := 85
 COVER_PKG := $(shell $(GO) list ./... | grep -v /dialtest$$ | paste -s -d , -)
 # How many files of a package may depend on one another in a circle.
 CIRCLE_MAX := 7
-# For `make bench`: which benchmarks, for how long each, and how often.
+# For `make bench`, as `.cache/bin/bench -help` lists them: FLAGS='-workloads put -callers 256'.
+FLAGS     ?=
+# For `make allocs`: anything, to write what calls allocate anew.
+WRITE     ?=
+# For `make gobench`: which benchmarks, for how long each, and how often.
 BENCH     ?= .
 BENCHTIME ?= 1s
 COUNT     ?= 1
@@ -74,9 +78,28 @@ cover: ## print the root module's coverage in the last `make test`
 	echo "statement coverage of the root module by all tests: $$total % (at least $(COVER_MIN))"; \
 	awk -v total="$$total" 'BEGIN { exit !(total >= $(COVER_MIN)) }'
 
-# One package at a time: nothing else runs while it is measured.
+# Ten minutes or so, on a machine that does nothing else.
 .PHONY: bench
-bench: ## run the benchmarks, side by side with raw clientv3
+bench: $(BIN)/bench ## measure beside raw clientv3, into .cache/bench.json
+	$(BIN)/bench $(FLAGS)
+
+.PHONY: performance
+performance: $(BIN)/bench ## make docs/performance.md of the last `make bench`
+	$(BIN)/bench -render
+
+# Without the race detector, under which pools lose what they hold.
+.PHONY: allocs
+allocs: $(BIN)/bench ## fail if a call allocates more than internal/bench/allocs.txt says
+	$(BIN)/bench -allocs $(if $(WRITE),-write)
+
+.PHONY: $(BIN)/bench
+$(BIN)/bench:
+	@mkdir -p $(BIN)
+	@$(GO) build -o $@ ./internal/bench
+
+# One package at a time: nothing else runs while it is measured.
+.PHONY: gobench
+gobench: ## run Go's benchmarks of single parts: loads, scans, watches, leases, encryption
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchtime $(BENCHTIME) -count $(COUNT) -benchmem -p 1 -timeout 60m work
 
 # Ten minutes or so. `make test` checks short histories.

@@ -1,3 +1,3 @@
 // Package integration tests package etcd on real servers that run in the test's
-// own process, and measures it beside clientv3.
+// own process, and measures parts of it. Package bench measures it beside clientv3.
 package integration

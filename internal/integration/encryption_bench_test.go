@@ -21,48 +21,6 @@ func benchClient(b *testing.B, cfg *etcd.Config) *etcd.Client {
 	return c
 }
 
-// BenchmarkEncryptionRatio compares a client with encryption to one without:
-// puts of 1 KiB, gets of 1 KiB, and lists of 10,000 values of 1 KiB.
-func BenchmarkEncryptionRatio(b *testing.B) {
-	endpoints := serverProcess(b)
-	ctx := context.Background()
-	value := make([]byte, 1024)
-	clients := [2]*etcd.Client{
-		benchClient(b, etcd.DefaultConfig().WithEndpoints(endpoints...).WithNamespace("/plain")),
-		benchClient(b, etcd.DefaultConfig().WithEndpoints(endpoints...).WithNamespace("/sealed").WithEncryption(testKey)),
-	}
-	for _, c := range clients {
-		for from := 0; from < 10_000; from += 500 {
-			kvs := map[string][]byte{}
-			for i := range 500 {
-				kvs[fmt.Sprintf("/list/%05d", from+i)] = value
-			}
-			require.NoError(b, c.BulkPut(ctx, kvs))
-		}
-	}
-	both := func(call func(c *etcd.Client) error) [2]func() error {
-		return [2]func() error{func() error { return call(clients[0]) }, func() error { return call(clients[1]) }}
-	}
-	b.Run("put", func(b *testing.B) {
-		compareInTurns(b, 500, both(func(c *etcd.Client) error { return c.Put(ctx, "/put", value) }))
-	})
-	b.Run("get", func(b *testing.B) {
-		compareInTurns(b, 500, both(func(c *etcd.Client) error {
-			_, err := c.Get(ctx, "/list/00000")
-			return err
-		}))
-	})
-	b.Run("list", func(b *testing.B) {
-		compareInTurns(b, 4, both(func(c *etcd.Client) error {
-			kvs, err := c.GetPrefix(ctx, "/list/", 0)
-			if len(kvs) != 10_000 {
-				return fmt.Errorf("%d values", len(kvs))
-			}
-			return err
-		}))
-	})
-}
-
 // BenchmarkReencrypt measures how many keys a second are moved from one key to
 // another: by Reencrypt, and by reading and writing them one by one, as safely.
 // -rotation.keys says how many they are.
