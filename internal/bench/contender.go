@@ -1,6 +1,10 @@
 package main
 
-import "context"
+import (
+	"context"
+
+	"github.com/blueprint-go/etcd"
+)
 
 // baseline is the contender that the others are compared with.
 const baseline = "clientv3"
@@ -23,6 +27,8 @@ var contenders = []contender{
 	{name: baseline, open: openRaw},
 	{name: "etcd", open: openEtcd(nil)},
 	{name: "etcd encrypted", encrypted: true, open: openEtcd(encrypted)},
+	{name: "etcd batched", open: openEtcd(batched)},
+	{name: "etcd batched encrypted", encrypted: true, open: openEtcd(func(cfg *etcd.Config) *etcd.Config { return batched(encrypted(cfg)) })},
 	{name: leasingName, open: openLeasing},
 }
 

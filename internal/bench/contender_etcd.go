@@ -36,6 +36,8 @@ func encrypted(cfg *etcd.Config) *etcd.Config {
 	return cfg.WithEncryption(bytes.Repeat([]byte{7}, 32))
 }
 
+func batched(cfg *etcd.Config) *etcd.Config { return cfg.WithBatching() }
+
 func clientOfEtcd(c *etcd.Client) *client {
 	return &client{
 		put: func(ctx context.Context, key string, v value) error { return c.Put(ctx, key, v.bytes) },
