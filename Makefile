@@ -65,6 +65,11 @@ test-proxies: ## run the tests behind HAProxy and nginx, which it installs
 test-reader: ## have node read the published vectors
 	$(GO) test -count 1 -tags node -run TestReferenceReader ./internal/envelope
 
+# Most requests that can travel together do. RUN chooses, as `.ci/batched` prints it.
+.PHONY: test-batched
+test-batched: ## run the tests on real servers by clients with batching
+	ETCD_TEST_BATCHING=1 $(GO) test -count 1 -parallel 6 -timeout 15m -run '$(RUN)' ./internal/integration
+
 # Not part of `make ci`: it takes some minutes for each version. A program of
 # yours takes the place of one that is built by ETCD34=/usr/bin/etcd.
 .PHONY: test-matrix

@@ -1,15 +1,16 @@
 package etcd
 
-// BulkPutOption changes a [Client.BulkPut]: [WithLease], [WithIgnoreLease], [InChunks]
-// and [WithResult].
+// BulkPutOption changes a [Client.BulkPut]: [WithLease], [WithIgnoreLease], [InChunks],
+// [WithCondition] and [WithResult].
 type BulkPutOption interface{ applyBulkPut(*bulkOptions) }
 
-// BulkDeleteOption changes a [Client.BulkDelete]: [InChunks] and [WithResult].
+// BulkDeleteOption changes a [Client.BulkDelete]: [InChunks], [WithCondition] and
+// [WithResult].
 type BulkDeleteOption interface{ applyBulkDelete(*bulkOptions) }
 
 // LoadOption changes a [Client.BulkLoad]: [WithLease], [WithIgnoreLease],
-// [WithParallelism], [WithChunkKeys], [WithKeysPerSecond], [WithLoadProgress] and
-// [WithResult].
+// [WithParallelism], [WithChunkKeys], [WithKeysPerSecond], [WithLoadProgress],
+// [WithCondition] and [WithResult].
 type LoadOption interface{ applyLoad(*bulkOptions) }
 
 // bulkOptions are the options of bulk calls and loads.

@@ -18,8 +18,8 @@ func deleteOptionsOf(opts []DeleteOption) (deleteOptions, error) {
 }
 
 // PutOption changes a single put: [Client.Put], [OpPut] and similar calls. The options
-// are [WithLease], [WithIgnoreLease], [WithResult], [WithPrevKV] and, where the call says
-// so, [WithGuard].
+// are [WithLease], [WithIgnoreLease], [WithResult], [WithPrevKV], [WithCondition] and,
+// where the call says so, [WithGuard].
 type PutOption interface{ applyPut(*putOptions) }
 
 // GetOption changes a single read or list: [Client.Get], [Client.List], [OpGet] and
@@ -27,15 +27,15 @@ type PutOption interface{ applyPut(*putOptions) }
 type GetOption interface{ applyGet(*getOptions) }
 
 // DeleteOption changes the deletion of one key: [Client.Delete],
-// [Client.CompareAndDelete], [OpDelete] and similar calls. The options are [WithResult]
-// and [WithPrevKV].
+// [Client.CompareAndDelete], [OpDelete] and similar calls. The options are [WithResult],
+// [WithPrevKV] and [WithCondition].
 type DeleteOption interface{ applyDelete(*deleteOptions) }
 
 // DeletePrefixOption changes [Client.DeletePrefix], [OpDeletePrefix] and [OpDeleteRange]:
-// [WithAllKeys] and, only for DeletePrefix, [InChunks] and [WithResult].
+// [WithAllKeys] and, only for DeletePrefix, [InChunks], [WithCondition] and [WithResult].
 type DeletePrefixOption interface{ applyDeletePrefix(*deleteOptions) }
 
-// UpdateOption changes a [Client.Update]: [WithResult] and [WithPrevKV].
+// UpdateOption changes a [Client.Update]: [WithResult], [WithPrevKV] and [WithCondition].
 type UpdateOption interface{ applyUpdate(*writeOptions) }
 
 type putOptions struct {

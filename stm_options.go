@@ -1,6 +1,7 @@
 package etcd
 
-// TransactOption changes a [Client.Transact]: [WithMaxAttempts] and [WithResult].
+// TransactOption changes a [Client.Transact]: [WithMaxAttempts], [WithCondition] and
+// [WithResult].
 type TransactOption interface{ applyTransact(*transactOptions) }
 
 type transactOptions struct {

@@ -45,8 +45,11 @@ const (
 func TestHistoryThroughFaultsIsLinearizable(t *testing.T) {
 	t.Parallel()
 	seed := drawSeed(t)
-	for _, m := range modes {
-		if m.name != "plain" && m.name != "encrypted" {
+	batched := func(c *etcd.Config) *etcd.Config {
+		return c.WithEncryption(testKey).WithBatching(etcd.WithBatchInFlight(1))
+	}
+	for _, m := range append(slices.Clone(modes), mode{"batched", batched}) {
+		if m.name != "plain" && m.name != "encrypted" && m.name != "batched" {
 			continue
 		}
 		t.Run(m.name, func(t *testing.T) {

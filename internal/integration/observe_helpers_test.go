@@ -109,11 +109,14 @@ func writesTo(req any, key string) bool {
 // testKey is the encryption key of the tests.
 var testKey = []byte("32-byte-encryption-key-here!!!")
 
-// modes are the ways in which values can be stored.
-var modes = []struct {
+// mode is a way to store values, or to send them.
+type mode struct {
 	name string
 	set  func(*etcd.Config) *etcd.Config
-}{
+}
+
+// modes are the ways in which values can be stored.
+var modes = []mode{
 	{"plain", func(c *etcd.Config) *etcd.Config { return c }},
 	{"compressed", func(c *etcd.Config) *etcd.Config { return c.WithCompression(1024) }},
 	{"encrypted", func(c *etcd.Config) *etcd.Config { return c.WithEncryption(testKey) }},
