@@ -12,30 +12,6 @@ import (
 	"github.com/blueprint-go/etcd"
 )
 
-// compareInTurns has two calls made in turn, one by one, so that whatever else the
-// machine does falls on both, and reports the median of the rounds' ratios (the
-// second divided by the first) with the quartiles around it.
-func compareInTurns(b *testing.B, turns int, calls [2]func() error) {
-	b.Helper()
-	var ratios []float64
-	for b.Loop() {
-		var spent [2]time.Duration
-		for i := range turns {
-			for j := range calls {
-				j = (i + j) % 2 // neither always goes first
-				began := time.Now()
-				require.NoError(b, calls[j]())
-				spent[j] += time.Since(began)
-			}
-		}
-		ratios = append(ratios, float64(spent[1])/float64(spent[0]))
-	}
-	slices.Sort(ratios)
-	b.ReportMetric(ratios[len(ratios)/4], "ratio-q1")
-	b.ReportMetric(ratios[len(ratios)/2], "ratio-median")
-	b.ReportMetric(ratios[len(ratios)*3/4], "ratio-q3")
-}
-
 // neighbours are clients that read and write single keys beside something larger, and
 // the times that their requests take.
 type neighbours struct {
