@@ -6,8 +6,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/stretchr/testify/require"
-
 	"github.com/blueprint-go/etcd"
 )
 
