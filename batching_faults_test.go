@@ -150,8 +150,6 @@ func TestLostAnswerIsUnknownToEachAndSettled(t *testing.T) {
 	}
 }
 
-// unknown is what a write may have been applied with, by the code of a status that isn't
-// etcd's.
 func TestBatchIsExecutedAtMostOnceWhateverIsAnswered(t *testing.T) {
 	for code := codes.Canceled; code <= codes.Unauthenticated; code++ {
 		t.Run(code.String(), func(t *testing.T) {
@@ -228,7 +226,7 @@ func TestCallerWhoLeavesASentBatchIsToldSo(t *testing.T) {
 	})
 }
 
-func TestCallerWhoLeavesBeforeThereIsAConnectionChangesNothing(t *testing.T) {
+func TestCallerWhoLeavesUnconnectedChangesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var down atomic.Bool
 		down.Store(true)
