@@ -150,7 +150,7 @@ func TestLostAnswerIsUnknownToEachAndSettled(t *testing.T) {
 	}
 }
 
-func TestBatchIsExecutedAtMostOnceWhateverIsAnswered(t *testing.T) {
+func TestBatchExecutesAtMostOnceWhateverTheAnswer(t *testing.T) {
 	for code := codes.Canceled; code <= codes.Unauthenticated; code++ {
 		t.Run(code.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -179,7 +179,7 @@ func TestBatchIsExecutedAtMostOnceWhateverIsAnswered(t *testing.T) {
 	}
 }
 
-func TestCallerWhoLeavesTakesAnUnsentRequestAlong(t *testing.T) {
+func TestLeavingTakesAnUnsentRequestAlong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMeeting(t)
 		ctx, cancel := context.WithCancel(t.Context())
@@ -201,7 +201,7 @@ func TestCallerWhoLeavesTakesAnUnsentRequestAlong(t *testing.T) {
 	})
 }
 
-func TestCallerWhoLeavesASentBatchIsToldSo(t *testing.T) {
+func TestLeavingASentBatchIsReported(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMeeting(t)
 		answered := make(chan struct{})
@@ -226,7 +226,7 @@ func TestCallerWhoLeavesASentBatchIsToldSo(t *testing.T) {
 	})
 }
 
-func TestCallerWhoLeavesUnconnectedChangesNothing(t *testing.T) {
+func TestLeavingUnconnectedChangesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var down atomic.Bool
 		down.Store(true)
@@ -282,7 +282,7 @@ func TestCloseEndsWhatWaitsForOthers(t *testing.T) {
 	})
 }
 
-func TestBatchIsSealedWithTheKeyOfItsTime(t *testing.T) {
+func TestBatchIsSealedWithTheCurrentKey(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := newKey(t, "an older key of a client"), newKey(t, "a newer key of a client")
 		ring := newRing(t, a, b)

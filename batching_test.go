@@ -38,7 +38,7 @@ func TestRequestsThatMeetTravelTogether(t *testing.T) {
 	})
 }
 
-func TestEveryCallOnAKeyHasItsOwnResult(t *testing.T) {
+func TestEachBatchedCallHasItsOwnResult(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMeeting(t)
 		ctx := t.Context()
@@ -105,7 +105,7 @@ func TestTwoWritesOfAKeyKeepTheirOrder(t *testing.T) {
 	})
 }
 
-func TestWriteBehindAConditionOnItsKeyComesAfterIt(t *testing.T) {
+func TestConditionSeesTheWritesBeforeIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMeeting(t)
 		ctx := t.Context()
@@ -119,7 +119,7 @@ func TestWriteBehindAConditionOnItsKeyComesAfterIt(t *testing.T) {
 	})
 }
 
-func TestEqualReadsShareAnAnswerAndOwnTheirBytes(t *testing.T) {
+func TestEqualReadsShareAnswersAndOwnTheirBytes(t *testing.T) {
 	for name, change := range map[string]func(*etcd.Config){
 		"plain":     func(*etcd.Config) {},
 		"encrypted": func(cfg *etcd.Config) { cfg.WithEncryption([]byte("a key of sixteen bytes or more")) },
@@ -220,7 +220,7 @@ func TestBatchesHaveALimit(t *testing.T) {
 }
 
 // What is under way may be held up for as long as its deadline is away.
-func TestNobodyWaitsLongForARequestThatIsHeldUp(t *testing.T) {
+func TestNobodyWaitsLongForAHeldUpRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMeeting(t)
 		took := make(chan time.Duration, 2)
