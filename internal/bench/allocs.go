@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"time"
 )
 
 // What a row may grow by before it is refused, as gRPC's own goroutines allocate now and
@@ -21,6 +22,7 @@ const (
 	allocCalls    = 500
 	allocTries    = 4 // of which the least counts
 	allocValue    = 100
+	allocDeadline = 10 * time.Minute
 )
 
 // allocsHeader begins the file.
@@ -33,8 +35,47 @@ const allocsHeader = `# What one call of one caller allocates in the process of 
 // allocations is what one call allocates.
 type allocations struct{ objects, bytes float64 }
 
-// allocWorkloads are those that are held to the file.
-func allocWorkloads() []workload { return some("put", "get", "list", "keys", "cas") }
+// allocRow is a workload whose callers have a deadline of their own, as services do, or
+// none: then this package makes one for each call, and clientv3 waits without end.
+type allocRow struct {
+	workload workload
+	bounded  bool
+}
+
+func (r allocRow) name() string {
+	if r.bounded {
+		return r.workload.name + " with deadline"
+	}
+	return r.workload.name
+}
+
+// allocRows are those that are held to the file.
+func allocRows() (rows []allocRow) {
+	for _, w := range some("put", "get", "list", "keys", "cas") {
+		rows = append(rows, allocRow{workload: w})
+	}
+	for _, w := range some("put", "get") {
+		rows = append(rows, allocRow{w, true})
+	}
+	return rows
+}
+
+// leanFactor is how many objects of clientv3's a put and a get allocate at most, where the
+// caller has a deadline.
+const leanFactor = 0.85
+
+// checkLean returns an error that names the rows that are past leanFactor.
+func checkLean(rows map[string]allocations) error {
+	var problems []error
+	for _, r := range allocRows() {
+		raw, ours := rows[r.name()+" / "+baseline], rows[r.name()+" / etcd"]
+		if r.bounded && ours.objects > leanFactor*raw.objects {
+			problems = append(problems, fmt.Errorf("%s allocates %.1f objects, and may %.2f of the %.1f of %s",
+				r.name(), ours.objects, leanFactor, raw.objects, baseline))
+		}
+	}
+	return errors.Join(problems...)
+}
 
 // checkAllocations compares with the file, or writes it.
 func checkAllocations(ctx context.Context, s *settings) error {
@@ -51,7 +92,7 @@ func checkAllocations(ctx context.Context, s *settings) error {
 	}
 	text, err := compareAllocations(rows, names, allowed)
 	fmt.Print(text)
-	if err != nil {
+	if err = errors.Join(err, checkLean(rows)); err != nil {
 		return fmt.Errorf("%s: %w", s.allocsFile, err)
 	}
 	return nil
@@ -83,12 +124,20 @@ func measureAllocations(ctx context.Context, s *settings) (rows map[string]alloc
 	if err := b.move(ctx, setting{members: 1}); err != nil {
 		return nil, nil, err
 	}
-	s.contenders = slices.DeleteFunc(s.contenders, func(c contender) bool { return c.name == leasingName })
+	// By itself a caller has nobody to meet.
+	s.contenders = slices.DeleteFunc(s.contenders, func(c contender) bool { return c.name == leasingName || c.batches })
 	if err := b.open(); err != nil {
 		return nil, nil, err
 	}
 	rows = map[string]allocations{}
-	for _, w := range allocWorkloads() {
+	bounded, cancel := context.WithTimeout(ctx, allocDeadline)
+	defer cancel()
+	for _, r := range allocRows() {
+		w := r.workload
+		ctx := ctx
+		if r.bounded {
+			ctx = bounded
+		}
 		for i, contender := range s.contenders {
 			site := &site{client: b.clients[i], prefix: fmt.Sprintf("/bench/%d/", i), callers: 1, value: newValue(allocValue)}
 			if w.prepare != nil {
@@ -96,7 +145,7 @@ func measureAllocations(ctx context.Context, s *settings) (rows map[string]alloc
 					return nil, nil, err
 				}
 			}
-			name := w.name + " / " + contender.name
+			name := r.name() + " / " + contender.name
 			if rows[name], err = allocationsOf(ctx, w, site); err != nil {
 				return nil, nil, fmt.Errorf("%s: %w", name, err)
 			}

@@ -1,0 +1,158 @@
+package batch_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.uber.org/goleak"
+
+	"github.com/blueprint-go/etcd/internal/batch"
+	"github.com/blueprint-go/etcd/internal/txntree"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+type (
+	call = batch.Call[string]
+	load = batch.Batch[string]
+)
+
+func putOf(key string, size int) *call {
+	return &call{Op: txntree.Put(&pb.PutRequest{Key: []byte(key)}), Size: size, Deadline: time.Now().Add(time.Minute)}
+}
+
+// notes has batches answered by their keys.
+type notes struct {
+	mu      sync.Mutex
+	batches [][]string
+}
+
+func (n *notes) send(b *load) {
+	var keys []string
+	b.Encode(func(aboard []*call) {
+		for _, c := range aboard {
+			keys = append(keys, string(c.Op.GetRequestPut().GetKey()))
+		}
+	})
+	n.mu.Lock()
+	n.batches = append(n.batches, keys)
+	n.mu.Unlock()
+	for _, c := range b.Calls {
+		c.Load = fmt.Sprint(len(keys))
+	}
+}
+
+func started(f func()) error {
+	go f()
+	return nil
+}
+
+func TestBatchesGrowWithWhatIsUnderWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var n notes
+		l := batch.New(batch.Limits{Ops: 8, Bytes: 1000, InFlight: 2, Patience: time.Hour}, true, n.send, started)
+		require.True(t, l.Lead())
+		require.True(t, l.Lead())
+		require.False(t, l.Lead(), "two are under way")
+		var waiting sync.WaitGroup
+		fates := make(chan batch.Fate, 3)
+		queue := func(key string) {
+			c := putOf(key, 10)
+			l.Queue(c)
+			waiting.Go(func() { fates <- l.Wait(t.Context(), c) })
+		}
+		queue("a")
+		l.Leave()
+		synctest.Wait()
+		require.Equal(t, batch.Leading, <-fates, "a single one goes by itself")
+		queue("b")
+		queue("c")
+		l.Leave()
+		synctest.Wait()
+		require.Equal(t, [][]string{{"b", "c"}}, n.batches, "beside the one that leads")
+		l.Leave()
+		waiting.Wait()
+		require.True(t, l.Lead(), "nothing is under way")
+	})
+}
+
+func TestClosedClientSendsCallsAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var n notes
+		closed := func(func()) error { return errors.New("closed") }
+		l := batch.New(batch.Limits{Ops: 8, Bytes: 1000, InFlight: 1, Patience: time.Hour}, true, n.send, closed)
+		require.True(t, l.Lead())
+		a, b := putOf("a", 1), putOf("b", 1)
+		l.Queue(a)
+		l.Queue(b)
+		l.Leave()
+		require.Equal(t, batch.Alone, l.Wait(t.Context(), a))
+		require.Equal(t, batch.Alone, l.Wait(t.Context(), b))
+		require.Empty(t, n.batches)
+		require.True(t, l.Lead(), "no place is lost")
+	})
+}
+
+func TestBatchEndsWhenNobodyWaitsForIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ended := make(chan error, 1)
+		l := batch.New(batch.Limits{Ops: 8, Bytes: 1000, InFlight: 1, Patience: time.Hour}, true, func(b *load) {
+			<-b.Context().Done()
+			ended <- b.Context().Err()
+		}, started)
+		require.True(t, l.Lead())
+		ctx, cancel := context.WithCancel(t.Context())
+		var waiting sync.WaitGroup
+		for _, key := range []string{"a", "b"} {
+			c := putOf(key, 1)
+			l.Queue(c)
+			waiting.Go(func() { require.Equal(t, batch.Unsent, l.Wait(ctx, c)) })
+		}
+		l.Leave()
+		synctest.Wait()
+		cancel()
+		require.ErrorIs(t, <-ended, context.Canceled)
+		waiting.Wait()
+	})
+}
+
+func TestBatchLastsUntilTheLatestDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		ended := make(chan time.Duration, 1)
+		l := batch.New(batch.Limits{Ops: 8, Bytes: 1000, InFlight: 1, Patience: time.Hour}, true, func(b *load) {
+			<-b.Context().Done()
+			ended <- time.Since(began)
+		}, started)
+		require.True(t, l.Lead())
+		for i, key := range []string{"a", "b"} {
+			c := putOf(key, 1)
+			c.Deadline = began.Add(time.Duration(i+1) * time.Second)
+			l.Queue(c)
+		}
+		l.Leave()
+		require.Equal(t, 2*time.Second, <-ended)
+	})
+}
+
+func TestOnlySingleKeysAreJoinable(t *testing.T) {
+	t.Parallel()
+	put := txntree.Put(&pb.PutRequest{Key: []byte("a")})
+	many := txntree.Range(&pb.RangeRequest{Key: []byte("a"), RangeEnd: []byte("b")})
+	txn := func(ops ...*pb.RequestOp) *pb.RequestOp { return txntree.Txn(&pb.TxnRequest{Success: ops}) }
+	require.True(t, batch.Joinable(put))
+	require.True(t, batch.Joinable(txn(put)))
+	require.False(t, batch.Joinable(many))
+	require.False(t, batch.Joinable(txn(put, many)))
+	require.False(t, batch.Joinable(txn(txn(put))))
+	require.False(t, batch.Joinable(txntree.Delete(&pb.DeleteRangeRequest{Key: []byte("a"), RangeEnd: []byte("b")})))
+	require.False(t, batch.Joinable(txntree.Txn(&pb.TxnRequest{Compare: []*pb.Compare{{Key: []byte("a"), RangeEnd: []byte("b")}}})))
+	require.False(t, batch.Joinable(&pb.RequestOp{}))
+}
