@@ -44,7 +44,7 @@ func parse(args []string) (*settings, error) {
 	f.StringVar(&d.fsync, "fsync", "", "whether servers wait for the disk: `on, off` or all")
 	f.StringVar(&d.contenders, "contenders", "", "`names` of those that are measured beside "+baseline+", or all: "+strings.Join(names(contenders), ","))
 	f.StringVar(&d.encryption, "encryption", "all", "which contenders, those with encryption `on, off` or all; "+baseline+" has none")
-	f.DurationVar(&s.duration, "duration", 350*time.Millisecond, "how long each turn of a contender is measured")
+	f.DurationVar(&s.duration, "duration", 250*time.Millisecond, "how long each turn of a contender is measured")
 	f.IntVar(&s.rounds, "rounds", 5, "how many turns each contender has in a cell")
 	f.BoolVar(&d.short, "short", false, "measure few cells for a moment each, to see that it works")
 	f.StringVar(&s.dir, "dir", "", "the `folder` for the servers' data: its disk is what fsync waits for (default the system's temporary one)")

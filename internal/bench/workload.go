@@ -45,8 +45,9 @@ const (
 	watchKeys  = 16 // of one transaction
 )
 
-// mostBytes is how much may be under way at once.
-const mostBytes = 256 << 20
+// mostBytes is how much may be under way at once: what takes longer than a turn tells
+// nothing.
+const mostBytes = 32 << 20
 
 // room returns how many callers may run at once with values of that size.
 func (w workload) room(value int) int { return mostBytes / (max(1, w.values) * value) }
