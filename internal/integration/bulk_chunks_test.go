@@ -2,7 +2,6 @@ package integration
 
 import (
 	"context"
-	"errors"
 	"maps"
 	"slices"
 	"sync"
@@ -17,23 +16,6 @@ import (
 	"github.com/blueprint-go/etcd"
 	"github.com/blueprint-go/etcd/etcdtest"
 )
-
-// bulkErrorOf returns the error of a bulk call in chunks, and holds that its lists
-// share out the keys and keep their order.
-func bulkErrorOf(t *testing.T, err error, keys []string) *etcd.BulkError {
-	t.Helper()
-	failure, ok := errors.AsType[*etcd.BulkError](err)
-	require.True(t, ok, "%v", err)
-	all := slices.Concat(failure.Applied, failure.Unknown, failure.NotApplied)
-	require.ElementsMatch(t, keys, all)
-	for _, list := range [][]string{failure.Applied, failure.Unknown, failure.NotApplied} {
-		require.True(t, slices.IsSorted(list))
-	}
-	require.ElementsMatch(t, failure.Remaining(), slices.Concat(failure.Unknown, failure.NotApplied))
-	var e *etcd.Error
-	require.ErrorAs(t, err, &e)
-	return failure
-}
 
 func TestBulkInChunksDoesAllOfIt(t *testing.T) {
 	t.Parallel()

@@ -13,11 +13,6 @@ import (
 	"github.com/blueprint-go/etcd"
 )
 
-const (
-	batchSize    = 40
-	batchWorkers = 4
-)
-
 // loading is some workers that put batches until they are stopped.
 type loading struct {
 	client       *etcd.Client

@@ -2,8 +2,10 @@ package integration
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"strconv"
 	"testing"
 
@@ -85,4 +87,37 @@ func numbered(p string, n, size int) iter.Seq2[string, []byte] {
 // resume loads what a report leaves out.
 func resume(ctx context.Context, c *etcd.Client, keys []string, report etcd.LoadReport, opts ...etcd.LoadOption) (etcd.LoadReport, error) {
 	return c.BulkLoad(ctx, inTurn(keys[report.Applied:]), opts...)
+}
+
+// bulkErrorOf returns the error of a bulk call in chunks, and holds that its lists
+// share out the keys and keep their order.
+func bulkErrorOf(t *testing.T, err error, keys []string) *etcd.BulkError {
+	t.Helper()
+	failure, ok := errors.AsType[*etcd.BulkError](err)
+	require.True(t, ok, "%v", err)
+	all := slices.Concat(failure.Applied, failure.Unknown, failure.NotApplied)
+	require.ElementsMatch(t, keys, all)
+	for _, list := range [][]string{failure.Applied, failure.Unknown, failure.NotApplied} {
+		require.True(t, slices.IsSorted(list))
+	}
+	require.ElementsMatch(t, failure.Remaining(), slices.Concat(failure.Unknown, failure.NotApplied))
+	var e *etcd.Error
+	require.ErrorAs(t, err, &e)
+	return failure
+}
+
+const (
+	batchSize    = 40
+	batchWorkers = 4
+)
+
+// inTurn yields the keys with themselves as values.
+func inTurn(keys []string) iter.Seq2[string, []byte] {
+	return func(yield func(string, []byte) bool) {
+		for _, key := range keys {
+			if !yield(key, []byte(key)) {
+				return
+			}
+		}
+	}
 }

@@ -3,7 +3,6 @@ package integration
 import (
 	"context"
 	"fmt"
-	"iter"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -19,17 +18,6 @@ import (
 	"github.com/blueprint-go/etcd"
 	"github.com/blueprint-go/etcd/etcdtest"
 )
-
-// inTurn yields the keys with themselves as values.
-func inTurn(keys []string) iter.Seq2[string, []byte] {
-	return func(yield func(string, []byte) bool) {
-		for _, key := range keys {
-			if !yield(key, []byte(key)) {
-				return
-			}
-		}
-	}
-}
 
 func TestLoadStoresEverythingAndReportsProgress(t *testing.T) {
 	t.Parallel()

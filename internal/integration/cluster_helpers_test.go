@@ -249,3 +249,62 @@ func get(c *etcd.Client, key string, opts ...etcd.GetOption) func(ctx context.Co
 func put(c *etcd.Client, key string) func(ctx context.Context) error {
 	return func(ctx context.Context) error { return c.Put(ctx, key, nil) }
 }
+
+// givenUp is when a connection is given up on which nothing comes back.
+const givenUp = etcd.DefaultKeepAliveInterval + etcd.DefaultKeepAliveTimeout
+
+// requireEnds holds that a call fails at its deadline, as one that may be tried
+// again, and returns its error.
+func requireEnds(t *testing.T, call func(ctx context.Context) error) error {
+	t.Helper()
+	const timeout = time.Second
+	pace, began := keepPace(t), time.Now()
+	err := call(within(t, timeout))
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	require.ErrorIs(t, err, etcd.ErrTimeout)
+	require.True(t, etcd.IsRetryable(err))
+	require.Less(t, time.Since(began), pace.allow(timeout+late))
+	return err
+}
+
+// requireBack waits until calls succeed again, each with a short deadline, and
+// returns how long that took.
+func requireBack(t *testing.T, call func(ctx context.Context) error) time.Duration {
+	t.Helper()
+	began := time.Now()
+	require.Eventually(t, func() bool { return call(within(t, 200*time.Millisecond)) == nil }, busyTimeout, time.Millisecond)
+	return time.Since(began)
+}
+
+// endpointFault befalls each way to a cluster for a time.
+type endpointFault struct {
+	name  string
+	begin func(p *peer)
+	lasts time.Duration
+}
+
+// requireBackSoon holds that calls succeed soon after each fault.
+func requireBackSoon(t *testing.T, faults []endpointFault) {
+	t.Helper()
+	cluster := newCluster(t)
+	key := prefix(t)
+	for _, fault := range faults {
+		t.Run(fault.name, func(t *testing.T) {
+			c := client(t, cluster.config())
+			require.NoError(t, c.Put(t.Context(), key, nil))
+			for _, p := range cluster.members {
+				fault.begin(p)
+			}
+			defer cluster.heal()
+			for began := time.Now(); time.Since(began) < fault.lasts; {
+				requireEnds(t, get(c, key))
+				require.Error(t, put(c, key)(within(t, time.Second))) // earlier when its connection is given up
+			}
+			pace := keepPace(t)
+			cluster.heal()
+			reads, writes := requireBack(t, get(c, key)), requireBack(t, put(c, key))
+			t.Logf("reads are back after %v, writes %v later", reads.Round(time.Millisecond), writes.Round(time.Millisecond))
+			require.Less(t, reads+writes, pace.allow(2*time.Second))
+		})
+	}
+}

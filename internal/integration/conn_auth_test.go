@@ -21,11 +21,6 @@ import (
 	"github.com/blueprint-go/etcd/etcdtest"
 )
 
-const (
-	rootPassword = "the-root-password"
-	userPassword = "the-user-password"
-)
-
 // admin returns a raw client of the user root, to change users.
 func admin(t *testing.T, srv *etcdtest.Server) *clientv3.Client {
 	t.Helper()

@@ -3,7 +3,6 @@ package integration
 import (
 	"context"
 	"errors"
-	"net"
 	"runtime"
 	"strings"
 	"syscall"
@@ -17,38 +16,6 @@ import (
 	"github.com/blueprint-go/etcd"
 	"github.com/blueprint-go/etcd/etcdtest"
 )
-
-// silentPort returns an address that takes connections and says nothing.
-func silentPort(t *testing.T) string {
-	t.Helper()
-	p := etcdtest.NewProxy(t, etcdtest.ClosedPort(t))
-	p.Blackhole()
-	return p.Addr()
-}
-
-// garbagePort returns an address that answers everything by nonsense.
-func garbagePort(t *testing.T, answer string) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			_, _ = conn.Write([]byte(answer))
-			_ = conn.Close()
-		}
-	}()
-	t.Cleanup(func() {
-		require.NoError(t, l.Close())
-		<-ended
-	})
-	return l.Addr().String()
-}
 
 // endpointErrors returns the errors in err's tree by their endpoint.
 func endpointErrors(err error) map[string]error {

@@ -2,7 +2,6 @@ package integration
 
 import (
 	"context"
-	"flag"
 	"strconv"
 	"sync"
 	"testing"
@@ -12,9 +11,6 @@ import (
 
 	"github.com/blueprint-go/etcd"
 )
-
-// increments is how many increments contend for one key.
-var increments = flag.Int("contention.increments", 160, "how many increments contend for one key")
 
 // swapIncrement adds one by compare-and-swap, however often that takes.
 func swapIncrement(ctx context.Context, c *etcd.Client, key string) error {
@@ -32,22 +28,6 @@ func swapIncrement(ctx context.Context, c *etcd.Client, key string) error {
 			return err
 		}
 	}
-}
-
-// transactIncrement adds one in a software transaction.
-func transactIncrement(ctx context.Context, c *etcd.Client, key string) error {
-	return c.Transact(ctx, func(tx *etcd.Tx) error {
-		old, err := tx.Get(key)
-		if err != nil {
-			return err
-		}
-		value, err := increment(old)
-		if err != nil {
-			return err
-		}
-		tx.Put(key, value)
-		return nil
-	}, etcd.WithMaxAttempts(*increments))
 }
 
 func TestIncrementsUnderEncryptionAreNeverLost(t *testing.T) {

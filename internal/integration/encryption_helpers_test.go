@@ -2,7 +2,10 @@ package integration
 
 import (
 	"context"
+	"errors"
+	"flag"
 	"fmt"
+	"iter"
 	"maps"
 	"strings"
 	"testing"
@@ -339,4 +342,119 @@ var readPaths = map[string]readPath{
 	"Txn OpGetPrefix": {false, func(ctx context.Context, c *etcd.Client, p, _ string) (map[string]string, error) {
 		return resultOf(ctx, c.Txn().If(etcd.Exists(p+"none")).Else(etcd.OpGetPrefix(p)))
 	}},
+}
+
+// increments is how many increments contend for one key.
+var increments = flag.Int("contention.increments", 160, "how many increments contend for one key")
+
+// transactIncrement adds one in a software transaction.
+func transactIncrement(ctx context.Context, c *etcd.Client, key string) error {
+	return c.Transact(ctx, func(tx *etcd.Tx) error {
+		old, err := tx.Get(key)
+		if err != nil {
+			return err
+		}
+		value, err := increment(old)
+		if err != nil {
+			return err
+		}
+		tx.Put(key, value)
+		return nil
+	}, etcd.WithMaxAttempts(*increments))
+}
+
+type policyWatch struct {
+	client   *etcd.Client
+	key      string
+	revision int64
+	value    string
+	err      error
+}
+
+// badValues are values that an encrypting client must not accept. Each is made of
+// the bytes of a good one at the same place, and of one at another place.
+var badValues = map[string]struct {
+	make func(here, elsewhere string) string
+	want error
+}{
+	"moved from another key": {func(_, elsewhere string) string { return elsewhere }, etcd.ErrDecrypt},
+	"flipped at the end":     {func(here, _ string) string { return flip(here, len(here)-1) }, etcd.ErrDecrypt},
+	"flipped in the body":    {func(here, _ string) string { return flip(here, 50) }, etcd.ErrDecrypt},
+	"flipped in the nonce":   {func(here, _ string) string { return flip(here, 24) }, etcd.ErrDecrypt},
+	"flipped in the key id":  {func(here, _ string) string { return flip(here, 8) }, etcd.ErrUnknownKey},
+	"flipped in the version": {func(here, _ string) string { return flip(here, 4) }, etcd.ErrUnsupportedFormat},
+	"flipped in the magic":   {func(here, _ string) string { return flip(here, 0) }, etcd.ErrNotEncrypted},
+	"cut by a byte":          {func(here, _ string) string { return here[:len(here)-1] }, etcd.ErrDecrypt},
+	"cut short":              {func(here, _ string) string { return here[:30] }, etcd.ErrCorrupt},
+	"rolled by a byte":       {func(here, _ string) string { return here[1:] + here[:1] }, etcd.ErrNotEncrypted},
+	"rolled in the body":     {func(here, _ string) string { return here[:48] + here[49:] + here[48:49] }, etcd.ErrDecrypt},
+	"longer by a byte":       {func(here, _ string) string { return here + "x" }, etcd.ErrDecrypt},
+	"nothing but the magic":  {func(string, string) string { return magic }, etcd.ErrCorrupt},
+	"empty":                  {func(string, string) string { return "" }, etcd.ErrNotEncrypted},
+	"plaintext":              {func(string, string) string { return planted }, etcd.ErrNotEncrypted},
+	"framed, suite 00": {
+		func(string, string) string { return magic + "\x01\x00\x00\x00" + planted },
+		etcd.ErrNotEncrypted,
+	},
+	"later version": {func(string, string) string { return magic + "\x02\x00\x00\x00" + planted }, etcd.ErrUnsupportedFormat},
+	"unknown suite": {func(string, string) string { return magic + "\x01\x03\x00\x00" + planted }, etcd.ErrUnsupportedFormat},
+	"unknown flag":  {func(string, string) string { return magic + "\x01\x02\x10\x00" + planted }, etcd.ErrUnsupportedFormat},
+}
+
+// readPath is a way to get values: those of a key alone, or of all that begin
+// with a prefix too. The values are by key.
+type readPath struct {
+	single bool
+	read   func(ctx context.Context, c *etcd.Client, p, key string) (map[string]string, error)
+}
+
+// keyed returns a single value by its key; none with an error.
+func keyed(key string, value []byte, err error) (map[string]string, error) {
+	if value == nil {
+		return map[string]string{}, err
+	}
+	return map[string]string{key: string(value)}, err
+}
+
+func keyedKVs(kvs []etcd.KeyValue, err error) (map[string]string, error) {
+	out := map[string]string{}
+	for _, kv := range kvs {
+		out[kv.Key] = string(kv.Value)
+	}
+	return out, err
+}
+
+// keyedScan joins the errors as a list does, and leaves out what has one.
+func keyedScan(seq iter.Seq2[etcd.KeyValue, error]) (map[string]string, error) {
+	out, bad := map[string]string{}, []error(nil)
+	for kv, err := range seq {
+		if err != nil {
+			bad = append(bad, err)
+			continue
+		}
+		out[kv.Key] = string(kv.Value)
+	}
+	return out, errors.Join(bad...)
+}
+
+func keyedMap(values map[string][]byte, err error) (map[string]string, error) {
+	out := map[string]string{}
+	for key, value := range values {
+		out[key] = string(value)
+	}
+	return out, err
+}
+
+// resultOf is what a transaction read.
+func resultOf(ctx context.Context, txn *etcd.Txn) (map[string]string, error) {
+	res, err := txn.Commit(ctx)
+	if err != nil {
+		return map[string]string{}, err
+	}
+	return keyedKVs(res.Results[0].KVs, res.Results[0].Err)
+}
+
+// inDefaultSuite is the BySuite of so many values of the default suite.
+func inDefaultSuite(n int64) map[etcd.Suite]int64 {
+	return map[etcd.Suite]int64{etcd.SuiteXAES256GCM: n}
 }

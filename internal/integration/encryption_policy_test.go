@@ -10,14 +10,6 @@ import (
 	"github.com/blueprint-go/etcd"
 )
 
-type policyWatch struct {
-	client   *etcd.Client
-	key      string
-	revision int64
-	value    string
-	err      error
-}
-
 // oddValues are values that an encrypting client reads only if it is told to,
 // each with what it means.
 func oddValues(t *testing.T, c *etcd.Client) map[string][2]string {

@@ -11,36 +11,6 @@ import (
 	"github.com/blueprint-go/etcd"
 )
 
-// badValues are values that an encrypting client must not accept. Each is made of
-// the bytes of a good one at the same place, and of one at another place.
-var badValues = map[string]struct {
-	make func(here, elsewhere string) string
-	want error
-}{
-	"moved from another key": {func(_, elsewhere string) string { return elsewhere }, etcd.ErrDecrypt},
-	"flipped at the end":     {func(here, _ string) string { return flip(here, len(here)-1) }, etcd.ErrDecrypt},
-	"flipped in the body":    {func(here, _ string) string { return flip(here, 50) }, etcd.ErrDecrypt},
-	"flipped in the nonce":   {func(here, _ string) string { return flip(here, 24) }, etcd.ErrDecrypt},
-	"flipped in the key id":  {func(here, _ string) string { return flip(here, 8) }, etcd.ErrUnknownKey},
-	"flipped in the version": {func(here, _ string) string { return flip(here, 4) }, etcd.ErrUnsupportedFormat},
-	"flipped in the magic":   {func(here, _ string) string { return flip(here, 0) }, etcd.ErrNotEncrypted},
-	"cut by a byte":          {func(here, _ string) string { return here[:len(here)-1] }, etcd.ErrDecrypt},
-	"cut short":              {func(here, _ string) string { return here[:30] }, etcd.ErrCorrupt},
-	"rolled by a byte":       {func(here, _ string) string { return here[1:] + here[:1] }, etcd.ErrNotEncrypted},
-	"rolled in the body":     {func(here, _ string) string { return here[:48] + here[49:] + here[48:49] }, etcd.ErrDecrypt},
-	"longer by a byte":       {func(here, _ string) string { return here + "x" }, etcd.ErrDecrypt},
-	"nothing but the magic":  {func(string, string) string { return magic }, etcd.ErrCorrupt},
-	"empty":                  {func(string, string) string { return "" }, etcd.ErrNotEncrypted},
-	"plaintext":              {func(string, string) string { return planted }, etcd.ErrNotEncrypted},
-	"framed, suite 00": {
-		func(string, string) string { return magic + "\x01\x00\x00\x00" + planted },
-		etcd.ErrNotEncrypted,
-	},
-	"later version": {func(string, string) string { return magic + "\x02\x00\x00\x00" + planted }, etcd.ErrUnsupportedFormat},
-	"unknown suite": {func(string, string) string { return magic + "\x01\x03\x00\x00" + planted }, etcd.ErrUnsupportedFormat},
-	"unknown flag":  {func(string, string) string { return magic + "\x01\x02\x10\x00" + planted }, etcd.ErrUnsupportedFormat},
-}
-
 func TestNoReadPathYieldsAForeignValue(t *testing.T) {
 	t.Parallel()
 	srv := server(t)

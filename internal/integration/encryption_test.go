@@ -1,10 +1,7 @@
 package integration
 
 import (
-	"context"
-	"errors"
 	"fmt"
-	"iter"
 	"strings"
 	"testing"
 
@@ -36,59 +33,6 @@ func TestEveryWritePathEncrypts(t *testing.T) {
 			require.Positive(t, count, "%s stores nothing", name)
 		}
 	}
-}
-
-// readPath is a way to get values: those of a key alone, or of all that begin
-// with a prefix too. The values are by key.
-type readPath struct {
-	single bool
-	read   func(ctx context.Context, c *etcd.Client, p, key string) (map[string]string, error)
-}
-
-// keyed returns a single value by its key; none with an error.
-func keyed(key string, value []byte, err error) (map[string]string, error) {
-	if value == nil {
-		return map[string]string{}, err
-	}
-	return map[string]string{key: string(value)}, err
-}
-
-func keyedKVs(kvs []etcd.KeyValue, err error) (map[string]string, error) {
-	out := map[string]string{}
-	for _, kv := range kvs {
-		out[kv.Key] = string(kv.Value)
-	}
-	return out, err
-}
-
-// keyedScan joins the errors as a list does, and leaves out what has one.
-func keyedScan(seq iter.Seq2[etcd.KeyValue, error]) (map[string]string, error) {
-	out, bad := map[string]string{}, []error(nil)
-	for kv, err := range seq {
-		if err != nil {
-			bad = append(bad, err)
-			continue
-		}
-		out[kv.Key] = string(kv.Value)
-	}
-	return out, errors.Join(bad...)
-}
-
-func keyedMap(values map[string][]byte, err error) (map[string]string, error) {
-	out := map[string]string{}
-	for key, value := range values {
-		out[key] = string(value)
-	}
-	return out, err
-}
-
-// resultOf is what a transaction read.
-func resultOf(ctx context.Context, txn *etcd.Txn) (map[string]string, error) {
-	res, err := txn.Commit(ctx)
-	if err != nil {
-		return map[string]string{}, err
-	}
-	return keyedKVs(res.Results[0].KVs, res.Results[0].Err)
 }
 
 func TestEveryReadPathDecrypts(t *testing.T) {

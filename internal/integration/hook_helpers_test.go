@@ -2,6 +2,8 @@ package integration
 
 import (
 	"context"
+	"sync"
+	"sync/atomic"
 
 	"github.com/blueprint-go/etcd"
 )
@@ -29,4 +31,69 @@ type entry struct {
 	hook, when string
 	req        etcd.RequestInfo
 	res        etcd.ResultInfo
+}
+
+// startled is a hook that panics when its function says so.
+type startled struct {
+	when atomic.Pointer[func(req etcd.RequestInfo, after bool) bool]
+}
+
+func (h *startled) panicIf(req etcd.RequestInfo, after bool) {
+	if when := h.when.Load(); when != nil && (*when)(req, after) {
+		panic("startled")
+	}
+}
+
+func (h *startled) BeforeRequest(ctx context.Context, req etcd.RequestInfo) context.Context {
+	h.panicIf(req, false)
+	return ctx
+}
+
+func (h *startled) AfterRequest(_ context.Context, req etcd.RequestInfo, _ etcd.ResultInfo) {
+	h.panicIf(req, true)
+}
+
+// survive runs f and returns what it panics with.
+func survive(f func()) (panicked any) {
+	defer func() { panicked = recover() }()
+	f()
+	return nil
+}
+
+// journal is a hook that writes down what it sees.
+type journal struct {
+	mu      sync.Mutex
+	name    string
+	shared  *journal // where to write; nil means here
+	entries []entry
+}
+
+type journalKey struct{}
+
+func (j *journal) write(e entry) {
+	if j.shared != nil {
+		j = j.shared
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.entries = append(j.entries, e)
+}
+
+func (j *journal) BeforeRequest(ctx context.Context, req etcd.RequestInfo) context.Context {
+	j.write(entry{hook: j.name, when: "before", req: req})
+	return context.WithValue(ctx, journalKey{}, j.name)
+}
+
+func (j *journal) AfterRequest(ctx context.Context, req etcd.RequestInfo, res etcd.ResultInfo) {
+	name, _ := ctx.Value(journalKey{}).(string)
+	j.write(entry{hook: name, when: "after", req: req, res: res})
+}
+
+// take returns the entries since the last call.
+func (j *journal) take() []entry {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	out := j.entries
+	j.entries = nil
+	return out
 }

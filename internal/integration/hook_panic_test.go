@@ -14,33 +14,6 @@ import (
 	"github.com/blueprint-go/etcd"
 )
 
-// startled is a hook that panics when its function says so.
-type startled struct {
-	when atomic.Pointer[func(req etcd.RequestInfo, after bool) bool]
-}
-
-func (h *startled) panicIf(req etcd.RequestInfo, after bool) {
-	if when := h.when.Load(); when != nil && (*when)(req, after) {
-		panic("startled")
-	}
-}
-
-func (h *startled) BeforeRequest(ctx context.Context, req etcd.RequestInfo) context.Context {
-	h.panicIf(req, false)
-	return ctx
-}
-
-func (h *startled) AfterRequest(_ context.Context, req etcd.RequestInfo, _ etcd.ResultInfo) {
-	h.panicIf(req, true)
-}
-
-// survive runs f and returns what it panics with.
-func survive(f func()) (panicked any) {
-	defer func() { panicked = recover() }()
-	f()
-	return nil
-}
-
 func TestPanicOfAHookLeavesNoClaimBehind(t *testing.T) {
 	t.Parallel()
 	srv := server(t)

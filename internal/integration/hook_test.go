@@ -3,7 +3,6 @@ package integration
 import (
 	"context"
 	"errors"
-	"sync"
 	"testing"
 	"time"
 
@@ -11,44 +10,6 @@ import (
 
 	"github.com/blueprint-go/etcd"
 )
-
-// journal is a hook that writes down what it sees.
-type journal struct {
-	mu      sync.Mutex
-	name    string
-	shared  *journal // where to write; nil means here
-	entries []entry
-}
-
-type journalKey struct{}
-
-func (j *journal) write(e entry) {
-	if j.shared != nil {
-		j = j.shared
-	}
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	j.entries = append(j.entries, e)
-}
-
-func (j *journal) BeforeRequest(ctx context.Context, req etcd.RequestInfo) context.Context {
-	j.write(entry{hook: j.name, when: "before", req: req})
-	return context.WithValue(ctx, journalKey{}, j.name)
-}
-
-func (j *journal) AfterRequest(ctx context.Context, req etcd.RequestInfo, res etcd.ResultInfo) {
-	name, _ := ctx.Value(journalKey{}).(string)
-	j.write(entry{hook: name, when: "after", req: req, res: res})
-}
-
-// take returns the entries since the last call.
-func (j *journal) take() []entry {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	out := j.entries
-	j.entries = nil
-	return out
-}
 
 func TestHooksSeeEachRequestOnceBeforeAndAfter(t *testing.T) {
 	t.Parallel()

@@ -5,8 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"os"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -146,15 +144,6 @@ func TestRingIsSealedForItsPlaceAndContext(t *testing.T) {
 		_, err = etcd.OpenKeyring(ctx, c, "/ring", outer, opt)
 		require.ErrorIs(t, err, etcd.ErrInvalidArgument)
 	}
-}
-
-// putBack restores a server's data from a copy.
-func putBack(t *testing.T, srv *etcdtest.Server, dir, backup string) {
-	t.Helper()
-	srv.Stop()
-	require.NoError(t, os.RemoveAll(dir))
-	require.NoError(t, os.CopyFS(dir, os.DirFS(backup)))
-	require.NoError(t, srv.Restart())
 }
 
 // A cluster is restored from an older copy while processes run.
@@ -313,29 +302,6 @@ func TestReencryptBeginsWithTheNewestPrimaryKey(t *testing.T) {
 	require.NoError(t, lagging.Close())
 	_, err = c.Reencrypt(ctx, "")
 	require.NoError(t, err)
-}
-
-// hung is an AEAD that hangs and heeds no context.
-type hung struct {
-	*testAEAD
-	hangs atomic.Bool
-	free  chan struct{}
-}
-
-func (h *hung) wait() {
-	if h.hangs.Load() {
-		<-h.free
-	}
-}
-
-func (h *hung) Encrypt(plaintext, associatedData []byte) ([]byte, error) {
-	h.wait()
-	return h.testAEAD.Encrypt(plaintext, associatedData)
-}
-
-func (h *hung) Decrypt(ciphertext, associatedData []byte) ([]byte, error) {
-	h.wait()
-	return h.testAEAD.Decrypt(ciphertext, associatedData)
 }
 
 func TestRingReturnsThoughTheOuterKeyHangs(t *testing.T) {

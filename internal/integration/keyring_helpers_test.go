@@ -2,9 +2,11 @@ package integration
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -185,4 +187,112 @@ type provider struct {
 func (p *provider) EncryptionKey(ctx context.Context, id etcd.KeyID) (*etcd.EncryptionKey, error) {
 	p.calls.Add(1)
 	return p.key(ctx, id)
+}
+
+// putBack restores a server's data from a copy.
+func putBack(t *testing.T, srv *etcdtest.Server, dir, backup string) {
+	t.Helper()
+	srv.Stop()
+	require.NoError(t, os.RemoveAll(dir))
+	require.NoError(t, os.CopyFS(dir, os.DirFS(backup)))
+	require.NoError(t, srv.Restart())
+}
+
+// hung is an AEAD that hangs and heeds no context.
+type hung struct {
+	*testAEAD
+	hangs atomic.Bool
+	free  chan struct{}
+}
+
+func (h *hung) wait() {
+	if h.hangs.Load() {
+		<-h.free
+	}
+}
+
+func (h *hung) Encrypt(plaintext, associatedData []byte) ([]byte, error) {
+	h.wait()
+	return h.testAEAD.Encrypt(plaintext, associatedData)
+}
+
+func (h *hung) Decrypt(ciphertext, associatedData []byte) ([]byte, error) {
+	h.wait()
+	return h.testAEAD.Decrypt(ciphertext, associatedData)
+}
+
+type mutedStream struct {
+	grpc.ServerStream
+	muted *atomic.Bool
+}
+
+func (s mutedStream) SendMsg(m any) error {
+	if resp, ok := m.(*pb.WatchResponse); ok && s.muted.Load() && len(resp.Events) > 0 {
+		return nil
+	}
+	return s.ServerStream.SendMsg(m)
+}
+
+// complaints is a handler that counts what is logged about keyrings.
+type complaints struct {
+	slog.Handler
+	n atomic.Int64
+}
+
+func (c *complaints) Enabled(context.Context, slog.Level) bool { return true }
+
+func (c *complaints) Handle(_ context.Context, r slog.Record) error {
+	if strings.Contains(r.Message, "keyring") {
+		c.n.Add(1)
+	}
+	return nil
+}
+
+// compact compacts the store past everything that was there, and past what a watch
+// from the next revision on would need.
+func compact(t *testing.T, c *etcd.Client) {
+	t.Helper()
+	_, err := c.Raw().Put(t.Context(), "/other", "")
+	require.NoError(t, err)
+	resp, err := c.Raw().Put(t.Context(), "/other", "")
+	require.NoError(t, err)
+	_, err = c.Raw().Compact(t.Context(), resp.Header.Revision)
+	require.NoError(t, err)
+}
+
+// writesOn waits until a client writes when its ring is older than a freshness of a second,
+// unless that is confirmed. A read of the ring may take longer on a busy machine.
+func writesOn(t *testing.T, c *etcd.Client) {
+	t.Helper()
+	began := time.Now()
+	require.Eventually(t, func() bool {
+		return time.Since(began) > 2*time.Second && c.Put(t.Context(), "/k", []byte("value")) == nil
+	}, patience, 10*time.Millisecond)
+}
+
+// providerOf returns a provider that knows these keys.
+func providerOf(keys ...*etcd.EncryptionKey) *provider {
+	return &provider{key: func(_ context.Context, id etcd.KeyID) (*etcd.EncryptionKey, error) {
+		for _, key := range keys {
+			if key.ID() == id {
+				return key, nil
+			}
+		}
+		return nil, errors.New("no such key")
+	}}
+}
+
+// requireUnavailable checks the error of a call whose key could not be had.
+func requireUnavailable(t *testing.T, err, cause error, what string) {
+	t.Helper()
+	require.ErrorIs(t, err, etcd.ErrKeyUnavailable, what)
+	require.ErrorIs(t, err, cause, what)
+	require.True(t, etcd.IsRetryable(err), what)
+	require.False(t, etcd.MaybeApplied(err), what)
+	for _, other := range []error{etcd.ErrDecrypt, etcd.ErrUnknownKey} {
+		require.NotErrorIs(t, err, other, what)
+	}
+	var de *etcd.DecodeError
+	require.NotErrorAs(t, err, &de, "%s: who skips what can't be decoded must not skip it", what)
+	require.NotContains(t, err.Error(), secret, what)
 }

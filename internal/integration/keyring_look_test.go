@@ -3,29 +3,14 @@ package integration
 import (
 	"fmt"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
-	"google.golang.org/grpc"
 
 	"github.com/blueprint-go/etcd"
 )
-
-type mutedStream struct {
-	grpc.ServerStream
-	muted *atomic.Bool
-}
-
-func (s mutedStream) SendMsg(m any) error {
-	if resp, ok := m.(*pb.WatchResponse); ok && s.muted.Load() && len(resp.Events) > 0 {
-		return nil
-	}
-	return s.ServerStream.SendMsg(m)
-}
 
 // The watch is cut off: a value under a key that the process lacks has it look.
 func TestUnknownKeyPromptsALookAtTheRing(t *testing.T) {

@@ -45,6 +45,8 @@ func TestTakenRingMakesNoProcessForgetAKey(t *testing.T) {
 
 	require.NoError(t, p.Restore(ctx))
 	require.NoError(t, p.Err())
+	// It has just looked for the key, and hears of the ring by its watch.
+	require.Eventually(t, func() bool { return other.Info().Generation == p.Info().Generation }, patience, time.Millisecond)
 	requireValue(t, other.values(t), "/k", "under the added key")
 	generation := p.Info().Generation
 	require.NoError(t, p.Restore(ctx), "there is nothing to restore")

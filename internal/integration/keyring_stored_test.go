@@ -21,21 +21,6 @@ import (
 	"github.com/blueprint-go/etcd/etcdtest"
 )
 
-// complaints is a handler that counts what is logged about keyrings.
-type complaints struct {
-	slog.Handler
-	n atomic.Int64
-}
-
-func (c *complaints) Enabled(context.Context, slog.Level) bool { return true }
-
-func (c *complaints) Handle(_ context.Context, r slog.Record) error {
-	if strings.Contains(r.Message, "keyring") {
-		c.n.Add(1)
-	}
-	return nil
-}
-
 func TestEveryoneOpensAStoredRingCreatedOnce(t *testing.T) {
 	t.Parallel()
 	srv := server(t)
@@ -257,18 +242,6 @@ func TestRingIsTakenOnceItsOuterKeyReturns(t *testing.T) {
 	p.outer.down.Store(false)
 	p.comes(t, leader.Keyring().String())
 	require.Eventually(t, func() bool { return p.Err() == nil }, patience, time.Millisecond)
-}
-
-// compact compacts the store past everything that was there, and past what a watch
-// from the next revision on would need.
-func compact(t *testing.T, c *etcd.Client) {
-	t.Helper()
-	_, err := c.Raw().Put(t.Context(), "/other", "")
-	require.NoError(t, err)
-	resp, err := c.Raw().Put(t.Context(), "/other", "")
-	require.NoError(t, err)
-	_, err = c.Raw().Compact(t.Context(), resp.Header.Revision)
-	require.NoError(t, err)
 }
 
 func TestStoredRingIsFollowedThroughCompaction(t *testing.T) {

@@ -50,16 +50,6 @@ func TestProcessWhosePrimaryKeyIsGoneStopsWriting(t *testing.T) {
 	requireValue(t, leader.values(t), "/k", "adopted")
 }
 
-// writesOn waits until a client writes when its ring is older than a freshness of a second,
-// unless that is confirmed. A read of the ring may take longer on a busy machine.
-func writesOn(t *testing.T, c *etcd.Client) {
-	t.Helper()
-	began := time.Now()
-	require.Eventually(t, func() bool {
-		return time.Since(began) > 2*time.Second && c.Put(t.Context(), "/k", []byte("value")) == nil
-	}, patience, 10*time.Millisecond)
-}
-
 // A ring that anybody can bring about, who can write to etcd, stops nobody.
 func TestRingThatIsNoSuccessorStopsNoWrite(t *testing.T) {
 	t.Parallel()

@@ -15,18 +15,6 @@ import (
 	"github.com/blueprint-go/etcd"
 )
 
-// providerOf returns a provider that knows these keys.
-func providerOf(keys ...*etcd.EncryptionKey) *provider {
-	return &provider{key: func(_ context.Context, id etcd.KeyID) (*etcd.EncryptionKey, error) {
-		for _, key := range keys {
-			if key.ID() == id {
-				return key, nil
-			}
-		}
-		return nil, errors.New("no such key")
-	}}
-}
-
 func TestEveryReadPathAsksTheKeyProvider(t *testing.T) {
 	t.Parallel()
 	srv := server(t)

@@ -14,21 +14,6 @@ import (
 	"github.com/blueprint-go/etcd"
 )
 
-// requireUnavailable checks the error of a call whose key could not be had.
-func requireUnavailable(t *testing.T, err, cause error, what string) {
-	t.Helper()
-	require.ErrorIs(t, err, etcd.ErrKeyUnavailable, what)
-	require.ErrorIs(t, err, cause, what)
-	require.True(t, etcd.IsRetryable(err), what)
-	require.False(t, etcd.MaybeApplied(err), what)
-	for _, other := range []error{etcd.ErrDecrypt, etcd.ErrUnknownKey} {
-		require.NotErrorIs(t, err, other, what)
-	}
-	var de *etcd.DecodeError
-	require.NotErrorAs(t, err, &de, "%s: who skips what can't be decoded must not skip it", what)
-	require.NotContains(t, err.Error(), secret, what)
-}
-
 func TestNoReadPathTakesAnOutageForDamage(t *testing.T) {
 	t.Parallel()
 	srv := server(t)

@@ -2,7 +2,10 @@ package integration
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/blueprint-go/etcd"
 )
@@ -20,4 +23,28 @@ func increment(old []byte) ([]byte, error) {
 		}
 	}
 	return []byte(strconv.Itoa(n + 1)), nil
+}
+
+// oddKeys are keys that a server takes and that careless code does not.
+var oddKeys = []string{
+	"\x00", "\x00\x00", "a\x00b", "a", "a\x00", "\xff", "\xff\xff", "a\xff", "a\xff\xff", "b",
+	"\xc3\x28", "größe/日本/🙂", " ", "/", "//", "%2f", "\n", strings.Repeat("k", 4096),
+}
+
+// etcdAny reports whether err is one of targets.
+func etcdAny(err error, targets ...error) bool {
+	for _, target := range targets {
+		if errors.Is(err, target) {
+			return true
+		}
+	}
+	return false
+}
+
+func manyValues(n int) map[string][]byte {
+	kvs := map[string][]byte{}
+	for i := range n {
+		kvs[fmt.Sprint("many/", i)] = nil
+	}
+	return kvs
 }

@@ -1,7 +1,6 @@
 package integration
 
 import (
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -178,12 +177,6 @@ func TestPutIfNotExistsLetsOneWriterWin(t *testing.T) {
 		require.ErrorIs(t, err, etcd.ErrLeaseNotFound)
 		require.False(t, won)
 	})
-}
-
-// oddKeys are keys that a server takes and that careless code does not.
-var oddKeys = []string{
-	"\x00", "\x00\x00", "a\x00b", "a", "a\x00", "\xff", "\xff\xff", "a\xff", "a\xff\xff", "b",
-	"\xc3\x28", "größe/日本/🙂", " ", "/", "//", "%2f", "\n", strings.Repeat("k", 4096),
 }
 
 func TestOddKeysComeBackAsTheyWent(t *testing.T) {

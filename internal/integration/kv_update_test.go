@@ -14,16 +14,6 @@ import (
 	"github.com/blueprint-go/etcd"
 )
 
-// etcdAny reports whether err is one of targets.
-func etcdAny(err error, targets ...error) bool {
-	for _, target := range targets {
-		if errors.Is(err, target) {
-			return true
-		}
-	}
-	return false
-}
-
 func TestUpdateLosesNoConcurrentIncrement(t *testing.T) {
 	t.Parallel()
 	inEachMode(t, func(t *testing.T, c *etcd.Client, _ *observer) {

@@ -13,17 +13,6 @@ import (
 	"github.com/blueprint-go/etcd/etcdtest"
 )
 
-// lastRenewal reads renewals until the last one and returns its error.
-func lastRenewal(t testing.TB, c <-chan etcd.KeepAliveResponse) error {
-	t.Helper()
-	for {
-		if r := next(t, c); r.Err() != nil {
-			closes(t, c)
-			return r.Err()
-		}
-	}
-}
-
 func TestGrantGivesAtLeastTheTimeAskedFor(t *testing.T) {
 	t.Parallel()
 	// The election timeout of a production server, and with it its minimum.

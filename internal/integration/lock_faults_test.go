@@ -250,12 +250,6 @@ func TestLockReturnsSoonAfterItsContextEnds(t *testing.T) {
 	require.Less(t, worst, pace.allow(100*time.Millisecond))
 }
 
-// acquisitions are the ways to take a lock.
-var acquisitions = map[string]func(context.Context, *etcd.Lock) (bool, error){
-	"lock": func(ctx context.Context, l *etcd.Lock) (bool, error) { err := l.Lock(ctx); return err == nil, err },
-	"try":  func(ctx context.Context, l *etcd.Lock) (bool, error) { return l.TryLock(ctx) },
-}
-
 func TestLostAnswerLeavesNoGhost(t *testing.T) {
 	t.Parallel()
 	srv, f := faultyServer(t)

@@ -1,10 +1,12 @@
 package integration
 
 import (
+	"context"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/blueprint-go/etcd"
 )
@@ -33,4 +35,19 @@ func queues(t testing.TB, c *etcd.Client, name string, n int64) {
 	for got := queue(t, c, name); got != n; got = queue(t, c, name) {
 		require.True(t, time.Now().Before(deadline), "%d in the queue instead of %d", got, n)
 	}
+}
+
+// acquisitions are the ways to take a lock.
+var acquisitions = map[string]func(context.Context, *etcd.Lock) (bool, error){
+	"lock": func(ctx context.Context, l *etcd.Lock) (bool, error) { err := l.Lock(ctx); return err == nil, err },
+	"try":  func(ctx context.Context, l *etcd.Lock) (bool, error) { return l.TryLock(ctx) },
+}
+
+// ownKey returns the key of the one that holds a lock.
+func ownKey(t testing.TB, c *etcd.Client, name string) string {
+	t.Helper()
+	resp, err := c.Raw().Get(t.Context(), name+"\x00", clientv3.WithPrefix())
+	require.NoError(t, err)
+	require.Len(t, resp.Kvs, 1)
+	return string(resp.Kvs[0].Key)
 }

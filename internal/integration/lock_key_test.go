@@ -15,15 +15,6 @@ import (
 	"github.com/blueprint-go/etcd/etcdtest"
 )
 
-// ownKey returns the key of the one that holds a lock.
-func ownKey(t testing.TB, c *etcd.Client, name string) string {
-	t.Helper()
-	resp, err := c.Raw().Get(t.Context(), name+"\x00", clientv3.WithPrefix())
-	require.NoError(t, err)
-	require.Len(t, resp.Kvs, 1)
-	return string(resp.Kvs[0].Key)
-}
-
 func TestHolderLearnsThatItsKeyIsGone(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {

@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"flag"
 	"fmt"
 	"testing"
 
@@ -89,3 +90,6 @@ func (r *rotation) batches(run func()) []int {
 	run()
 	return sizes
 }
+
+// rotationKeys is how many keys the tests and benchmarks of rotation move.
+var rotationKeys = flag.Int("rotation.keys", 2000, "how many keys to re-encrypt")

@@ -2,7 +2,6 @@ package integration
 
 import (
 	"context"
-	"flag"
 	"fmt"
 	"maps"
 	"strconv"
@@ -18,9 +17,6 @@ import (
 
 	"github.com/blueprint-go/etcd"
 )
-
-// rotationKeys is how many keys the tests and benchmarks of rotation move.
-var rotationKeys = flag.Int("rotation.keys", 2000, "how many keys to re-encrypt")
 
 const (
 	instances = 4

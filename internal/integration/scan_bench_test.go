@@ -16,24 +16,6 @@ import (
 	"github.com/blueprint-go/etcd"
 )
 
-// scanWatchingTheHeap scans with a consumer that works for so long on a thousand
-// keys, and returns how many keys there are and by how much the heap grows.
-func scanWatchingTheHeap(tb testing.TB, c *etcd.Client, p string, work time.Duration, opts ...etcd.ScanOption) (keys int, growth int64) {
-	tb.Helper()
-	runtime.GC()
-	before := heap()
-	for _, err := range c.Scan(tb.Context(), p, opts...) {
-		if err != nil {
-			require.NoError(tb, err)
-		}
-		if keys++; keys%1000 == 0 {
-			growth = max(growth, heap()-before)
-			<-time.After(work)
-		}
-	}
-	return keys, growth
-}
-
 // BenchmarkScan reads all keys under a prefix by a scan, by one RangeStream and by
 // one Get of clientv3, in turn. It reports the time of each, the median of the
 // scan's time divided by that of the faster raw way in the same round, the time to

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 	"path"
+	"runtime"
 	"runtime/metrics"
 	"slices"
 	"sync"
@@ -18,6 +19,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/blueprint-go/etcd"
+	"github.com/blueprint-go/etcd/etcdtest"
 )
 
 // load stores n keys under p, with values of size bytes.
@@ -183,4 +185,134 @@ func change(t *testing.T, c *etcd.Client, p string) {
 	_, err = c.DeletePrefix(t.Context(), p+"01950")
 	require.NoError(t, err)
 	require.NoError(t, c.Put(t.Context(), p+"01950", []byte("back again")))
+}
+
+// scanWatchingTheHeap scans with a consumer that works for so long on a thousand
+// keys, and returns how many keys there are and by how much the heap grows.
+func scanWatchingTheHeap(tb testing.TB, c *etcd.Client, p string, work time.Duration, opts ...etcd.ScanOption) (keys int, growth int64) {
+	tb.Helper()
+	runtime.GC()
+	before := heap()
+	for _, err := range c.Scan(tb.Context(), p, opts...) {
+		if err != nil {
+			require.NoError(tb, err)
+		}
+		if keys++; keys%1000 == 0 {
+			growth = max(growth, heap()-before)
+			<-time.After(work)
+		}
+	}
+	return keys, growth
+}
+
+// manyKeys stores more keys than one page holds, in one revision.
+func manyKeys(t *testing.T, c *etcd.Client, p string) []string {
+	t.Helper()
+	const n = 10_050
+	keys, kvs := make([]string, n), make(map[string][]byte, n)
+	for i := range keys {
+		keys[i] = fmt.Sprintf("%s%05d", p, i)
+		kvs[keys[i]] = []byte("v")
+	}
+	require.NoError(t, c.BulkPut(t.Context(), kvs))
+	return keys
+}
+
+// streamingServer returns a server with streams in it.
+func streamingServer(t testing.TB, f *streams, opts ...etcdtest.Option) *etcdtest.Server {
+	t.Helper()
+	return server(t, append(opts, etcdtest.WithGRPCServerOptions(
+		grpc.ChainUnaryInterceptor(f.unary), grpc.ChainStreamInterceptor(f.stream)))...)
+}
+
+type partStream struct {
+	grpc.ServerStream
+	streams *streams
+	broken  error
+}
+
+func (s *partStream) SendMsg(m any) error {
+	if s.broken = s.streams.part(s.Context()); s.broken != nil {
+		return s.broken
+	}
+	return s.ServerStream.SendMsg(m)
+}
+
+// inEachWay runs a test with a server that has range streams and with one that
+// hasn't.
+func inEachWay(t *testing.T, test func(t *testing.T, c *etcd.Client, f *streams)) {
+	t.Helper()
+	for way, unsupported := range map[string]bool{"stream": false, "pages": true} {
+		t.Run(way, func(t *testing.T) {
+			t.Parallel()
+			f := &streams{unsupported: unsupported}
+			test(t, client(t, config(streamingServer(t, f)).WithTimeout(busyTimeout)), f)
+		})
+	}
+}
+
+// collect returns what a scan yields, and its error, after which nothing comes.
+func collect(t *testing.T, seq iter.Seq2[etcd.KeyValue, error]) (kvs []etcd.KeyValue, last error) {
+	t.Helper()
+	for kv, err := range seq {
+		require.NoError(t, last, "nothing comes after an error")
+		if last = err; err == nil {
+			kvs = append(kvs, kv)
+		} else {
+			require.Zero(t, kv)
+		}
+	}
+	return kvs, last
+}
+
+// fillWith is fill with something before the numbers.
+func fillWith(t testing.TB, c *etcd.Client, p string, n int, before []byte) {
+	t.Helper()
+	const each = 2500 // a busy server has five seconds for a request
+	for first := 0; first < n; first += each {
+		kvs := map[string][]byte{}
+		for i := first; i < min(first+each, n); i++ {
+			kvs[fmt.Sprintf("%s%05d", p, i)] = fmt.Append(slices.Clone(before), i)
+		}
+		require.NoError(t, c.BulkPut(t.Context(), kvs))
+	}
+}
+
+// selection says which key-values a scan is to yield.
+type selection struct {
+	limit    int
+	from     string
+	reverse  bool
+	keysOnly bool
+}
+
+func (s selection) options() []etcd.ScanOption {
+	opts := []etcd.ScanOption{etcd.WithLimit(int64(s.limit)), etcd.WithFromKey(s.from)}
+	if s.reverse {
+		opts = append(opts, etcd.WithReverse())
+	}
+	if s.keysOnly {
+		opts = append(opts, etcd.WithKeysOnly())
+	}
+	return opts
+}
+
+// of picks from all key-values, which are in order.
+func (s selection) of(all []etcd.KeyValue) []etcd.KeyValue {
+	out := []etcd.KeyValue(nil)
+	for _, kv := range all {
+		if s.from == "" || s.reverse && kv.Key <= s.from || !s.reverse && kv.Key >= s.from {
+			if s.keysOnly {
+				kv.Value = nil
+			}
+			out = append(out, kv)
+		}
+	}
+	if s.reverse {
+		slices.Reverse(out)
+	}
+	if s.limit > 0 && len(out) > s.limit {
+		out = out[:s.limit]
+	}
+	return out
 }

@@ -14,19 +14,6 @@ import (
 	"github.com/blueprint-go/etcd/etcdtest"
 )
 
-// manyKeys stores more keys than one page holds, in one revision.
-func manyKeys(t *testing.T, c *etcd.Client, p string) []string {
-	t.Helper()
-	const n = 10_050
-	keys, kvs := make([]string, n), make(map[string][]byte, n)
-	for i := range keys {
-		keys[i] = fmt.Sprintf("%s%05d", p, i)
-		kvs[keys[i]] = []byte("v")
-	}
-	require.NoError(t, c.BulkPut(t.Context(), kvs))
-	return keys
-}
-
 // behindThePage returns the method by which what is left of a long list is read, once
 // the client knows whether the server has streams.
 func behindThePage(t *testing.T, c *etcd.Client, srv *etcdtest.Server) string {

@@ -11,46 +11,12 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"go.uber.org/goleak"
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"github.com/blueprint-go/etcd"
 	"github.com/blueprint-go/etcd/etcdtest"
 )
-
-// streamingServer returns a server with streams in it.
-func streamingServer(t testing.TB, f *streams, opts ...etcdtest.Option) *etcdtest.Server {
-	t.Helper()
-	return server(t, append(opts, etcdtest.WithGRPCServerOptions(
-		grpc.ChainUnaryInterceptor(f.unary), grpc.ChainStreamInterceptor(f.stream)))...)
-}
-
-type partStream struct {
-	grpc.ServerStream
-	streams *streams
-	broken  error
-}
-
-func (s *partStream) SendMsg(m any) error {
-	if s.broken = s.streams.part(s.Context()); s.broken != nil {
-		return s.broken
-	}
-	return s.ServerStream.SendMsg(m)
-}
-
-// inEachWay runs a test with a server that has range streams and with one that
-// hasn't.
-func inEachWay(t *testing.T, test func(t *testing.T, c *etcd.Client, f *streams)) {
-	t.Helper()
-	for way, unsupported := range map[string]bool{"stream": false, "pages": true} {
-		t.Run(way, func(t *testing.T) {
-			t.Parallel()
-			f := &streams{unsupported: unsupported}
-			test(t, client(t, config(streamingServer(t, f)).WithTimeout(busyTimeout)), f)
-		})
-	}
-}
 
 func TestServerWithoutRangeStreamsIsAskedOnce(t *testing.T) {
 	t.Parallel()

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"math"
 	"slices"
 	"strings"
@@ -17,72 +16,6 @@ import (
 
 	"github.com/blueprint-go/etcd"
 )
-
-// collect returns what a scan yields, and its error, after which nothing comes.
-func collect(t *testing.T, seq iter.Seq2[etcd.KeyValue, error]) (kvs []etcd.KeyValue, last error) {
-	t.Helper()
-	for kv, err := range seq {
-		require.NoError(t, last, "nothing comes after an error")
-		if last = err; err == nil {
-			kvs = append(kvs, kv)
-		} else {
-			require.Zero(t, kv)
-		}
-	}
-	return kvs, last
-}
-
-// fillWith is fill with something before the numbers.
-func fillWith(t testing.TB, c *etcd.Client, p string, n int, before []byte) {
-	t.Helper()
-	const each = 2500 // a busy server has five seconds for a request
-	for first := 0; first < n; first += each {
-		kvs := map[string][]byte{}
-		for i := first; i < min(first+each, n); i++ {
-			kvs[fmt.Sprintf("%s%05d", p, i)] = fmt.Append(slices.Clone(before), i)
-		}
-		require.NoError(t, c.BulkPut(t.Context(), kvs))
-	}
-}
-
-// selection says which key-values a scan is to yield.
-type selection struct {
-	limit    int
-	from     string
-	reverse  bool
-	keysOnly bool
-}
-
-func (s selection) options() []etcd.ScanOption {
-	opts := []etcd.ScanOption{etcd.WithLimit(int64(s.limit)), etcd.WithFromKey(s.from)}
-	if s.reverse {
-		opts = append(opts, etcd.WithReverse())
-	}
-	if s.keysOnly {
-		opts = append(opts, etcd.WithKeysOnly())
-	}
-	return opts
-}
-
-// of picks from all key-values, which are in order.
-func (s selection) of(all []etcd.KeyValue) []etcd.KeyValue {
-	out := []etcd.KeyValue(nil)
-	for _, kv := range all {
-		if s.from == "" || s.reverse && kv.Key <= s.from || !s.reverse && kv.Key >= s.from {
-			if s.keysOnly {
-				kv.Value = nil
-			}
-			out = append(out, kv)
-		}
-	}
-	if s.reverse {
-		slices.Reverse(out)
-	}
-	if s.limit > 0 && len(out) > s.limit {
-		out = out[:s.limit]
-	}
-	return out
-}
 
 // The limits are those around the first chunks of a stream (10, 20 and 40 keys) and
 // the first pages (64 and 512).

@@ -108,12 +108,4 @@ func TestReadsAndDeletesWorkWithoutSpace(t *testing.T) {
 	}
 }
 
-func manyValues(n int) map[string][]byte {
-	kvs := map[string][]byte{}
-	for i := range n {
-		kvs[fmt.Sprint("many/", i)] = nil
-	}
-	return kvs
-}
-
 func renew([]byte) ([]byte, error) { return []byte("new"), nil }

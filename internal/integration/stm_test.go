@@ -16,28 +16,6 @@ import (
 	"github.com/blueprint-go/etcd"
 )
 
-// numberIn reads a number in a transaction; a missing key counts as 0.
-func numberIn(tx *etcd.Tx, key string) (int, error) {
-	value, err := tx.Get(key)
-	switch {
-	case errors.Is(err, etcd.ErrKeyNotFound):
-		return 0, nil
-	case err != nil:
-		return 0, err
-	}
-	return strconv.Atoi(string(value))
-}
-
-// addIn adds to a number in a transaction.
-func addIn(tx *etcd.Tx, key string, n int) error {
-	old, err := numberIn(tx, key)
-	if err != nil {
-		return err
-	}
-	tx.Put(key, []byte(strconv.Itoa(old+n)))
-	return nil
-}
-
 func TestTransactLosesNoConcurrentIncrement(t *testing.T) {
 	t.Parallel()
 	inEachMode(t, func(t *testing.T, c *etcd.Client, _ *observer) {

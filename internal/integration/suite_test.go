@@ -42,8 +42,3 @@ func TestValuesOfAnotherSuiteAreStale(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, map[etcd.Suite]int64{etcd.SuiteAES256GCM: 1, etcd.SuiteAEAD: 1}, status.BySuite)
 }
-
-// inDefaultSuite is the BySuite of so many values of the default suite.
-func inDefaultSuite(n int64) map[etcd.Suite]int64 {
-	return map[etcd.Suite]int64{etcd.SuiteXAES256GCM: n}
-}

@@ -16,11 +16,6 @@ import (
 	"github.com/blueprint-go/etcd"
 )
 
-type user struct {
-	Name string `json:"name"`
-	Age  int    `json:"age"`
-}
-
 // gobOf is an encoding that is not JSON.
 type gobOf[T any] struct{}
 

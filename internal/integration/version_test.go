@@ -1,7 +1,6 @@
 package integration
 
 import (
-	"fmt"
 	"testing"
 	"time"
 
@@ -11,41 +10,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/blueprint-go/etcd"
-	"github.com/blueprint-go/etcd/etcdtest"
 )
-
-// since reports whether srv runs etcd major.minor or a later version. The tests
-// run on other versions by etcdtest's environment variable; where these differ,
-// a test holds what each of them does.
-func since(t testing.TB, srv *etcdtest.Server, major, minor int) bool {
-	t.Helper()
-	var a, b int
-	_, err := fmt.Sscanf(srv.Version(), "%d.%d.", &a, &b)
-	require.NoError(t, err)
-	return a > major || a == major && b >= minor
-}
-
-// progressInOrder reports whether srv tells progress only after the events before
-// it, as servers do since 3.4.31 and 3.5.13.
-func progressInOrder(t testing.TB, srv *etcdtest.Server) bool {
-	t.Helper()
-	var a, b, patch int
-	_, err := fmt.Sscanf(srv.Version(), "%d.%d.%d", &a, &b, &patch)
-	require.NoError(t, err)
-	switch {
-	case since(t, srv, 3, 6):
-		return true
-	case since(t, srv, 3, 5):
-		return patch >= 13
-	}
-	return patch >= 31
-}
-
-// hasRangeStream reports whether srv has range streams of its own.
-func hasRangeStream(t testing.TB, srv *etcdtest.Server) bool {
-	t.Helper()
-	return since(t, srv, 3, 7)
-}
 
 // What docs/compatibility.md says of the versions.
 func TestServerHasTheFeaturesOfItsVersion(t *testing.T) {

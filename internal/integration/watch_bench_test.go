@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math"
-	"os"
 	"runtime"
 	"slices"
 	"strconv"
@@ -49,12 +48,6 @@ func BenchmarkWatchIdle(b *testing.B) {
 			cancel()
 		}
 	}
-}
-
-func stackBytes() int64 {
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return int64(m.StackInuse)
 }
 
 // BenchmarkWatchBeside measures puts beside a thousand idle watches of the same
@@ -168,41 +161,4 @@ func BenchmarkWatchLoad(b *testing.B) {
 			cancel()
 		}
 	}
-}
-
-func childServer(b testing.TB) measured {
-	b.Helper()
-	before := children(b)
-	endpoint := serverProcess(b)[0]
-	for pid := range children(b) {
-		if !before[pid] {
-			return measured{endpoint, pid}
-		}
-	}
-	require.FailNow(b, "no process")
-	return measured{}
-}
-
-// children returns the processes that this one has started.
-func children(b testing.TB) map[int]bool {
-	b.Helper()
-	out := make(map[int]bool)
-	tasks, err := os.ReadDir("/proc/self/task")
-	require.NoError(b, err)
-	for _, task := range tasks {
-		data, err := os.ReadFile("/proc/self/task/" + task.Name() + "/children")
-		if err != nil {
-			continue // the thread has ended
-		}
-		var pid int
-		for text := string(data); ; {
-			n, err := fmt.Sscanf(text, "%d", &pid)
-			if n != 1 || err != nil {
-				break
-			}
-			out[pid] = true
-			text = text[len(strconv.Itoa(pid))+1:]
-		}
-	}
-	return out
 }

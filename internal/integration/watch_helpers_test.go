@@ -1,9 +1,11 @@
 package integration
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"runtime"
+	"strconv"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -12,6 +14,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/blueprint-go/etcd"
 	"github.com/blueprint-go/etcd/etcdtest"
@@ -152,4 +155,125 @@ func tellAll(evs []*etcd.Event) []string {
 		out[i] = told(e)
 	}
 	return out
+}
+
+func stackBytes() int64 {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.StackInuse)
+}
+
+func childServer(b testing.TB) measured {
+	b.Helper()
+	before := children(b)
+	endpoint := serverProcess(b)[0]
+	for pid := range children(b) {
+		if !before[pid] {
+			return measured{endpoint, pid}
+		}
+	}
+	require.FailNow(b, "no process")
+	return measured{}
+}
+
+// children returns the processes that this one has started.
+func children(b testing.TB) map[int]bool {
+	b.Helper()
+	out := make(map[int]bool)
+	tasks, err := os.ReadDir("/proc/self/task")
+	require.NoError(b, err)
+	for _, task := range tasks {
+		data, err := os.ReadFile("/proc/self/task/" + task.Name() + "/children")
+		if err != nil {
+			continue // the thread has ended
+		}
+		var pid int
+		for text := string(data); ; {
+			n, err := fmt.Sscanf(text, "%d", &pid)
+			if n != 1 || err != nil {
+				break
+			}
+			out[pid] = true
+			text = text[len(strconv.Itoa(pid))+1:]
+		}
+	}
+	return out
+}
+
+// compactAll compacts everything, behind revision.
+func compactAll(t testing.TB, c *etcd.Client) {
+	t.Helper()
+	resp, err := c.Raw().Get(t.Context(), "k")
+	require.NoError(t, err)
+	_, err = c.Raw().Compact(t.Context(), resp.Header.Revision)
+	require.NoError(t, err)
+}
+
+// watchStreams counts the watch streams of a server.
+type watchStreams struct{ open, most, all atomic.Int64 }
+
+func (s *watchStreams) option(limit uint32) etcdtest.Option {
+	return etcdtest.WithGRPCServerOptions(grpc.MaxConcurrentStreams(limit), grpc.ChainStreamInterceptor(
+		func(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+			if info.FullMethod != pb.Watch_Watch_FullMethodName {
+				return handler(srv, ss)
+			}
+			s.all.Add(1)
+			n := s.open.Add(1)
+			defer s.open.Add(-1)
+			for most := s.most.Load(); n > most && !s.most.CompareAndSwap(most, n); most = s.most.Load() {
+			}
+			return handler(srv, ss)
+		}))
+}
+
+// tappedWatch changes what a server says on a watch stream, and hears what it is asked.
+type tappedWatch struct {
+	grpc.ServerStream
+	say  func(s grpc.ServerStream, r *pb.WatchResponse) error
+	hear func(*pb.WatchRequest)
+
+	ctx context.Context
+	end context.CancelFunc // when say fails, as the server's own failure does not
+}
+
+func (s tappedWatch) Context() context.Context { return s.ctx }
+
+func (s tappedWatch) SendMsg(m any) error {
+	r, ok := m.(*pb.WatchResponse)
+	if !ok || s.say == nil {
+		return s.ServerStream.SendMsg(m)
+	}
+	err := s.say(s.ServerStream, proto.CloneOf(r))
+	if err != nil {
+		s.end()
+	}
+	return err
+}
+
+func (s tappedWatch) RecvMsg(m any) error {
+	err := s.ServerStream.RecvMsg(m)
+	if r, ok := m.(*pb.WatchRequest); ok && err == nil && s.hear != nil {
+		s.hear(r)
+	}
+	return err
+}
+
+// tapped is the option for a server whose watch streams begin with begin, if there is
+// one, and go through the others.
+func tapped(begin func(context.Context) error, hear func(*pb.WatchRequest), say func(grpc.ServerStream, *pb.WatchResponse) error) etcdtest.Option {
+	return etcdtest.WithGRPCServerOptions(grpc.ChainStreamInterceptor(
+		func(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+			if info.FullMethod != pb.Watch_Watch_FullMethodName {
+				return handler(srv, ss)
+			}
+			if begin != nil {
+				if err := begin(ss.Context()); err != nil {
+					return err
+				}
+			}
+			ctx, end := context.WithCancel(ss.Context())
+			defer end()
+			return handler(srv, tappedWatch{ss, say, hear, ctx, end})
+		}))
 }

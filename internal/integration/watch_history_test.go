@@ -89,15 +89,6 @@ func TestMemberThatLagsEndsNoWatch(t *testing.T) {
 	require.Equal(t, "news", string(events(t, w, 1)[0].Kv.Value))
 }
 
-// compactAll compacts everything, behind revision.
-func compactAll(t testing.TB, c *etcd.Client) {
-	t.Helper()
-	resp, err := c.Raw().Get(t.Context(), "k")
-	require.NoError(t, err)
-	_, err = c.Raw().Compact(t.Context(), resp.Header.Revision)
-	require.NoError(t, err)
-}
-
 func TestQuietWatchesOutliveCompactions(t *testing.T) {
 	t.Parallel()
 	var progress progress

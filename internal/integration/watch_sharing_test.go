@@ -4,16 +4,12 @@ import (
 	"context"
 	"fmt"
 	"strconv"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
-	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
-	"google.golang.org/grpc"
 
 	"github.com/blueprint-go/etcd"
-	"github.com/blueprint-go/etcd/etcdtest"
 )
 
 // What Watch documents.
@@ -21,24 +17,6 @@ const (
 	sharedStreams = 4
 	ownStreams    = 16
 )
-
-// watchStreams counts the watch streams of a server.
-type watchStreams struct{ open, most, all atomic.Int64 }
-
-func (s *watchStreams) option(limit uint32) etcdtest.Option {
-	return etcdtest.WithGRPCServerOptions(grpc.MaxConcurrentStreams(limit), grpc.ChainStreamInterceptor(
-		func(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-			if info.FullMethod != pb.Watch_Watch_FullMethodName {
-				return handler(srv, ss)
-			}
-			s.all.Add(1)
-			n := s.open.Add(1)
-			defer s.open.Add(-1)
-			for most := s.most.Load(); n > most && !s.most.CompareAndSwap(most, n); most = s.most.Load() {
-			}
-			return handler(srv, ss)
-		}))
-}
 
 func TestWatchesLeaveRoomForRequestsAndRenewals(t *testing.T) {
 	t.Parallel()

@@ -13,62 +13,10 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/blueprint-go/etcd"
 	"github.com/blueprint-go/etcd/etcdtest"
 )
-
-// tappedWatch changes what a server says on a watch stream, and hears what it is asked.
-type tappedWatch struct {
-	grpc.ServerStream
-	say  func(s grpc.ServerStream, r *pb.WatchResponse) error
-	hear func(*pb.WatchRequest)
-
-	ctx context.Context
-	end context.CancelFunc // when say fails, as the server's own failure does not
-}
-
-func (s tappedWatch) Context() context.Context { return s.ctx }
-
-func (s tappedWatch) SendMsg(m any) error {
-	r, ok := m.(*pb.WatchResponse)
-	if !ok || s.say == nil {
-		return s.ServerStream.SendMsg(m)
-	}
-	err := s.say(s.ServerStream, proto.CloneOf(r))
-	if err != nil {
-		s.end()
-	}
-	return err
-}
-
-func (s tappedWatch) RecvMsg(m any) error {
-	err := s.ServerStream.RecvMsg(m)
-	if r, ok := m.(*pb.WatchRequest); ok && err == nil && s.hear != nil {
-		s.hear(r)
-	}
-	return err
-}
-
-// tapped is the option for a server whose watch streams begin with begin, if there is
-// one, and go through the others.
-func tapped(begin func(context.Context) error, hear func(*pb.WatchRequest), say func(grpc.ServerStream, *pb.WatchResponse) error) etcdtest.Option {
-	return etcdtest.WithGRPCServerOptions(grpc.ChainStreamInterceptor(
-		func(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-			if info.FullMethod != pb.Watch_Watch_FullMethodName {
-				return handler(srv, ss)
-			}
-			if begin != nil {
-				if err := begin(ss.Context()); err != nil {
-					return err
-				}
-			}
-			ctx, end := context.WithCancel(ss.Context())
-			defer end()
-			return handler(srv, tappedWatch{ss, say, hear, ctx, end})
-		}))
-}
 
 func TestWatchBesideASilentEndpointIsRegisteredElsewhere(t *testing.T) {
 	t.Parallel()

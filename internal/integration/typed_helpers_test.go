@@ -1,0 +1,6 @@
+package integration
+
+type user struct {
+	Name string `json:"name"`
+	Age  int    `json:"age"`
+}
