@@ -118,6 +118,9 @@ func (d *dimensions) sweep() (sw sweep, err error) {
 	if sw.callers, err = numbers(d.callers, []int{1, 16, 256}, allCallers); err != nil {
 		return sw, fmt.Errorf("-callers: %w", err)
 	}
+	if most := slices.Max(sw.callers); most > singleKeys {
+		return sw, fmt.Errorf("-callers: %d are more than the %d keys that there are", most, singleKeys)
+	}
 	if sw.values, err = numbers(d.values, []int{100}, allValues); err != nil {
 		return sw, fmt.Errorf("-values: %w", err)
 	}

@@ -57,6 +57,7 @@ func TestWrongFlagsAreRefused(t *testing.T) {
 		{"-workloads", "nothing"},
 		{"-contenders", "nobody"},
 		{"-callers", "0"},
+		{"-callers", "1025"},
 		{"-values", "1k"},
 		{"-members", "-1"},
 		{"-fsync", "perhaps"},

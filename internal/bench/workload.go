@@ -35,10 +35,16 @@ type site struct {
 	prefix  string // of the contender and the size of values
 	callers int
 	value   value
+	single  []string // the keys of put, get and their like: one for each caller, or more
+}
+
+func newSite(c *client, prefix string, callers, value int) *site {
+	single := keysOf(prefix+singlePrefix, max(singleKeys, callers))
+	return &site{client: c, prefix: prefix, callers: callers, value: newValue(value), single: single}
 }
 
 const (
-	singleKeys = 2048 // of put, get, mixed
+	singleKeys = 1024 // that are read
 	listKeys   = 100
 	scanKeys   = 1000
 	bulkKeys   = 100
