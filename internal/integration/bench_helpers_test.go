@@ -4,10 +4,7 @@ import (
 	"context"
 	"slices"
 	"sync"
-	"testing"
 	"time"
-
-	"github.com/stretchr/testify/require"
 
 	"github.com/blueprint-go/etcd"
 )
