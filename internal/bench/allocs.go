@@ -139,7 +139,7 @@ func measureAllocations(ctx context.Context, s *settings) (rows map[string]alloc
 			ctx = bounded
 		}
 		for i, contender := range s.contenders {
-			site := &site{client: b.clients[i], prefix: fmt.Sprintf("/bench/%d/", i), callers: 1, value: newValue(allocValue)}
+			site := newSite(b.clients[i], fmt.Sprintf("/bench/%d/", i), 1, allocValue)
 			if w.prepare != nil {
 				if err := w.prepare(ctx, site); err != nil {
 					return nil, nil, err

@@ -133,7 +133,9 @@ func (p *panel) draw(d *drawing, x, y float64) {
 	for power := from; power <= to; power++ {
 		v := math.Pow(p.base, float64(power))
 		d.add(`<line x1="%.1f" y1="%.1f" x2="%.1f" y2="%.1f" stroke="%s"/>`, left, up(v), left+plotWidth, up(v), rule)
-		d.text(left-6, up(v)+4, "end", tickStyle, p.formatOfTick(v))
+		if step := 1 + (to-from)/7; (power-from)%step == 0 { // more labels would touch
+			d.text(left-6, up(v)+4, "end", tickStyle, p.formatOfTick(v))
+		}
 	}
 	for at, label := range p.xs {
 		d.text(across(at), bottom+16, "middle", tickStyle, label)

@@ -63,14 +63,19 @@ func (g *group) panels(skip string, figure func(*Result) point) (all []*panel) {
 // throughput draws the ratios to the baseline.
 func (g *group) throughput() string {
 	panels := g.panels(baseline, func(r *Result) point {
-		return point{y: r.Ratio.Median, lo: r.Ratio.Min, hi: r.Ratio.Max}
+		return point{y: r.Ratio.Median, lo: r.Ratio.Q1, hi: r.Ratio.Q3}
 	})
 	for _, p := range panels {
 		p.yLabel, p.base, p.least, p.most, p.line = "times "+baseline, 2, 0.5, 2, 1
-		p.formatOfTick = func(y float64) string { return fmt.Sprintf("%g×", y) }
+		p.formatOfTick = func(y float64) string {
+			if y < 0.5 {
+				return fmt.Sprintf("1/%g×", 1/y)
+			}
+			return fmt.Sprintf("%g×", y)
+		}
 	}
 	return grid("Throughput as a multiple of "+baseline,
-		"above the grey line is faster · median of "+strconv.Itoa(g.report.Rounds)+" rounds, the band from the least to the most · "+g.title(),
+		"above the grey line is faster · median of "+strconv.Itoa(g.report.Rounds)+" rounds, the band holds the middle half of them · "+g.title(),
 		g.report.legend(), panels)
 }
 

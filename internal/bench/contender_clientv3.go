@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -127,19 +128,28 @@ func openLeasing(endpoints []string) (*client, error) {
 	get := getOfKV(kv)
 	return &client{
 		get: get, bulk: bulkOfRaw(c),
-		warm: func(ctx context.Context, keys []string) error {
-			for _, key := range keys {
-				if err := get(ctx, key); err != nil {
-					return err
-				}
-			}
-			return nil
-		},
+		warm: func(ctx context.Context, keys []string) error { return getAll(ctx, get, keys) },
 		close: func() error {
 			closeKV()
 			return c.Close()
 		},
 	}, nil
+}
+
+// getAll gets keys, many at once.
+func getAll(ctx context.Context, get func(ctx context.Context, key string) error, keys []string) error {
+	const callers = 32
+	errs := make([]error, callers)
+	var wait sync.WaitGroup
+	for i := range callers {
+		wait.Go(func() {
+			for at := i; at < len(keys) && errs[i] == nil; at += callers {
+				errs[i] = get(ctx, keys[at])
+			}
+		})
+	}
+	wait.Wait()
+	return errors.Join(errs...)
 }
 
 func countRaw(ctx context.Context, c *clientv3.Client, prefix string, opts ...clientv3.OpOption) (int, error) {

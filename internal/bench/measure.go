@@ -23,7 +23,11 @@ func measureAll(ctx context.Context, s *settings) (report *report, err error) {
 	}
 	fmt.Print(report.heading())
 	b := &bench{settings: s, times: &times{}}
-	defer func() { err = errors.Join(err, b.close()) }()
+	defer func() {
+		if err = errors.Join(err, b.close()); err != nil && ctx.Err() != nil {
+			err = fmt.Errorf("%w: %w", ctx.Err(), err) // clients have words of their own for it
+		}
+	}()
 	for _, c := range s.plan {
 		if err := b.move(ctx, c.setting); err != nil {
 			return nil, err
@@ -146,10 +150,7 @@ func (b *bench) entrants(ctx context.Context, c cell) (all []*entrant, err error
 		if !c.workload.can(b.clients[i]) {
 			continue
 		}
-		s := &site{
-			client: b.clients[i], prefix: fmt.Sprintf("/bench/%d/%d/", i, c.value),
-			callers: c.callers, value: newValue(c.value),
-		}
+		s := newSite(b.clients[i], fmt.Sprintf("/bench/%d/%d/", i, c.value), c.callers, c.value)
 		if err := b.prepare(ctx, c.workload, s); err != nil {
 			return nil, fmt.Errorf("%s: preparation: %w", contender.name, err)
 		}
@@ -170,7 +171,7 @@ func (b *bench) prepare(ctx context.Context, w workload, s *site) error {
 		b.prepared[name] = true
 	}
 	if s.client.warm != nil {
-		return s.client.warm(ctx, keysOf(s.prefix+singlePrefix, singleKeys))
+		return s.client.warm(ctx, s.single[:singleKeys])
 	}
 	return nil
 }

@@ -79,8 +79,8 @@ func standardPlan() []cell {
 // shortPlan has every workload once, with one caller and with several, and a cluster.
 func shortPlan() []cell {
 	return plan(
-		sweep{workloads, []int{1, 16}, []int{100}, []int{1}, []bool{false}},
-		sweep{some("put", "get"), []int{64}, []int{1024}, []int{3}, []bool{true}},
+		sweep{workloads, []int{1, 8}, []int{100}, []int{1}, []bool{false}},
+		sweep{some("put", "get"), []int{8}, []int{1024}, []int{3}, []bool{true}},
 	)
 }
 

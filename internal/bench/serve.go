@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"time"
 
 	"go.etcd.io/etcd/server/v3/embed"
@@ -62,7 +63,10 @@ func serveIfAsked() bool {
 // the input ends, as the process ends with it, but removes its data: the parent may be
 // gone without having done so.
 func (m memberConfig) serve(in io.Reader, out io.Writer) (err error) {
-	defer func() { err = errors.Join(err, os.RemoveAll(m.Dir)) }()
+	defer func() {
+		err = errors.Join(err, os.RemoveAll(m.Dir))
+		_ = os.Remove(filepath.Dir(m.Dir)) // which only the last of the members can
+	}()
 	cfg, err := m.embed()
 	if err != nil {
 		return err

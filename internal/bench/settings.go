@@ -44,7 +44,7 @@ func parse(args []string) (*settings, error) {
 	f.StringVar(&d.fsync, "fsync", "", "whether servers wait for the disk: `on, off` or all")
 	f.StringVar(&d.contenders, "contenders", "", "`names` of those that are measured beside "+baseline+", or all: "+strings.Join(names(contenders), ","))
 	f.StringVar(&d.encryption, "encryption", "all", "which contenders, those with encryption `on, off` or all; "+baseline+" has none")
-	f.DurationVar(&s.duration, "duration", 350*time.Millisecond, "how long each turn of a contender is measured")
+	f.DurationVar(&s.duration, "duration", 250*time.Millisecond, "how long each turn of a contender is measured")
 	f.IntVar(&s.rounds, "rounds", 5, "how many turns each contender has in a cell")
 	f.BoolVar(&d.short, "short", false, "measure few cells for a moment each, to see that it works")
 	f.StringVar(&s.dir, "dir", "", "the `folder` for the servers' data: its disk is what fsync waits for (default the system's temporary one)")
@@ -117,6 +117,9 @@ func (d *dimensions) sweep() (sw sweep, err error) {
 	}
 	if sw.callers, err = numbers(d.callers, []int{1, 16, 256}, allCallers); err != nil {
 		return sw, fmt.Errorf("-callers: %w", err)
+	}
+	if most := slices.Max(sw.callers); most > singleKeys {
+		return sw, fmt.Errorf("-callers: %d are more than the %d keys that there are", most, singleKeys)
 	}
 	if sw.values, err = numbers(d.values, []int{100}, allValues); err != nil {
 		return sw, fmt.Errorf("-values: %w", err)

@@ -140,8 +140,7 @@ func (c *crew) work(ctx context.Context, call caller, n *count, times *hdrhistog
 	}
 }
 
-// observe returns what the callers do in the time of a turn. It waits until a call has
-// been counted, however long they take.
+// observe returns what the callers do in the time of a turn.
 func (c *crew) observe(ctx context.Context, t *turn) (w worked, err error) {
 	if err := c.pass(ctx, t.warmUp); err != nil {
 		return w, err
@@ -152,29 +151,34 @@ func (c *crew) observe(ctx context.Context, t *turn) (w worked, err error) {
 	}
 	calls, units := c.sum()
 	c.phase.Store(counting)
-	for w.calls == 0 {
-		if err := c.pass(ctx, t.duration); err != nil {
-			return w, err
-		}
-		w.calls, w.units = c.sum()
-		w.calls, w.units = w.calls-calls, w.units-units
+	err = c.pass(ctx, t.duration)
+	if err != nil {
+		return w, err
 	}
+	w.calls, w.units = c.sum()
+	w.calls, w.units = w.calls-calls, w.units-units
 	after, err := spent(t.cluster)
 	w.spending = after.since(before)
 	return w, err
 }
 
-// pass lets time pass.
+// pass lets time pass, at least until as many calls have ended as there are callers:
+// what is counted of calls that take as long as the time would be chance.
 func (c *crew) pass(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case err := <-c.failed:
-		return err
-	case <-ctx.Done():
-		return ctx.Err()
+	ticks := time.NewTicker(d)
+	defer ticks.Stop()
+	began, _ := c.sum()
+	for {
+		select {
+		case <-ticks.C:
+			if calls, _ := c.sum(); calls-began >= int64(len(c.counts)) {
+				return nil
+			}
+		case err := <-c.failed:
+			return err
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 }
 

@@ -35,18 +35,25 @@ type site struct {
 	prefix  string // of the contender and the size of values
 	callers int
 	value   value
+	single  []string // the keys of put, get and their like: one for each caller, or more
+}
+
+func newSite(c *client, prefix string, callers, value int) *site {
+	single := keysOf(prefix+singlePrefix, max(singleKeys, callers))
+	return &site{client: c, prefix: prefix, callers: callers, value: newValue(value), single: single}
 }
 
 const (
-	singleKeys = 2048 // of put, get, mixed
+	singleKeys = 1024 // that are read
 	listKeys   = 100
 	scanKeys   = 1000
 	bulkKeys   = 100
 	watchKeys  = 16 // of one transaction
 )
 
-// mostBytes is how much may be under way at once.
-const mostBytes = 256 << 20
+// mostBytes is how much may be under way at once: what takes longer than a turn tells
+// nothing.
+const mostBytes = 32 << 20
 
 // room returns how many callers may run at once with values of that size.
 func (w workload) room(value int) int { return mostBytes / (max(1, w.values) * value) }

@@ -11,9 +11,8 @@ var storeSingleKeys = storing(singlePrefix, singleKeys)
 
 // ownKeys returns the keys that caller i writes, so that no two callers write the same.
 func ownKeys(s *site, i int) []string {
-	each := max(1, singleKeys/s.callers)
-	all := keysOf(s.prefix+singlePrefix, max(singleKeys, s.callers))
-	return all[i*each : (i+1)*each]
+	each := len(s.single) / s.callers
+	return s.single[i*each : (i+1)*each]
 }
 
 func putter(s *site, i int) caller {
@@ -26,7 +25,7 @@ func putter(s *site, i int) caller {
 
 // getter reads keys that others read as well.
 func getter(s *site, i int) caller {
-	keys := keysOf(s.prefix+singlePrefix, singleKeys)
+	keys := s.single[:singleKeys]
 	random := rand.New(rand.NewPCG(1, uint64(i))) //nolint:gosec // the same keys in every round
 	return func(ctx context.Context) (int, error) {
 		return 1, s.client.get(ctx, keys[random.IntN(len(keys))])
