@@ -1,10 +1,6 @@
 package main
 
-import (
-	"context"
-
-	"github.com/blueprint-go/etcd"
-)
+import "context"
 
 // baseline is the contender that the others are compared with.
 const baseline = "clientv3"
@@ -28,8 +24,8 @@ var contenders = []contender{
 	{name: baseline, open: openRaw},
 	{name: "etcd", open: openEtcd(nil)},
 	{name: "etcd encrypted", encrypted: true, open: openEtcd(encrypted)},
-	{name: "etcd batched", batches: true, open: openEtcd(batched)},
-	{name: "etcd batched encrypted", encrypted: true, batches: true, open: openEtcd(func(cfg *etcd.Config) *etcd.Config { return batched(encrypted(cfg)) })},
+	{name: "etcd batched", batches: true, open: openBatched(nil)},
+	{name: "etcd batched encrypted", encrypted: true, batches: true, open: openBatched(encrypted)},
 	{name: leasingName, open: openLeasing},
 }
 

@@ -36,7 +36,23 @@ func encrypted(cfg *etcd.Config) *etcd.Config {
 	return cfg.WithEncryption(bytes.Repeat([]byte{7}, 32))
 }
 
-func batched(cfg *etcd.Config) *etcd.Config { return cfg.WithBatching() }
+// openBatched opens this package with batching, for what that changes: requests about single
+// keys.
+func openBatched(set func(*etcd.Config) *etcd.Config) func(endpoints []string) (*client, error) {
+	open := openEtcd(func(cfg *etcd.Config) *etcd.Config {
+		if set != nil {
+			cfg = set(cfg)
+		}
+		return cfg.WithBatching()
+	})
+	return func(endpoints []string) (*client, error) {
+		c, err := open(endpoints)
+		if err != nil {
+			return nil, err
+		}
+		return &client{put: c.put, get: c.get, revision: c.revision, swap: c.swap, bulk: c.bulk, close: c.close}, nil
+	}
+}
 
 func clientOfEtcd(c *etcd.Client) *client {
 	return &client{

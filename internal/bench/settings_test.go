@@ -36,15 +36,15 @@ func TestStandardPlanHasEveryDimension(t *testing.T) {
 	require.Len(t, value, len(allValues))
 	require.Len(t, members, 2)
 	require.Len(t, fsync, 2)
-	require.Less(t, cells, 10*time.Minute)
+	require.Less(t, cells, 15*time.Minute)
 }
 
 func TestBaselineIsAlwaysFirst(t *testing.T) {
 	for args, want := range map[string][]string{
 		"-contenders=etcd encrypted,clientv3": {"clientv3", "etcd encrypted"},
-		"-encryption=on":                      {"clientv3", "etcd encrypted"},
-		"-encryption=off":                     {"clientv3", "etcd", "leasing"},
-		"-encryption=all":                     {"clientv3", "etcd", "etcd encrypted", "leasing"},
+		"-encryption=on":                      {"clientv3", "etcd encrypted", "etcd batched encrypted"},
+		"-encryption=off":                     {"clientv3", "etcd", "etcd batched", "leasing"},
+		"-encryption=all":                     {"clientv3", "etcd", "etcd encrypted", "etcd batched", "etcd batched encrypted", "leasing"},
 	} {
 		s, err := parse([]string{args})
 		require.NoError(t, err)

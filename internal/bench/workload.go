@@ -111,7 +111,7 @@ var workloads = []workload{
 	},
 	{
 		name: "bulk", about: fmt.Sprintf("put of %d keys in one transaction", bulkKeys), unit: "key", values: bulkKeys,
-		can:   func(c *client) bool { return c.bulk != nil && c.put != nil },
+		can:   func(c *client) bool { return c.bulk != nil && c.list != nil }, // it is all of a contender, and not for preparation
 		begin: everyCaller(bulkPutter),
 	},
 }
