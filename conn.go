@@ -6,8 +6,8 @@ import (
 	"github.com/blueprint-go/etcd/internal/rpc"
 )
 
-// conn is a client without what values and locks mean: what requests, watches and
-// renewals need to be sent. Safe for concurrent use.
+// conn is what requests, watches and renewals need to reach the cluster. It knows nothing of
+// values and locks. Safe for concurrent use.
 type conn struct {
 	namespace
 	cfg *Config
@@ -17,7 +17,8 @@ type conn struct {
 	batching *batching // nil for a client without it
 }
 
-// newConn takes a resolved Config, and makes of its secrets what it needs.
+// newConn returns a connection that isn't open. It takes a resolved Config, and keeps none of
+// its secrets in readable form.
 func newConn(cfg *Config) *conn {
 	return &conn{
 		namespace: newNamespace(cfg),
@@ -48,7 +49,7 @@ func (c *conn) open() error {
 	return nil
 }
 
-// admit reports why a request can't be begun.
+// admit returns why a request can't begin, or nil.
 func (c *conn) admit(ctx context.Context) error {
 	switch {
 	case ctx == nil:

@@ -10,8 +10,8 @@ import (
 	"github.com/blueprint-go/etcd/internal/rpc"
 )
 
-// check waits until the cluster answers, DialTimeout has passed, or every
-// endpoint has failed for a reason that waiting doesn't heal.
+// check waits until the cluster answers, DialTimeout has passed, or every endpoint has
+// failed for a reason that waiting can't cure.
 func (c *conn) check() error {
 	ctx, cancel := context.WithTimeout(context.Background(), c.cfg.DialTimeout)
 	defer cancel()

@@ -11,16 +11,15 @@ import (
 	"github.com/blueprint-go/etcd/internal/rpc"
 )
 
-// request describes one request of the road: what an error, a hook and the
-// retry policy need to know about it.
+// request describes one request: what an error, a hook and the retry policy need to know
+// about it.
 type request struct {
 	op    string
 	key   string // without the namespace
 	write bool
 	// repeatable says that a write changes nothing when it is applied again.
 	repeatable bool
-	// impatient says that the request ends before its deadline where only proxies
-	// answer.
+	// impatient says that the request ends before its deadline if only proxies answer.
 	impatient bool
 	// single says that a read must not be made twice at a time.
 	single bool
@@ -38,7 +37,7 @@ type request struct {
 	joins bool
 }
 
-// policy returns what the road needs to know of r.
+// policy returns what decides whether r is tried again.
 func (r *request) policy() rpc.Request {
 	p := rpc.Request{Write: r.write, Repeatable: r.repeatable, Impatient: r.impatient, Single: r.single, Pinned: r.pinned}
 	if r.seals != nil {
@@ -54,21 +53,20 @@ func (r *request) fail(err error) error { return fail(r.op, r.key, err) }
 // what was asked for; nil for nil.
 func (r *request) answered(err error) error { return answered(r.op, r.key, err) }
 
-// unsettled returns the error of a write of which an answer came that leaves open whether
-// it was applied.
+// unsettled returns the error of a write whose answer leaves open whether it was applied.
 func (r *request) unsettled(err error) *Error {
 	return &Error{Op: r.op, Key: r.key, Sent: true, MaybeApplied: true, Err: err}
 }
 
-// do is the one road from a method of Client to the server: it applies the deadline, the
-// retry policy (package rpc), the hooks and the mapping of errors.
+// do is the only way from a method of Client to the server. It applies the deadline, the
+// retry policy (package rpc) and the hooks, and makes the error.
 func do[In, Out any](ctx context.Context, c *conn, r request, send rpc.Unary[In, Out], in In) (Out, error) {
 	out, _, err := doubtful(ctx, c, r, send, in)
 	return out, err
 }
 
-// doubtful is do, and reports as well whether the request may have been applied by an
-// attempt before the one that counts.
+// doubtful is do, and also reports whether an attempt before the one that counts may have
+// been applied.
 func doubtful[In, Out any](ctx context.Context, c *conn, r request, send rpc.Unary[In, Out], in In) (out Out, before bool, err error) {
 	if err := c.admit(ctx); err != nil {
 		return out, false, r.fail(err)
@@ -98,8 +96,7 @@ func observed[In, Out any](ctx context.Context, c *conn, r request, send rpc.Una
 	return out, report, err
 }
 
-// failure returns the error of a request, in, that a report is about; nil if it did not
-// fail.
+// failure returns the error of the request in by its report, or nil if it did not fail.
 func (c *conn) failure(r *request, report rpc.Report, in any) error {
 	if report.Err == nil {
 		return nil
@@ -111,7 +108,8 @@ func (c *conn) failure(r *request, report rpc.Report, in any) error {
 	return e
 }
 
-// hookGuard returns what hooks are called by.
+// hookGuard returns the function that calls hooks. It logs a panic if nobody waits for the
+// request.
 func (c *conn) hookGuard(ctx context.Context) func(func()) {
 	if ctx.Value(backgroundKey{}) == nil {
 		return func(call func()) { call() }

@@ -8,9 +8,9 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// checkShape reports whether an answer has all the parts that etcd gives an answer to
-// such a request: what stands between may leave some out. Those who read the answer
-// rely on it. What it says of a write is not known then.
+// checkShape reports whether an answer has all the parts that etcd's answer to such a
+// request has, which its readers rely on: something in between may leave some out. Of a
+// write, such an answer says nothing.
 func checkShape(in, out any) error {
 	ok := true
 	switch req := in.(type) {
@@ -19,7 +19,7 @@ func checkShape(in, out any) error {
 		ok = resp.GetHeader().GetRevision() > 0 && answersTxn(req, resp)
 	case *pb.RangeRequest:
 		// A header is asked for where it is used: a chunk of a stream has none.
-		// Keys from before the range would be read again for ever.
+		// Keys from before the range would be read again forever.
 		if resp, is := out.(*pb.RangeResponse); is {
 			ok = len(resp.Kvs) == 0 && !resp.More || len(resp.Kvs) > 0 && bytes.Compare(resp.Kvs[0].Key, req.Key) >= 0
 		}
