@@ -3,8 +3,8 @@ package etcd
 import "errors"
 
 // DefaultBatchInFlight is how many requests of a kind are under way before others wait for
-// them. One would make the largest batches, and have the second of two callers wait for the
-// first; with four, up to four callers are as fast as without batching (docs/performance.md).
+// them. With four, up to four callers are as fast as without batching, and 1,024 callers
+// faster than with two (docs/performance.md).
 const DefaultBatchInFlight = 4
 
 // BatchOption changes [Config.WithBatching]: [WithBatchInFlight].
@@ -29,9 +29,11 @@ func WithBatchInFlight(n int) BatchOption {
 // [Client.Delete], the comparisons by revision, [Client.PutIfNotExists], puts and deletions
 // [WithCondition] and bulk calls of up to 16 keys.
 //
-// There is no timer. A request goes by itself as long as no more than BatchInFlight of its
-// kind are under way; those that come meanwhile share one transaction, up to 128 at a time.
-// If what is under way takes more than 25 milliseconds, they don't wait for it any longer.
+// No timer runs. A request goes by itself as long as fewer than BatchInFlight of its kind are
+// under way; those that come meanwhile share one transaction, up to 128 at a time. Where so
+// many meet that most requests share one, the next goes when the one under way is answered,
+// or when 32 requests wait. If what is under way takes more than 25 milliseconds, nobody
+// waits for it any longer.
 // Puts, deletions, linearizable reads, serializable ones and reads at a revision are kinds of
 // their own. What has more than 16 KiB travels by itself, and so does a request whose
 // context holds outgoing gRPC metadata.
