@@ -29,8 +29,8 @@ func WithBatchInFlight(n int) BatchOption {
 // [Client.Delete], the comparisons by revision, [Client.PutIfNotExists], puts and deletions
 // [WithCondition] and bulk calls of up to 16 keys.
 //
-// No timer runs. A request goes by itself as long as fewer than BatchInFlight of its kind are
-// under way; those that come meanwhile share one transaction, up to 128 at a time. Where so
+// Nothing waits for a batch to fill up. A request goes by itself as long as fewer than
+// BatchInFlight of its kind are under way; those that come meanwhile share one transaction, up to 128 at a time. Where so
 // many meet that most requests share one, the next goes when the one under way is answered,
 // or when 32 requests wait. If what is under way takes more than 25 milliseconds, nobody
 // waits for it any longer.

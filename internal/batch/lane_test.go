@@ -83,6 +83,43 @@ func TestBatchesGrowWithWhatIsUnderWay(t *testing.T) {
 	})
 }
 
+func TestCrowdSendsOneBatchUntilAQuarterWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var n notes
+		answered := make(chan struct{})
+		l := batch.New(batch.Limits{Ops: 64, Bytes: 1000, InFlight: 4, Patience: time.Hour}, true, func(b *load) {
+			n.send(b)
+			<-answered
+		}, started)
+		var waiting sync.WaitGroup
+		queue := func(from, to int) {
+			for i := from; i < to; i++ {
+				c := putOf(fmt.Sprint(i), 1)
+				l.Queue(c)
+				waiting.Go(func() { require.Equal(t, batch.Answered, l.Wait(t.Context(), c)) })
+			}
+			synctest.Wait()
+		}
+		for range 4 {
+			require.True(t, l.Lead())
+		}
+		queue(0, 16)
+		require.Empty(t, n.batches)
+		for range 4 {
+			l.Leave()
+		}
+		synctest.Wait()
+		require.Len(t, n.batches, 1)
+		require.False(t, l.Lead(), "one is under way where it is crowded")
+		queue(16, 31)
+		require.Len(t, n.batches, 1)
+		queue(31, 32)
+		require.Len(t, n.batches, 2, "16 are a quarter")
+		close(answered)
+		waiting.Wait()
+	})
+}
+
 func TestClosedClientSendsCallsAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var n notes
