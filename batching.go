@@ -48,8 +48,10 @@ const (
 	// maxBatchedBytes is the largest request that travels with others: what is larger
 	// takes longer than the round trip that it would save.
 	maxBatchedBytes = 16 << 10
-	// maxBatch is how many requests travel together: more don't make them faster.
-	maxBatch = 128
+	// maxBatch is how many requests travel together, and maxBatchBytes what they hold: more
+	// don't make them faster.
+	maxBatch      = 128
+	maxBatchBytes = 128 << 10
 	// maxBatchedOps is how many operations a request may have that travels with others.
 	maxBatchedOps = 16
 	// batchPatience is how long requests wait for one that may be held up. It is longer
@@ -60,7 +62,7 @@ const (
 func newBatching(c *conn, nesting *txntree.Limit) *batching {
 	b := &batching{conn: c, nesting: nesting}
 	limits := batch.Limits{
-		Ops: maxBatch, Bytes: min(chunkBytes, c.rpc.Largest-c.rpc.Largest/16),
+		Ops: maxBatch, Bytes: min(maxBatchBytes, c.rpc.Largest-c.rpc.Largest/16),
 		InFlight: c.cfg.BatchInFlight, Patience: batchPatience,
 	}
 	writes := func() *lane {
@@ -73,26 +75,37 @@ func newBatching(c *conn, nesting *txntree.Limit) *batching {
 	return b
 }
 
-// carry sends a request, with others where it may, and returns how many went together.
-func carry[In, Out any](ctx context.Context, c *conn, r *request, send rpc.Unary[In, Out], in In) (out Out, report rpc.Report, together int) {
-	if r.joins && c.batching != nil && !hasMetadata(ctx) {
-		if l := c.batching.laneFor(in); l != nil {
-			call, fate := board(ctx, l, r, in)
-			switch fate {
-			case batch.Leading:
-				defer l.Leave()
-			case batch.Answered:
-				if call.Load.report.Err == nil {
-					out = call.Load.answer().(Out)
-				}
-				return out, call.Load.report, call.Companions
-			case batch.Unsent, batch.Underway:
-				return out, c.batching.abandoned(ctx, r, fate == batch.Underway), 1
-			}
-		}
+// join implements [joiner].
+func (b *batching) join(ctx context.Context, in any, write bool, seals *sealedPut) passage {
+	l := b.laneFor(in)
+	if l == nil || hasMetadata(ctx) {
+		return passage{}
 	}
-	out, report = rpc.Do(ctx, c.rpc, r.policy(), send, in)
-	return out, report, 1
+	if l.Lead() {
+		return passage{place: l}
+	}
+	op := operationOf(in)
+	size := proto.Size(op)
+	if size > maxBatchedBytes+maxBatchedBytes/8 || !batch.Joinable(op) {
+		return passage{}
+	}
+	deadline, _ := ctx.Deadline()
+	call := &batch.Call[passenger]{Op: op, Size: size, Deadline: deadline, Load: passenger{seals: seals}}
+	l.Queue(call)
+	switch fate := l.Wait(ctx, call); fate {
+	case batch.Leading:
+		return passage{place: l}
+	case batch.Answered:
+		p := passage{isOver: true, report: call.Load.report, together: call.Companions}
+		if p.report.Err == nil {
+			p.answer = call.Load.answer()
+		}
+		return p
+	case batch.Unsent, batch.Underway:
+		return passage{isOver: true, report: b.abandoned(ctx, write, fate == batch.Underway), together: 1}
+	default:
+		return passage{}
+	}
 }
 
 // hasMetadata reports whether a request has to say something of its own to the server.
@@ -145,23 +158,6 @@ func (b *batching) laneForTxn(req *pb.TxnRequest) *lane {
 	return out
 }
 
-// board takes a request to its lane and waits until its fate is known. The call is nil if the
-// request goes by itself.
-func board(ctx context.Context, l *lane, r *request, in any) (*batch.Call[passenger], batch.Fate) {
-	if l.Lead() {
-		return nil, batch.Leading
-	}
-	op := operationOf(in)
-	size := proto.Size(op)
-	if size > maxBatchedBytes+maxBatchedBytes/8 || !batch.Joinable(op) {
-		return nil, batch.Alone
-	}
-	deadline, _ := ctx.Deadline()
-	call := &batch.Call[passenger]{Op: op, Size: size, Deadline: deadline, Load: passenger{seals: r.seals}}
-	l.Queue(call)
-	return call, l.Wait(ctx, call)
-}
-
 // operationOf returns a request as an operation of a transaction.
 func operationOf(in any) *pb.RequestOp {
 	switch req := in.(type) {
@@ -202,12 +198,12 @@ func (p *passenger) answer() any {
 }
 
 // abandoned reports on a request that its caller did not wait for.
-func (b *batching) abandoned(ctx context.Context, r *request, sent bool) rpc.Report {
+func (b *batching) abandoned(ctx context.Context, write, sent bool) rpc.Report {
 	err := errs.OfContext(ctx)
 	if !sent || b.conn.rpc.IsDisconnected() {
 		err = errs.WithDetail(err, b.conn.rpc.DialError())
 	}
-	return rpc.Report{Attempts: 1, Sent: sent, MaybeApplied: sent && r.write, Err: err}
+	return rpc.Report{Attempts: 1, Sent: sent, MaybeApplied: sent && write, Err: err}
 }
 
 // send sends a batch, and answers those who are in it.

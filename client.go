@@ -54,7 +54,7 @@ func NewClient(cfg *Config) (*Client, error) {
 	c.renewals, c.held = newRenewals(c.conn), newHeldKeys(c.conn)
 	c.watches = newWatchHub(c.conn, codec)
 	if cfg.Batching {
-		c.batching = newBatching(c.conn, &c.nesting)
+		c.joiner = newBatching(c.conn, &c.nesting)
 	}
 	cfg.warnOfCredentials()
 	cfg.forgetSecrets() // the codec and the authenticator have their own by now

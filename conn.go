@@ -14,7 +14,7 @@ type conn struct {
 	rpc *rpc.Conn
 	// revoking holds a value for each lease that is being revoked in the background.
 	revoking chan struct{}
-	batching *batching // nil for a client without it
+	joiner   joiner // nil for a client without batching
 }
 
 // newConn returns a connection that isn't open. It takes a resolved Config, and keeps none of

@@ -43,7 +43,8 @@ func (c *Client) DeletePrefix(ctx context.Context, prefix string, opts ...Delete
 	if o.chunked {
 		return c.deleteInChunks(ctx, prefix, rng, compares, o)
 	}
-	r, deleted := request{op: opDeletePrefix, key: prefix}, int64(0)
+	var deleted int64
+	r := request{op: opDeletePrefix, key: prefix}
 	if len(compares) > 0 {
 		deleted, err = c.deleteIf(ctx, r, Op{kind: kindDelete, reach: underPrefix, key: prefix, delete: o})
 	} else {

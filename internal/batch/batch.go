@@ -90,7 +90,7 @@ func (b *Batch[Load]) leave(c *Call[Load]) (sent bool) {
 func newBatch[Load any](calls []*Call[Load]) *Batch[Load] {
 	b := &Batch[Load]{Calls: calls, waiting: len(calls)}
 	last := slices.MaxFunc(calls, func(a, b *Call[Load]) int { return a.Deadline.Compare(b.Deadline) })
-	b.ctx, b.cancel = context.WithDeadline(context.Background(), last.Deadline)
+	b.ctx, b.cancel = context.WithDeadline(context.Background(), last.Deadline) //nolint:gosec // finish calls it
 	for _, c := range calls {
 		c.batch = b
 	}

@@ -1,0 +1,43 @@
+package etcd
+
+import (
+	"context"
+
+	"github.com/blueprint-go/etcd/internal/rpc"
+)
+
+// joiner has requests travel together.
+type joiner interface {
+	// join takes a request to others, and returns when it has travelled with them, or is to
+	// go by itself.
+	join(ctx context.Context, in any, write bool, seals *sealedPut) passage
+}
+
+// passage is how a request travels.
+type passage struct {
+	// isOver says that the request has travelled: answer is that of the server, unless the
+	// report has an error.
+	isOver bool
+	answer any
+	report rpc.Report
+	// together is how many travelled, this one included.
+	together int
+	// place is what a request that goes by itself leaves when it is answered; nil for none.
+	place interface{ Leave() }
+}
+
+// carry sends a request, with others where it may, and returns how many went together.
+func carry[In, Out any](ctx context.Context, c *conn, r *request, send rpc.Unary[In, Out], in In) (out Out, report rpc.Report, together int) {
+	if r.joins && c.joiner != nil {
+		p := c.joiner.join(ctx, in, r.write, r.seals)
+		if p.isOver {
+			out, _ = p.answer.(Out)
+			return out, p.report, p.together
+		}
+		if p.place != nil {
+			defer p.place.Leave()
+		}
+	}
+	out, report = rpc.Do(ctx, c.rpc, r.policy(), send, in)
+	return out, report, 1
+}
