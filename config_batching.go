@@ -62,7 +62,7 @@ func (c *Config) WithBatching(opts ...BatchOption) *Config {
 
 func checkBatching(c *Config) error {
 	if c.badBatch {
-		return errors.New("WithBatching was given a nil option, or fewer than 1 in flight")
+		return errors.New("a nil option, or WithBatchInFlight of less than 1")
 	}
 	return nil
 }
