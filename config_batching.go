@@ -43,7 +43,8 @@ func WithBatchInFlight(n int) BatchOption {
 // again by itself. If the answer to a batch is lost, [MaybeApplied] is true of all its
 // writes, and [Client.Settle] tells of each. A caller whose context ends leaves at once, and
 // takes a request along that was not sent. Two writes of one key are never in the same batch,
-// and keep the order in which they came. Writes of different keys may get the same revision,
+// and keep the order in which they came, unless most of those that wait, and more than four,
+// are behind others on the same keys: then these go by themselves. Writes of different keys may get the same revision,
 // and a watch sees them as one change of the store.
 //
 // It is off by default: a request that comes while others are under way may wait for them, up

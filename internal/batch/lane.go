@@ -106,7 +106,7 @@ func (l *Lane[Load]) Wait(ctx context.Context, c *Call[Load]) Fate {
 				return Unsent
 			}
 		}
-		return Alone // the client is closed
+		return Alone // it was sent away at this moment
 	}
 	l.mu.Unlock()
 	select {
@@ -189,10 +189,13 @@ func (l *Lane[Load]) next() *Batch[Load] {
 }
 
 // gather takes the calls of the next batch from the queue. Those that can't be in it stay, in
-// their order, and with them what comes after on the same keys. It needs l.mu.
+// their order, and with them what comes after on the same keys. But if the same few keys are
+// all that it is about, those would wait for one another round trip by round trip, and go by
+// themselves instead. It needs l.mu.
 func (l *Lane[Load]) gather() []*Call[Load] {
 	var (
 		out    []*Call[Load]
+		held   int // that are behind others on the same keys
 		rest   = l.queue[:0]
 		taken  = claims{}
 		behind = claims{}
@@ -207,6 +210,7 @@ func (l *Lane[Load]) gather() []*Call[Load] {
 			if !taken.allow(c.Op) || !behind.allow(c.Op) {
 				behind.take(c.Op, true)
 				rest = append(rest, c)
+				held++
 				continue
 			}
 			taken.take(c.Op, false)
@@ -214,10 +218,20 @@ func (l *Lane[Load]) gather() []*Call[Load] {
 		bytes += c.Size
 		out = append(out, c)
 	}
+	if held > max(maxHeld, len(out)) {
+		for _, c := range rest[:held] {
+			c.alone = true
+			close(c.done)
+		}
+		rest = append(rest[:0], rest[held:]...)
+	}
 	clear(l.queue[len(rest):])
 	l.queue = rest
 	return out
 }
+
+// maxHeld is how many calls may wait for others on the same keys in any case.
+const maxHeld = 4
 
 // run sends a batch, and those that have come together meanwhile.
 func (l *Lane[Load]) run(b *Batch[Load]) {

@@ -120,6 +120,41 @@ func TestCrowdSendsOneBatchUntilAQuarterWaits(t *testing.T) {
 	})
 }
 
+func TestCallsOnAHotKeyDoNotQueueUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var n notes
+		l := batch.New(batch.Limits{Ops: 64, Bytes: 1000, InFlight: 1, Patience: time.Hour}, true, n.send, started)
+		fates := make(chan batch.Fate, 16)
+		gather := func(keys ...string) {
+			require.True(t, l.Lead())
+			for _, key := range keys {
+				c := putOf(key, 1)
+				l.Queue(c)
+				go func() { fates <- l.Wait(t.Context(), c) }()
+				synctest.Wait()
+			}
+			l.Leave()
+			synctest.Wait()
+		}
+		gather("a", "a", "a")
+		require.Equal(t, batch.Leading, <-fates)
+		require.Empty(t, fates, "few keep their order")
+		for range 2 {
+			l.Leave()
+			require.Equal(t, batch.Leading, <-fates)
+		}
+		l.Leave()
+		gather("a", "a", "a", "a", "a", "a", "b")
+		require.Equal(t, [][]string{{"a", "b"}}, n.batches)
+		all := map[batch.Fate]int{}
+		for range 7 {
+			all[<-fates]++
+		}
+		require.Equal(t, map[batch.Fate]int{batch.Answered: 2, batch.Alone: 5}, all)
+		require.True(t, l.Lead())
+	})
+}
+
 func TestClosedClientSendsCallsAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var n notes
