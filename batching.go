@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -19,10 +20,18 @@ import (
 
 // batching has requests about single keys travel together, see [Config.WithBatching]. Those
 // that share a transaction share its fate, so that they are of one kind: a server without
-// space refuses puts and takes deletions, and reads must not go through the log.
+// space refuses puts and takes deletions, and reads must not go through the log. A transaction
+// holds its operations at one level, and reads none that is a transaction itself: to the server
+// it would be a write.
 type batching struct {
-	conn    *conn
-	nesting *txntree.Limit
+	conn *conn
+	// known says that the server knows who the client is. Servers before 3.5.22 and 3.6 don't
+	// check whether it may do what is in a nested transaction, or read what a put in one has
+	// replaced.
+	known bool
+	// fullUntil is until when, on the client's clock, deletions and reads travel by themselves:
+	// a full server of etcd 3.4 takes them, and no transactions.
+	fullUntil atomic.Int64
 
 	puts, deletes *lane
 	reads         *lane // linearizable
@@ -54,47 +63,63 @@ const (
 	maxBatchBytes = 128 << 10
 	// maxBatchedOps is how many operations a request may have that travels with others.
 	maxBatchedOps = 16
+	// minBatchedTime is the least time that a request has left which travels with others, so
+	// that none is given up for the sake of one whose time is up.
+	minBatchedTime = 250 * time.Millisecond
+	// fullTime is how long a server counts as full.
+	fullTime = time.Minute
 	// batchPatience is how long requests wait for one that may be held up. It is longer
 	// than a write takes on a disk that isn't overloaded.
 	batchPatience = 25 * time.Millisecond
 )
 
-func newBatching(c *conn, nesting *txntree.Limit) *batching {
-	b := &batching{conn: c, nesting: nesting}
+// newBatching takes a Config that still has its secrets. life ends with the client.
+func newBatching(c *conn, life context.Context) *batching {
+	b := &batching{conn: c, known: c.cfg.isKnown()}
 	limits := batch.Limits{
-		Ops: maxBatch, Bytes: min(maxBatchBytes, c.rpc.Largest-c.rpc.Largest/16),
+		Bytes:    min(maxBatchBytes, c.rpc.Largest-c.rpc.Largest/16),
 		InFlight: c.cfg.BatchInFlight, Patience: batchPatience,
 	}
-	writes := func() *lane {
-		return batch.New(limits, true, func(t *travelling) { b.send(t, true) }, c.rpc.Start)
+	lane := func(ops int, write bool) *lane {
+		limits.Ops = max(1, min(maxBatch, ops))
+		return batch.New(life, limits, write, func(t *travelling) { b.send(t, write) }, c.rpc.Start)
 	}
-	reads := func() *lane {
-		return batch.New(limits, false, func(t *travelling) { b.send(t, false) }, c.rpc.Start)
-	}
-	b.puts, b.deletes, b.reads, b.stale, b.past = writes(), writes(), reads(), reads(), reads()
+	// The server counts the operations of a nested transaction with those around it.
+	most := c.cfg.MaxTxnOps
+	b.puts, b.deletes = lane(most-b.maxInner(), true), lane(most-b.maxInner(), true)
+	b.reads, b.stale, b.past = lane(most, false), lane(most, false), lane(most, false)
 	return b
+}
+
+// maxInner is how many operations a nested transaction may have.
+func (b *batching) maxInner() int { return min(maxBatchedOps, b.conn.cfg.MaxTxnOps/2) }
+
+// isKnown reports whether the client says to the server who it is.
+func (c *Config) isKnown() bool {
+	return c.hasCredentials() || c.CertFile != "" ||
+		c.TLSConfig != nil && (len(c.TLSConfig.Certificates) > 0 || c.TLSConfig.GetClientCertificate != nil)
 }
 
 // join implements [joiner].
 func (b *batching) join(ctx context.Context, in any, write bool, seals *sealedPut) passage {
 	l := b.laneFor(in)
-	if l == nil || hasMetadata(ctx) {
+	deadline, ok := ctx.Deadline()
+	if l == nil || !ok || time.Until(deadline) < minBatchedTime || hasMetadata(ctx) {
 		return passage{}
 	}
-	if l.Lead() {
-		return passage{place: l}
+	if place, ok := l.Lead(); ok {
+		return passage{lane: l, place: place}
 	}
 	op := operationOf(in)
 	size := proto.Size(op)
 	if size > maxBatchedBytes+maxBatchedBytes/8 || !batch.Joinable(op) {
 		return passage{}
 	}
-	deadline, _ := ctx.Deadline()
 	call := &batch.Call[passenger]{Op: op, Size: size, Deadline: deadline, Load: passenger{seals: seals}}
 	l.Queue(call)
 	switch fate := l.Wait(ctx, call); fate {
 	case batch.Leading:
-		return passage{place: l}
+		return passage{lane: l, place: call.Place()}
 	case batch.Answered:
 		p := passage{isOver: true, report: call.Load.report, together: call.Companions}
 		if p.report.Err == nil {
@@ -102,7 +127,7 @@ func (b *batching) join(ctx context.Context, in any, write bool, seals *sealedPu
 		}
 		return p
 	case batch.Unsent, batch.Underway:
-		return passage{isOver: true, report: b.abandoned(ctx, write, fate == batch.Underway), together: 1}
+		return passage{isOver: true, report: b.abandoned(ctx, call, write, fate == batch.Underway), together: 1}
 	default:
 		return passage{}
 	}
@@ -118,11 +143,13 @@ func hasMetadata(ctx context.Context) bool {
 func (b *batching) laneFor(in any) *lane {
 	switch req := in.(type) {
 	case *pb.PutRequest:
-		if len(req.Value) <= maxBatchedBytes {
+		if len(req.Value) <= maxBatchedBytes && !(b.known && (req.PrevKv || req.Lease != 0)) {
 			return b.puts
 		}
 	case *pb.RangeRequest:
 		switch {
+		case b.isFull():
+			return nil
 		case req.Revision > 0:
 			return b.past
 		case req.Serializable:
@@ -130,29 +157,39 @@ func (b *batching) laneFor(in any) *lane {
 		}
 		return b.reads
 	case *pb.DeleteRangeRequest:
-		return b.deletes
+		if !(b.known && req.PrevKv) && !b.isFull() {
+			return b.deletes
+		}
 	case *pb.TxnRequest:
-		return b.laneForTxn(req)
+		if !b.known {
+			return b.laneForTxn(req)
+		}
 	}
 	return nil
 }
 
+func (b *batching) isFull() bool {
+	until := b.fullUntil.Load()
+	return until != 0 && time.Now().UnixNano() < until
+}
+
+// laneForTxn is laneFor for a transaction that the server takes for a write.
 func (b *batching) laneForTxn(req *pb.TxnRequest) *lane {
-	ops, size := max(len(req.Compare), len(req.Success), len(req.Failure)), 0
-	out := b.reads
+	var out *lane
+	size := 0
 	for _, branch := range [][]*pb.RequestOp{req.Success, req.Failure} {
 		for _, op := range branch {
 			switch {
 			case op.GetRequestPut() != nil:
 				out, size = b.puts, size+len(op.GetRequestPut().Value)
-			case op.GetRequestDeleteRange() != nil && out != b.puts:
+			case op.GetRequestDeleteRange() != nil && out == nil:
 				out = b.deletes
 			case op.GetRequestRange() != nil && (op.GetRequestRange().Serializable || op.GetRequestRange().Revision > 0):
 				return nil
 			}
 		}
 	}
-	if ops > maxBatchedOps || size > maxBatchedBytes {
+	if max(len(req.Compare), len(req.Success), len(req.Failure)) > b.maxInner() || size > maxBatchedBytes || out == b.deletes && b.isFull() {
 		return nil
 	}
 	return out
@@ -198,8 +235,8 @@ func (p *passenger) answer() any {
 }
 
 // abandoned reports on a request that its caller did not wait for.
-func (b *batching) abandoned(ctx context.Context, write, sent bool) rpc.Report {
-	err := errs.OfContext(ctx)
+func (b *batching) abandoned(ctx context.Context, call *batch.Call[passenger], write, sent bool) rpc.Report {
+	err := errs.WithDetail(errs.OfContext(ctx), call.Reason())
 	if !sent || b.conn.rpc.IsDisconnected() {
 		err = errs.WithDetail(err, b.conn.rpc.DialError())
 	}
@@ -208,15 +245,14 @@ func (b *batching) abandoned(ctx context.Context, write, sent bool) rpc.Report {
 
 // send sends a batch, and answers those who are in it.
 func (b *batching) send(t *travelling, write bool) {
-	out, report := b.exchange(t, write)
-	if report.Err != nil && !report.MaybeApplied && !isShared(report.Err) {
-		// One of them is refused, and all with it: nothing was applied.
-		for _, call := range t.Calls {
-			t.SendAlone(call)
-		}
-		return
-	}
+	d := &departure{batch: t}
+	resp, report := b.exchange(d, write)
+	apart, ended := b.goApart(d, report, write), t.Context().Err() != nil
 	for _, call := range t.Calls {
+		if apart && !(ended && time.Until(call.Deadline) <= 0) {
+			t.SendAlone(call)
+			continue
+		}
 		call.Load.report = report
 		if report.Err != nil {
 			continue
@@ -225,10 +261,32 @@ func (b *batching) send(t *travelling, write bool) {
 		if at < 0 {
 			continue // it is gone
 		}
-		call.Load.op, call.Load.header = out.ops[at], out.header
+		call.Load.op, call.Load.header = resp.Responses[at], resp.Header
 		if shares {
-			call.Load.op = &pb.ResponseOp{Response: &pb.ResponseOp_ResponseRange{ResponseRange: cloneRange(out.ops[at].GetResponseRange())}}
+			call.Load.op = &pb.ResponseOp{Response: &pb.ResponseOp_ResponseRange{ResponseRange: cloneRange(call.Load.op.GetResponseRange())}}
 		}
+	}
+}
+
+// goApart reports whether those of a batch that has failed are to go by themselves: the batch
+// was certainly not applied, and one of them alone may be the reason.
+func (b *batching) goApart(d *departure, report rpc.Report, write bool) bool {
+	switch {
+	case report.Err == nil:
+		return false
+	case errors.Is(report.Err, ErrTooManyOps) && !report.MaybeApplied:
+		for _, l := range []*lane{b.puts, b.deletes, b.reads, b.stale, b.past} {
+			l.Shrink(d.ops)
+		}
+		return true
+	case errors.Is(report.Err, ErrNoSpace) && !d.puts:
+		// What is refused for a lack of space is not applied, unless it puts something.
+		b.fullUntil.Store(time.Now().Add(fullTime).UnixNano())
+		return true
+	case !write && d.batch.Context().Err() != nil && !b.conn.rpc.IsClosed():
+		return true // some have more time
+	default:
+		return !report.MaybeApplied && !isShared(report.Err)
 	}
 }
 

@@ -3,52 +3,31 @@ package etcd
 import (
 	"context"
 	"errors"
+	"slices"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
 	"github.com/blueprint-go/etcd/internal/batch"
 	"github.com/blueprint-go/etcd/internal/rpc"
-	"github.com/blueprint-go/etcd/internal/txntree"
 )
 
-// arrival is the answer to a batch.
-type arrival struct {
-	ops    []*pb.ResponseOp
-	header *pb.ResponseHeader
-}
-
-// exchange sends a batch, nested as its size and the server's limit demand.
-func (b *batching) exchange(t *travelling, write bool) (arrival, rpc.Report) {
-	d := &departure{batching: b, batch: t}
-	for {
-		var policy rpc.Request
-		if write {
-			policy = rpc.Request{Write: true, Seals: d}
-		} else if err := d.load(); err != nil {
-			return arrival{}, rpc.Report{Err: err}
-		}
-		resp, report := rpc.Do(t.Context(), b.conn.rpc, policy, b.conn.rpc.Txn, &d.message)
-		if report.Err == nil {
-			b.nesting.Learn(d.limit, b.conn.cfg.MaxTxnOps)
-			return arrival{ops: txntree.Flatten(nil, resp.Responses, d.levels), header: resp.Header}, report
-		}
-		lower := d.lower()
-		if !errors.Is(report.Err, ErrTooManyOps) || report.MaybeApplied || lower == 0 {
-			return arrival{}, report
-		}
-		d.most = lower
+// exchange sends a batch.
+func (b *batching) exchange(d *departure, write bool) (*pb.TxnResponse, rpc.Report) {
+	var policy rpc.Request
+	if write {
+		policy = rpc.Request{Write: true, Seals: d}
+	} else if err := d.load(); err != nil {
+		return nil, rpc.Report{Err: err}
 	}
+	return rpc.Do(d.batch.Context(), b.conn.rpc, policy, b.conn.rpc.Txn, &d.message)
 }
 
 // departure makes the message of a batch when it is sent: who is gone by then is not in it.
 type departure struct {
-	batching *batching
-	batch    *travelling
-	message  pb.TxnRequest
-	most     int // operations at a level, if the server was found to take less; else 0
-
-	// Of the message.
-	limit, inner, levels, ops int
+	batch   *travelling
+	message pb.TxnRequest
+	ops     int  // of the message
+	puts    bool // it holds a put
 }
 
 // errNotCurrent has the requests of a batch go by themselves, as another key was promoted
@@ -71,17 +50,22 @@ func (d *departure) Seal(ctx context.Context, _ bool, encode func(bool) error) e
 				return
 			}
 		}
-		if err = d.nest(aboard); err == nil {
-			err = encode(false)
-		}
+		d.fill(aboard)
+		err = encode(false)
 	})
 	return err
 }
 
+// NotApplied implements rpc.Recaller: who leaves now has certainly changed nothing.
+func (d *departure) NotApplied(reason error) { d.batch.Recall(reason) }
+
 // load makes the message of reads, once: several attempts may be under way.
 func (d *departure) load() error {
 	err := errEmpty
-	d.batch.Encode(func(aboard []*batch.Call[passenger]) { err = d.nest(aboard) })
+	d.batch.Encode(func(aboard []*batch.Call[passenger]) {
+		d.fill(aboard)
+		err = nil
+	})
 	return err
 }
 
@@ -95,30 +79,18 @@ func (d *departure) isFresh(ctx context.Context) error {
 	return nil
 }
 
-func (d *departure) nest(aboard []*batch.Call[passenger]) error {
-	ops := make([]*pb.RequestOp, len(aboard))
+// fill puts the operations into the message.
+func (d *departure) fill(aboard []*batch.Call[passenger]) {
+	d.ops = len(aboard)
+	d.message.Success = make([]*pb.RequestOp, len(aboard))
 	for i, call := range aboard {
-		ops[i] = call.Op
+		d.message.Success[i] = call.Op
+		d.puts = d.puts || putsAny(call.Op)
 	}
-	d.ops, d.inner = len(ops), txntree.InnerOps(ops)
-	d.limit = d.most
-	if d.limit == 0 {
-		d.limit = d.batching.nesting.Begin(d.ops, d.batching.conn.cfg.MaxTxnOps, d.inner)
-	}
-	levels, err := txntree.LevelsFor(d.ops, d.limit-d.inner)
-	if err != nil {
-		return err
-	}
-	d.levels = len(levels)
-	d.message.Success = txntree.Nest(ops, levels)
-	return nil
 }
 
-// lower returns the next limit to try for the same batch; 0 if there is none.
-func (d *departure) lower() int {
-	lower := max(d.limit/2, txntree.LowestLimit(d.ops)+d.inner)
-	if lower >= d.limit {
-		return 0
-	}
-	return lower
+// putsAny reports whether an operation may put a key.
+func putsAny(op *pb.RequestOp) bool {
+	txn := op.GetRequestTxn()
+	return op.GetRequestPut() != nil || slices.ContainsFunc(txn.GetSuccess(), putsAny) || slices.ContainsFunc(txn.GetFailure(), putsAny)
 }

@@ -41,6 +41,11 @@ type writeOptions struct {
 
 // check refuses to fetch what nobody would see.
 func (o writeOptions) check() error {
+	for _, cond := range o.conditions {
+		if !cond.valid {
+			return errZeroCondition
+		}
+	}
 	if o.prevKV && o.result == nil {
 		return fmt.Errorf("%w: WithPrevKV without WithResult", ErrInvalidArgument)
 	}

@@ -3,6 +3,7 @@ package etcd
 import (
 	"context"
 
+	"github.com/blueprint-go/etcd/internal/batch"
 	"github.com/blueprint-go/etcd/internal/rpc"
 )
 
@@ -22,8 +23,10 @@ type passage struct {
 	report rpc.Report
 	// together is how many travelled, this one included.
 	together int
-	// place is what a request that goes by itself leaves when it is answered; nil for none.
-	place interface{ Leave() }
+	// lane is where a request that goes by itself gives its place back when it is answered;
+	// nil for none.
+	lane  interface{ Leave(place batch.Place) }
+	place batch.Place
 }
 
 // carry sends a request, with others where it may, and returns how many went together.
@@ -34,8 +37,8 @@ func carry[In, Out any](ctx context.Context, c *conn, r *request, send rpc.Unary
 			out, _ = p.answer.(Out)
 			return out, p.report, p.together
 		}
-		if p.place != nil {
-			defer p.place.Leave()
+		if p.lane != nil {
+			defer p.lane.Leave(p.place)
 		}
 	}
 	out, report = rpc.Do(ctx, c.rpc, r.policy(), send, in)

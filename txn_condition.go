@@ -137,10 +137,12 @@ func (c *Client) serverDecides(cond Condition) bool {
 	return cond.target != pb.Compare_VALUE || c.codec.plain(c.whole(cond.key))
 }
 
+var errZeroCondition = fmt.Errorf("%w: zero condition", ErrInvalidArgument)
+
 // compare converts a condition, assuming that the server can decide it.
 func (c *Client) compare(cond Condition) (*pb.Compare, error) {
 	if !cond.valid {
-		return nil, fmt.Errorf("%w: zero condition", ErrInvalidArgument)
+		return nil, errZeroCondition
 	}
 	rng, err := c.keyOrPrefix(cond.key, cond.prefix)
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/blueprint-go/etcd/internal/keys"
 )
@@ -13,16 +14,19 @@ type Batch[Load any] struct {
 	// Calls are in the order in which they came.
 	Calls []*Call[Load]
 
-	ctx    context.Context
-	cancel context.CancelFunc
+	ctx      context.Context
+	cancel   context.CancelFunc
+	deadline time.Time
+	place    Place
 
 	mu       sync.Mutex
+	reason   error         // why the last attempt has failed
 	departed bool          // a message that holds the operations was encoded
 	waiting  int           // callers
 	aboard   []*Call[Load] // whose operations the newest message holds, each once
 }
 
-// Context ends at the latest deadline of the callers, or when all of them are gone.
+// Context ends at a deadline of the callers, when all of them are gone, or with the client.
 func (b *Batch[Load]) Context() context.Context { return b.ctx }
 
 // Encode calls encode with the calls whose callers are not gone, each read once, to make a
@@ -87,10 +91,37 @@ func (b *Batch[Load]) leave(c *Call[Load]) (sent bool) {
 	return b.departed
 }
 
-func newBatch[Load any](calls []*Call[Load]) *Batch[Load] {
-	b := &Batch[Load]{Calls: calls, waiting: len(calls)}
-	last := slices.MaxFunc(calls, func(a, b *Call[Load]) int { return a.Deadline.Compare(b.Deadline) })
-	b.ctx, b.cancel = context.WithDeadline(context.Background(), last.Deadline) //nolint:gosec // finish calls it
+// endsWith reports whether a batch ends at the deadline of a call.
+func (b *Batch[Load]) endsWith(c *Call[Load]) bool { return !b.deadline.After(c.Deadline) }
+
+// Recall notes that what was sent was certainly not applied, and why. It is sent again.
+func (b *Batch[Load]) Recall(reason error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.departed, b.reason = false, reason
+}
+
+// Reason returns why the last attempt at sending the batch of a call has failed, if one has.
+func (c *Call[Load]) Reason() error {
+	if c.batch == nil {
+		return nil
+	}
+	c.batch.mu.Lock()
+	defer c.batch.mu.Unlock()
+	return c.batch.reason
+}
+
+// newBatch needs l.mu. A batch of writes lasts as long as any of its callers, and one of reads
+// as long as all of them: half of its time decides when it is made once more elsewhere, and
+// who has more time goes by itself then.
+func (l *Lane[Load]) newBatch(calls []*Call[Load], place Place) *Batch[Load] {
+	b := &Batch[Load]{Calls: calls, place: place, waiting: len(calls)}
+	byDeadline := func(a, b *Call[Load]) int { return a.Deadline.Compare(b.Deadline) }
+	b.deadline = slices.MaxFunc(calls, byDeadline).Deadline
+	if !l.exclusive {
+		b.deadline = slices.MinFunc(calls, byDeadline).Deadline
+	}
+	b.ctx, b.cancel = context.WithDeadline(l.life, b.deadline) //nolint:gosec // finish calls it
 	for _, c := range calls {
 		c.batch = b
 	}

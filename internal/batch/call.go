@@ -23,12 +23,16 @@ type Call[Load any] struct {
 	Companions int
 
 	lead  bool          // the call goes by itself and holds a place under way
+	place Place         // that one
 	alone bool          // the call goes by itself and holds none
 	done  chan struct{} // closed when the call is answered, or is to go by itself
 	batch *Batch[Load]  // nil while it is queued
 	left  bool          // the caller is gone; guarded by the mu of the batch
 	at    int           // place of its operation in the batch
 }
+
+// Place returns the place of a call that is Leading.
+func (c *Call[Load]) Place() Place { return c.place }
 
 // Fate is what became of a call that has waited.
 type Fate int
@@ -48,22 +52,26 @@ const (
 	Underway
 )
 
-// claims are the keys that the operations of a batch have to themselves.
+// claims are keys that operations write, or read.
 type claims map[string]bool
 
-// allow reports whether an operation may be in the same transaction: no key is written
-// twice, as the server refuses that, and no condition is about a key that an operation
-// before it writes, as the server decides all conditions first.
-func (c claims) allow(op *pb.RequestOp) bool {
-	ok := true
-	visit(op, func(key []byte, _ bool) { ok = ok && !c[keys.Text(key)] })
-	return ok
+// meets reports whether an operation writes any of some keys, or reads any of others.
+func meets(op *pb.RequestOp, written, read claims) bool {
+	found := false
+	visit(op, func(key []byte, writes bool) {
+		if writes {
+			found = found || written[keys.Text(key)]
+		} else {
+			found = found || read[keys.Text(key)]
+		}
+	})
+	return found
 }
 
-// take notes what an operation writes, and with all what it reads and compares too.
-func (c claims) take(op *pb.RequestOp, all bool) {
+// take adds what an operation writes, or what it reads or compares.
+func (c claims) take(op *pb.RequestOp, written bool) {
 	visit(op, func(key []byte, writes bool) {
-		if writes || all {
+		if writes == written {
 			c[keys.Text(key)] = true
 		}
 	})

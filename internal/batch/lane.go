@@ -6,6 +6,7 @@ package batch
 import (
 	"context"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 )
@@ -34,35 +35,54 @@ type Lane[Load any] struct {
 	limits Limits
 	// exclusive says that the operations write, so that a key is in a batch but once.
 	exclusive bool
+	life      context.Context
+	born      time.Time
 	send      func(*Batch[Load])
 	start     func(func()) error
 
 	mu       sync.Mutex
 	queue    []*Call[Load]
-	since    time.Time // when the first of the queue came to be that
-	underway int
+	underway []Place     // but for those that are held up
 	mean     int         // of the numbers that have gone together lately, times one
 	timer    *time.Timer // runs overdue if armed
 	armed    bool
 }
 
 // New returns a lane for operations that write, or that read. send answers the calls of a
-// batch; start runs a function in a goroutine, or fails when the client is closed.
-func New[Load any](limits Limits, writes bool, send func(*Batch[Load]), start func(func()) error) *Lane[Load] {
-	return &Lane[Load]{limits: limits, exclusive: writes, send: send, start: start}
+// batch; start runs a function in a goroutine, or fails when the client is closed, at the end
+// of life.
+func New[Load any](life context.Context, limits Limits, writes bool, send func(*Batch[Load]), start func(func()) error) *Lane[Load] {
+	return &Lane[Load]{limits: limits, exclusive: writes, life: life, born: time.Now(), send: send, start: start}
 }
 
 // Lead reports whether a call may go by itself at once, as too few are under way to wait
-// for. Leave must be called when it is answered.
-func (l *Lane[Load]) Lead() bool {
+// for. Leave must be called with what it returns when the call is answered.
+func (l *Lane[Load]) Lead() (Place, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.underway >= l.limits.InFlight || len(l.queue) > 0 || l.underway > 0 && l.isCrowded() {
-		return false
+	if len(l.underway) >= l.limits.InFlight || len(l.queue) > 0 || len(l.underway) > 0 && l.isCrowded() {
+		return 0, false
 	}
-	l.underway++
 	l.note(1)
-	return true
+	return l.occupy(), true
+}
+
+// Place is that of a request under way.
+type Place time.Duration
+
+// occupy takes a place. It needs l.mu.
+func (l *Lane[Load]) occupy() Place {
+	p := Place(time.Since(l.born))
+	l.underway = append(l.underway, p)
+	return p
+}
+
+// vacate gives a place back, unless what had it was held up for so long that nobody waits for
+// it any more. It needs l.mu.
+func (l *Lane[Load]) vacate(p Place) {
+	if i := slices.Index(l.underway, p); i >= 0 {
+		l.underway = slices.Delete(l.underway, i, i+1)
+	}
 }
 
 // Queue has a call wait for others. Wait must be called.
@@ -70,20 +90,24 @@ func (l *Lane[Load]) Queue(c *Call[Load]) {
 	c.done = make(chan struct{})
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.queue) == 0 {
-		l.since = time.Now()
-		l.arm(l.limits.Patience)
-	}
 	l.queue = append(l.queue, c)
-	l.depart(false) // there may be room by now
+	l.arm(l.limits.Patience)
+	l.depart() // there may be room by now
 }
 
 // Leave ends what a call did by itself.
-func (l *Lane[Load]) Leave() {
+func (l *Lane[Load]) Leave(p Place) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.underway--
-	l.depart(false)
+	l.vacate(p)
+	l.depart()
+}
+
+// Shrink has batches hold fewer operations than one of n, which the server has refused.
+func (l *Lane[Load]) Shrink(n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.limits.Ops = max(1, min(l.limits.Ops, n/2))
 }
 
 // Wait waits until a call is answered or is to go by itself, or ctx ends.
@@ -109,6 +133,9 @@ func (l *Lane[Load]) Wait(ctx context.Context, c *Call[Load]) Fate {
 		return Alone // it was sent away at this moment
 	}
 	l.mu.Unlock()
+	if batch.endsWith(c) && context.Cause(ctx) == context.DeadlineExceeded {
+		<-c.done // the batch ends at this moment, and knows why it had no answer
+	}
 	select {
 	case <-c.done:
 		return c.fate()
@@ -131,17 +158,15 @@ func (c *Call[Load]) fate() Fate {
 	}
 }
 
-// depart sends what waits while there is room. overdue says that the requests under way
-// don't count. It needs l.mu.
-func (l *Lane[Load]) depart(overdue bool) {
-	for len(l.queue) > 0 && (overdue || l.room()) {
-		overdue = false
+// depart sends what waits while there is room. It needs l.mu.
+func (l *Lane[Load]) depart() {
+	for len(l.queue) > 0 && l.room() {
 		b := l.next()
 		if b == nil {
 			continue
 		}
 		if l.start(func() { l.run(b) }) != nil {
-			l.underway--
+			l.vacate(b.place)
 			for _, c := range b.Calls {
 				b.SendAlone(c)
 			}
@@ -153,14 +178,14 @@ func (l *Lane[Load]) depart(overdue bool) {
 // room reports whether what waits may go. It needs l.mu.
 func (l *Lane[Load]) room() bool {
 	switch {
-	case l.underway == 0:
+	case len(l.underway) == 0:
 		return true
-	case l.underway >= l.limits.InFlight:
+	case len(l.underway) >= l.limits.InFlight:
 		return false
 	case l.isCrowded():
-		return len(l.queue) >= l.limits.Ops/4
+		return len(l.queue) >= max(l.limits.Ops/4, 2)
 	default:
-		return len(l.queue) >= l.underway
+		return len(l.queue) >= len(l.underway)
 	}
 }
 
@@ -178,14 +203,13 @@ func (l *Lane[Load]) note(n int) { l.mean += (n*one - l.mean) / 4 }
 func (l *Lane[Load]) next() *Batch[Load] {
 	calls := l.gather()
 	l.note(len(calls))
-	l.underway++
-	l.since = time.Now()
+	place := l.occupy()
 	if len(calls) == 1 {
-		calls[0].lead = true
+		calls[0].lead, calls[0].place = true, place
 		close(calls[0].done)
 		return nil
 	}
-	return newBatch(calls)
+	return l.newBatch(calls, place)
 }
 
 // gather takes the calls of the next batch from the queue. Those that can't be in it stay, in
@@ -197,8 +221,9 @@ func (l *Lane[Load]) gather() []*Call[Load] {
 		out    []*Call[Load]
 		held   int // that are behind others on the same keys
 		rest   = l.queue[:0]
-		taken  = claims{}
-		behind = claims{}
+		taken  = claims{} // keys that operations of the batch write
+		writes = claims{} // keys that those which stay write
+		reads  = claims{} // and read
 		bytes  = 0
 	)
 	for i, c := range l.queue {
@@ -207,13 +232,16 @@ func (l *Lane[Load]) gather() []*Call[Load] {
 			break
 		}
 		if l.exclusive {
-			if !taken.allow(c.Op) || !behind.allow(c.Op) {
-				behind.take(c.Op, true)
+			// The server refuses a key that is written twice, and decides all conditions
+			// before it writes any.
+			if meets(c.Op, taken, taken) || meets(c.Op, writes, writes) || meets(c.Op, reads, nil) {
+				writes.take(c.Op, true)
+				reads.take(c.Op, false)
 				rest = append(rest, c)
 				held++
 				continue
 			}
-			taken.take(c.Op, false)
+			taken.take(c.Op, true)
 		}
 		bytes += c.Size
 		out = append(out, c)
@@ -242,7 +270,7 @@ func (l *Lane[Load]) run(b *Batch[Load]) {
 		// next batch.
 		runtime.Gosched()
 		l.mu.Lock()
-		l.underway--
+		l.vacate(b.place)
 		b = nil
 		for b == nil && len(l.queue) > 0 && l.room() {
 			b = l.next()
@@ -264,15 +292,15 @@ func (l *Lane[Load]) arm(d time.Duration) {
 	l.armed = true
 }
 
-// overdue sends what has waited for too long.
+// overdue has nobody wait any longer for what was under way for too long.
 func (l *Lane[Load]) overdue() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.armed = false
-	if len(l.queue) > 0 && time.Since(l.since) >= l.limits.Patience {
-		l.depart(true)
-	}
-	if len(l.queue) > 0 {
-		l.arm(max(l.limits.Patience-time.Since(l.since), time.Millisecond))
+	late := Place(time.Since(l.born) - l.limits.Patience)
+	l.underway = slices.DeleteFunc(l.underway, func(p Place) bool { return p <= late })
+	l.depart()
+	if len(l.queue) > 0 { // behind what isn't late yet
+		l.arm(max(time.Duration(slices.Min(l.underway)-late), time.Millisecond))
 	}
 }

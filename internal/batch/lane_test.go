@@ -57,29 +57,29 @@ func started(f func()) error {
 func TestBatchesGrowWithWhatIsUnderWay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var n notes
-		l := batch.New(batch.Limits{Ops: 8, Bytes: 1000, InFlight: 2, Patience: time.Hour}, true, n.send, started)
-		require.True(t, l.Lead())
-		require.True(t, l.Lead())
-		require.False(t, l.Lead(), "two are under way")
+		l := batch.New(t.Context(), batch.Limits{Ops: 8, Bytes: 1000, InFlight: 2, Patience: time.Hour}, true, n.send, started)
+		first, second := lead(t, l), lead(t, l)
+		requireFull(t, l, "two are under way")
 		var waiting sync.WaitGroup
 		fates := make(chan batch.Fate, 3)
-		queue := func(key string) {
+		queue := func(key string) *call {
 			c := putOf(key, 10)
 			l.Queue(c)
 			waiting.Go(func() { fates <- l.Wait(t.Context(), c) })
+			return c
 		}
-		queue("a")
-		l.Leave()
+		a := queue("a")
+		l.Leave(first)
 		synctest.Wait()
 		require.Equal(t, batch.Leading, <-fates, "a single one goes by itself")
 		queue("b")
 		queue("c")
-		l.Leave()
+		l.Leave(second)
 		synctest.Wait()
 		require.Equal(t, [][]string{{"b", "c"}}, n.batches, "beside the one that leads")
-		l.Leave()
+		l.Leave(a.Place())
 		waiting.Wait()
-		require.True(t, l.Lead(), "nothing is under way")
+		lead(t, l)
 	})
 }
 
@@ -87,7 +87,7 @@ func TestCrowdSendsOneBatchUntilAQuarterWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var n notes
 		answered := make(chan struct{})
-		l := batch.New(batch.Limits{Ops: 64, Bytes: 1000, InFlight: 4, Patience: time.Hour}, true, func(b *load) {
+		l := batch.New(t.Context(), batch.Limits{Ops: 64, Bytes: 1000, InFlight: 4, Patience: time.Hour}, true, func(b *load) {
 			n.send(b)
 			<-answered
 		}, started)
@@ -100,17 +100,18 @@ func TestCrowdSendsOneBatchUntilAQuarterWaits(t *testing.T) {
 			}
 			synctest.Wait()
 		}
+		var places []batch.Place
 		for range 4 {
-			require.True(t, l.Lead())
+			places = append(places, lead(t, l))
 		}
 		queue(0, 16)
 		require.Empty(t, n.batches)
-		for range 4 {
-			l.Leave()
+		for _, place := range places {
+			l.Leave(place)
 		}
 		synctest.Wait()
 		require.Len(t, n.batches, 1)
-		require.False(t, l.Lead(), "one is under way where it is crowded")
+		requireFull(t, l, "one is under way where it is crowded")
 		queue(16, 31)
 		require.Len(t, n.batches, 1)
 		queue(31, 32)
@@ -123,27 +124,27 @@ func TestCrowdSendsOneBatchUntilAQuarterWaits(t *testing.T) {
 func TestCallsOnAHotKeyDoNotQueueUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var n notes
-		l := batch.New(batch.Limits{Ops: 64, Bytes: 1000, InFlight: 1, Patience: time.Hour}, true, n.send, started)
+		l := batch.New(t.Context(), batch.Limits{Ops: 64, Bytes: 1000, InFlight: 1, Patience: time.Hour}, true, n.send, started)
 		fates := make(chan batch.Fate, 16)
-		gather := func(keys ...string) {
-			require.True(t, l.Lead())
+		gather := func(keys ...string) (calls []*call) {
+			place := lead(t, l)
 			for _, key := range keys {
 				c := putOf(key, 1)
 				l.Queue(c)
+				calls = append(calls, c)
 				go func() { fates <- l.Wait(t.Context(), c) }()
 				synctest.Wait()
 			}
-			l.Leave()
+			l.Leave(place)
+			synctest.Wait()
+			return calls
+		}
+		for _, c := range gather("a", "a", "a") {
+			require.Equal(t, batch.Leading, <-fates)
+			require.Empty(t, fates, "few keep their order")
+			l.Leave(c.Place())
 			synctest.Wait()
 		}
-		gather("a", "a", "a")
-		require.Equal(t, batch.Leading, <-fates)
-		require.Empty(t, fates, "few keep their order")
-		for range 2 {
-			l.Leave()
-			require.Equal(t, batch.Leading, <-fates)
-		}
-		l.Leave()
 		gather("a", "a", "a", "a", "a", "a", "b")
 		require.Equal(t, [][]string{{"a", "b"}}, n.batches)
 		all := map[batch.Fate]int{}
@@ -151,35 +152,96 @@ func TestCallsOnAHotKeyDoNotQueueUp(t *testing.T) {
 			all[<-fates]++
 		}
 		require.Equal(t, map[batch.Fate]int{batch.Answered: 2, batch.Alone: 5}, all)
-		require.True(t, l.Lead())
+		lead(t, l)
 	})
+}
+
+// What only reads a key has nothing against others that read it.
+func TestSharedConditionsKeepNobodyApart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var sizes []int
+		l := batch.New(t.Context(), batch.Limits{Ops: 64, Bytes: 1000, InFlight: 1, Patience: time.Hour}, true, func(b *load) {
+			b.Encode(func(aboard []*call) { sizes = append(sizes, len(aboard)) })
+		}, started)
+		place := lead(t, l)
+		var waiting sync.WaitGroup
+		for _, key := range []string{"a", "a", "b", "c", "d"} {
+			c := putOf("", 1)
+			c.Op = txntree.Txn(&pb.TxnRequest{
+				Compare: []*pb.Compare{{Key: []byte("lock")}}, Success: []*pb.RequestOp{txntree.Put(&pb.PutRequest{Key: []byte(key)})},
+			})
+			l.Queue(c)
+			waiting.Go(func() {
+				if l.Wait(t.Context(), c) == batch.Leading {
+					l.Leave(c.Place())
+				}
+			})
+		}
+		l.Leave(place)
+		waiting.Wait()
+		require.Equal(t, []int{4}, sizes, "and the second of a key by itself")
+	})
+}
+
+// A request that is held up takes no place for longer than Patience.
+func TestHeldUpRequestTakesNoPlace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var n notes
+		l := batch.New(t.Context(), batch.Limits{Ops: 64, Bytes: 1000, InFlight: 1, Patience: 25 * time.Millisecond}, true, n.send, started)
+		late := lead(t, l)
+		began := time.Now()
+		for range 3 {
+			c := putOf("a", 1)
+			l.Queue(c)
+			require.Equal(t, batch.Leading, l.Wait(t.Context(), c))
+			l.Leave(c.Place())
+		}
+		require.Equal(t, 25*time.Millisecond, time.Since(began), "but for the first")
+		l.Leave(late)
+		place := lead(t, l)
+		requireFull(t, l, "no place was given back twice")
+		l.Leave(place)
+	})
+}
+
+func lead(t *testing.T, l *batch.Lane[string]) batch.Place {
+	t.Helper()
+	place, ok := l.Lead()
+	require.True(t, ok)
+	return place
+}
+
+func requireFull(t *testing.T, l *batch.Lane[string], why string) {
+	t.Helper()
+	_, ok := l.Lead()
+	require.False(t, ok, why)
 }
 
 func TestClosedClientSendsCallsAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var n notes
 		closed := func(func()) error { return errors.New("closed") }
-		l := batch.New(batch.Limits{Ops: 8, Bytes: 1000, InFlight: 1, Patience: time.Hour}, true, n.send, closed)
-		require.True(t, l.Lead())
+		l := batch.New(t.Context(), batch.Limits{Ops: 8, Bytes: 1000, InFlight: 1, Patience: time.Hour}, true, n.send, closed)
+		place := lead(t, l)
 		a, b := putOf("a", 1), putOf("b", 1)
 		l.Queue(a)
 		l.Queue(b)
-		l.Leave()
+		l.Leave(place)
 		require.Equal(t, batch.Alone, l.Wait(t.Context(), a))
 		require.Equal(t, batch.Alone, l.Wait(t.Context(), b))
 		require.Empty(t, n.batches)
-		require.True(t, l.Lead(), "no place is lost")
+		lead(t, l)
 	})
 }
 
 func TestBatchEndsWhenNobodyWaitsForIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ended := make(chan error, 1)
-		l := batch.New(batch.Limits{Ops: 8, Bytes: 1000, InFlight: 1, Patience: time.Hour}, true, func(b *load) {
+		l := batch.New(t.Context(), batch.Limits{Ops: 8, Bytes: 1000, InFlight: 1, Patience: time.Hour}, true, func(b *load) {
 			<-b.Context().Done()
 			ended <- b.Context().Err()
 		}, started)
-		require.True(t, l.Lead())
+		place := lead(t, l)
 		ctx, cancel := context.WithCancel(t.Context())
 		var waiting sync.WaitGroup
 		for _, key := range []string{"a", "b"} {
@@ -187,7 +249,7 @@ func TestBatchEndsWhenNobodyWaitsForIt(t *testing.T) {
 			l.Queue(c)
 			waiting.Go(func() { require.Equal(t, batch.Unsent, l.Wait(ctx, c)) })
 		}
-		l.Leave()
+		l.Leave(place)
 		synctest.Wait()
 		cancel()
 		require.ErrorIs(t, <-ended, context.Canceled)
@@ -199,17 +261,17 @@ func TestBatchLastsUntilTheLatestDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
 		ended := make(chan time.Duration, 1)
-		l := batch.New(batch.Limits{Ops: 8, Bytes: 1000, InFlight: 1, Patience: time.Hour}, true, func(b *load) {
+		l := batch.New(t.Context(), batch.Limits{Ops: 8, Bytes: 1000, InFlight: 1, Patience: time.Hour}, true, func(b *load) {
 			<-b.Context().Done()
 			ended <- time.Since(began)
 		}, started)
-		require.True(t, l.Lead())
+		place := lead(t, l)
 		for i, key := range []string{"a", "b"} {
 			c := putOf(key, 1)
 			c.Deadline = began.Add(time.Duration(i+1) * time.Second)
 			l.Queue(c)
 		}
-		l.Leave()
+		l.Leave(place)
 		require.Equal(t, 2*time.Second, <-ended)
 	})
 }

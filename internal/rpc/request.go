@@ -85,6 +85,9 @@ func Do[In, Out any](ctx context.Context, c *Conn, r Request, send Unary[In, Out
 		if !trace.judge(ctx, err, sent, n) {
 			return none, trace.report(trace.error(ctx))
 		}
+		if recaller, ok := r.Seals.(Recaller); ok && !trace.maybeApplied {
+			recaller.NotApplied(trace.trouble.last)
+		}
 		if trace.remedy == RefreshToken {
 			c.Auth.Invalidate(trace.token)
 			continue

@@ -21,6 +21,10 @@ type Seals interface {
 	Seal(ctx context.Context, lost bool, encode func(changed bool) error) error
 }
 
+// Recaller is what Seals may be as well, to be told after an attempt that will be followed by
+// another one that it was certainly not applied, and why.
+type Recaller interface{ NotApplied(reason error) }
+
 // sealing makes one RPC of a request with encrypted values.
 func sealing[In, Out any](ctx context.Context, t *trace, send Unary[In, Out], in In) (Out, bool, error) {
 	s := &sealingCall{ctx: ctx, conn: t.conn, seals: t.request.Seals, lost: t.maybeApplied}
