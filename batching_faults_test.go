@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -343,4 +344,107 @@ func TestBatchThatLacksAnswersIsATypedError(t *testing.T) {
 		}
 		m.meet(put("a"), put("b"))
 	})
+}
+
+// etcd 3.4 refuses every transaction when it is full, and deletions by themselves not.
+func TestDeletionsGoApartWhereTransactionsAreRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMeeting(t)
+		ctx := t.Context()
+		m.answer = func(context.Context, *pb.TxnRequest) (*pb.TxnResponse, error) { return nil, rpctypes.ErrGRPCNoSpace }
+		var calls []func()
+		for i := range 4 {
+			m.put(fmt.Sprint(i), "")
+			calls = append(calls, func() {
+				n, err := m.client.Delete(ctx, fmt.Sprint(i))
+				require.NoError(t, err)
+				require.EqualValues(t, 1, n)
+			})
+			calls = append(calls, func() { require.NoError(t, second(m.client.Exists(ctx, fmt.Sprint("e", i)))) })
+		}
+		m.meet(calls...)
+		met := len(m.batches())
+		require.Positive(t, met)
+		m.release = make(chan struct{})
+		m.meet(
+			func() { require.NoError(t, second(m.client.Delete(ctx, "a"))) },
+			func() { require.NoError(t, second(m.client.Delete(ctx, "b"))) },
+		)
+		require.Len(t, m.batches(), met, "and for a while from the beginning")
+	})
+}
+
+func TestLeavingARefusedBatchIsCertain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMeeting(t)
+		m.answer = func(context.Context, *pb.TxnRequest) (*pb.TxnResponse, error) {
+			return nil, rpctypes.ErrGRPCRequestTooManyRequests
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		gone, stays := make(chan error, 1), make(chan error, 1)
+		release := m.gather(
+			func() { gone <- m.client.Put(ctx, "a", nil) },
+			func() { stays <- m.client.Put(t.Context(), "b", nil) },
+		)
+		go release()
+		for _, err := range []error{<-gone, <-stays} {
+			require.ErrorIs(t, err, etcd.ErrTimeout)
+			require.ErrorIs(t, err, etcd.ErrTooManyRequests)
+			require.False(t, etcd.MaybeApplied(err))
+		}
+	})
+}
+
+func TestCloseWaitsForNoTokenSource(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var hangs atomic.Bool
+		m := newMeeting(t, func(cfg *etcd.Config) {
+			cfg.WithTokenSource(func(ctx context.Context) (string, error) {
+				if hangs.Load() {
+					<-ctx.Done()
+				}
+				return "token", ctx.Err()
+			})
+		})
+		m.answer = func(context.Context, *pb.TxnRequest) (*pb.TxnResponse, error) {
+			hangs.Store(true)
+			return nil, rpctypes.ErrGRPCInvalidAuthToken
+		}
+		errs := make(chan error, 2)
+		release := m.gather(
+			func() { errs <- m.client.Put(t.Context(), "a", nil) },
+			func() { errs <- m.client.Put(t.Context(), "b", nil) },
+		)
+		go release()
+		synctest.Wait()
+		began := time.Now()
+		require.NoError(t, m.client.Close())
+		require.Zero(t, time.Since(began))
+		for range 2 {
+			err := <-errs
+			require.ErrorIs(t, err, etcd.ErrClosed)
+			require.False(t, etcd.MaybeApplied(err))
+		}
+	})
+}
+
+// A hook may hand on a context without its deadline.
+func TestRequestsWithoutADeadlineTravelAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMeeting(t, func(cfg *etcd.Config) { cfg.WithHooks(&endless{}) })
+		m.meet(
+			func() { require.NoError(t, m.client.Put(t.Context(), "a", nil)) },
+			func() { require.NoError(t, m.client.Put(t.Context(), "b", nil)) },
+		)
+		require.Empty(t, m.batches())
+	})
+}
+
+// endless is a hook that takes the deadline away.
+type endless struct{ sizes }
+
+// BeforeRequest implements [etcd.Hook].
+func (*endless) BeforeRequest(ctx context.Context, _ etcd.RequestInfo) context.Context {
+	return context.WithoutCancel(ctx)
 }

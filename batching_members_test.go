@@ -135,6 +135,32 @@ func TestBatchOfReadsLeavesASilentMember(t *testing.T) {
 	})
 }
 
+// One who has a minute must not keep the others from being asked elsewhere in their time.
+func TestReadsLeaveASilentMemberWithinTheirOwnDeadlines(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		silent, other := &batchMember{}, &batchMember{}
+		c := batchingOver(t, silent, other)
+		for range 10 {
+			require.NoError(t, c.Put(t.Context(), "key", nil))
+		}
+		silent.silent.Store(true)
+		var callers sync.WaitGroup
+		for i := range 32 {
+			callers.Go(func() {
+				left := 2 * time.Second
+				if i%8 == 0 {
+					left = time.Minute
+				}
+				ctx, cancel := context.WithTimeout(t.Context(), left)
+				defer cancel()
+				_, err := c.Get(ctx, "key")
+				require.NoError(t, err)
+			})
+		}
+		callers.Wait()
+	})
+}
+
 // A write is sent once, so that those on their way to a silent member are lost, and no others.
 func TestSilentMemberHoldsUpNoFurtherWrites(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
