@@ -136,7 +136,7 @@ func TestBatchOfReadsLeavesASilentMember(t *testing.T) {
 }
 
 // One who has a minute must not keep the others from being asked elsewhere in their time.
-func TestReadsLeaveASilentMemberWithinTheirOwnDeadlines(t *testing.T) {
+func TestReadsLeaveSilentMembersWithinTheirDeadlines(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		silent, other := &batchMember{}, &batchMember{}
 		c := batchingOver(t, silent, other)

@@ -25,30 +25,34 @@ func WithBatchInFlight(n int) BatchOption {
 
 // WithBatching has concurrent requests about single keys travel together, which makes a
 // client with many callers several times as fast, and costs the server less. They are
-// [Client.Put], [Client.Get], [Client.GetKV], [Client.GetWithRevision], [Client.Exists],
-// [Client.Delete], the comparisons by revision, [Client.PutIfNotExists], puts and deletions
-// [WithCondition] and bulk calls of up to 16 keys.
+// [Client.Put], [Client.Get], [Client.GetKV], [Client.GetWithRevision], [Client.Exists] and
+// [Client.Delete] and, of a client that doesn't say to the server who it is, the comparisons by
+// revision, [Client.PutIfNotExists], puts and deletions [WithCondition], and [Client.BulkPut]
+// and [Client.BulkDelete] of up to 16 keys. With credentials or a client certificate these
+// go by themselves, and so do puts with a lease or [WithPrevKV]: some servers of etcd 3.4 and
+// 3.5 don't check such operations inside a transaction for what the user may do.
 //
 // Nothing waits for a batch to fill up. A request goes by itself as long as fewer than
-// BatchInFlight of its kind are under way; those that come meanwhile share one transaction, up to 128 at a time. Where so
-// many meet that most requests share one, the next goes when the one under way is answered,
-// or when 32 requests wait. If what is under way takes more than 25 milliseconds, nobody
-// waits for it any longer.
-// Puts, deletions, linearizable reads, serializable ones and reads at a revision are kinds of
-// their own. What has more than 16 KiB travels by itself, and so does a request whose
-// context holds outgoing gRPC metadata.
+// BatchInFlight of its kind are under way and none waits; those that come meanwhile share one
+// transaction of up to 128 reads or 112 writes. Where so many meet that most requests share
+// one, the next goes when the one under way is answered, or when a quarter of a batch waits.
+// Nobody waits for longer than 25 milliseconds for what is held up. Puts, deletions,
+// linearizable reads, serializable ones and reads at a revision are kinds of their own. What
+// sends more than 16 KiB travels by itself, and so does a request that has less than a quarter
+// of a second left, or whose context holds outgoing gRPC metadata.
 //
-// Each call has the result, the deadline, the error and the hooks that it would have by
+// Each call has the result, the deadline, the kind of error and the hooks that it would have by
 // itself. If the server refuses one of a batch, nothing of it was applied, and each goes
 // again by itself. If the answer to a batch is lost, [MaybeApplied] is true of all its
 // writes, and [Client.Settle] tells of each. A caller whose context ends leaves at once, and
 // takes a request along that was not sent. Two writes of one key are never in the same batch,
-// and keep the order in which they came, unless most of those that wait, and more than four,
-// are behind others on the same keys: then these go by themselves. Writes of different keys may get the same revision,
-// and a watch sees them as one change of the store.
+// and go in the order in which they came if both wait, unless most of those that wait, and
+// more than four, are behind others on the same keys: then these go by themselves. As without
+// batching, nothing orders calls that are under way at the same time. Writes of different keys
+// may get the same revision, and a watch sees them as one change of the store.
 //
-// It is off by default: a request that comes while others are under way may wait for them, up
-// to one round trip.
+// It is off by default: a request that comes while others are under way may wait for them, for
+// a round trip or, if they are held up, 25 milliseconds.
 func (c *Config) WithBatching(opts ...BatchOption) *Config {
 	c.Batching = true
 	for _, opt := range opts {

@@ -19,18 +19,20 @@ type ConditionOption interface {
 	LoadOption
 }
 
-// WithCondition binds a write to conditions, in the same transaction and at no further round
-// trip: it is applied if all of them hold at that moment, and fails with
-// [ErrConditionFailed] otherwise, certainly not applied. A call whose transaction is tried
-// again, such as [Client.Update], is bound at each try; one that works in chunks
-// ([InChunks], [Client.BulkLoad]) is bound for each chunk, and nothing after the first chunk
-// that fails is sent. Options add up.
+// WithCondition binds a write to conditions, in the same transaction: it is applied if all of
+// them hold at that moment, and fails with [ErrConditionFailed] otherwise, certainly not
+// applied. A call that has nothing to write, such as [Client.PutIfChanged] of an equal value,
+// asks for no condition. A call whose transaction is tried again, such as [Client.Update], is
+// bound at each try; one that works in chunks ([InChunks], [Client.BulkLoad]) is bound for each
+// chunk: after one has failed no further chunk begins, and those under way may be applied.
+// Options add up.
 //
-// A condition on a value that is encrypted or compressed costs one more round trip, as in
-// [Txn.Commit]. Bulk calls, [Client.DeletePrefix] and [Client.Transact] refuse it with
-// [ErrInvalidArgument]: bind them to a revision or, in Transact, read the value.
-// WithCondition is refused together with [WithGuard] and in the operations of a [Txn], which
-// has [Txn.If].
+// It takes no further round trip, but for a condition on a value that is encrypted or
+// compressed, which takes one as in [Txn.Commit], and for conditions that don't hold with
+// encryption (see [Txn]). Bulk calls, [Client.DeletePrefix] and [Client.Transact] refuse
+// conditions on such values with [ErrInvalidArgument]: bind them to a revision or, in
+// Transact, read the value. WithCondition is refused together with [WithGuard] and in the
+// operations of a [Txn], which has [Txn.If].
 func WithCondition(conditions ...Condition) ConditionOption {
 	return conditionOption(slices.Clone(conditions))
 }

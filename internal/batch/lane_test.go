@@ -121,7 +121,7 @@ func TestCrowdSendsOneBatchUntilAQuarterWaits(t *testing.T) {
 	})
 }
 
-func TestCallsOnAHotKeyDoNotQueueUp(t *testing.T) {
+func TestHotKeyCallsDoNotQueueUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var n notes
 		l := batch.New(t.Context(), batch.Limits{Ops: 64, Bytes: 1000, InFlight: 1, Patience: time.Hour}, true, n.send, started)
