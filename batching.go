@@ -32,6 +32,8 @@ type batching struct {
 	// fullUntil is until when, on the client's clock, deletions and reads travel by themselves:
 	// a full server of etcd 3.4 takes them, and no transactions.
 	fullUntil atomic.Int64
+	// largeUntil is until when reads travel by themselves: a large value has held up others.
+	largeUntil atomic.Int64
 
 	puts, deletes *lane
 	reads         *lane // linearizable
@@ -68,6 +70,10 @@ const (
 	minBatchedTime = 250 * time.Millisecond
 	// fullTime is how long a server counts as full.
 	fullTime = time.Minute
+	// largeAnswer is a value that takes longer than the round trip which a batch saves, and
+	// largeTime how long reads travel by themselves after one.
+	largeAnswer = 64 << 10
+	largeTime   = time.Second
 	// batchPatience is how long requests wait for one that may be held up. It is longer
 	// than a write takes on a disk that isn't overloaded.
 	batchPatience = 25 * time.Millisecond
@@ -148,7 +154,7 @@ func (b *batching) laneFor(in any) *lane {
 		}
 	case *pb.RangeRequest:
 		switch {
-		case b.isFull():
+		case isBefore(&b.fullUntil) || isBefore(&b.largeUntil):
 			return nil
 		case req.Revision > 0:
 			return b.past
@@ -157,7 +163,7 @@ func (b *batching) laneFor(in any) *lane {
 		}
 		return b.reads
 	case *pb.DeleteRangeRequest:
-		if !(b.known && req.PrevKv) && !b.isFull() {
+		if !(b.known && req.PrevKv) && !isBefore(&b.fullUntil) {
 			return b.deletes
 		}
 	case *pb.TxnRequest:
@@ -168,9 +174,10 @@ func (b *batching) laneFor(in any) *lane {
 	return nil
 }
 
-func (b *batching) isFull() bool {
-	until := b.fullUntil.Load()
-	return until != 0 && time.Now().UnixNano() < until
+// isBefore reports whether a moment is still to come; 0 is none.
+func isBefore(moment *atomic.Int64) bool {
+	at := moment.Load()
+	return at != 0 && time.Now().UnixNano() < at
 }
 
 // laneForTxn is laneFor for a transaction that the server takes for a write.
@@ -189,7 +196,7 @@ func (b *batching) laneForTxn(req *pb.TxnRequest) *lane {
 			}
 		}
 	}
-	if max(len(req.Compare), len(req.Success), len(req.Failure)) > b.maxInner() || size > maxBatchedBytes || out == b.deletes && b.isFull() {
+	if max(len(req.Compare), len(req.Success), len(req.Failure)) > b.maxInner() || size > maxBatchedBytes || out == b.deletes && isBefore(&b.fullUntil) {
 		return nil
 	}
 	return out
@@ -262,6 +269,11 @@ func (b *batching) send(t *travelling, write bool) {
 			continue // it is gone
 		}
 		call.Load.op, call.Load.header = resp.Responses[at], resp.Header
+		for _, kv := range call.Load.op.GetResponseRange().GetKvs() {
+			if len(kv.Value) > largeAnswer {
+				b.largeUntil.Store(time.Now().Add(largeTime).UnixNano())
+			}
+		}
 		if shares {
 			call.Load.op = &pb.ResponseOp{Response: &pb.ResponseOp_ResponseRange{ResponseRange: cloneRange(call.Load.op.GetResponseRange())}}
 		}

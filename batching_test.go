@@ -203,6 +203,26 @@ func TestSomeRequestsTravelByThemselves(t *testing.T) {
 	})
 }
 
+func TestReadsGoApartAfterALargeValue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMeeting(t)
+		m.put("large", strings.Repeat("x", 100<<10))
+		m.put("small", "x")
+		get := func(key string) func() {
+			return func() { require.NoError(t, second(m.client.Get(t.Context(), key))) }
+		}
+		m.meet(get("large"), get("small"))
+		require.Equal(t, []int{2}, m.batches())
+		m.release = make(chan struct{})
+		m.meet(get("small"), get("large"))
+		require.Equal(t, []int{2}, m.batches(), "by themselves for a while")
+		<-time.After(time.Second)
+		m.release = make(chan struct{})
+		m.meet(get("large"), get("small"))
+		require.Equal(t, []int{2, 2}, m.batches())
+	})
+}
+
 func TestBatchesHaveALimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMeeting(t)

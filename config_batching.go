@@ -39,7 +39,8 @@ func WithBatchInFlight(n int) BatchOption {
 // Nobody waits for longer than 25 milliseconds for what is held up. Puts, deletions,
 // linearizable reads, serializable ones and reads at a revision are kinds of their own. What
 // sends more than 16 KiB travels by itself, and so does a request that has less than a quarter
-// of a second left, or whose context holds outgoing gRPC metadata.
+// of a second left, or whose context holds outgoing gRPC metadata, and all reads for a second
+// after one that met others has brought a value of more than 64 KiB.
 //
 // Each call has the result, the deadline, the kind of error and the hooks that it would have by
 // itself. If the server refuses one of a batch, nothing of it was applied, and each goes
