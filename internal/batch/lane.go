@@ -5,6 +5,7 @@ package batch
 
 import (
 	"context"
+	"errors"
 	"runtime"
 	"slices"
 	"sync"
@@ -133,8 +134,14 @@ func (l *Lane[Load]) Wait(ctx context.Context, c *Call[Load]) Fate {
 		return Alone // it was sent away at this moment
 	}
 	l.mu.Unlock()
-	if batch.endsWith(c) && context.Cause(ctx) == context.DeadlineExceeded {
-		<-c.done // the batch ends at this moment, and knows why it had no answer
+	if batch.endsWith(c) && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		// The batch ends at this moment, and knows why it had no answer.
+		timer := time.NewTimer(grace)
+		defer timer.Stop()
+		select {
+		case <-c.done:
+		case <-timer.C:
+		}
 	}
 	select {
 	case <-c.done:
@@ -146,6 +153,9 @@ func (l *Lane[Load]) Wait(ctx context.Context, c *Call[Load]) Fate {
 	}
 	return Unsent
 }
+
+// grace is how long a call whose time is up waits for a batch that ends with it.
+const grace = 50 * time.Millisecond
 
 func (c *Call[Load]) fate() Fate {
 	switch {
