@@ -80,7 +80,7 @@ const (
 )
 
 // newBatching takes a Config that still has its secrets. life ends with the client.
-func newBatching(c *conn, life context.Context) *batching {
+func newBatching(life context.Context, c *conn) *batching {
 	b := &batching{conn: c, known: c.cfg.isKnown()}
 	limits := batch.Limits{
 		Bytes:    min(maxBatchBytes, c.rpc.Largest-c.rpc.Largest/16),
@@ -149,7 +149,7 @@ func hasMetadata(ctx context.Context) bool {
 func (b *batching) laneFor(in any) *lane {
 	switch req := in.(type) {
 	case *pb.PutRequest:
-		if len(req.Value) <= maxBatchedBytes && !(b.known && (req.PrevKv || req.Lease != 0)) {
+		if len(req.Value) <= maxBatchedBytes && (!b.known || !req.PrevKv && req.Lease == 0) {
 			return b.puts
 		}
 	case *pb.RangeRequest:
@@ -163,7 +163,7 @@ func (b *batching) laneFor(in any) *lane {
 		}
 		return b.reads
 	case *pb.DeleteRangeRequest:
-		if !(b.known && req.PrevKv) && !isBefore(&b.fullUntil) {
+		if (!b.known || !req.PrevKv) && !isBefore(&b.fullUntil) {
 			return b.deletes
 		}
 	case *pb.TxnRequest:
@@ -256,7 +256,7 @@ func (b *batching) send(t *travelling, write bool) {
 	resp, report := b.exchange(d, write)
 	apart, ended := b.goApart(d, report, write), t.Context().Err() != nil
 	for _, call := range t.Calls {
-		if apart && !(ended && time.Until(call.Deadline) <= 0) {
+		if apart && (!ended || time.Until(call.Deadline) > 0) {
 			t.SendAlone(call)
 			continue
 		}

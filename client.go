@@ -54,7 +54,7 @@ func NewClient(cfg *Config) (*Client, error) {
 	c.renewals, c.held = newRenewals(c.conn), newHeldKeys(c.conn)
 	c.watches = newWatchHub(c.conn, codec)
 	if cfg.Batching {
-		c.joiner = newBatching(c.conn, codec.life)
+		c.joiner = newBatching(codec.life, c.conn)
 	}
 	cfg.warnOfCredentials()
 	cfg.forgetSecrets() // the codec and the authenticator have their own by now
