@@ -56,16 +56,14 @@ func (c *Client) swap(ctx context.Context, r request, cond Condition, then Op) (
 	}
 	r.joins = true
 	res, err := c.commit(ctx, r, c.Txn().If(cond).Then(w.under(c, then)))
-	if err == nil && res.Succeeded {
-		if res, err = w.met(r, res); err == nil {
-			w.tellTxn(res)
-		}
-		return err == nil, err
-	}
 	if err == nil {
-		w.tellRevision(res.Revision)
+		res, err = w.met(r, res)
 	}
-	return false, err
+	if err != nil {
+		return false, err
+	}
+	w.tellTxn(res)
+	return res.Succeeded, nil
 }
 
 // PutIfChanged stores value under key unless that is its value already, and reports

@@ -51,21 +51,29 @@ func (c *Client) putNow(ctx context.Context, r request, req *pb.PutRequest, o pu
 
 // putIf is Put under conditions.
 func (c *Client) putIf(ctx context.Context, r request, value []byte, o putOptions) error {
-	put := Op{kind: kindPut, key: r.key, value: value, put: o}
-	w := put.takeResult()
-	res, err := c.commitIf(ctx, r, w.conditions, put)
-	if err == nil {
-		w.tellTxn(res)
-	}
+	_, err := c.commitIf(ctx, r, Op{kind: kindPut, key: r.key, value: value, put: o})
 	return err
 }
 
-// commitIf commits an operation under conditions.
-func (c *Client) commitIf(ctx context.Context, r request, conditions []Condition, op Op) (*TxnResult, error) {
+// deleteIf commits a deletion under its conditions.
+func (c *Client) deleteIf(ctx context.Context, r request, op Op) (int64, error) {
+	res, err := c.commitIf(ctx, r, op)
+	if err != nil {
+		return 0, err
+	}
+	return res.Results[0].Deleted, nil
+}
+
+// commitIf commits an operation under its conditions, and tells the caller of its result.
+func (c *Client) commitIf(ctx context.Context, r request, op Op) (*TxnResult, error) {
+	w := op.takeResult()
 	r.joins = true
-	res, err := c.commit(ctx, r, c.Txn().If(conditions...).Then(op))
+	res, err := c.commit(ctx, r, c.Txn().If(w.conditions...).Then(op))
 	if err == nil && !res.Succeeded {
 		err = r.answered(ErrConditionFailed)
+	}
+	if err == nil {
+		w.tellTxn(res)
 	}
 	return res, err
 }
@@ -151,17 +159,6 @@ func (c *Client) Delete(ctx context.Context, key string, opts ...DeleteOption) (
 		return 0, fail(op, key, err)
 	}
 	return c.deleteRange(ctx, request{op: op, key: key, joins: true}, keys.Range{Start: stored}, o)
-}
-
-// deleteIf commits a deletion under its conditions.
-func (c *Client) deleteIf(ctx context.Context, r request, op Op) (int64, error) {
-	w := op.takeResult()
-	res, err := c.commitIf(ctx, r, w.conditions, op)
-	if err != nil {
-		return 0, err
-	}
-	w.tellTxn(res)
-	return res.Results[0].Deleted, nil
 }
 
 func (c *Client) deleteRange(ctx context.Context, r request, rng keys.Range, o deleteOptions) (int64, error) {

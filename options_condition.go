@@ -67,9 +67,10 @@ func (o writeOptions) under(c *Client, op Op) Op {
 	return OpTxn(c.Txn().If(o.conditions...).Then(op))
 }
 
-// met returns the outcome of an operation that under has made, or ErrConditionFailed.
+// met returns the outcome of an operation that under has made, if it was committed, or
+// ErrConditionFailed.
 func (o writeOptions) met(r request, found *TxnResult) (*TxnResult, error) {
-	if len(o.conditions) == 0 || len(found.Results) == 0 {
+	if len(o.conditions) == 0 || !found.Succeeded {
 		return found, nil
 	}
 	inner := found.Results[0].Txn

@@ -36,16 +36,15 @@ func (c *Client) DeletePrefix(ctx context.Context, prefix string, opts ...Delete
 	if err != nil {
 		return 0, fail(opDeletePrefix, prefix, err)
 	}
-	compares, err := o.compares(c)
-	if err != nil {
-		return 0, fail(opDeletePrefix, prefix, err)
+	r := request{op: opDeletePrefix, key: prefix}
+	if r.compares, err = o.compares(c); err != nil {
+		return 0, r.fail(err)
 	}
 	if o.chunked {
-		return c.deleteInChunks(ctx, prefix, rng, compares, o)
+		return c.deleteInChunks(ctx, r, rng, o)
 	}
 	var deleted int64
-	r := request{op: opDeletePrefix, key: prefix}
-	if len(compares) > 0 {
+	if len(r.compares) > 0 {
 		deleted, err = c.deleteIf(ctx, r, Op{kind: kindDelete, reach: underPrefix, key: prefix, delete: o})
 	} else {
 		deleted, err = c.deleteRange(ctx, r, rng, o)
@@ -54,12 +53,14 @@ func (c *Client) DeletePrefix(ctx context.Context, prefix string, opts ...Delete
 }
 
 // deleteInChunks deletes adjacent ranges, from the beginning of rng to its end.
-func (c *Client) deleteInChunks(ctx context.Context, prefix string, rng keys.Range, compares []*pb.Compare, o deleteOptions) (int64, error) {
+func (c *Client) deleteInChunks(ctx context.Context, r request, rng keys.Range, o deleteOptions) (int64, error) {
 	if err := c.admit(ctx); err != nil {
-		return 0, fail(opDeletePrefix, prefix, err)
+		return 0, r.fail(err)
 	}
 	var deleted int64
-	report := chunkReport{request: request{op: opDeletePrefix, key: prefix, write: true, compares: compares}}
+	listing := r
+	r.write = true
+	report := chunkReport{request: r}
 	chunks := c.newChunker(report.request, o.chunks.ofRanges(), func(p part) {
 		report.add(p)
 		for _, r := range p.responses {
@@ -68,7 +69,7 @@ func (c *Client) deleteInChunks(ctx context.Context, prefix string, rng keys.Ran
 	})
 	// Not at one revision: whatever was listed gets deleted in any case, and a compaction
 	// on the way does no harm.
-	pages := c.newPager(request{op: opDeletePrefix, key: prefix}, rng, pagerOptions{keysOnly: true, claims: true})
+	pages := c.newPager(listing, rng, pagerOptions{keysOnly: true, claims: true})
 	err := chunks.run(ctx, c.deletions(ctx, pages, rng, o.chunks.most()))
 	switch {
 	case err != nil:
