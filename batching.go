@@ -41,6 +41,15 @@ type batching struct {
 	past          *lane // at a revision, which may be compacted
 }
 
+// freight is what the requests of a lane do.
+type freight int
+
+const (
+	reads freight = iota
+	deletions
+	puts // each of them at least one, if its conditions allow it
+)
+
 type (
 	lane       = batch.Lane[passenger]
 	travelling = batch.Batch[passenger]
@@ -86,25 +95,21 @@ func newBatching(life context.Context, c *conn) *batching {
 		Bytes:    min(maxBatchBytes, c.rpc.Largest-c.rpc.Largest/16),
 		InFlight: c.cfg.BatchInFlight, Patience: batchPatience,
 	}
-	lane := func(ops int, write bool) *lane {
+	lane := func(about freight) *lane {
+		ops := c.cfg.MaxTxnOps
+		if about != reads {
+			ops -= b.maxInner() // the server counts those of a nested transaction with those around it
+		}
 		limits.Ops = max(1, min(maxBatch, ops))
-		return batch.New(life, limits, write, func(t *travelling) { b.send(t, write) }, c.rpc.Start)
+		return batch.New(life, limits, about != reads, func(t *travelling) { b.send(t, about) }, c.rpc.Start)
 	}
-	// The server counts the operations of a nested transaction with those around it.
-	most := c.cfg.MaxTxnOps
-	b.puts, b.deletes = lane(most-b.maxInner(), true), lane(most-b.maxInner(), true)
-	b.reads, b.stale, b.past = lane(most, false), lane(most, false), lane(most, false)
+	b.puts, b.deletes = lane(puts), lane(deletions)
+	b.reads, b.stale, b.past = lane(reads), lane(reads), lane(reads)
 	return b
 }
 
 // maxInner is how many operations a nested transaction may have.
 func (b *batching) maxInner() int { return min(maxBatchedOps, b.conn.cfg.MaxTxnOps/2) }
-
-// isKnown reports whether the client says to the server who it is.
-func (c *Config) isKnown() bool {
-	return c.hasCredentials() || c.CertFile != "" ||
-		c.TLSConfig != nil && (len(c.TLSConfig.Certificates) > 0 || c.TLSConfig.GetClientCertificate != nil)
-}
 
 // join implements [joiner].
 func (b *batching) join(ctx context.Context, in any, write bool, seals *sealedPut) passage {
@@ -251,10 +256,10 @@ func (b *batching) abandoned(ctx context.Context, call *batch.Call[passenger], w
 }
 
 // send sends a batch, and answers those who are in it.
-func (b *batching) send(t *travelling, write bool) {
+func (b *batching) send(t *travelling, about freight) {
 	d := &departure{batch: t}
-	resp, report := b.exchange(d, write)
-	apart, ended := b.goApart(d, report, write), t.Context().Err() != nil
+	resp, report := b.exchange(d, about)
+	apart, ended := b.goApart(d, report, about), t.Context().Err() != nil
 	for _, call := range t.Calls {
 		if apart && (!ended || time.Until(call.Deadline) > 0) {
 			t.SendAlone(call)
@@ -282,20 +287,20 @@ func (b *batching) send(t *travelling, write bool) {
 
 // goApart reports whether those of a batch that has failed are to go by themselves: the batch
 // was certainly not applied, and one of them alone may be the reason.
-func (b *batching) goApart(d *departure, report rpc.Report, write bool) bool {
+func (b *batching) goApart(d *departure, report rpc.Report, about freight) bool {
 	switch {
 	case report.Err == nil:
 		return false
 	case errors.Is(report.Err, ErrTooManyOps) && !report.MaybeApplied:
 		for _, l := range []*lane{b.puts, b.deletes, b.reads, b.stale, b.past} {
-			l.Shrink(d.ops)
+			l.Shrink(len(d.message.Success))
 		}
 		return true
-	case errors.Is(report.Err, ErrNoSpace) && !d.puts:
+	case errors.Is(report.Err, ErrNoSpace) && about != puts:
 		// What is refused for a lack of space is not applied, unless it puts something.
 		b.fullUntil.Store(time.Now().Add(fullTime).UnixNano())
 		return true
-	case !write && d.batch.Context().Err() != nil && !b.conn.rpc.IsClosed():
+	case about == reads && d.batch.Context().Err() != nil && !b.conn.rpc.IsClosed():
 		return true // some have more time
 	default:
 		return !report.MaybeApplied && !isShared(report.Err)
@@ -305,20 +310,10 @@ func (b *batching) goApart(d *departure, report rpc.Report, write bool) bool {
 // isShared reports whether an error is about the cluster or the client, and not about
 // one of several requests.
 func isShared(err error) bool {
-	for _, own := range []error{ErrKeyUnavailable, ErrKeyringStale, errNotCurrent} {
-		if errors.Is(err, own) {
-			return false
-		}
+	if isAny(err, ErrKeyUnavailable, ErrKeyringStale, errNotCurrent) {
+		return false
 	}
-	if IsRetryable(err) {
-		return true
-	}
-	for _, shared := range []error{ErrClosed, ErrUnauthenticated, ErrAuthFailed, ErrCredentials, context.Canceled} {
-		if errors.Is(err, shared) {
-			return true
-		}
-	}
-	return false
+	return IsRetryable(err) || isAny(err, ErrClosed, ErrUnauthenticated, ErrAuthFailed, ErrCredentials, context.Canceled)
 }
 
 // cloneRange copies what a decoding may overwrite.

@@ -3,7 +3,6 @@ package etcd
 import (
 	"context"
 	"errors"
-	"slices"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
@@ -12,9 +11,9 @@ import (
 )
 
 // exchange sends a batch.
-func (b *batching) exchange(d *departure, write bool) (*pb.TxnResponse, rpc.Report) {
+func (b *batching) exchange(d *departure, about freight) (*pb.TxnResponse, rpc.Report) {
 	var policy rpc.Request
-	if write {
+	if about != reads {
 		policy = rpc.Request{Write: true, Seals: d}
 	} else if err := d.load(); err != nil {
 		return nil, rpc.Report{Err: err}
@@ -26,8 +25,6 @@ func (b *batching) exchange(d *departure, write bool) (*pb.TxnResponse, rpc.Repo
 type departure struct {
 	batch   *travelling
 	message pb.TxnRequest
-	ops     int  // of the message
-	puts    bool // it holds a put
 }
 
 // errNotCurrent has the requests of a batch go by themselves, as another key was promoted
@@ -81,16 +78,8 @@ func (d *departure) isFresh(ctx context.Context) error {
 
 // fill puts the operations into the message.
 func (d *departure) fill(aboard []*batch.Call[passenger]) {
-	d.ops = len(aboard)
 	d.message.Success = make([]*pb.RequestOp, len(aboard))
 	for i, call := range aboard {
 		d.message.Success[i] = call.Op
-		d.puts = d.puts || putsAny(call.Op)
 	}
-}
-
-// putsAny reports whether an operation may put a key.
-func putsAny(op *pb.RequestOp) bool {
-	txn := op.GetRequestTxn()
-	return op.GetRequestPut() != nil || slices.ContainsFunc(txn.GetSuccess(), putsAny) || slices.ContainsFunc(txn.GetFailure(), putsAny)
 }

@@ -58,3 +58,9 @@ func (c *Config) warnOfCredentials() {
 func warnOfPlaintext(logger *slog.Logger, endpoint string) {
 	logger.Warn("etcd: credentials are sent in plaintext; use TLS", slog.String("endpoint", endpoint))
 }
+
+// isKnown reports whether the client says to the server who it is.
+func (c *Config) isKnown() bool {
+	return c.hasCredentials() || c.CertFile != "" ||
+		c.TLSConfig != nil && (len(c.TLSConfig.Certificates) > 0 || c.TLSConfig.GetClientCertificate != nil)
+}

@@ -137,12 +137,12 @@ func IsRetryable(err error) bool {
 	case err == nil, errors.Is(err, ErrClosed), errors.Is(err, context.Canceled):
 		return false
 	}
-	for _, s := range []error{ErrUnavailable, ErrNoLeader, ErrTimeout, ErrTooManyRequests, ErrKeyUnavailable, ErrKeyringStale} {
-		if errors.Is(err, s) {
-			return true
-		}
-	}
-	return false
+	return isAny(err, ErrUnavailable, ErrNoLeader, ErrTimeout, ErrTooManyRequests, ErrKeyUnavailable, ErrKeyringStale)
+}
+
+// isAny reports whether err is one of some sentinels.
+func isAny(err error, sentinels ...error) bool {
+	return slices.ContainsFunc(sentinels, func(s error) bool { return errors.Is(err, s) })
 }
 
 // MaybeApplied reports whether the write that returned err may have taken effect: whether
