@@ -22,9 +22,9 @@ func (c contender) called() string { return c.name }
 // one without it: clientv3 has none, so that all are compared with values as they are.
 var contenders = []contender{
 	{name: baseline, open: openRaw},
-	{name: "etcd", open: openEtcd(nil)},
+	{name: "etcd", open: openEtcd()},
 	{name: "etcd encrypted", encrypted: true, open: openEtcd(encrypted)},
-	{name: "etcd batched", batches: true, open: openBatched(nil)},
+	{name: "etcd batched", batches: true, open: openBatched()},
 	{name: "etcd batched encrypted", encrypted: true, batches: true, open: openBatched(encrypted)},
 	{name: leasingName, open: openLeasing},
 }

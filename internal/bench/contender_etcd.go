@@ -17,11 +17,11 @@ const patience = time.Minute
 // errNotSwapped would mean that callers share a key.
 var errNotSwapped = errors.New("the revision has changed")
 
-// openEtcd returns how this package is opened with a further setting.
-func openEtcd(set func(*etcd.Config) *etcd.Config) func(endpoints []string) (*client, error) {
+// openEtcd returns how this package is opened with further settings.
+func openEtcd(settings ...func(*etcd.Config) *etcd.Config) func(endpoints []string) (*client, error) {
 	return func(endpoints []string) (*client, error) {
 		cfg := etcd.DefaultConfig().WithEndpoints(endpoints...).WithTimeout(patience)
-		if set != nil {
+		for _, set := range settings {
 			cfg = set(cfg)
 		}
 		c, err := etcd.NewClient(cfg)
@@ -38,13 +38,8 @@ func encrypted(cfg *etcd.Config) *etcd.Config {
 
 // openBatched opens this package with batching, for what that changes: requests about single
 // keys.
-func openBatched(set func(*etcd.Config) *etcd.Config) func(endpoints []string) (*client, error) {
-	open := openEtcd(func(cfg *etcd.Config) *etcd.Config {
-		if set != nil {
-			cfg = set(cfg)
-		}
-		return cfg.WithBatching()
-	})
+func openBatched(settings ...func(*etcd.Config) *etcd.Config) func(endpoints []string) (*client, error) {
+	open := openEtcd(append(settings, func(cfg *etcd.Config) *etcd.Config { return cfg.WithBatching() })...)
 	return func(endpoints []string) (*client, error) {
 		c, err := open(endpoints)
 		if err != nil {
