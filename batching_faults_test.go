@@ -32,9 +32,8 @@ func TestRefusalOfOneTouchesNoOther(t *testing.T) {
 		require.ErrorIs(t, dead, etcd.ErrLeaseNotFound)
 		require.False(t, etcd.MaybeApplied(dead))
 		require.Equal(t, []int{3}, m.batches(), "refused as a whole")
-		for key, want := range map[string]string{"a": "1", "c": "3"} {
-			value, _ := m.stored(key)
-			require.Equal(t, want, value)
+		m.requireStored(map[string]string{"a": "1", "c": "3"})
+		for _, key := range []string{"a", "c"} {
 			require.Equal(t, []int{1}, m.sizes.of(key), "and sent again, each by itself")
 		}
 		_, found := m.stored("b")

@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/stretchr/testify/require"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 
@@ -126,6 +127,15 @@ func (m *meeting) stored(key string) (string, bool) {
 		return "", false
 	}
 	return string(resp.Kvs[0].Value), true
+}
+
+// requireStored holds that keys have values.
+func (m *meeting) requireStored(want map[string]string) {
+	m.t.Helper()
+	for key, value := range want {
+		got, _ := m.stored(key)
+		require.Equal(m.t, value, got, key)
+	}
 }
 
 // sizes is a hook that notes of each request how many travelled together.

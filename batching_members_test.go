@@ -2,9 +2,7 @@ package etcd_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"net"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -12,9 +10,6 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/blueprint-go/etcd"
 )
@@ -25,63 +20,52 @@ type batchMember struct {
 	silent   atomic.Bool
 }
 
-// batchingOver returns a client with batching of one server with several endpoints. A request
-// takes a millisecond.
+// stub passes requests on to srv, each after a millisecond.
+func (m *batchMember) stub(srv *memServer) *stub {
+	return &stub{put: passing(m, srv.Put), get: passing(m, srv.Range), txn: passing(m, srv.Txn)}
+}
+
+// passing returns call as a member answers it.
+func passing[In, Out any](m *batchMember, call func(context.Context, In) (*Out, error)) func(context.Context, In) (*Out, error) {
+	return func(ctx context.Context, in In) (*Out, error) {
+		m.requests.Add(1)
+		takes := time.Millisecond
+		if m.silent.Load() {
+			takes = time.Hour
+		}
+		select {
+		case <-time.After(takes):
+			return call(ctx, in)
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// batchingOver returns a client with batching that is connected to all members, which are
+// ways to one server.
 func batchingOver(t *testing.T, members ...*batchMember) *etcd.Client {
 	t.Helper()
 	srv := exampleServer()
-	listeners, endpoints := map[string]*bufconn.Listener{}, []string{}
-	for i, m := range members {
-		pass := func(ctx context.Context) error {
-			m.requests.Add(1)
-			takes := time.Millisecond
-			if m.silent.Load() {
-				takes = time.Hour
-			}
-			select {
-			case <-time.After(takes):
-				return nil
-			case <-ctx.Done():
-				return ctx.Err()
-			}
-		}
-		at := fmt.Sprintf("127.0.0.1:%d", i+1)
-		l := bufconn.Listen(1 << 20)
-		listeners[at], endpoints = l, append(endpoints, at)
-		s := grpc.NewServer()
-		pb.RegisterKVServer(s, &stub{
-			put: func(ctx context.Context, req *pb.PutRequest) (*pb.PutResponse, error) {
-				if err := pass(ctx); err != nil {
-					return nil, err
-				}
-				return srv.Put(ctx, req)
-			},
-			get: func(ctx context.Context, req *pb.RangeRequest) (*pb.RangeResponse, error) {
-				if err := pass(ctx); err != nil {
-					return nil, err
-				}
-				return srv.Range(ctx, req)
-			},
-			txn: func(ctx context.Context, req *pb.TxnRequest) (*pb.TxnResponse, error) {
-				if err := pass(ctx); err != nil {
-					return nil, err
-				}
-				return srv.Txn(ctx, req)
-			},
-		})
-		served := make(chan error, 1)
-		go func() { served <- s.Serve(l) }()
-		t.Cleanup(func() {
-			s.Stop()
-			if err := <-served; !errors.Is(err, grpc.ErrServerStopped) {
-				require.NoError(t, err)
-			}
-		})
+	var servers []*stub
+	for _, m := range members {
+		servers = append(servers, m.stub(srv))
 	}
-	c, err := etcd.NewClient(etcd.DefaultConfig().WithEndpoints(endpoints...).WithLazyConnect().WithBatching().
-		WithDialer(func(ctx context.Context, _, addr string) (net.Conn, error) { return listeners[addr].DialContext(ctx) }))
+	c, err := etcd.NewClient(inMemory(t, servers...).WithBatching())
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, c.Close()) })
+	for range 10 {
+		require.NoError(t, c.Put(t.Context(), "key", nil))
+	}
+	return c
+}
+
+// besideASilentMember returns a client of two members, one of which answers nothing any more.
+func besideASilentMember(t *testing.T) *etcd.Client {
+	t.Helper()
+	silent := &batchMember{}
+	c := batchingOver(t, silent, &batchMember{})
+	silent.silent.Store(true)
 	return c
 }
 
@@ -89,9 +73,6 @@ func TestBatchesAreSpreadOverMembers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		members := []*batchMember{{}, {}, {}}
 		c := batchingOver(t, members...)
-		for range 10 { // until all are connected to
-			require.NoError(t, c.Put(t.Context(), "key", nil))
-		}
 		for _, m := range members {
 			m.requests.Store(0)
 		}
@@ -116,12 +97,7 @@ func TestBatchesAreSpreadOverMembers(t *testing.T) {
 
 func TestBatchOfReadsLeavesASilentMember(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		silent, other := &batchMember{}, &batchMember{}
-		c := batchingOver(t, silent, other)
-		for range 10 {
-			require.NoError(t, c.Put(t.Context(), "key", nil))
-		}
-		silent.silent.Store(true)
+		c := besideASilentMember(t)
 		var callers sync.WaitGroup
 		began := time.Now()
 		for range 32 {
@@ -138,12 +114,7 @@ func TestBatchOfReadsLeavesASilentMember(t *testing.T) {
 // One who has a minute must not keep the others from being asked elsewhere in their time.
 func TestReadsLeaveSilentMembersWithinTheirDeadlines(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		silent, other := &batchMember{}, &batchMember{}
-		c := batchingOver(t, silent, other)
-		for range 10 {
-			require.NoError(t, c.Put(t.Context(), "key", nil))
-		}
-		silent.silent.Store(true)
+		c := besideASilentMember(t)
 		var callers sync.WaitGroup
 		for i := range 32 {
 			callers.Go(func() {
@@ -164,12 +135,7 @@ func TestReadsLeaveSilentMembersWithinTheirDeadlines(t *testing.T) {
 // A write is sent once, so that those on their way to a silent member are lost, and no others.
 func TestSilentMemberHoldsUpNoFurtherWrites(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		silent, other := &batchMember{}, &batchMember{}
-		c := batchingOver(t, silent, other)
-		for range 10 {
-			require.NoError(t, c.Put(t.Context(), "key", nil))
-		}
-		silent.silent.Store(true)
+		c := besideASilentMember(t)
 		var callers sync.WaitGroup
 		var done, lost atomic.Int64
 		for i := range 8 {

@@ -77,10 +77,7 @@ func TestEachBatchedCallHasItsOwnResult(t *testing.T) {
 		require.Contains(t, []any{"3", "4"}, got[7].([]any)[0], "before or after the swap")
 		require.NoError(t, asError(got[8]))
 		require.ElementsMatch(t, []int{5, 4}, m.batches(), "reads and writes apart")
-		for key, want := range map[string]string{"a": "1", "b": "2", "c": "4", "new": "5", "x": "6", "y": "7"} {
-			value, _ := m.stored(key)
-			require.Equal(t, want, value, key)
-		}
+		m.requireStored(map[string]string{"a": "1", "b": "2", "c": "4", "new": "5", "x": "6", "y": "7"})
 	})
 }
 

@@ -2,8 +2,6 @@ package etcd_test
 
 import (
 	"context"
-	"errors"
-	"net"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -11,11 +9,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
-	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/blueprint-go/etcd"
 )
@@ -47,24 +42,11 @@ func (m *slowMember) stub() *stub {
 // clientOf returns a client whose endpoints are members.
 func clientOf(t *testing.T, members ...*slowMember) *etcd.Client {
 	t.Helper()
-	listeners, endpoints := map[string]*bufconn.Listener{}, []string{}
-	for i, m := range members {
-		at := net.JoinHostPort("127.0.0.1", string(rune('1'+i)))
-		l := bufconn.Listen(1 << 20)
-		listeners[at], endpoints = l, append(endpoints, at)
-		srv := grpc.NewServer(grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second}))
-		pb.RegisterKVServer(srv, m.stub())
-		served := make(chan error, 1)
-		go func() { served <- srv.Serve(l) }()
-		t.Cleanup(func() {
-			srv.Stop()
-			if err := <-served; !errors.Is(err, grpc.ErrServerStopped) {
-				require.NoError(t, err)
-			}
-		})
+	var servers []*stub
+	for _, m := range members {
+		servers = append(servers, m.stub())
 	}
-	c, err := etcd.NewClient(etcd.DefaultConfig().WithEndpoints(endpoints...).WithLazyConnect().
-		WithDialer(func(ctx context.Context, _, addr string) (net.Conn, error) { return listeners[addr].DialContext(ctx) }))
+	c, err := etcd.NewClient(inMemory(t, servers...))
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, c.Close()) })
 	return c

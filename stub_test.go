@@ -3,6 +3,7 @@ package etcd_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"testing"
 	"time"
@@ -67,30 +68,41 @@ func stubClient(t testing.TB, s *stub, change ...func(*etcd.Config)) *etcd.Clien
 // tryStub is stubClient for a client that may fail.
 func tryStub(t testing.TB, s *stub, change ...func(*etcd.Config)) (*etcd.Client, error) {
 	t.Helper()
-	listener := bufconn.Listen(1 << 20)
-	// As etcd does; gRPC's own default hangs up on a client that pings.
-	srv := grpc.NewServer(grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second}))
-	pb.RegisterKVServer(srv, s)
-	served := make(chan error, 1)
-	go func() { served <- srv.Serve(listener) }()
-
-	cfg := etcd.DefaultConfig().WithEndpoints("127.0.0.1:2379").WithLazyConnect().
-		WithDialer(func(ctx context.Context, _, _ string) (net.Conn, error) { return listener.DialContext(ctx) })
+	cfg := inMemory(t, s)
 	for _, f := range change {
 		f(cfg)
 	}
 	c, err := etcd.NewClient(cfg)
-	t.Cleanup(func() {
-		if c != nil {
-			require.NoError(t, c.Close())
-		}
-		srv.Stop()
-		// A test that never connected may end before Serve has begun.
-		if err := <-served; !errors.Is(err, grpc.ErrServerStopped) {
-			require.NoError(t, err)
-		}
-	})
+	if err == nil {
+		t.Cleanup(func() { require.NoError(t, c.Close()) })
+	}
 	return c, err
+}
+
+// inMemory returns the configuration of a client whose endpoints are some servers, over
+// connections in memory. They end with t.
+func inMemory(t testing.TB, servers ...*stub) *etcd.Config {
+	t.Helper()
+	listeners, endpoints := map[string]*bufconn.Listener{}, []string{}
+	for i, s := range servers {
+		at := fmt.Sprintf("127.0.0.1:%d", 2379+i)
+		l := bufconn.Listen(1 << 20)
+		listeners[at], endpoints = l, append(endpoints, at)
+		// As etcd does; gRPC's own default hangs up on a client that pings.
+		srv := grpc.NewServer(grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second}))
+		pb.RegisterKVServer(srv, s)
+		served := make(chan error, 1)
+		go func() { served <- srv.Serve(l) }()
+		t.Cleanup(func() {
+			srv.Stop()
+			// A test that never connected may end before Serve has begun.
+			if err := <-served; !errors.Is(err, grpc.ErrServerStopped) {
+				require.NoError(t, err)
+			}
+		})
+	}
+	return etcd.DefaultConfig().WithEndpoints(endpoints...).WithLazyConnect().
+		WithDialer(func(ctx context.Context, _, addr string) (net.Conn, error) { return listeners[addr].DialContext(ctx) })
 }
 
 func (s *stub) RangeStream(req *pb.RangeRequest, to pb.KV_RangeStreamServer) error {
