@@ -141,7 +141,7 @@ func TestScanOfAnyPrefix(t *testing.T) {
 		for _, key := range keys {
 			require.NoError(t, c.Put(t.Context(), key, nil))
 		}
-		for _, p := range append(keys, "", "absent", "\xff\xff\xff\xff\xff") {
+		for _, p := range slices.Concat(keys, []string{"", "absent", "\xff\xff\xff\xff\xff"}) {
 			want := []string{}
 			for _, key := range keys {
 				if strings.HasPrefix(key, p) {
