@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -81,6 +82,7 @@ type nemesis struct {
 	log     []string
 	// dealt is closed when every fault has been there once.
 	dealt  chan struct{}
+	done   atomic.Int64 // faults that have been there
 	cancel context.CancelFunc
 	ended  chan struct{}
 }
@@ -131,6 +133,7 @@ func (n *nemesis) run(ctx context.Context) {
 			fault.begin(n.cluster, victim)
 			goesOn := n.wait(ctx, minFault, maxFault)
 			n.cluster.heal()
+			n.done.Add(1)
 			if !goesOn {
 				return
 			}
