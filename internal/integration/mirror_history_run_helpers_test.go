@@ -183,7 +183,7 @@ func (r *historyRun) writeLeased(c *etcd.Client, random *rand.Rand) error {
 func (r *historyRun) compact(ctx context.Context, random *rand.Rand) {
 	for last, _ := r.truth.last(); r.truth.reached(ctx, last+100+random.Int64N(400)); last, _ = r.truth.last() {
 		known, _ := r.truth.last()
-		revision := known - random.Int64N(100)
+		revision := known - random.Int64N(600)
 		r.truth.compacting(revision)
 		trying, cancel := context.WithTimeout(ctx, 5*time.Second)
 		_, err := r.raw.Compact(trying, revision)
@@ -250,9 +250,28 @@ func (r *historyRun) check(number int) {
 	wrong = append(wrong, r.checkServer()...)
 	wrong = append(wrong, r.resume(put, rand.New(rand.NewPCG(r.seed, uint64(number))))...)
 	require.Empty(r.t, wrong)
+	if number == 0 {
+		r.validate()
+	}
 	r.events += r.truth.size()
 	r.truth.forget(put)
 	r.hurry.Store(false)
+}
+
+// validate has etcd's validators look at what was told in the first round.
+func (r *historyRun) validate() {
+	r.t.Helper()
+	r.truth.mu.Lock()
+	defer r.truth.mu.Unlock()
+	var records []*watchRecord
+	for _, w := range r.watches {
+		if w.record {
+			records = append(records, w.records...)
+			w.record, w.records = false, nil
+		}
+	}
+	require.NotEmpty(r.t, records)
+	require.NoError(r.t, validateByEtcd(r.truth, records))
 }
 
 // mark changes a key in each group, and deletes it, so that each reader has something to
@@ -325,6 +344,9 @@ type watchReader struct {
 	deletions bool // is told deletions only
 	slow      bool // reads on only when much has happened
 	restless  bool // ends its watch after some responses
+
+	record  bool // keeps what it is told, for the first round
+	records []*watchRecord
 }
 
 // watch begins a reader. Its account is the truth's to guard.
@@ -342,8 +364,12 @@ func (r *historyRun) watch(w *watchReader) {
 func (r *historyRun) readWatch(w *watchReader) {
 	ctx, cancel := context.WithCancel(r.ctx)
 	defer cancel()
-	n := 0
-	for resp := range w.open(ctx, w.account.at(r.truth)+1) {
+	n, from := 0, w.account.at(r.truth)+1
+	record := &watchRecord{key: r.prefix, prefix: true, from: from}
+	r.truth.mu.Lock()
+	w.records = append(w.records, record)
+	r.truth.mu.Unlock()
+	for resp := range w.open(ctx, from) {
 		if errors.Is(resp.Err(), etcd.ErrCompacted) {
 			w.account.compactedTo(r.truth, resp.Revision, resp.CompactRevision)
 			return
@@ -358,6 +384,11 @@ func (r *historyRun) readWatch(w *watchReader) {
 			return
 		}
 		w.account.add(r.truth, resp)
+		if w.record {
+			r.truth.mu.Lock()
+			record.responses = append(record.responses, resp)
+			r.truth.mu.Unlock()
+		}
 		if n++; w.restless && n == 30 {
 			return
 		}

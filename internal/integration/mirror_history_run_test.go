@@ -18,10 +18,10 @@ func (r *historyRun) historyReaders() {
 		}
 	}
 	group, key := r.prefix+"00/", r.prefix+"00/00"
-	r.watch(&watchReader{account: watchAccount{name: "all", mine: all, prev: true}, open: watch(r.prefix, etcd.WithPrevKV())})
-	r.watch(&watchReader{account: watchAccount{name: "progress", mine: all}, open: watch(r.prefix, etcd.WithProgressNotify(), etcd.WithWatchStatus())})
-	r.watch(&watchReader{account: watchAccount{name: "slow", mine: all, prev: true}, open: watch(r.prefix, etcd.WithPrevKV()), slow: true})
-	r.watch(&watchReader{account: watchAccount{name: "restless", mine: all, prev: true}, open: watch(r.prefix, etcd.WithPrevKV()), restless: true})
+	r.watch(&watchReader{account: watchAccount{name: "all", mine: all, prev: true}, open: watch(r.prefix, etcd.WithPrevKV()), record: true})
+	r.watch(&watchReader{account: watchAccount{name: "progress", mine: all}, open: watch(r.prefix, etcd.WithProgressNotify(), etcd.WithWatchStatus()), record: true})
+	r.watch(&watchReader{account: watchAccount{name: "slow", mine: all, prev: true}, open: watch(r.prefix, etcd.WithPrevKV()), slow: true, record: true})
+	r.watch(&watchReader{account: watchAccount{name: "restless", mine: all, prev: true}, open: watch(r.prefix, etcd.WithPrevKV()), restless: true, record: true})
 	r.watch(&watchReader{
 		account:   watchAccount{name: "deletions", mine: func(f fact) bool { return !f.Now.exists() }},
 		open:      watch(r.prefix, etcd.WithOnly(etcd.EventDelete)),
