@@ -13,8 +13,8 @@ const opRevision = "revision"
 
 // Revision returns the revision of the store: that of the last change of any key of the
 // cluster, by anyone. It is linearizable: it includes every change acknowledged before
-// the call. A watch [WithRevision] from the next one on sees every later change:
-// later change:
+// the call. A watch [WithRevision] from the next one on sees every later
+// change:
 //
 //	revision, err := client.Revision(ctx)
 //	…

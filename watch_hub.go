@@ -36,11 +36,12 @@ type watchHub struct {
 	ctx    context.Context // of all streams
 	cancel context.CancelFunc
 	queued atomic.Int64 // bytes that wait for consumers on shared streams
+	wish   atomic.Int64 // the newest revision that somebody wants to know of
 	outage atomic.Bool  // a stream has failed, and no watch was registered since
 
 	mu     sync.Mutex // taken before that of a stream; held over nothing that blocks
 	shared []*watchStream
-	own    int
+	own    []*watchStream
 	limit  int // of a response on a shared stream
 }
 
@@ -71,9 +72,9 @@ func (h *watchHub) join(w watchConsumer, own bool, avoid *watchStream) (*registr
 func (h *watchHub) pick(own bool, avoid *watchStream) (s, old *watchStream, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if own && h.own < ownWatchStreams {
+	if own && len(h.own) < ownWatchStreams {
 		if s, err = h.open(true, math.MaxInt32); err == nil {
-			h.own++
+			h.own = append(h.own, s)
 		}
 		return s, nil, err
 	}
@@ -127,15 +128,11 @@ func (h *watchHub) open(own bool, limit int) (*watchStream, error) {
 func (h *watchHub) ended(s *watchStream, tooLarge bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if s.own {
-		h.own--
-	}
 	if tooLarge {
 		h.limit = math.MaxInt32
 	}
-	if i := slices.Index(h.shared, s); i >= 0 {
-		h.shared = slices.Delete(h.shared, i, i+1)
-	}
+	same := func(other *watchStream) bool { return other == s }
+	h.shared, h.own = slices.DeleteFunc(h.shared, same), slices.DeleteFunc(h.own, same)
 }
 
 // full reports whether n more bytes are too much for a consumer that has left waiting

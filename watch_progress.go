@@ -2,8 +2,10 @@ package etcd
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 )
@@ -18,6 +20,10 @@ import (
 // revision was lower than in the answer, or if no answer was ever left out and the
 // request was sent after the registration.
 
+//
+// A server that leaves an answer out never makes up for it. So each answer is taken for
+// that to the oldest request without one, which can only underrate what it covers.
+
 // progressLedger is what a stream knows about its progress. The stream's mutex guards it.
 type progressLedger struct {
 	member   uint64 // the server at the other end
@@ -25,14 +31,29 @@ type progressLedger struct {
 	known    bool // trusted is known
 	trusted  bool
 
-	registered int // how many registrations there have been
-	asked      int
-	answered   int
-	mark       int   // registrations before the last request
-	revision   int64 // the newest answer
-	exact      int64 // the newest answer that certainly belongs to the request after exactMark
+	registered int           // how many registrations there have been
+	open       []openRequest // requests without an answer, the oldest first
+	revision   int64         // the newest answer
+	exact      int64         // the newest answer, which covers the registrations up to exactMark
 	exactMark  int
+	wish       progressWish
 }
+
+// openRequest stands for requests for progress, with nothing registered between them.
+type openRequest struct{ mark, requests int }
+
+// progressWish is progress that somebody waits for: see [Client.RequestProgress].
+type progressWish struct {
+	open     bool
+	revision int64
+	due      time.Time // when to ask again
+	pause    time.Duration
+}
+
+// firstProgressPause is how long a stream waits for the answer before it asks again; it
+// doubles up to watchTick. A member that lags behind answers too early, and one at which a
+// watch catches up not at all.
+const firstProgressPause = 5 * time.Millisecond
 
 // register numbers a registration.
 func (p *progressLedger) register() int {
@@ -45,24 +66,44 @@ func (p *progressLedger) ask() bool {
 	if !p.trusted {
 		return false
 	}
-	p.mark = 0
-	if p.asked == p.answered {
-		p.mark = p.registered
+	if n := len(p.open); n > 0 && p.open[n-1].mark == p.registered {
+		p.open[n-1].requests++
+	} else {
+		p.open = append(p.open, openRequest{p.registered, 1})
 	}
-	p.asked++
 	return true
 }
 
 // told takes an answer into account.
 func (p *progressLedger) told(revision int64) {
-	if !p.trusted {
+	if !p.trusted || len(p.open) == 0 {
 		return
 	}
-	p.answered++
+	oldest := &p.open[0]
 	p.revision = max(p.revision, revision)
-	if p.asked == p.answered && p.mark > 0 {
-		p.exact, p.exactMark = max(p.exact, revision), p.mark
+	p.exact, p.exactMark = p.revision, oldest.mark
+	if oldest.requests--; oldest.requests == 0 {
+		p.open = slices.Delete(p.open, 0, 1)
 	}
+}
+
+// want opens a wish, or widens the one that is open.
+func (p *progressLedger) want(revision int64) {
+	if !p.wish.open {
+		p.wish = progressWish{open: true, pause: firstProgressPause}
+	}
+	p.wish.revision = max(p.wish.revision, revision)
+}
+
+// isDue reports whether to ask for what somebody waits for, and puts the next time off.
+func (p *progressLedger) isDue(now time.Time) bool {
+	w := &p.wish
+	if !w.open || now.Before(w.due) || !p.ask() {
+		return false
+	}
+	w.due = now.Add(w.pause)
+	w.pause = min(2*w.pause, watchTick)
+	return true
 }
 
 // covers returns the revision up to which r has been sent everything, as far as the
@@ -104,6 +145,7 @@ func (s *watchStream) learnVersion() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.progress.learning, s.progress.known, s.progress.trusted = false, known, trusted
+	s.kick() // for a wish
 }
 
 // progressInOrder reports whether a server of this version reports progress only after

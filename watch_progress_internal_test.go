@@ -2,6 +2,7 @@ package etcd
 
 import (
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -36,13 +37,49 @@ func TestProgressCoversOnlyWhatWasRegisteredBefore(t *testing.T) {
 	s.progress.told(12) // nothing has changed, and both were there
 	require.EqualValues(t, 12, s.covers(late))
 
+	require.True(t, s.progress.ask())
 	newest := registeredOn(s, 12)
 	require.True(t, s.progress.ask())
-	require.True(t, s.progress.ask(), "the one before it got no answer")
-	s.progress.told(12) // to either
+	require.True(t, s.progress.ask())
+	s.progress.told(12) // perhaps to the first one
 	require.Zero(t, s.covers(newest))
+	s.progress.told(12) // to one of the others, since each has one answer at most
+	require.EqualValues(t, 12, s.covers(newest))
+
+	require.True(t, s.progress.ask())
+	last := registeredOn(s, 12)
 	s.progress.told(13) // newer than the registration, whatever was asked
-	require.EqualValues(t, 13, s.covers(newest))
+	require.EqualValues(t, 13, s.covers(last))
+}
+
+func TestUnansweredRequestsForProgressTakeNoMemory(t *testing.T) {
+	s := &watchStream{progress: progressLedger{trusted: true}}
+	r := registeredOn(s, 10)
+	for range 1000 {
+		require.True(t, s.progress.ask())
+	}
+	require.Len(t, s.progress.open, 1)
+	for range 1000 {
+		s.progress.told(10)
+	}
+	require.Empty(t, s.progress.open)
+	require.EqualValues(t, 10, s.covers(r))
+}
+
+func TestWishForProgressIsRepeatedLessAndLess(t *testing.T) {
+	p := &progressLedger{trusted: true}
+	p.want(7)
+	now := time.Now()
+	var pauses []time.Duration
+	for range 10 {
+		require.True(t, p.isDue(now))
+		pause := p.wish.due.Sub(now)
+		require.False(t, p.isDue(now.Add(pause-1)))
+		pauses, now = append(pauses, pause), now.Add(pause)
+	}
+	require.Equal(t, firstProgressPause, pauses[0])
+	require.Equal(t, 2*firstProgressPause, pauses[1])
+	require.Equal(t, watchTick, pauses[9])
 }
 
 func TestProgressOfOldServersIsIgnored(t *testing.T) {

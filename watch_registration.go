@@ -14,6 +14,7 @@ type registration struct {
 	stream   *watchStream
 	start    int64 // the revision that was asked for; 0 means now
 	fragment bool
+	progress bool // the consumer wants to know how far it has seen
 
 	id         int64
 	sentAt     time.Time // zero before the request is sent
@@ -35,6 +36,8 @@ type watchConsumer interface {
 	// position returns the revision that the next registration asks for, 0 for now, and
 	// whether it asks for fragments.
 	position() (start int64, fragment bool)
+	// wantsProgress reports whether it delivers progress.
+	wantsProgress() bool
 	// request returns what a registration asks for, except its position and its ID.
 	request() *pb.WatchCreateRequest
 	// signal says that something has come, or that nothing more will. It doesn't block.
@@ -53,7 +56,7 @@ func (s *watchStream) attach(w watchConsumer) *registration {
 	if s.err != nil {
 		return nil
 	}
-	r := &registration{consumer: w, stream: s}
+	r := &registration{consumer: w, stream: s, progress: w.wantsProgress()}
 	r.start, r.fragment = w.position()
 	s.load++
 	s.waiting = append(s.waiting, r)

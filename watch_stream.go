@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -34,6 +35,9 @@ type watchStream struct {
 	givenUp  bool // takes no more watches
 	silent   bool // a registration got no answer in time, and nothing came since
 	heard    time.Time
+	full     bool // the reader waits for the consumer of an own stream
+	probe    *registration
+	probedAt time.Time
 	load     int
 	idle     bool // had no watch at the last tick
 	lastID   int64
@@ -70,6 +74,7 @@ func newWatchStream(h *watchHub, own bool, limit int) *watchStream {
 	s := &watchStream{
 		hub: h, own: own, limit: limit,
 		work: make(chan struct{}, 1), room: make(chan struct{}, 1),
+		heard:  time.Now(),
 		lastID: firstWatchID, byID: make(map[int64]*registration),
 	}
 	// Since it requires a leader, a member that lost the quorum ends the stream instead
@@ -118,16 +123,20 @@ const watchTick = time.Second
 func (s *watchStream) write(stream pb.Watch_WatchClient) {
 	ticker := time.NewTicker(watchTick)
 	defer ticker.Stop()
+	again := time.NewTimer(watchTick)
+	defer again.Stop()
 	for tick := 1; ; {
 		for req := s.next(); req != nil; req = s.next() {
 			if stream.Send(req) != nil {
 				return // the reader gets the reason
 			}
 		}
+		again.Reset(s.untilWish())
 		select {
 		case <-s.ctx.Done():
 			return
 		case <-s.work:
+		case <-again.C:
 		case <-ticker.C:
 			req := s.tick(tick)
 			if tick++; req != nil && stream.Send(req) != nil {
@@ -152,7 +161,7 @@ func (s *watchStream) next() *pb.WatchRequest {
 		if s.waiting = s.waiting[1:]; len(s.waiting) == 0 {
 			s.waiting = nil
 		}
-		if r.left {
+		if r.left && r != s.probe {
 			continue
 		}
 		s.lastID++
@@ -160,11 +169,11 @@ func (s *watchStream) next() *pb.WatchRequest {
 		s.sent = append(s.sent, r)
 		return &pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: r.request()}}
 	}
-	return nil
+	return s.nextWish()
 }
 
-// tick ends a stream that has had no watches for a while, and returns the request for
-// progress when it is time for one: every second, and less often with many watches, which
+// tick ends a stream that has had no watches for a while, or that has gone silent, and
+// returns the request for progress when it is time for one: every second, and less often with many watches, which
 // the server checks one by one.
 func (s *watchStream) tick(n int) *pb.WatchRequest {
 	s.mu.Lock()
@@ -173,18 +182,23 @@ func (s *watchStream) tick(n int) *pb.WatchRequest {
 	ended := unused && s.idle
 	s.idle = unused
 	ask := s.echoes && registered > 0 && n%(1+registered/watchesPerStream) == 0
-	if ask && !s.progress.known && !s.progress.learning {
-		s.progress.learning = s.hub.conn.rpc.Start(s.learnVersion) == nil
+	if ask {
+		s.learn()
 	}
 	ask = ask && s.progress.ask()
+	dead := s.isDead(time.Now())
 	s.mu.Unlock()
-	if ended {
+	switch {
+	case ended:
 		s.end(errNoWatches)
+	case dead:
+		rpc.Avoid(s.ctx)
+		s.end(errUnansweredProbe)
 	}
 	if !ask {
 		return nil
 	}
-	return &pb.WatchRequest{RequestUnion: &pb.WatchRequest_ProgressRequest{ProgressRequest: &pb.WatchProgressRequest{}}}
+	return progressRequest()
 }
 
 // receive hands a response to its watch.
@@ -202,13 +216,14 @@ func (s *watchStream) receive(resp *pb.WatchResponse) {
 	case resp.Created:
 		s.created(resp)
 	case isProgressOfAll(resp):
-		s.progress.told(resp.Header.GetRevision())
+		s.told(resp.Header.GetRevision())
 	default:
 		if r = s.byID[resp.WatchId]; r != nil {
 			s.queue(r, resp)
 		}
 	}
 	wait := s.own && r != nil && r.waiting > watchQueueBytes
+	s.full = wait
 	s.mu.Unlock()
 	for wait {
 		select {
@@ -218,6 +233,7 @@ func (s *watchStream) receive(resp *pb.WatchResponse) {
 		}
 		s.mu.Lock()
 		wait = !r.left && r.waiting > watchQueueBytes
+		s.full, s.heard = wait, time.Now()
 		s.mu.Unlock()
 	}
 }
@@ -254,6 +270,9 @@ func (s *watchStream) created(resp *pb.WatchResponse) {
 		r.head, r.serial = resp.Header.GetRevision(), s.progress.register()
 		s.byID[r.id] = r
 		s.queue(r, resp)
+		if wish := s.hub.wish.Load(); r.progress && wish >= r.start {
+			s.progress.want(wish)
+		}
 	}
 	s.kick() // for the next one, or the cancellation
 }
@@ -345,8 +364,12 @@ func (s *watchStream) guilty(err error) (guilty, others []*registration) {
 			others = append(others, r)
 		}
 	}
-	others = append(others, s.sent...)
-	return guilty, append(others, s.waiting...)
+	for _, r := range slices.Concat(s.sent, s.waiting) {
+		if r != s.probe {
+			others = append(others, r)
+		}
+	}
+	return guilty, others
 }
 
 // giveUp keeps further watches off the stream, and returns its token.

@@ -81,6 +81,9 @@ const (
 // position implements [watchConsumer].
 func (w *watcher) position() (start int64, fragment bool) { return w.next, w.fragments() }
 
+// wantsProgress implements [watchConsumer].
+func (w *watcher) wantsProgress() bool { return w.opts.progress }
+
 // request implements [watchConsumer].
 func (w *watcher) request() *pb.WatchCreateRequest {
 	req := &pb.WatchCreateRequest{
