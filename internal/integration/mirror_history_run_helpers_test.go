@@ -76,9 +76,11 @@ type historyRun struct {
 	ctx     context.Context // of those that read
 	reading sync.WaitGroup
 	watches []*watchReader
+	mirrors []*mirrorRun
 	hurry   atomic.Bool // whether slow readers have to be quick
 
-	events int // changes that were held against the truth
+	events   int // changes that were held against the truth
+	contents int // of mirrors that were
 }
 
 // Keys are in historyGroups groups of historyKeys each. Deletions of whole groups and
@@ -97,7 +99,8 @@ func newHistoryRun(t *testing.T) *historyRun {
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, r.raw.Close()) })
 	r.direct = client(t, etcd.DefaultConfig().WithEndpoints(r.cluster.addrs()...))
-	r.reader = client(t, r.cluster.config().WithLogger(slog.New(slog.DiscardHandler))) // the interruptions are many
+	r.reader = client(t, r.cluster.config().WithTimeout(2*time.Second).
+		WithLogger(slog.New(slog.DiscardHandler))) // the interruptions are many
 	for range historyWrites {
 		r.writers = append(r.writers, client(t, r.cluster.config().WithTimeout(2*time.Second)))
 	}
@@ -183,7 +186,7 @@ func (r *historyRun) writeLeased(c *etcd.Client, random *rand.Rand) error {
 func (r *historyRun) compact(ctx context.Context, random *rand.Rand) {
 	for last, _ := r.truth.last(); r.truth.reached(ctx, last+100+random.Int64N(400)); last, _ = r.truth.last() {
 		known, _ := r.truth.last()
-		revision := known - random.Int64N(600)
+		revision := known - random.Int64N([]int64{50, 600}[random.IntN(2)])
 		r.truth.compacting(revision)
 		trying, cancel := context.WithTimeout(ctx, 5*time.Second)
 		_, err := r.raw.Compact(trying, revision)
@@ -235,19 +238,13 @@ func (r *historyRun) check(number int) {
 	r.hurry.Store(true)
 	r.truth.poke()
 	put, deleted := r.mark()
-	require.True(r.t, r.truth.reached(within(r.t, patience), deleted))
-	for _, w := range r.watches {
-		until := put
-		if w.deletions {
-			until = deleted
-		}
-		require.Eventually(r.t, func() bool { return w.account.at(r.truth) >= until }, patience, 5*time.Millisecond, "%s is at %d of %d", w.account.name, w.account.at(r.truth), until)
-	}
+	r.awaitAll(put, deleted)
 	wrong := r.truth.check()
 	for _, w := range r.watches {
 		wrong = append(wrong, w.account.violations(r.truth)...)
 	}
 	wrong = append(wrong, r.checkServer()...)
+	wrong = append(wrong, r.checkMirrors()...)
 	wrong = append(wrong, r.resume(put, rand.New(rand.NewPCG(r.seed, uint64(number))))...)
 	require.Empty(r.t, wrong)
 	if number == 0 {
@@ -256,6 +253,54 @@ func (r *historyRun) check(number int) {
 	r.events += r.truth.size()
 	r.truth.forget(put)
 	r.hurry.Store(false)
+}
+
+// awaitAll waits until all readers know of the changes of mark, but for those that are
+// slow on purpose.
+func (r *historyRun) awaitAll(put, deleted int64) {
+	r.t.Helper()
+	require.True(r.t, r.truth.reached(within(r.t, patience), deleted))
+	for _, w := range r.watches {
+		until := put
+		if w.deletions {
+			until = deleted
+		}
+		if !w.slow || r.hurry.Load() {
+			r.awaits(w.account.name, until, func() int64 { return w.account.at(r.truth) })
+		}
+	}
+	for _, run := range r.mirrors {
+		for _, a := range run.accounts {
+			if !a.lossy || r.hurry.Load() {
+				r.awaits(a.name, put, func() int64 { return a.at(r.truth) })
+			}
+		}
+	}
+}
+
+// awaits waits until a reader has told everything up to a revision.
+func (r *historyRun) awaits(name string, until int64, at func() int64) {
+	r.t.Helper()
+	if !assert.Eventually(r.t, func() bool { return at() >= until }, patience, 5*time.Millisecond) {
+		require.FailNow(r.t, "a reader is behind", "%s is at %d, and not at %d", name, at(), until)
+	}
+}
+
+// linger waits until revision is known, or slow readers have to be quick. It reports
+// whether to go on.
+func (r *historyRun) linger(revision int64) bool {
+	for !r.hurry.Load() {
+		last, grown := r.truth.last()
+		if last >= revision {
+			break
+		}
+		select {
+		case <-grown:
+		case <-r.ctx.Done():
+			return false
+		}
+	}
+	return r.ctx.Err() == nil
 }
 
 // validate has etcd's validators look at what was told in the first round.
@@ -284,7 +329,7 @@ func (r *historyRun) mark() (put, deleted int64) {
 			for group := range historyGroups {
 				txn.Then(op(fmt.Sprintf("%s%02d/00", r.prefix, group)))
 			}
-			done, err := txn.Commit(within(r.t, busyTimeout))
+			done, err := txn.Commit(within(r.t, 2*time.Second)) // the member may be paused
 			if err == nil {
 				revision = done.Revision
 			}
@@ -392,16 +437,8 @@ func (r *historyRun) readWatch(w *watchReader) {
 		if n++; w.restless && n == 30 {
 			return
 		}
-		for w.slow && !r.hurry.Load() {
-			last, grown := r.truth.last()
-			if last >= resp.Revision+200 {
-				break
-			}
-			select {
-			case <-grown:
-			case <-ctx.Done():
-				return
-			}
+		if w.slow && !r.linger(resp.Revision+200) {
+			return
 		}
 	}
 }
