@@ -123,7 +123,7 @@ func TestLostAnswerIsUnknownToEachAndSettled(t *testing.T) {
 				return nil, status.Error(codes.Unavailable, "connection lost")
 			}
 			m.put("swapped", "")
-			revision := m.srv.headerNow().Revision
+			revision := m.srv.Revision()
 			errs := make([]error, 3)
 			m.meet(
 				func() { errs[0] = m.client.Put(ctx, "a", []byte("1")) },

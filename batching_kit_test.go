@@ -13,6 +13,7 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 
 	"github.com/blueprint-go/etcd"
+	"github.com/blueprint-go/etcd/internal/memserver"
 )
 
 // held is the key whose first request of each kind the server of a meeting holds up.
@@ -22,7 +23,7 @@ const held = "held"
 // called meanwhile meets. It is for synctest bubbles.
 type meeting struct {
 	t      *testing.T
-	srv    *memServer
+	srv    *memserver.Server
 	client *etcd.Client
 	sizes  *sizes
 
@@ -34,7 +35,7 @@ type meeting struct {
 }
 
 func newMeeting(t *testing.T, change ...func(*etcd.Config)) *meeting {
-	m := &meeting{t: t, srv: exampleServer(), sizes: &sizes{}, release: make(chan struct{})}
+	m := &meeting{t: t, srv: memserver.New(), sizes: &sizes{}, release: make(chan struct{})}
 	wait := func(key []byte) {
 		if string(key) == held {
 			<-m.release

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/blueprint-go/etcd"
+	"github.com/blueprint-go/etcd/internal/memserver"
 )
 
 // batchMember is one of several ways to one server, which counts what comes by it.
@@ -21,7 +22,7 @@ type batchMember struct {
 }
 
 // stub passes requests on to srv, each after a millisecond.
-func (m *batchMember) stub(srv *memServer) *stub {
+func (m *batchMember) stub(srv *memserver.Server) *stub {
 	return &stub{put: passing(m, srv.Put), get: passing(m, srv.Range), txn: passing(m, srv.Txn)}
 }
 
@@ -46,7 +47,7 @@ func passing[In, Out any](m *batchMember, call func(context.Context, In) (*Out, 
 // ways to one server.
 func batchingOver(t *testing.T, members ...*batchMember) *etcd.Client {
 	t.Helper()
-	srv := exampleServer()
+	srv := memserver.New()
 	var servers []*stub
 	for _, m := range members {
 		servers = append(servers, m.stub(srv))

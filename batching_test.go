@@ -46,7 +46,7 @@ func TestEachBatchedCallHasItsOwnResult(t *testing.T) {
 		m.put("a", "1")
 		m.put("b", "2")
 		m.put("c", "3")
-		revision := m.srv.headerNow().Revision // of c
+		revision := m.srv.Revision() // of c
 		var got [9]any
 		m.meet(
 			func() {
@@ -297,7 +297,7 @@ func TestSomeRequestsAreNeverNested(t *testing.T) {
 				m := newMeeting(t, change)
 				ctx := t.Context()
 				lease := etcd.WithLease(7)
-				m.srv.leases[7] = 60
+				require.NoError(t, second(m.srv.LeaseGrant(ctx, &pb.LeaseGrantRequest{ID: 7, TTL: 60})))
 				m.meet(
 					func() { require.NoError(t, second(m.client.BulkGet(ctx, []string{"a", "b"}))) },
 					func() { require.NoError(t, second(m.client.Exists(ctx, "a"))) },

@@ -8,6 +8,7 @@ import (
 	"log"
 
 	"github.com/blueprint-go/etcd"
+	"github.com/blueprint-go/etcd/internal/memserver"
 )
 
 // Nothing changes but the configuration. In etcd lies an authenticated ciphertext.
@@ -75,8 +76,8 @@ func ExampleClient_Reencrypt() {
 // process by themselves.
 func ExampleCreateKeyring() {
 	ctx := context.Background()
-	server := exampleServer()
-	plain, end := server.client(nil) // the ring itself is not encrypted by a client
+	server := memserver.New()
+	plain, end := exampleClientOf(server, nil) // the ring itself is not encrypted by a client
 	defer end()
 	stored, err := etcd.CreateKeyring(ctx, plain, "/keyring", kms{})
 	if err != nil {
@@ -84,7 +85,7 @@ func ExampleCreateKeyring() {
 	}
 	defer func() { _ = stored.Close() }()
 
-	client, end := server.client(etcd.DefaultConfig().WithKeyring(stored.Keyring()))
+	client, end := exampleClientOf(server, etcd.DefaultConfig().WithKeyring(stored.Keyring()))
 	defer end()
 	if err := client.Put(ctx, "/password", []byte("hunter2")); err != nil {
 		log.Fatal(err)

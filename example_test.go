@@ -7,6 +7,7 @@ import (
 	"log"
 
 	"github.com/blueprint-go/etcd"
+	"github.com/blueprint-go/etcd/internal/memserver"
 )
 
 // What a service does most: store, read, and tell a missing key from a failure.
@@ -58,12 +59,12 @@ func ExampleError() {
 // The answer of a put is lost. Settle finds out whether it was applied: with encryption
 // every stored value is like no other, and proves its write.
 func ExampleClient_Settle() {
-	server := exampleServer()
-	client, end := server.client(etcd.DefaultConfig().WithEncryption(etcd.GenerateKey()))
+	server := memserver.New()
+	client, end := exampleClientOf(server, etcd.DefaultConfig().WithEncryption(etcd.GenerateKey()))
 	defer end()
 	ctx := context.Background()
 
-	server.losePut.Store(true)
+	server.LosePut()
 	err := client.Put(ctx, "/orders/17", []byte("paid"))
 	if etcd.MaybeApplied(err) {
 		outcome, err := client.Settle(ctx, err)

@@ -105,7 +105,7 @@ func (l *Lock) before(ctx context.Context, op string, claim *claim) ([]byte, int
 // gone waits until a key, as stored, is deleted at revision from or later.
 func (c *Client) gone(ctx context.Context, op string, stored []byte, from int64) error {
 	key := c.visible(stored)
-	w := &watcher{conn: c.conn, hub: c.watches, key: key, keys: keys.Range{Start: stored}, next: from, opts: watchOptions{noPut: true}}
+	w := &watcher{conn: c.conn, hub: c.watches, key: key, keys: keys.Range{Start: stored}, next: from, opts: watchOptions{noPut: true, buffer: watchQueueBytes}}
 	err := w.run(ctx, func(WatchResponse) bool { return false })
 	if errors.Is(err, errStopped) || errors.Is(err, ErrCompacted) {
 		return nil // look again

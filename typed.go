@@ -3,6 +3,7 @@ package etcd
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/blueprint-go/etcd/internal/errs"
 )
@@ -41,6 +42,27 @@ type TypedValue[T any] struct {
 	Value T
 	// ModRevision is the revision of its last change, for [Typed.CompareAndSwap].
 	ModRevision int64
+}
+
+// Client returns the client that t was made with.
+func (t *Typed[T]) Client() *Client { return t.client }
+
+// Prefix returns the prefix that t was made with.
+func (t *Typed[T]) Prefix() string { return t.prefix }
+
+// Decode converts a key-value that was read by other means, such as [Client.Range]. It
+// returns everything but the value together with a [*DecodeError] if that can't be
+// unmarshalled. A key without the prefix fails with [ErrInvalidArgument].
+func (t *Typed[T]) Decode(kv KeyValue) (TypedValue[T], error) {
+	const op = "decode"
+	if err := t.check(op, ""); err != nil {
+		return TypedValue[T]{}, err
+	}
+	if !strings.HasPrefix(kv.Key, t.prefix) {
+		return TypedValue[T]{}, fail(op, kv.Key, fmt.Errorf("%w: key without the prefix %q", ErrInvalidArgument, t.prefix))
+	}
+	out, err := t.unmarshal(kv)
+	return out, answered(op, kv.Key, err)
 }
 
 // check returns an error if t can't read or write values.

@@ -12,11 +12,13 @@ type TypedEvent[T any] struct {
 	// TypedValue is the value after the change. A delete has no Value; its
 	// ModRevision is the revision of the delete.
 	TypedValue[T]
-	// State is [WatchEvents] unless [WithWatchStatus] was given. With any other state
+	// State is [WatchEvents] unless [WithWatchStatus] or [WithResync] was given. With any
+	// other state
 	// this is not a change: Name and Value are empty, and ModRevision is the revision up
 	// to which everything was delivered.
 	State WatchState
-	// Cause is why the watch is interrupted, with [WatchInterrupted] only.
+	// Cause is why the watch is interrupted, with [WatchInterrupted], or what was lost, with
+	// [WatchResynced].
 	Cause error
 	// CompactRevision is set in the last pair if its error is [ErrCompacted]: the oldest
 	// revision that a new watch can start from. See [Typed.Range].
@@ -26,12 +28,12 @@ type TypedEvent[T any] struct {
 // Watch delivers the changes of all names one by one, like [Client.WatchPrefix]. As in
 // [Typed.All], an error that matches [*DecodeError] concerns one value, whose event comes
 // with it and has no Value; the others follow. Any other error ends the watch and comes
-// as the last pair; when ctx ends, the watch ends without one.
+// as the last pair; that may be the end of ctx.
 //
 // It begins when it is ranged over, or at the revision of [WithRevision]; leaving the
 // loop ends it. An empty prefix needs [WithAllKeys]. [WithPrevKV] and
 // [WithProgressNotify] add nothing; [WithWatchStatus] adds pairs that report the watch's
-// state, see [TypedEvent]. Taking a lock under the prefix is not an event; its release
+// state, and [WithResync] one before the values that exist, see [TypedEvent]. Taking a lock under the prefix is not an event; its release
 // may come as the deletion of a name that was never put.
 func (t *Typed[T]) Watch(ctx context.Context, opts ...WatchOption) iter.Seq2[TypedEvent[T], error] {
 	return func(yield func(TypedEvent[T], error) bool) {
@@ -39,13 +41,7 @@ func (t *Typed[T]) Watch(ctx context.Context, opts ...WatchOption) iter.Seq2[Typ
 			yield(TypedEvent[T]{}, err)
 			return
 		}
-		if err := t.client.admit(ctx); err != nil { // a nil ctx can't have a child
-			yield(TypedEvent[T]{}, fail("watch", t.prefix, err))
-			return
-		}
-		ctx, cancel := context.WithCancel(ctx)
-		defer cancel()
-		for resp := range t.client.WatchPrefix(ctx, t.prefix, opts...) {
+		for resp, err := range t.client.responses(ctx, t.prefix, opts) {
 			if resp.State != WatchEvents {
 				state := TypedEvent[T]{State: resp.State, Cause: resp.Cause}
 				state.ModRevision = resp.Revision
@@ -61,9 +57,8 @@ func (t *Typed[T]) Watch(ctx context.Context, opts ...WatchOption) iter.Seq2[Typ
 					return
 				}
 			}
-			if err := resp.Err(); err != nil {
+			if err != nil {
 				yield(TypedEvent[T]{CompactRevision: resp.CompactRevision}, err)
-				return
 			}
 		}
 	}

@@ -2,7 +2,8 @@ package etcd
 
 import (
 	"context"
-	"fmt"
+
+	"github.com/blueprint-go/etcd/internal/keys"
 )
 
 // Watch delivers the changes of key, from now on or from the revision of [WithRevision],
@@ -24,8 +25,8 @@ import (
 // yet. The watch holds its resources until it ends: cancel ctx when you no longer need
 // it.
 //
-// A slow consumer slows down only its own watch. About 1 MiB waits for it in the process,
-// the rest on the server. The watches of a client share up to 4 HTTP/2 streams, and up to
+// A slow consumer slows down only its own watch. About 1 MiB waits for it in the process
+// (see [WithWatchBuffer]), the rest on the server. The watches of a client share up to 4 HTTP/2 streams, and up to
 // 16 whose consumers are behind have one each; gRPC metadata in ctx is not sent. A
 // response of the server holds up to 1000 revisions and is read at once, up to 32 MiB of
 // it if the values are large.
@@ -39,24 +40,61 @@ import (
 // with [ErrRevisionRegressed] when it reconnects, unless as many changes have been made
 // by then as were lost: revisions show no more than that.
 //
+// A stream on which nothing comes for half of RequestTimeout is probed, and given up
+// without an answer in the other half. So a watch does not wait, for longer than that and
+// two seconds, for a member that hangs or a proxy that has lost it: it goes on where it
+// was, on another member if there is one. A member that is cut off from its cluster ends
+// its streams itself.
+//
 // A watch goes on delivering after the permission to read the key was taken away; the
 // server checks it only when the watch is registered.
 func (c *Client) Watch(ctx context.Context, key string, opts ...WatchOption) WatchChan {
-	return c.watch(ctx, key, false, opts)
+	return c.watch(ctx, watched{key: key}, opts)
 }
 
 // WatchPrefix is [Client.Watch] for all keys that begin with prefix. The empty prefix is
 // refused with [ErrEmptyPrefix] unless [WithAllKeys] is given.
 func (c *Client) WatchPrefix(ctx context.Context, prefix string, opts ...WatchOption) WatchChan {
-	return c.watch(ctx, prefix, true, opts)
+	return c.watch(ctx, watched{key: prefix, kind: watchPrefix}, opts)
 }
 
-func (c *Client) watch(ctx context.Context, key string, prefix bool, opts []WatchOption) WatchChan {
+// WatchRange is [Client.Watch] for all keys from start up to but not including end. An empty
+// end means the end of all keys; an empty start as well needs [WithAllKeys].
+func (c *Client) WatchRange(ctx context.Context, start, end string, opts ...WatchOption) WatchChan {
+	return c.watch(ctx, watched{key: start, end: end, kind: watchRange}, opts)
+}
+
+// watched is what a watch is about.
+type watched struct {
+	key, end string
+	kind     watchKind
+}
+
+type watchKind int
+
+const (
+	watchKey watchKind = iota
+	watchPrefix
+	watchRange
+)
+
+// isAll reports whether it is about every key.
+func (w watched) isAll() bool { return w.key == "" && w.end == "" && w.kind != watchKey }
+
+// in returns its range of keys.
+func (w watched) in(n namespace) (keys.Range, error) {
+	if w.kind == watchRange {
+		return n.between(w.key, w.end)
+	}
+	return n.keyOrPrefix(w.key, w.kind == watchPrefix)
+}
+
+func (c *Client) watch(ctx context.Context, what watched, opts []WatchOption) WatchChan {
 	// One slot is enough for the last response, so that a watch can end without a reader.
 	out := make(chan WatchResponse, 1)
-	w, err := c.newWatcher(ctx, key, prefix, opts)
+	w, err := c.newWatcher(ctx, what, opts)
 	if err == nil {
-		w.told = c.newWatchStatus(prefix)
+		w.told = c.newWatchStatus(what)
 		waiting, registered := context.WithCancel(ctx)
 		defer registered()
 		w.registered = registered
@@ -65,27 +103,31 @@ func (c *Client) watch(ctx context.Context, key string, prefix bool, opts []Watc
 			return out
 		}
 	}
-	out <- WatchResponse{err: fail("watch", key, err)}
+	out <- WatchResponse{err: fail("watch", what.key, err)}
 	close(out)
 	return out
 }
 
-func (c *Client) newWatcher(ctx context.Context, key string, prefix bool, opts []WatchOption) (*watcher, error) {
+func (c *Client) newWatcher(ctx context.Context, what watched, opts []WatchOption) (*watcher, error) {
 	if err := c.admit(ctx); err != nil {
 		return nil, err
 	}
-	w := &watcher{conn: c.conn, hub: c.watches, key: key, patience: newPatience(c.cfg.RequestTimeout)}
+	w := &watcher{conn: c.conn, hub: c.watches, key: what.key, patience: newPatience(c.cfg.RequestTimeout)}
+	w.opts.buffer = watchQueueBytes
 	if err := optionsOf(opts, &w.opts, WatchOption.applyWatch); err != nil {
 		return nil, err
 	}
-	if w.opts.revision < 0 {
-		return nil, fmt.Errorf("%w: negative revision", ErrInvalidArgument)
+	if err := w.opts.check(); err != nil {
+		return nil, err
 	}
-	if prefix && key == "" && !w.opts.allKeys {
+	if what.isAll() && !w.opts.allKeys {
 		return nil, ErrEmptyPrefix
+	}
+	if w.opts.resync {
+		w.list = c.watchLister(what.key)
 	}
 	w.next = w.opts.revision
 	var err error
-	w.keys, err = c.keyOrPrefix(key, prefix)
+	w.keys, err = what.in(c.namespace)
 	return w, err
 }

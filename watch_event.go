@@ -15,9 +15,10 @@ type WatchResponse struct {
 	// CompactRevision is set if Err is [ErrCompacted]: the oldest revision that a new
 	// watch can start from.
 	CompactRevision int64
-	// State is [WatchEvents] unless [WithWatchStatus] was given.
+	// State is [WatchEvents] unless [WithWatchStatus] or [WithResync] was given.
 	State WatchState
-	// Cause is why the watch is interrupted, with [WatchInterrupted] only.
+	// Cause is why the watch is interrupted, with [WatchInterrupted], or what was lost, with
+	// [WatchResynced].
 	Cause error
 
 	err error
@@ -85,6 +86,10 @@ type Event struct {
 func (e *Event) IsCreate() bool {
 	return e.Type == EventPut && e.Kv.CreateRevision == e.Kv.ModRevision
 }
+
+// IsClaim reports whether the event is about the claim of a lock (see [Lock]), which is no
+// value of anybody's. That a deletion is about one is known only [WithPrevKV].
+func (e *Event) IsClaim() bool { return e.claim }
 
 // event converts an event of the wire.
 func (d *decoding) event(ev *mvccpb.Event) *Event {

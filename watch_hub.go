@@ -20,8 +20,8 @@ const (
 	// ownWatchStreams is how many watches may have a stream of their own at a time,
 	// because their consumers fell behind or because what they missed is large.
 	ownWatchStreams = 16
-	// watchQueueBytes is how much may wait for the consumer of one watch, and
-	// watchQueuesBytes for those of a client together, before a watch counts as lagging.
+	// watchQueueBytes is how much may wait for the consumer of one watch, unless it says
+	// otherwise, and watchQueuesBytes for those of a client together, before a watch counts as lagging.
 	watchQueueBytes  = 1 << 20
 	watchQueuesBytes = 64 << 20
 	// watchMessageBytes limits a response on a shared stream. A watch that catches
@@ -135,10 +135,10 @@ func (h *watchHub) ended(s *watchStream, tooLarge bool) {
 	h.shared, h.own = slices.DeleteFunc(h.shared, same), slices.DeleteFunc(h.own, same)
 }
 
-// full reports whether n more bytes are too much for a consumer that has left waiting
-// bytes unread. There is always room for one response.
-func (h *watchHub) full(waiting, n int) bool {
-	return waiting > 0 && (waiting+n > watchQueueBytes || h.queued.Load()+int64(n) > watchQueuesBytes)
+// full reports whether n more bytes are too much for a consumer with what it has left
+// unread. There is always room for one response.
+func (h *watchHub) full(r *registration, n int) bool {
+	return r.waiting > 0 && (r.waiting+n > r.room || h.queued.Load()+int64(n) > watchQueuesBytes)
 }
 
 // noteOutage logs that watches lost their stream, and noteRecovery that they are registered

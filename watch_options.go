@@ -2,11 +2,14 @@ package etcd
 
 import (
 	"context"
+	"fmt"
 )
 
-// WatchOption changes [Client.Watch], [Client.WatchPrefix] and [Typed.Watch]. The options
-// are [WithRevision], [WithPrevKV], [WithProgressNotify], [WithWatchStatus], [WithOnly]
-// and [WithAllKeys].
+// WatchOption changes [Client.Watch], [Client.WatchPrefix], [Client.WatchRange],
+// [Client.Events] and [Typed.Watch]. The options are [WithRevision], [WithPrevKV],
+// [WithProgressNotify], [WithWatchStatus], [WithResync], [WithWatchBuffer], [WithOnly] and
+// [WithAllKeys]. Of options that contradict each other, such as [WithOnly] puts and deletes,
+// the call fails with [ErrInvalidArgument].
 type WatchOption interface{ applyWatch(*watchOptions) }
 
 type watchOptions struct {
@@ -17,7 +20,38 @@ type watchOptions struct {
 	noDelete bool
 	allKeys  bool
 	status   bool
+	resync   bool
+	buffer   int
+	badType  bool
 }
+
+// check returns why a watch can't have these options, or nil.
+func (o watchOptions) check() error {
+	reason := ""
+	switch {
+	case o.revision < 0:
+		reason = "negative revision"
+	case o.badType:
+		reason = "unknown type of event"
+	case o.noPut && o.noDelete:
+		reason = "only puts, and only deletes"
+	case o.buffer <= 0:
+		reason = "watch buffer without room"
+	default:
+		return nil
+	}
+	return fmt.Errorf("%w: %s", ErrInvalidArgument, reason)
+}
+
+type watchBufferOption int
+
+func (n watchBufferOption) applyWatch(o *watchOptions) { o.buffer = int(n) }
+
+// WithWatchBuffer says how many bytes of changes may wait in the process for a consumer that
+// is behind; 1 MiB if it isn't given, and 64 MiB for all watches of a client together. There
+// is always room for one response. The rest waits on the server: a watch that is further
+// behind leaves the stream that it shares, and goes on from its position on one of its own.
+func WithWatchBuffer(bytes int) WatchOption { return watchBufferOption(bytes) }
 
 type progressOption struct{}
 
@@ -33,10 +67,13 @@ func WithProgressNotify() WatchOption { return progressOption{} }
 type filterOption EventType
 
 func (f filterOption) applyWatch(o *watchOptions) {
-	if EventType(f) == EventPut {
+	switch EventType(f) {
+	case EventPut:
 		o.noDelete = true
-	} else {
+	case EventDelete:
 		o.noPut = true
+	default:
+		o.badType = true
 	}
 }
 
@@ -55,6 +92,10 @@ const (
 	// WatchResumed says that the server has registered the watch again. The changes made
 	// meanwhile follow.
 	WatchResumed
+	// WatchResynced says that the response's Events are not changes but the keys that exist,
+	// because changes were lost to a compaction or a restore; the response's Cause says to
+	// which. Only [WithResync] brings it.
+	WatchResynced
 )
 
 // WatchHook observes watches. If one of [Config.Hooks] has these methods, they are
@@ -69,6 +110,9 @@ type WatchHook interface {
 	// WatchResumed is called when the server has registered the watch after that. For a
 	// watch that was never opened, WatchOpened is called instead.
 	WatchResumed(ctx context.Context, w WatchInfo)
+	// WatchResynced is called when a watch [WithResync] has lost changes, for the given
+	// reason, and has read the keys that exist instead.
+	WatchResynced(ctx context.Context, w WatchInfo, reason error)
 	// WatchEnded is called once for each watch that was begun, opened or not. err is nil
 	// if its context ended; otherwise it is the error of the last response.
 	WatchEnded(ctx context.Context, w WatchInfo, err error)
@@ -76,10 +120,14 @@ type WatchHook interface {
 
 // WatchInfo describes a watch to a [WatchHook].
 type WatchInfo struct {
-	// Key is the key or prefix, without the namespace.
+	// Key is the key, the prefix or the start of the range, without the namespace.
 	Key string
 	// Prefix reports whether it is a prefix.
 	Prefix bool
+	// Range reports whether it is a range, up to End.
+	Range bool
+	// End is the end of the range; empty means the end of all keys.
+	End string
 	// Revision is the one up to which everything was delivered; zero while it is not
 	// known.
 	Revision int64
@@ -88,7 +136,7 @@ type WatchInfo struct {
 // WatchState says what a [WatchResponse] reports.
 type WatchState int
 
-// String returns "events", "registered", "interrupted" or "resumed".
+// String returns "events", "registered", "interrupted", "resumed" or "resynced".
 func (s WatchState) String() string {
 	switch s {
 	case WatchRegistered:
@@ -97,6 +145,8 @@ func (s WatchState) String() string {
 		return "interrupted"
 	case WatchResumed:
 		return "resumed"
+	case WatchResynced:
+		return "resynced"
 	default:
 		return "events"
 	}

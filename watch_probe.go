@@ -29,6 +29,8 @@ func (probe) position() (start int64, fragment bool) { return 0, false }
 
 func (probe) wantsProgress() bool { return false }
 
+func (probe) buffer() int { return watchQueueBytes }
+
 // request asks for what a watch of the stream asks for, which its user may read.
 func (p probe) request() *pb.WatchCreateRequest {
 	req := p.of.request()

@@ -26,6 +26,7 @@ type registration struct {
 
 	responses []queuedResponse
 	waiting   int   // bytes of them
+	room      int   // bytes of them that are not too many
 	err       error // why nothing more comes
 	upTo      int64 // the revision up to which the stream's progress covers it
 	settled   bool  // upTo is final: nothing more comes
@@ -38,6 +39,8 @@ type watchConsumer interface {
 	position() (start int64, fragment bool)
 	// wantsProgress reports whether it delivers progress.
 	wantsProgress() bool
+	// buffer returns how many bytes may wait for it.
+	buffer() int
 	// request returns what a registration asks for, except its position and its ID.
 	request() *pb.WatchCreateRequest
 	// signal says that something has come, or that nothing more will. It doesn't block.
@@ -56,7 +59,7 @@ func (s *watchStream) attach(w watchConsumer) *registration {
 	if s.err != nil {
 		return nil
 	}
-	r := &registration{consumer: w, stream: s, progress: w.wantsProgress()}
+	r := &registration{consumer: w, stream: s, progress: w.wantsProgress(), room: w.buffer()}
 	r.start, r.fragment = w.position()
 	s.load++
 	s.waiting = append(s.waiting, r)

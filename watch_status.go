@@ -8,13 +8,13 @@ import (
 // watchStatus reports the state of a watch to hooks and to the consumer.
 type watchStatus struct {
 	hooks       []WatchHook
-	prefix      bool
+	what        watched
 	opened      bool
 	interrupted bool
 }
 
-func (c *conn) newWatchStatus(prefix bool) *watchStatus {
-	s := &watchStatus{prefix: prefix}
+func (c *conn) newWatchStatus(what watched) *watchStatus {
+	s := &watchStatus{what: what}
 	for _, h := range c.cfg.Hooks {
 		if h, ok := h.(WatchHook); ok {
 			s.hooks = append(s.hooks, h)
@@ -24,7 +24,8 @@ func (c *conn) newWatchStatus(prefix bool) *watchStatus {
 }
 
 func (w *watcher) info() WatchInfo {
-	return WatchInfo{Key: w.key, Prefix: w.told.prefix, Revision: max(w.next-1, 0)}
+	what := w.told.what
+	return WatchInfo{Key: what.key, Prefix: what.kind == watchPrefix, Range: what.kind == watchRange, End: what.end, Revision: max(w.next-1, 0)}
 }
 
 // isRegistered reports a registration to them. It returns whether the consumer wants

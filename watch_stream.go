@@ -222,7 +222,7 @@ func (s *watchStream) receive(resp *pb.WatchResponse) {
 			s.queue(r, resp)
 		}
 	}
-	wait := s.own && r != nil && r.waiting > watchQueueBytes
+	wait := s.own && r != nil && r.waiting > r.room
 	s.full = wait
 	s.mu.Unlock()
 	for wait {
@@ -232,7 +232,7 @@ func (s *watchStream) receive(resp *pb.WatchResponse) {
 			return
 		}
 		s.mu.Lock()
-		wait = !r.left && r.waiting > watchQueueBytes
+		wait = !r.left && r.waiting > r.room
 		s.full, s.heard = wait, time.Now()
 		s.mu.Unlock()
 	}
@@ -287,7 +287,7 @@ func (s *watchStream) queue(r *registration, resp *pb.WatchResponse) {
 		return
 	}
 	n := eventBytes(resp.Events)
-	if !s.own && s.hub.full(r.waiting, n) && !r.continues(resp) {
+	if !s.own && s.hub.full(r, n) && !r.continues(resp) {
 		s.drop(r)
 		r.finish(errLagging)
 		return

@@ -26,6 +26,7 @@ type watcher struct {
 	keys keys.Range
 	opts watchOptions
 	told *watchStatus // nil if nobody wants to know
+	list lister       // nil if the watch ends when its position is gone
 
 	// next is the first revision that has not been delivered; 0 means now.
 	next       int64
@@ -83,6 +84,9 @@ func (w *watcher) position() (start int64, fragment bool) { return w.next, w.fra
 
 // wantsProgress implements [watchConsumer].
 func (w *watcher) wantsProgress() bool { return w.opts.progress }
+
+// buffer implements [watchConsumer].
+func (w *watcher) buffer() int { return w.opts.buffer }
 
 // request implements [watchConsumer].
 func (w *watcher) request() *pb.WatchCreateRequest {
@@ -300,10 +304,13 @@ func (w *watcher) judge(ctx context.Context, err error) error {
 			return err
 		}
 	default:
-		if !errors.Is(a.Kind, ErrCompacted) || !w.missedNothing(ctx) {
-			return err
+		switch {
+		case errors.Is(a.Kind, ErrCompacted) && w.missedNothing(ctx):
+			return nil
+		case w.canResync(a.Kind):
+			return w.resync(ctx, a.Kind)
 		}
-		return nil
+		return err
 	}
 	if errors.Is(a.Kind, ErrUnavailable) {
 		err = errs.WithDetail(err, w.conn.rpc.DialError())

@@ -77,6 +77,7 @@ var calls = map[string]func(ctx context.Context, c *etcd.Client) error{
 	"Revision":    func(ctx context.Context, c *etcd.Client) error { return second(c.Revision(ctx)) },
 	"Reencrypt":   func(ctx context.Context, c *etcd.Client) error { return second(c.Reencrypt(ctx, "k")) },
 	"RevokeLease": func(ctx context.Context, c *etcd.Client) error { return c.RevokeLease(ctx, 1) },
+	"Seal":        func(ctx context.Context, c *etcd.Client) error { return second(c.Seal(ctx, "k", nil)) },
 	"Settle":      func(ctx context.Context, c *etcd.Client) error { return second(c.Settle(ctx, nil)) },
 	"TimeToLive":  func(ctx context.Context, c *etcd.Client) error { return second(c.TimeToLive(ctx, 1)) },
 	"Scan": func(ctx context.Context, c *etcd.Client) error {
@@ -91,6 +92,7 @@ var calls = map[string]func(ctx context.Context, c *etcd.Client) error{
 	"Txn": func(ctx context.Context, c *etcd.Client) error {
 		return second(c.Txn().If(etcd.Value("k").Equal(nil)).Then(etcd.OpDelete("k")).Commit(ctx))
 	},
+	"Unseal": func(ctx context.Context, c *etcd.Client) error { return second(c.Unseal(ctx, "k", nil)) },
 	"Update": func(ctx context.Context, c *etcd.Client) error {
 		return c.Update(ctx, "k", func([]byte) ([]byte, error) { return nil, nil })
 	},

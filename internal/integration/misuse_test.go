@@ -143,6 +143,8 @@ func TestBadKeysAreRefusedBeforeAnythingIsSent(t *testing.T) {
 				"PutWithTTL":               func() error { return second(c.PutWithTTL(ctx, key, nil, time.Minute)) },
 				"NewLock":                  func() error { return second(c.NewLock(key)) },
 				"Watch":                    func() error { return lastOf(c.Watch(ctx, key)) },
+				"Seal":                     func() error { return second(c.Seal(ctx, key, nil)) },
+				"Unseal":                   func() error { return second(c.Unseal(ctx, key, nil)) },
 				"OpPut":                    transacting(c, etcd.OpPut(key, nil)),
 				"OpGet":                    transacting(c, etcd.OpGet(key)),
 				"OpDelete":                 transacting(c, etcd.OpDelete(key)),

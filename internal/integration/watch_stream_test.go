@@ -125,6 +125,10 @@ func (o *observedWatch) WatchInterrupted(_ context.Context, w etcd.WatchInfo, ca
 	}
 }
 func (o *observedWatch) WatchResumed(_ context.Context, w etcd.WatchInfo) { o.note("resumed", w) }
+func (o *observedWatch) WatchResynced(_ context.Context, w etcd.WatchInfo, reason error) {
+	o.note("resynced after "+reason.Error(), w)
+}
+
 func (o *observedWatch) WatchEnded(_ context.Context, w etcd.WatchInfo, err error) {
 	if err == nil {
 		o.note("ended", w)

@@ -1,4 +1,4 @@
-package etcd_test
+package memserver
 
 import (
 	"fmt"
@@ -18,7 +18,7 @@ type memWatch struct {
 }
 
 // Watch implements etcd's Watch service.
-func (s *memServer) Watch(stream pb.Watch_WatchServer) error {
+func (s *Server) Watch(stream pb.Watch_WatchServer) error {
 	requests := make(chan *pb.WatchRequest)
 	go func() { // ends with the stream
 		defer close(requests)
@@ -60,7 +60,7 @@ func (s *memServer) Watch(stream pb.Watch_WatchServer) error {
 }
 
 // manage carries out a request on a stream.
-func (s *memServer) manage(stream pb.Watch_WatchServer, watches map[int64]*memWatch, req *pb.WatchRequest) error {
+func (s *Server) manage(stream pb.Watch_WatchServer, watches map[int64]*memWatch, req *pb.WatchRequest) error {
 	switch req := req.RequestUnion.(type) {
 	case *pb.WatchRequest_CreateRequest:
 		s.mu.Lock()
@@ -91,7 +91,7 @@ func (s *memServer) manage(stream pb.Watch_WatchServer, watches map[int64]*memWa
 }
 
 // news returns what has happened to the keys of a watch since it was last told.
-func (s *memServer) news(w *memWatch) *pb.WatchResponse {
+func (s *Server) news(w *memWatch) *pb.WatchResponse {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	resp := &pb.WatchResponse{Header: s.header(), WatchId: w.req.WatchId}

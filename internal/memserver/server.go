@@ -1,4 +1,9 @@
-package etcd_test
+// Package memserver is an etcd of one member in memory, for examples and tests: for
+// Example functions, which must run where nothing but Go is installed, and for tests in
+// synctest bubbles. What the library does with a real server is tested in
+// internal/integration. Only tests import it; it imports the protocol and internal/keys,
+// and doesn't know the client.
+package memserver
 
 import (
 	"bytes"
@@ -6,7 +11,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"log"
 	"maps"
 	"net"
 	"slices"
@@ -20,14 +24,13 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/blueprint-go/etcd"
 	"github.com/blueprint-go/etcd/internal/keys"
 )
 
-// memServer is an etcd of one member in memory, with as much of it as the examples on the
-// package page need: no users, no leases that expire, no range streams.
-// What the library does with a real one is tested in internal/integration.
-type memServer struct {
+// Server is an etcd of one member in memory, with as much of it as examples need: no
+// users, no leases that expire, no range streams. It may be used concurrently, and its
+// methods that implement etcd's services may be called directly.
+type Server struct {
 	pb.UnimplementedKVServer
 	pb.UnimplementedLeaseServer
 	pb.UnimplementedMaintenanceServer
@@ -42,27 +45,22 @@ type memServer struct {
 	leases    map[int64]int64 // by ID, with the time to live
 	changed   chan struct{}   // closed and replaced when the revision grows
 
-	// losePut has the next put executed and its answer lost.
 	losePut atomic.Bool
 }
 
-// exampleClient returns a client of an etcd that belongs to the example, and what ends
-// both. A nil cfg means [etcd.DefaultConfig].
-func exampleClient(cfg *etcd.Config) (client *etcd.Client, end func()) {
-	return exampleServer().client(cfg)
-}
-
-func exampleServer() *memServer {
-	return &memServer{
+// New returns a server without keys, at revision 1.
+func New() *Server {
+	return &Server{
 		revision: 1, now: map[string]*mvccpb.KeyValue{}, leases: map[int64]int64{}, changed: make(chan struct{}),
 	}
 }
 
-// client serves s on a port of its own, for one client.
-func (s *memServer) client(cfg *etcd.Config) (client *etcd.Client, end func()) {
+// Serve serves s on a port of its own, as often as it is called. The caller calls end
+// after its clients are closed.
+func (s *Server) Serve() (endpoint string, end func(), err error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		log.Fatal(err)
+		return "", nil, err
 	}
 	srv := grpc.NewServer()
 	pb.RegisterKVServer(srv, s)
@@ -74,26 +72,25 @@ func (s *memServer) client(cfg *etcd.Config) (client *etcd.Client, end func()) {
 		defer close(served)
 		_ = srv.Serve(l)
 	}()
-	if cfg == nil {
-		cfg = etcd.DefaultConfig()
-	}
-	if client, err = etcd.NewClient(cfg.WithEndpoints(l.Addr().String())); err != nil {
-		log.Fatal(err)
-	}
-	return client, func() {
-		_ = client.Close()
+	return l.Addr().String(), func() {
 		srv.Stop()
 		<-served
-	}
+	}, nil
 }
 
-func (s *memServer) header() *pb.ResponseHeader {
+// LosePut has the next put executed and its answer lost.
+func (s *Server) LosePut() { s.losePut.Store(true) }
+
+// Revision returns the newest revision.
+func (s *Server) Revision() int64 { return s.headerNow().Revision }
+
+func (s *Server) header() *pb.ResponseHeader {
 	return &pb.ResponseHeader{ClusterId: 1, MemberId: 1, RaftTerm: 1, Revision: s.revision}
 }
 
 // do runs one request: what it writes is one revision, or nothing if it fails. It
 // returns the header of the answer.
-func (s *memServer) do(f func() error) (*pb.ResponseHeader, error) {
+func (s *Server) do(f func() error) (*pb.ResponseHeader, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	events := s.events
@@ -111,7 +108,7 @@ func (s *memServer) do(f func() error) (*pb.ResponseHeader, error) {
 }
 
 // at returns the keys as they were at a revision; 0 means now.
-func (s *memServer) at(revision int64) map[string]*mvccpb.KeyValue {
+func (s *Server) at(revision int64) map[string]*mvccpb.KeyValue {
 	if revision == 0 || revision >= s.revision {
 		return s.now
 	}
@@ -146,7 +143,7 @@ func find(all map[string]*mvccpb.KeyValue, key, end []byte) []*mvccpb.KeyValue {
 }
 
 // Range implements etcd's KV service.
-func (s *memServer) Range(_ context.Context, req *pb.RangeRequest) (resp *pb.RangeResponse, err error) {
+func (s *Server) Range(_ context.Context, req *pb.RangeRequest) (resp *pb.RangeResponse, err error) {
 	_, err = s.do(func() error {
 		if req.Revision > 0 && req.Revision < s.compacted {
 			return rpctypes.ErrGRPCCompacted
@@ -157,7 +154,7 @@ func (s *memServer) Range(_ context.Context, req *pb.RangeRequest) (resp *pb.Ran
 	return resp, err
 }
 
-func (s *memServer) get(req *pb.RangeRequest) *pb.RangeResponse {
+func (s *Server) get(req *pb.RangeRequest) *pb.RangeResponse {
 	found := find(s.at(req.Revision), req.Key, req.RangeEnd)
 	found = slices.DeleteFunc(found, func(kv *mvccpb.KeyValue) bool {
 		return req.MaxCreateRevision > 0 && kv.CreateRevision > req.MaxCreateRevision
@@ -189,7 +186,7 @@ func (s *memServer) get(req *pb.RangeRequest) *pb.RangeResponse {
 }
 
 // Put implements etcd's KV service.
-func (s *memServer) Put(_ context.Context, req *pb.PutRequest) (resp *pb.PutResponse, err error) {
+func (s *Server) Put(_ context.Context, req *pb.PutRequest) (resp *pb.PutResponse, err error) {
 	header, err := s.do(func() (err error) { resp, err = s.put(req); return err })
 	if err != nil {
 		return nil, err
@@ -202,13 +199,13 @@ func (s *memServer) Put(_ context.Context, req *pb.PutRequest) (resp *pb.PutResp
 }
 
 // headerNow is the header of an answer to a request that is done.
-func (s *memServer) headerNow() *pb.ResponseHeader {
+func (s *Server) headerNow() *pb.ResponseHeader {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.header()
 }
 
-func (s *memServer) put(req *pb.PutRequest) (*pb.PutResponse, error) {
+func (s *Server) put(req *pb.PutRequest) (*pb.PutResponse, error) {
 	if _, ok := s.leases[req.Lease]; req.Lease != 0 && !ok {
 		return nil, rpctypes.ErrGRPCLeaseNotFound
 	}
@@ -232,7 +229,7 @@ func (s *memServer) put(req *pb.PutRequest) (*pb.PutResponse, error) {
 }
 
 // write makes a change part of the request under way.
-func (s *memServer) write(kind mvccpb.Event_EventType, kv, before *mvccpb.KeyValue) {
+func (s *Server) write(kind mvccpb.Event_EventType, kv, before *mvccpb.KeyValue) {
 	s.events = append(s.events, &mvccpb.Event{Type: kind, Kv: kv, PrevKv: before})
 	if s.now = maps.Clone(s.now); kind == mvccpb.Event_DELETE {
 		delete(s.now, string(kv.Key))
@@ -242,13 +239,13 @@ func (s *memServer) write(kind mvccpb.Event_EventType, kv, before *mvccpb.KeyVal
 }
 
 // DeleteRange implements etcd's KV service.
-func (s *memServer) DeleteRange(_ context.Context, req *pb.DeleteRangeRequest) (resp *pb.DeleteRangeResponse, err error) {
+func (s *Server) DeleteRange(_ context.Context, req *pb.DeleteRangeRequest) (resp *pb.DeleteRangeResponse, err error) {
 	header, err := s.do(func() error { resp = s.remove(req); return nil })
 	resp.Header = header
 	return resp, err
 }
 
-func (s *memServer) remove(req *pb.DeleteRangeRequest) *pb.DeleteRangeResponse {
+func (s *Server) remove(req *pb.DeleteRangeRequest) *pb.DeleteRangeResponse {
 	resp := &pb.DeleteRangeResponse{Header: s.header()}
 	for _, kv := range find(s.now, req.Key, req.RangeEnd) {
 		s.write(mvccpb.Event_DELETE, &mvccpb.KeyValue{Key: kv.Key, ModRevision: s.revision + 1}, kv)
@@ -261,7 +258,7 @@ func (s *memServer) remove(req *pb.DeleteRangeRequest) *pb.DeleteRangeResponse {
 }
 
 // Txn implements etcd's KV service.
-func (s *memServer) Txn(_ context.Context, req *pb.TxnRequest) (resp *pb.TxnResponse, err error) {
+func (s *Server) Txn(_ context.Context, req *pb.TxnRequest) (resp *pb.TxnResponse, err error) {
 	header, err := s.do(func() (err error) { resp, err = s.txn(req); return err })
 	if err != nil {
 		return nil, err
@@ -271,7 +268,7 @@ func (s *memServer) Txn(_ context.Context, req *pb.TxnRequest) (resp *pb.TxnResp
 }
 
 // Compact implements etcd's KV service. What is compacted is kept, and refused.
-func (s *memServer) Compact(_ context.Context, req *pb.CompactionRequest) (*pb.CompactionResponse, error) {
+func (s *Server) Compact(_ context.Context, req *pb.CompactionRequest) (*pb.CompactionResponse, error) {
 	header, err := s.do(func() error {
 		switch {
 		case req.Revision <= s.compacted:
@@ -285,7 +282,7 @@ func (s *memServer) Compact(_ context.Context, req *pb.CompactionRequest) (*pb.C
 	return &pb.CompactionResponse{Header: header}, err
 }
 
-func (s *memServer) txn(req *pb.TxnRequest) (*pb.TxnResponse, error) {
+func (s *Server) txn(req *pb.TxnRequest) (*pb.TxnResponse, error) {
 	resp := &pb.TxnResponse{Header: s.header(), Succeeded: !slices.ContainsFunc(req.Compare, func(c *pb.Compare) bool { return !s.holds(c) })}
 	ops := req.Failure
 	if resp.Succeeded {
@@ -318,7 +315,7 @@ func (s *memServer) txn(req *pb.TxnRequest) (*pb.TxnResponse, error) {
 
 // holds reports whether a condition was true, before the request, of all keys that it is
 // about. One that is missing has no value, and is 0 in all else.
-func (s *memServer) holds(c *pb.Compare) bool {
+func (s *Server) holds(c *pb.Compare) bool {
 	found := find(s.before, c.Key, c.RangeEnd)
 	if len(found) == 0 {
 		if c.Target == pb.Compare_VALUE {
@@ -356,18 +353,18 @@ func compares(c *pb.Compare, kv *mvccpb.KeyValue) bool {
 }
 
 // Status implements etcd's Maintenance service.
-func (s *memServer) Status(context.Context, *pb.StatusRequest) (*pb.StatusResponse, error) {
+func (s *Server) Status(context.Context, *pb.StatusRequest) (*pb.StatusResponse, error) {
 	return &pb.StatusResponse{Header: s.headerNow(), Version: "3.7.0"}, nil
 }
 
 // LeaseGrant implements etcd's Lease service.
-func (s *memServer) LeaseGrant(_ context.Context, req *pb.LeaseGrantRequest) (*pb.LeaseGrantResponse, error) {
+func (s *Server) LeaseGrant(_ context.Context, req *pb.LeaseGrantRequest) (*pb.LeaseGrantResponse, error) {
 	header, err := s.do(func() error { s.leases[req.ID] = req.TTL; return nil })
 	return &pb.LeaseGrantResponse{Header: header, ID: req.ID, TTL: req.TTL}, err
 }
 
 // LeaseRevoke implements etcd's Lease service.
-func (s *memServer) LeaseRevoke(_ context.Context, req *pb.LeaseRevokeRequest) (*pb.LeaseRevokeResponse, error) {
+func (s *Server) LeaseRevoke(_ context.Context, req *pb.LeaseRevokeRequest) (*pb.LeaseRevokeResponse, error) {
 	header, err := s.do(func() error {
 		if _, ok := s.leases[req.ID]; !ok {
 			return rpctypes.ErrGRPCLeaseNotFound
@@ -384,7 +381,7 @@ func (s *memServer) LeaseRevoke(_ context.Context, req *pb.LeaseRevokeRequest) (
 }
 
 // LeaseTimeToLive implements etcd's Lease service.
-func (s *memServer) LeaseTimeToLive(_ context.Context, req *pb.LeaseTimeToLiveRequest) (*pb.LeaseTimeToLiveResponse, error) {
+func (s *Server) LeaseTimeToLive(_ context.Context, req *pb.LeaseTimeToLiveRequest) (*pb.LeaseTimeToLiveResponse, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	resp := &pb.LeaseTimeToLiveResponse{Header: s.header(), ID: req.ID, TTL: -1}
@@ -400,7 +397,7 @@ func (s *memServer) LeaseTimeToLive(_ context.Context, req *pb.LeaseTimeToLiveRe
 }
 
 // LeaseKeepAlive implements etcd's Lease service.
-func (s *memServer) LeaseKeepAlive(stream pb.Lease_LeaseKeepAliveServer) error {
+func (s *Server) LeaseKeepAlive(stream pb.Lease_LeaseKeepAliveServer) error {
 	for {
 		req, err := stream.Recv()
 		if err != nil {

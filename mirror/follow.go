@@ -1,0 +1,177 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/blueprint-go/etcd"
+)
+
+// follow keeps the mirror up to date until the mirror or its client is closed. What ends a
+// watch otherwise is told in the status and tried again: it may pass, and until then the
+// last state is better than none.
+func (m *Mirror) follow() {
+	defer m.tasks.Done()
+	tries := 0 // since a watch was registered
+	for {
+		err := m.watch(&tries)
+		if m.ctx.Err() != nil {
+			return
+		}
+		if errors.Is(err, etcd.ErrClosed) {
+			m.end(err)
+			return
+		}
+		m.interrupted(err)
+		if errors.Is(err, etcd.ErrCompacted) || errors.Is(err, etcd.ErrRevisionRegressed) {
+			if err = m.resync(); err != nil {
+				m.interrupted(err)
+			}
+		}
+		if (err != nil || tries > 0) && !pause(m.ctx, backoff(tries, followBackoff)) {
+			return
+		}
+		tries++
+	}
+}
+
+// followBackoff is the first pause before a watch that has failed is begun again.
+const followBackoff = 500 * time.Millisecond
+
+// watch applies what comes until the watch ends, and returns why it did. It resets tries
+// when the watch is registered.
+func (m *Mirror) watch(tries *int) error {
+	ctx, cancel := context.WithCancelCause(m.ctx)
+	defer cancel(nil)
+	m.mu.Lock()
+	m.restart = cancel
+	from := m.applied.revision + 1
+	m.mu.Unlock()
+	opts := []etcd.WatchOption{etcd.WithRevision(from), etcd.WithWatchStatus(), etcd.WithProgressNotify()}
+	if m.prefix == "" {
+		opts = append(opts, etcd.WithAllKeys())
+	}
+	for resp := range m.client.WatchPrefix(ctx, m.prefix, opts...) {
+		switch {
+		case resp.Err() != nil:
+			return resp.Err()
+		case resp.State == etcd.WatchInterrupted:
+			m.interrupted(resp.Cause)
+		case resp.State != etcd.WatchEvents:
+			*tries = 0
+			m.connected()
+			m.verify()
+		default:
+			m.apply(resp)
+		}
+	}
+	return context.Cause(ctx)
+}
+
+// resync loads everything again. The readers of changes get the differences.
+func (m *Mirror) resync() error {
+	m.mu.Lock()
+	before := m.applied
+	m.mu.Unlock()
+	began := time.Now()
+	next, err := m.load(m.ctx, before)
+	if err != nil {
+		return err
+	}
+	m.mu.Lock()
+	m.confirm(began)
+	m.mu.Unlock()
+	m.install(next)
+	return nil
+}
+
+// install takes over a state that was loaded. Readers of changes get the differences.
+func (m *Mirror) install(next *state) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.status.Resyncs++
+	for r := range m.readers {
+		r.lose(m.applied)
+	}
+	if next.revision < m.current.Load().revision { // history went back
+		m.show(next)
+		for w := range m.waiters {
+			w.tell(etcd.ErrRevisionRegressed)
+		}
+	}
+	m.publish(next)
+	m.mendLocked()
+}
+
+// apply applies a response of the watch.
+func (m *Mirror) apply(resp etcd.WatchResponse) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	before := m.applied
+	var d *draft
+	var records []record
+	for _, ev := range resp.Events {
+		if ev.Kv.ModRevision <= before.revision {
+			continue // etcd-io/etcd#20221: it may come twice
+		}
+		if d == nil {
+			d = before.draft()
+		}
+		if r, changed := m.applyEvent(d, ev); changed && len(m.readers) > 0 {
+			records = append(records, r)
+		}
+	}
+	m.confirm(time.Now())
+	next := before
+	if d != nil {
+		next = d.done()
+	}
+	if resp.Revision > next.revision {
+		next = next.at(resp.Revision)
+	}
+	if next == before {
+		return
+	}
+	for r := range m.readers {
+		r.add(before, records)
+	}
+	m.publish(next)
+	m.mendLocked()
+}
+
+// applyEvent applies an event and returns the change that it makes. It makes none if it is
+// about the claim of a lock.
+func (m *Mirror) applyEvent(d *draft, ev *etcd.Event) (record, bool) {
+	revision := ev.Kv.ModRevision
+	if ev.Type == etcd.EventDelete || isClaim(ev) {
+		old := d.remove(ev.Kv.Key)
+		return record{old: old, revision: revision}, old != nil
+	}
+	var err error
+	if ev.Kv.Value == nil {
+		err = ev.Err
+	}
+	e := m.newEntry(&d.state, *ev.Kv, err)
+	return record{old: d.put(e), new: e, revision: revision}, true
+}
+
+// publish makes next what is applied and, unless what readers see holds for a later
+// revision, what they see. m.mu is held.
+func (m *Mirror) publish(next *state) {
+	m.applied = next
+	if next.revision >= m.current.Load().revision {
+		m.show(next)
+	}
+}
+
+// show makes next what readers see, and wakes those who wait for its revision. m.mu is
+// held.
+func (m *Mirror) show(next *state) {
+	m.current.Store(next)
+	for w := range m.waiters {
+		if w.revision <= next.revision {
+			w.tell(nil)
+		}
+	}
+}
