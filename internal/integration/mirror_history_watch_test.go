@@ -201,7 +201,6 @@ func TestCheckOfTheTruthFindsEachViolation(t *testing.T) {
 	}
 	for name, ev := range map[string]*mvccpb.Event{
 		"a gap":              put("a", 10, 2, 4),
-		"a revision again":   put("a", 7, 2, 4),
 		"a wrong version":    put("b", 9, 6, 3),
 		"a wrong creation":   put("b", 9, 9, 2),
 		"a missing creation": put("new", 9, 8, 1),
