@@ -62,11 +62,8 @@ func (m *Mirror) await(ctx context.Context, op string, revision int64) error {
 		return nil
 	}
 	defer m.leave(w)
-	if err := m.client.RequestProgress(ctx, revision); err != nil && ctx.Err() == nil {
-		if errors.Is(err, etcd.ErrClosed) {
-			return m.fail(op, err)
-		}
-	}
+	// It fails only with the context or the client, whose ends are noticed below.
+	_ = m.client.RequestProgress(ctx, revision)
 	for patience := proveAfter; ; patience = min(2*patience, maxProveAfter) {
 		timer := time.NewTimer(patience)
 		select {
@@ -110,7 +107,7 @@ func (m *Mirror) leave(w *waiter) {
 func (m *Mirror) late(ctx context.Context) error {
 	err := context.Cause(ctx)
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		err = fmt.Errorf("%w: %w", etcd.ErrTimeout, errors.Join(ctx.Err()))
+		err = fmt.Errorf("%w: %w", etcd.ErrTimeout, ctx.Err())
 	}
 	if s := m.Status(); !s.Connected {
 		return fmt.Errorf("%w (%w)", err, s.Cause)

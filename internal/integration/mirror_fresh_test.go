@@ -2,6 +2,7 @@ package integration
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/blueprint-go/etcd"
 	"github.com/blueprint-go/etcd/etcdtest"
+	"github.com/blueprint-go/etcd/mirror"
 )
 
 // heldReads counts the reads of a server, and holds those that begin while told to.
@@ -118,4 +120,40 @@ func TestWithoutProgressReadsProveFreshness(t *testing.T) {
 	require.Equal(t, map[string]string{p + "k": "w"}, held(m))
 	require.NoError(t, lock.Unlock(within(t, patience)))
 	require.Zero(t, m.Status().Resyncs)
+}
+
+func TestMirrorsOfAClientShareTheirReads(t *testing.T) {
+	t.Parallel()
+	var reads heldReads
+	c := client(t, config(server(t, reads.option())).WithTimeout(patience))
+	p := prefix(t)
+	var all []*mirror.Mirror
+	for i := range 50 {
+		all = append(all, mirrorOf(t, c, fmt.Sprint(p, i, "/")))
+	}
+	for _, m := range all {
+		require.Eventually(t, func() bool { return m.Status().Connected }, patience, time.Millisecond)
+		require.NoError(t, m.Fresh(within(t, patience)))
+	}
+	gate := make(chan struct{})
+	reads.hold.Store(&gate)
+	before := reads.count.Load()
+	var callers sync.WaitGroup
+	for i, m := range all {
+		callers.Go(func() {
+			if err := m.Fresh(within(t, patience)); err != nil {
+				t.Error(err)
+			}
+		})
+		if i == 0 {
+			require.Eventually(t, func() bool { return reads.count.Load() > before }, patience, time.Millisecond)
+		}
+	}
+	close(gate)
+	callers.Wait()
+	require.LessOrEqual(t, reads.count.Load()-before, int64(10), "reads for 50 mirrors")
+	for _, m := range all[1:] {
+		m.Close()
+	}
+	require.NoError(t, all[0].Fresh(within(t, patience)), "the others have taken nothing along")
 }
