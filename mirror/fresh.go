@@ -10,8 +10,8 @@ import (
 // Fresh waits until the mirror holds everything that was acknowledged to anyone before
 // the call: reads after it are as linearizable as the server's. It usually takes one round
 // trip, of a request that goes through no disk. Calls that meet share it, however many they
-// are and on however many mirrors of a client. Where the servers don't report progress (see [Mirror.WaitFor]) it takes some 250 ms
-// if other keys have changed.
+// are and on however many mirrors of a client. Where the servers don't report progress (see
+// [Mirror.WaitFor]) it takes some 250 ms if other keys have changed.
 //
 // It fails with the error of ctx, with that of the read, with [etcd.ErrClosed], and with
 // [etcd.ErrRevisionRegressed] if the cluster was restored to an older revision: the mirror
@@ -22,7 +22,7 @@ func (m *Mirror) Fresh(ctx context.Context) error {
 	}
 	r, err := m.look(ctx)
 	if err != nil {
-		return m.fail(opFresh, err)
+		return err
 	}
 	if err := m.await(ctx, opFresh, r.revision); err != nil {
 		return err
@@ -41,20 +41,20 @@ func (m *Mirror) look(ctx context.Context) (*round, error) {
 	ended := m.ended
 	m.mu.Unlock()
 	if ended != nil {
-		return nil, ended
+		return nil, m.fail(opFresh, ended)
 	}
 	seen := m.Revision()
 	r := m.reads.join()
 	select {
 	case <-r.done:
 	case <-ctx.Done():
-		return nil, m.late(ctx)
+		return nil, m.fail(opFresh, m.late(ctx))
 	case <-m.ctx.Done():
-		return nil, context.Cause(m.ctx)
+		return nil, m.fail(opFresh, context.Cause(m.ctx))
 	}
 	if r.err == nil && r.revision < seen {
 		m.regressed()
-		return nil, etcd.ErrRevisionRegressed
+		return nil, m.fail(opFresh, etcd.ErrRevisionRegressed)
 	}
 	m.reads.behind.Store(m.Revision() < r.revision)
 	return r, r.err

@@ -185,9 +185,6 @@ func (m *Mirror) begin(f func()) bool {
 
 // fail returns an error of this mirror.
 func (m *Mirror) fail(op string, err error) error {
-	if _, ok := errors.AsType[*etcd.Error](err); ok {
-		return err
-	}
 	return &etcd.Error{Op: op, Key: m.prefix, Err: err}
 }
 

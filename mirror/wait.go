@@ -27,8 +27,8 @@ func (w *waiter) tell(err error) {
 // [etcd.WithResult] returns of a write: after it, reads include that write. It returns
 // at once if the mirror is. Otherwise it asks the servers for progress, which they answer
 // in half a round trip once the member of the watch has applied the revision, whichever
-// key it was about; servers before 3.4.31 and 3.5.13 and grpc-proxy don't, and then reads
-// prove it, which takes some 250 ms.
+// key it was about. Servers before 3.4.31 and 3.5.13 and grpc-proxy don't: there the mirror
+// proves it by reads after 250 ms, in which the server looks at each key under the prefix.
 //
 // A revision that does not exist yet is waited for until it does. WaitFor fails with the
 // error of ctx, with [etcd.ErrClosed], with [etcd.ErrRevisionRegressed] if the cluster was
