@@ -118,12 +118,17 @@ func isOutage(ctx context.Context, err error) bool {
 	return ctx.Err() == nil
 }
 
-// connect reaches etcd. If a file may be read instead, it leaves time for that.
+// connect reaches etcd. If a file may be read instead, it leaves time for that, and no
+// request gets more than Config.RequestTimeout, which only one without a deadline does.
 func (v *Value[T]) connect(ctx context.Context) (state, iter.Seq[revision], error) {
-	if deadline, ok := ctx.Deadline(); ok && v.file != nil {
-		half, cancel := context.WithTimeout(ctx, time.Until(deadline)/2)
+	if v.file != nil {
+		free, cancel := context.WithCancel(context.WithoutCancel(ctx))
 		defer cancel()
-		ctx = half
+		defer context.AfterFunc(ctx, cancel)()
+		if deadline, ok := ctx.Deadline(); ok {
+			defer time.AfterFunc(time.Until(deadline)/2, cancel).Stop()
+		}
+		ctx = free
 	}
 	follow := followPrefix(v.ctx, v.client, v.name, v.settings.allKeys)
 	if v.document {

@@ -57,11 +57,13 @@ type taken[T any] struct {
 // If the first configuration is bad, Open fails with a [*RejectedError]; if etcd can't be
 // read, with the error of a read. With [WithLastGood] it serves the configuration in the
 // file instead, if that is good, says so in [Value.Status], and goes on trying. It then
-// waits for etcd for half of the time that ctx leaves, or [etcd.Config.RequestTimeout]; the
-// client must be made with [etcd.Config.WithLazyConnect], or it fails before. A type that
-// can't be filled, options that contradict one another, a nil client or option are refused
-// with [etcd.ErrInvalidArgument], a nil context with [etcd.ErrNilContext], and nothing is
-// sent.
+// waits for an answer of etcd for [etcd.Config.RequestTimeout], and at most half of the time
+// that ctx leaves. The client must be made with [etcd.Config.WithLazyConnect]: otherwise it
+// can't be made while etcd is away.
+//
+// A type that can't be filled, options that contradict one another, a nil client or option
+// are refused with [etcd.ErrInvalidArgument], a nil context with [etcd.ErrNilContext], and
+// nothing is sent.
 //
 // ctx only bounds Open itself. The value lives until [Value.Close], or until the client is
 // closed. It has two goroutines and a [mirror.Mirror].
