@@ -31,6 +31,7 @@ type watcher struct {
 	// next is the first revision that has not been delivered; 0 means now.
 	next       int64
 	compacted  int64
+	noPrevious int64        // values before this revision were compacted
 	patience   *patience    // with unavailable keys
 	registered func()       // called once, when the watch is registered or run ends
 	anchor     atomic.Int64 // what Watch has promised that next becomes, or atFirstAnswer
@@ -200,6 +201,9 @@ func (w *watcher) read(ctx context.Context, r *registration) error {
 		}
 		batch = append(batch, resp.Events...)
 		n := wholeRevisions(batch, resp.Fragment)
+		if err := w.addPrevious(ctx, batch[:n]); err != nil {
+			return err
+		}
 		if !w.pass(ctx, resp, batch[:n]) {
 			return errStopped
 		}

@@ -87,12 +87,16 @@ func (h *truth) size() int {
 	return len(h.facts)
 }
 
-// add adds what the server has told of whole revisions. It holds them against what the
-// server has told before.
+// add adds what a member has told of whole revisions, unless another one has told them
+// before. It holds them against what was told before.
 func (h *truth) add(evs []*mvccpb.Event) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	known := h.lastLocked()
 	for _, ev := range evs {
+		if ev.Kv.ModRevision <= known {
+			continue
+		}
 		f := fact{Key: string(ev.Kv.Key), Revision: ev.Kv.ModRevision, Prev: h.current[string(ev.Kv.Key)]}
 		if f.Revision == h.lastLocked()+1 {
 			h.starts = append(h.starts, len(h.facts))

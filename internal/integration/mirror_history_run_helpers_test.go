@@ -21,8 +21,8 @@ import (
 	"github.com/blueprint-go/etcd"
 )
 
-// follow records the history of a cluster by a watch that goes by no proxy, until ctx
-// ends.
+// follow records the history of a cluster by a watch on one member that goes by no proxy,
+// until ctx ends. Others may follow other members.
 func (h *truth) follow(ctx context.Context, raw *clientv3.Client) {
 	for ctx.Err() == nil {
 		last, _ := h.last()
@@ -68,17 +68,18 @@ type historyRun struct {
 	seed    uint64
 	prefix  string
 	truth   *truth
-	raw     *clientv3.Client // goes by no proxy
-	direct  *etcd.Client
+	direct  *etcd.Client // goes by no proxy
 	writers []*etcd.Client
 	reader  *etcd.Client
 
 	ctx     context.Context // of those that read
 	reading sync.WaitGroup
 	watches []*watchReader
+	mirrors []*mirrorRun
 	hurry   atomic.Bool // whether slow readers have to be quick
 
-	events int // changes that were held against the truth
+	events   int // changes that were held against the truth
+	contents int // of mirrors that were
 }
 
 // Keys are in historyGroups groups of historyKeys each. Deletions of whole groups and
@@ -92,12 +93,9 @@ const (
 func newHistoryRun(t *testing.T) *historyRun {
 	t.Helper()
 	r := &historyRun{t: t, seed: drawSeed(t), cluster: newCluster(t), prefix: prefix(t)}
-	var err error
-	r.raw, err = clientv3.New(clientv3.Config{Endpoints: r.cluster.addrs(), DialKeepAliveTime: 10 * time.Second, DialKeepAliveTimeout: 3 * time.Second, Logger: zap.NewNop()})
-	require.NoError(t, err)
-	t.Cleanup(func() { assert.NoError(t, r.raw.Close()) })
 	r.direct = client(t, etcd.DefaultConfig().WithEndpoints(r.cluster.addrs()...))
-	r.reader = client(t, r.cluster.config().WithLogger(slog.New(slog.DiscardHandler))) // the interruptions are many
+	r.reader = client(t, r.cluster.config().WithTimeout(time.Second).
+		WithLogger(slog.New(slog.DiscardHandler))) // the interruptions are many
 	for range historyWrites {
 		r.writers = append(r.writers, client(t, r.cluster.config().WithTimeout(2*time.Second)))
 	}
@@ -106,7 +104,12 @@ func newHistoryRun(t *testing.T) *historyRun {
 	r.truth = newTruth(first)
 	ctx, cancel := context.WithCancel(context.Background())
 	r.ctx = ctx
-	r.reading.Go(func() { r.truth.follow(ctx, r.raw) })
+	for _, p := range r.cluster.members {
+		raw, err := clientv3.New(clientv3.Config{Endpoints: []string{p.addr}, Logger: zap.NewNop()})
+		require.NoError(t, err)
+		t.Cleanup(func() { assert.NoError(t, raw.Close()) })
+		r.reading.Go(func() { r.truth.follow(ctx, raw) })
+	}
 	t.Cleanup(func() {
 		cancel()
 		r.reading.Wait()
@@ -183,10 +186,10 @@ func (r *historyRun) writeLeased(c *etcd.Client, random *rand.Rand) error {
 func (r *historyRun) compact(ctx context.Context, random *rand.Rand) {
 	for last, _ := r.truth.last(); r.truth.reached(ctx, last+100+random.Int64N(400)); last, _ = r.truth.last() {
 		known, _ := r.truth.last()
-		revision := known - random.Int64N(100)
+		revision := known - random.Int64N([]int64{50, 600}[random.IntN(2)])
 		r.truth.compacting(revision)
 		trying, cancel := context.WithTimeout(ctx, 5*time.Second)
-		_, err := r.raw.Compact(trying, revision)
+		_, err := r.direct.Raw().Compact(trying, revision)
 		cancel()
 		if err != nil && !errors.Is(err, rpctypes.ErrCompacted) && ctx.Err() == nil {
 			r.t.Logf("no compaction at %d: %v", revision, err) // the cluster is under faults
@@ -235,24 +238,85 @@ func (r *historyRun) check(number int) {
 	r.hurry.Store(true)
 	r.truth.poke()
 	put, deleted := r.mark()
+	r.awaitAll(put, deleted)
+	wrong := r.truth.check()
+	for _, w := range r.watches {
+		wrong = append(wrong, w.account.violations(r.truth)...)
+	}
+	wrong = append(wrong, r.checkServer()...)
+	wrong = append(wrong, r.checkMirrors()...)
+	wrong = append(wrong, r.resume(put, rand.New(rand.NewPCG(r.seed, uint64(number))))...)
+	require.Empty(r.t, wrong)
+	if number == 0 {
+		r.validate()
+	}
+	r.events += r.truth.size()
+	r.truth.forget(put)
+	r.hurry.Store(false)
+}
+
+// awaitAll waits until all readers know of the changes of mark, but for those that are
+// slow on purpose.
+func (r *historyRun) awaitAll(put, deleted int64) {
+	r.t.Helper()
 	require.True(r.t, r.truth.reached(within(r.t, patience), deleted))
 	for _, w := range r.watches {
 		until := put
 		if w.deletions {
 			until = deleted
 		}
-		require.Eventually(r.t, func() bool { return w.account.at(r.truth) >= until }, patience, 5*time.Millisecond, "%s is at %d of %d", w.account.name, w.account.at(r.truth), until)
+		if !w.slow || r.hurry.Load() {
+			r.awaits(w.account.name, until, func() int64 { return w.account.at(r.truth) })
+		}
 	}
-	wrong := r.truth.check()
+	for _, run := range r.mirrors {
+		for _, a := range run.accounts {
+			if !a.lossy || r.hurry.Load() {
+				r.awaits(a.name, put, func() int64 { return a.at(r.truth) })
+			}
+		}
+	}
+}
+
+// awaits waits until a reader has told everything up to a revision.
+func (r *historyRun) awaits(name string, until int64, at func() int64) {
+	r.t.Helper()
+	if !assert.Eventually(r.t, func() bool { return at() >= until }, patience, 5*time.Millisecond) {
+		require.FailNow(r.t, "a reader is behind", "%s is at %d, and not at %d", name, at(), until)
+	}
+}
+
+// linger waits until revision is known, or slow readers have to be quick. It reports
+// whether to go on.
+func (r *historyRun) linger(revision int64) bool {
+	for !r.hurry.Load() {
+		last, grown := r.truth.last()
+		if last >= revision {
+			break
+		}
+		select {
+		case <-grown:
+		case <-r.ctx.Done():
+			return false
+		}
+	}
+	return r.ctx.Err() == nil
+}
+
+// validate has etcd's validators look at what was told in the first round.
+func (r *historyRun) validate() {
+	r.t.Helper()
+	r.truth.mu.Lock()
+	defer r.truth.mu.Unlock()
+	var records []*watchRecord
 	for _, w := range r.watches {
-		wrong = append(wrong, w.account.violations(r.truth)...)
+		if w.record {
+			records = append(records, w.records...)
+			w.record, w.records = false, nil
+		}
 	}
-	wrong = append(wrong, r.checkServer()...)
-	wrong = append(wrong, r.resume(put, rand.New(rand.NewPCG(r.seed, uint64(number))))...)
-	require.Empty(r.t, wrong)
-	r.events += r.truth.size()
-	r.truth.forget(put)
-	r.hurry.Store(false)
+	require.NotEmpty(r.t, records)
+	require.NoError(r.t, validateByEtcd(r.truth, records))
 }
 
 // mark changes a key in each group, and deletes it, so that each reader has something to
@@ -265,7 +329,7 @@ func (r *historyRun) mark() (put, deleted int64) {
 			for group := range historyGroups {
 				txn.Then(op(fmt.Sprintf("%s%02d/00", r.prefix, group)))
 			}
-			done, err := txn.Commit(within(r.t, busyTimeout))
+			done, err := txn.Commit(within(r.t, 2*time.Second)) // the member may be paused
 			if err == nil {
 				revision = done.Revision
 			}
@@ -325,6 +389,9 @@ type watchReader struct {
 	deletions bool // is told deletions only
 	slow      bool // reads on only when much has happened
 	restless  bool // ends its watch after some responses
+
+	record  bool // keeps what it is told, for the first round
+	records []*watchRecord
 }
 
 // watch begins a reader. Its account is the truth's to guard.
@@ -342,8 +409,12 @@ func (r *historyRun) watch(w *watchReader) {
 func (r *historyRun) readWatch(w *watchReader) {
 	ctx, cancel := context.WithCancel(r.ctx)
 	defer cancel()
-	n := 0
-	for resp := range w.open(ctx, w.account.at(r.truth)+1) {
+	n, from := 0, w.account.at(r.truth)+1
+	record := &watchRecord{key: r.prefix, prefix: true, from: from}
+	r.truth.mu.Lock()
+	w.records = append(w.records, record)
+	r.truth.mu.Unlock()
+	for resp := range w.open(ctx, from) {
 		if errors.Is(resp.Err(), etcd.ErrCompacted) {
 			w.account.compactedTo(r.truth, resp.Revision, resp.CompactRevision)
 			return
@@ -358,19 +429,16 @@ func (r *historyRun) readWatch(w *watchReader) {
 			return
 		}
 		w.account.add(r.truth, resp)
+		if w.record {
+			r.truth.mu.Lock()
+			record.responses = append(record.responses, resp)
+			r.truth.mu.Unlock()
+		}
 		if n++; w.restless && n == 30 {
 			return
 		}
-		for w.slow && !r.hurry.Load() {
-			last, grown := r.truth.last()
-			if last >= resp.Revision+200 {
-				break
-			}
-			select {
-			case <-grown:
-			case <-ctx.Done():
-				return
-			}
+		if w.slow && !r.linger(resp.Revision+200) {
+			return
 		}
 	}
 }

@@ -18,10 +18,10 @@ func (r *historyRun) historyReaders() {
 		}
 	}
 	group, key := r.prefix+"00/", r.prefix+"00/00"
-	r.watch(&watchReader{account: watchAccount{name: "all", mine: all, prev: true}, open: watch(r.prefix, etcd.WithPrevKV())})
-	r.watch(&watchReader{account: watchAccount{name: "progress", mine: all}, open: watch(r.prefix, etcd.WithProgressNotify(), etcd.WithWatchStatus())})
-	r.watch(&watchReader{account: watchAccount{name: "slow", mine: all, prev: true}, open: watch(r.prefix, etcd.WithPrevKV()), slow: true})
-	r.watch(&watchReader{account: watchAccount{name: "restless", mine: all, prev: true}, open: watch(r.prefix, etcd.WithPrevKV()), restless: true})
+	r.watch(&watchReader{account: watchAccount{name: "all", mine: all, prev: true}, open: watch(r.prefix, etcd.WithPrevKV()), record: true})
+	r.watch(&watchReader{account: watchAccount{name: "progress", mine: all}, open: watch(r.prefix, etcd.WithProgressNotify(), etcd.WithWatchStatus()), record: true})
+	r.watch(&watchReader{account: watchAccount{name: "slow", mine: all, prev: true}, open: watch(r.prefix, etcd.WithPrevKV()), slow: true, record: true})
+	r.watch(&watchReader{account: watchAccount{name: "restless", mine: all, prev: true}, open: watch(r.prefix, etcd.WithPrevKV()), restless: true, record: true})
 	r.watch(&watchReader{
 		account:   watchAccount{name: "deletions", mine: func(f fact) bool { return !f.Now.exists() }},
 		open:      watch(r.prefix, etcd.WithOnly(etcd.EventDelete)),
@@ -31,10 +31,12 @@ func (r *historyRun) historyReaders() {
 	r.watch(&watchReader{account: watchAccount{name: "key", mine: func(f fact) bool { return f.Key == key }}, open: func(ctx context.Context, from int64) etcd.WatchChan {
 		return r.reader.Watch(ctx, key, etcd.WithRevision(from), etcd.WithProgressNotify())
 	}})
+	r.mirror(r.reader, "mirror of all", r.prefix)
+	r.mirror(r.reader, "mirror of a group", group)
 }
 
 // `make test-long RUN=TestLongMillionEvents` tells a million of them.
-func TestWatchesTellTheTruthThroughFaults(t *testing.T) {
+func TestWatchesAndMirrorsTellTheTruthThroughFaults(t *testing.T) {
 	t.Parallel()
 	r := newHistoryRun(t)
 	r.historyReaders()
@@ -49,5 +51,12 @@ func (r *historyRun) log(took time.Duration) {
 		r.t.Logf("watch of %s: %d changes, %d gaps named", w.account.name, w.account.told, w.account.gaps)
 		gaps, told = gaps+w.account.gaps, told+w.account.told
 	}
+	for _, run := range r.mirrors {
+		for _, a := range run.accounts {
+			r.t.Logf("changes of %s: %d, %d resyncs", a.name, a.told, a.resyncs)
+			told += a.told
+		}
+	}
+	r.t.Logf("%d snapshots equal", r.contents)
 	r.t.Logf("%d changes in %v, told %d times, %d compactions survived", r.events, took.Round(time.Millisecond), told, gaps)
 }

@@ -1,0 +1,51 @@
+package integration
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/grpc"
+
+	"github.com/blueprint-go/etcd"
+	"github.com/blueprint-go/etcd/etcdtest"
+)
+
+// forgetful is a server that leaves previous values out, as a real one may for the first
+// events of a watch: it sends them while it still notes what the watch wants.
+func forgetful() etcdtest.Option {
+	return tapped(nil, nil, func(s grpc.ServerStream, r *pb.WatchResponse) error {
+		for _, ev := range r.Events {
+			ev.PrevKv = nil
+		}
+		return s.SendMsg(r)
+	})
+}
+
+func TestWatchAddsPreviousValuesTheServerLeftOut(t *testing.T) {
+	t.Parallel()
+	srv, o := observedServer(t, forgetful())
+	c := client(t, config(srv).WithEncryption(testKey))
+	p, ctx := prefix(t), within(t, patience)
+	require.NoError(t, c.Put(ctx, p+"k", []byte("1"))) // 2
+	require.NoError(t, c.Put(ctx, p+"k", []byte("2"))) // 3
+	require.NoError(t, second(c.Delete(ctx, p+"k")))   // 4
+	require.NoError(t, c.Put(ctx, p+"k", []byte("3"))) // 5
+	require.NoError(t, c.Put(ctx, p+"k", []byte("4"))) // 6
+	previous := func(from int64) (values []string) {
+		for _, e := range events(t, c.Watch(ctx, p+"k", etcd.WithRevision(from), etcd.WithPrevKV()), int(7-from)) {
+			require.NoError(t, e.Err)
+			if e.PrevKv == nil {
+				values = append(values, "none")
+			} else {
+				values = append(values, string(e.PrevKv.Value))
+			}
+		}
+		return values
+	}
+	require.Equal(t, []string{"none", "1", "2", "none", "3"}, previous(2))
+	require.NoError(t, second(c.Raw().Compact(ctx, 4)))
+	requests := o.during(func() { require.Equal(t, []string{"none", "none", "3"}, previous(4)) })
+	require.Equal(t, []string{"Range", "Range"}, slices.DeleteFunc(requests, func(method string) bool { return method == "Watch" }))
+}
