@@ -8,7 +8,7 @@ import (
 
 // drawn reports whether a contender is in the charts. What answers from its own memory
 // would leave the others no room.
-func drawn(contender string) bool { return contender != leasingName }
+func drawn(contender string) bool { return contender != leasingName && contender != mirrorName }
 
 // colours gives each contender of a report that is drawn its own.
 func (r *report) colours() (names []string, of map[string]string) {

@@ -5,8 +5,12 @@ import "context"
 // baseline is the contender that the others are compared with.
 const baseline = "clientv3"
 
-// leasingName is that of clientv3 with its leasing layer.
-const leasingName = "leasing"
+// leasingName is that of clientv3 with its leasing layer, mirrorName that of this package
+// with a mirror.
+const (
+	leasingName = "leasing"
+	mirrorName  = "mirror"
+)
 
 // contender is one way to use etcd. A further one is an entry of contenders.
 type contender struct {
@@ -26,6 +30,7 @@ var contenders = []contender{
 	{name: "etcd encrypted", encrypted: true, open: openEtcd(encrypted)},
 	{name: "etcd batched", batches: true, open: openBatched()},
 	{name: "etcd batched encrypted", encrypted: true, batches: true, open: openBatched(encrypted)},
+	{name: mirrorName, open: openMirror},
 	{name: leasingName, open: openLeasing},
 }
 

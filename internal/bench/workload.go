@@ -100,6 +100,16 @@ var workloads = []workload{
 		begin: beginWatches, coupled: true,
 	},
 	{
+		name: "event", about: "put of one key, until its event has come", unit: "event",
+		can:   func(c *client) bool { return c.watch != nil && c.bulk != nil },
+		begin: beginEvents, coupled: true,
+	},
+	{
+		name: "event beside", about: "the same while somebody else writes other keys", unit: "event",
+		can:   func(c *client) bool { return c.watch != nil && c.bulk != nil },
+		begin: beginEventsBeside, coupled: true,
+	},
+	{
 		name: "lock", about: "taking and releasing a lock that is kept", unit: "lock",
 		can:   func(c *client) bool { return c.lock != nil },
 		begin: beginLocks,
