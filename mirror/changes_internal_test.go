@@ -46,7 +46,7 @@ func TestEachChangeComesOnceInOrder(t *testing.T) {
 	m.Close()
 	var want []string
 	for _, ev := range h.events {
-		if !isClaim(ev) {
+		if !isUnseen(ev) {
 			want = append(want, fmt.Sprintf("%v %q %d", ev.Type == etcd.EventDelete, ev.Kv.Key, ev.Kv.ModRevision))
 		}
 	}
@@ -56,7 +56,7 @@ func TestEachChangeComesOnceInOrder(t *testing.T) {
 // lastChange returns the revision of the last event that readers see.
 func lastChange(h *history) (revision int64) {
 	for _, ev := range h.events {
-		if !isClaim(ev) {
+		if !isUnseen(ev) {
 			revision = ev.Kv.ModRevision
 		}
 	}
@@ -114,10 +114,10 @@ func TestChangesAlwaysLeadToTheTrueState(t *testing.T) {
 // loadAgain does what resync does, with what there was at a revision.
 func loadAgain(m *Mirror, h *history, revision int64) {
 	before := m.applied
-	d := newState(before.table.seed, revision).draft()
+	d := newState(m.prefix, before.table.seed, revision).draft()
 	newest := map[string]*etcd.Event{}
 	for _, ev := range h.events {
-		if ev.Kv.ModRevision <= revision && !isClaim(ev) {
+		if ev.Kv.ModRevision <= revision && !isUnseen(ev) {
 			newest[ev.Kv.Key] = ev
 		}
 	}
@@ -207,7 +207,7 @@ func TestMissedDeletionComesWithItsOldValue(t *testing.T) {
 	kv := &etcd.KeyValue{Key: "/p/a", Value: []byte("old"), CreateRevision: 2, ModRevision: 2, Version: 1}
 	m.apply(etcd.WatchResponse{Events: []*etcd.Event{{Kv: kv}}, Revision: 2})
 	changes := m.Changes(t.Context())
-	m.install(newState(m.applied.table.seed, 9))
+	m.install(newState(m.prefix, m.applied.table.seed, 9))
 	for c := range changes {
 		require.Equal(t, Change{Type: Deleted, Key: "/p/a", Old: *kv, Revision: 9, Resync: true}, c)
 		break

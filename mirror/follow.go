@@ -144,7 +144,7 @@ func (m *Mirror) apply(resp etcd.WatchResponse) {
 // about the claim of a lock.
 func (m *Mirror) applyEvent(d *draft, ev *etcd.Event) (record, bool) {
 	revision := ev.Kv.ModRevision
-	if ev.Type == etcd.EventDelete || isClaim(ev) {
+	if ev.Type == etcd.EventDelete || ev.IsClaim() {
 		old := d.remove(ev.Kv.Key)
 		return record{old: old, revision: revision}, old != nil
 	}

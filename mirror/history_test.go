@@ -80,10 +80,9 @@ func (h *history) event(random *rand.Rand, now map[string]etcd.KeyValue, used ma
 	case n < 3 && exists:
 		delete(now, key)
 		return &etcd.Event{Type: etcd.EventDelete, Kv: &etcd.KeyValue{Key: key, ModRevision: h.last}}
-	case n == 3:
-		lease := etcd.LeaseID(1 + random.Int64())
-		claim := etcd.KeyValue{Key: "/p/lock\x00" + lease.String(), Value: []byte{}, Lease: lease, CreateRevision: h.last, ModRevision: h.last, Version: 1}
-		return &etcd.Event{Kv: &claim}
+	case n == 3: // the end of a claim of a lock, which was never shown
+		gone := etcd.KeyValue{Key: "/p/lock\x000000000000000001", ModRevision: h.last}
+		return &etcd.Event{Type: etcd.EventDelete, Kv: &gone}
 	}
 	if !exists {
 		kv = etcd.KeyValue{Key: key, CreateRevision: h.last}
@@ -105,10 +104,13 @@ func (h *history) event(random *rand.Rand, now map[string]etcd.KeyValue, used ma
 func newFed() *Mirror {
 	m := &Mirror{prefix: "/p/", readers: map[*reader]struct{}{}, waiters: map[*waiter]struct{}{}}
 	m.ctx, m.cancel = context.WithCancelCause(context.Background())
-	m.applied = newState(maphash.MakeSeed(), 1)
+	m.applied = newState(m.prefix, maphash.MakeSeed(), 1)
 	m.current.Store(m.applied)
 	return m
 }
+
+// isUnseen reports whether an event changes nothing that readers see.
+func isUnseen(ev *etcd.Event) bool { return strings.Contains(ev.Kv.Key, "lock") }
 
 // good returns what readers of a snapshot see.
 func good(s Snapshot) map[string]string {

@@ -38,9 +38,9 @@ const loadBackoff = 10 * time.Millisecond
 
 func (m *Mirror) read(ctx context.Context, revision int64, before *state) (*state, error) {
 	if before == nil {
-		before = newState(maphash.MakeSeed(), 0)
+		before = newState(m.prefix, maphash.MakeSeed(), 0)
 	}
-	d := newState(before.table.seed, revision).draft()
+	d := newState(m.prefix, before.table.seed, revision).draft()
 	for kv, err := range m.client.Scan(ctx, m.prefix, etcd.WithRevision(revision)) {
 		if _, undecoded := errors.AsType[*etcd.DecodeError](err); err != nil && !undecoded {
 			return nil, err

@@ -73,7 +73,7 @@ func open(ctx context.Context, client *etcd.Client, prefix string, decode func(e
 		readers: map[*reader]struct{}{}, waiters: map[*waiter]struct{}{},
 	}
 	if err := m.check(ctx, opts); err != nil {
-		return nil, m.fail("open mirror", err)
+		return nil, m.fail(opOpen, err)
 	}
 	began := time.Now()
 	first, err := m.load(ctx, nil)
@@ -91,6 +91,8 @@ func open(ctx context.Context, client *etcd.Client, prefix string, decode func(e
 	return m, nil
 }
 
+const opOpen = "open mirror"
+
 func (m *Mirror) check(ctx context.Context, opts []Option) error {
 	if ctx == nil {
 		return etcd.ErrNilContext
@@ -104,6 +106,13 @@ func (m *Mirror) check(ctx context.Context, opts []Option) error {
 	}
 	if m.prefix == "" && !o.allKeys {
 		return etcd.ErrEmptyPrefix
+	}
+	if m.decode != nil {
+		// Values without an encoding fail otherwise than by what they are given.
+		_, err := m.decodeSafely(etcd.KeyValue{Key: m.prefix})
+		if _, tried := errors.AsType[*etcd.DecodeError](err); !tried {
+			return err
+		}
 	}
 	return nil
 }

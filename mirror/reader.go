@@ -75,7 +75,7 @@ func (m *Mirror) newReader(ctx context.Context, opts []ChangesOption) (*reader, 
 		return nil, m.ended
 	}
 	if r.existing = r.opts.existing; r.existing {
-		r.lost = newState(m.applied.table.seed, 0)
+		r.lost = newState(m.prefix, m.applied.table.seed, 0)
 	}
 	m.readers[r] = struct{}{}
 	r.forget = context.AfterFunc(ctx, r.drop)

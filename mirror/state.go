@@ -18,10 +18,10 @@ type state struct {
 	bad      *btree.Map[string, *entry] // those of them that readers don't see
 }
 
-func newState(seed maphash.Seed, revision int64) *state {
+func newState(prefix string, seed maphash.Seed, revision int64) *state {
 	return &state{
 		revision: revision,
-		table:    newTable(seed),
+		table:    newTable(prefix, seed),
 		order:    &btree.Map[string, *entry]{},
 		bad:      &btree.Map[string, *entry]{},
 	}
@@ -29,6 +29,12 @@ func newState(seed maphash.Seed, revision int64) *state {
 
 func (s *state) get(key string) (*entry, bool) {
 	e := s.table.get(key)
+	return e, e != nil && e.isGood()
+}
+
+// named is get for a key without the prefix.
+func (s *state) named(name string) (*entry, bool) {
+	e := s.table.named(name)
 	return e, e != nil && e.isGood()
 }
 

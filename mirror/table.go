@@ -3,6 +3,7 @@ package mirror
 import (
 	"hash/maphash"
 	"math/bits"
+	"strings"
 )
 
 // table finds entries by key: a hash table whose versions share what they have in common,
@@ -14,6 +15,7 @@ import (
 // it. The search for a key takes three loads that miss the processor's caches in a large
 // table: the leaf, the entry and its key.
 type table struct {
+	prefix string // of all keys; only what follows it is hashed and compared
 	seed   maphash.Seed
 	bits   uint32 // how many bits of a hash choose a leaf
 	chunks []*chunk
@@ -54,8 +56,8 @@ type group struct {
 // edit is the right to change what it owns in place. It ends when a version is published.
 type edit struct{ _ byte }
 
-func newTable(seed maphash.Seed) table {
-	t := table{seed: seed, bits: chunkBits, chunks: []*chunk{{}}}
+func newTable(prefix string, seed maphash.Seed) table {
+	t := table{prefix: prefix, seed: seed, bits: chunkBits, chunks: []*chunk{{}}}
 	empty := &leaf{}
 	for i := range t.chunks[0].leaves {
 		t.chunks[0].leaves[i] = empty
@@ -65,13 +67,22 @@ func newTable(seed maphash.Seed) table {
 
 // get returns the entry of a key; nil if there is none.
 func (t *table) get(key string) *entry {
-	hash := t.hash(key)
+	if name, ok := strings.CutPrefix(key, t.prefix); ok {
+		return t.named(name)
+	}
+	return nil
+}
+
+// named returns the entry of the key that consists of the prefix and name; nil if there is
+// none.
+func (t *table) named(name string) *entry {
+	hash := maphash.String(t.seed, name)
 	place := hash >> (64 - t.bits)
 	l := t.chunks[place>>chunkBits].leaves[place%(1<<chunkBits)]
 	for g := home(hash); ; g = next(g) { // a leaf is never full
 		group := &l.groups[g]
 		for m := group.matches(hash); m != 0; m &= m - 1 {
-			if e := group.slots[slotOf(m)]; e != nil && e.hash == hash && e.kv.Key == key {
+			if e := group.slots[slotOf(m)]; e != nil && e.hash == hash && e.kv.Key[len(t.prefix):] == name {
 				return e
 			}
 		}
@@ -120,7 +131,7 @@ func (t *table) clone() table {
 }
 
 // hash returns the hash of a key, which its entry holds.
-func (t *table) hash(key string) uint64 { return maphash.String(t.seed, key) }
+func (t *table) hash(key string) uint64 { return maphash.String(t.seed, key[len(t.prefix):]) }
 
 // put stores an entry and returns the one that it replaces. Only a table that clone or
 // newTable has returned may be changed.
@@ -226,7 +237,7 @@ func (t *table) grow(ed *edit) {
 
 // reseed makes the table anew.
 func (t *table) reseed(ed *edit) {
-	out := newTable(maphash.MakeSeed())
+	out := newTable(t.prefix, maphash.MakeSeed())
 	for l := range t.leaves {
 		for e := range l.all {
 			again := *e // readers have the one that is in use

@@ -16,7 +16,7 @@ import (
 func BenchmarkStructures(b *testing.B) {
 	for _, n := range []int{1_000, 100_000, 1_000_000} {
 		keys := make([]string, n)
-		t, tree, plain, ed := newTable(maphash.MakeSeed()), &btree.Map[string, *entry]{}, map[string]*entry{}, &edit{}
+		t, tree, plain, ed := newTable("", maphash.MakeSeed()), &btree.Map[string, *entry]{}, map[string]*entry{}, &edit{}
 		for i := range keys {
 			keys[i] = fmt.Sprintf("/registry/services/%08d", i*7919%n)
 			e := &entry{hash: t.hash(keys[i]), kv: etcd.KeyValue{Key: keys[i]}}

@@ -28,7 +28,7 @@ func TestVersionsOfATableDoNotChange(t *testing.T) {
 	seed := uint64(rand.Int64())
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
-	now, model := newTable(maphash.MakeSeed()), map[string]*entry{}
+	now, model := newTable("", maphash.MakeSeed()), map[string]*entry{}
 	type version struct {
 		table table
 		model map[string]*entry
@@ -62,10 +62,10 @@ func TestVersionsOfATableDoNotChange(t *testing.T) {
 
 func TestKeysOfEqualHashBitsAreFound(t *testing.T) {
 	t.Parallel()
-	table, ed := newTable(maphash.MakeSeed()), &edit{}
+	table, ed := newTable("", maphash.MakeSeed()), &edit{}
 	table.bits = maxBits // so that the first leaf that is full needs another seed
 	table.chunks = make([]*chunk, 1<<(maxBits-chunkBits))
-	one := newTable(table.seed)
+	one := newTable("", table.seed)
 	for i := range table.chunks {
 		table.chunks[i] = one.chunks[0]
 	}
