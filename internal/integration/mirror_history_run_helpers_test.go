@@ -223,7 +223,7 @@ func (r *historyRun) round(number, n int) {
 				if budget := int(int64(n) * int64(time.Since(began)) / int64(allFaults)); r.truth.size() < budget || faults.hasDealt() {
 					r.write(c, random)
 				} else {
-					faults.wait(r.ctx, time.Millisecond, 10*time.Millisecond)
+					r.rest(random)
 				}
 			}
 		})
@@ -233,6 +233,16 @@ func (r *historyRun) round(number, n int) {
 	compactor.Wait()
 	faults.stop()
 	r.check(number)
+}
+
+// rest lets a writer do nothing for a moment.
+func (r *historyRun) rest(random *rand.Rand) {
+	timer := time.NewTimer(time.Duration(1+random.IntN(10)) * time.Millisecond)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-r.ctx.Done():
+	}
 }
 
 // check waits until all readers have told what happened, and holds it against the truth.
