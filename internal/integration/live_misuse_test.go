@@ -2,7 +2,6 @@ package integration
 
 import (
 	"context"
-	"errors"
 	"strconv"
 	"sync/atomic"
 	"testing"
@@ -260,6 +259,6 @@ func TestOneBadKeyAmongThousandsIsNamed(t *testing.T) {
 	require.Equal(t, p+"limits/1234", refused.Key)
 	var field *live.FieldError
 	require.ErrorAs(t, refused, &field)
-	require.True(t, errors.Is(refused, etcd.ErrEncoding))
+	require.ErrorIs(t, refused, etcd.ErrEncoding)
 	require.Equal(t, 1234, v.Load().Limits["1234"])
 }
