@@ -24,7 +24,7 @@ type fed struct {
 // newFed returns a value that holds A 0 and B 0, for a synctest bubble.
 func newFed(t *testing.T, opts ...Option) *fed {
 	t.Helper()
-	v := &fed{&Value[ported]{name: "/c/"}, make(chan revision)}
+	v := &fed{&Value[ported]{name: "/c/", told: make(chan struct{})}, make(chan revision)}
 	var err error
 	v.settings, err = settingsOf(opts)
 	require.NoError(t, err)
@@ -32,8 +32,8 @@ func newFed(t *testing.T, opts ...Option) *fed {
 	require.NoError(t, err)
 	v.ctx, v.cancel = context.WithCancelCause(t.Context())
 	first := state{revision: 1, entries: map[string]entry{"/c/a": {value: []byte("0")}, "/c/b": {value: []byte("0")}}}
-	value, err := v.builder.build(first)
-	require.NoError(t, err)
+	value, bad := v.builder.build(first)
+	require.Nil(t, bad)
 	v.take(1, value, false)
 	f := &feed{backlog: newBacklog(first, true), revisions: func(yield func(revision) bool) {
 		for {
