@@ -27,7 +27,7 @@ type watchOptions struct {
 
 // check returns why a watch can't have these options, or nil.
 func (o watchOptions) check() error {
-	reason := ""
+	var reason string
 	switch {
 	case o.revision < 0:
 		reason = "negative revision"

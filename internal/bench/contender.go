@@ -1,6 +1,9 @@
 package main
 
-import "context"
+import (
+	"context"
+	"slices"
+)
 
 // baseline is the contender that the others are compared with.
 const baseline = "clientv3"
@@ -16,11 +19,17 @@ const (
 type contender struct {
 	name      string
 	encrypted bool
-	batches   bool // requests of several callers
+	batches   bool     // requests of several callers
+	only      []string // workloads that it takes part in; nil means all that it can
 	open      func(endpoints []string) (*client, error)
 }
 
 func (c contender) called() string { return c.name }
+
+// takesPart reports whether it is measured with a workload.
+func (c contender) takesPart(w workload) bool {
+	return c.only == nil || slices.Contains(c.only, w.name)
+}
 
 // contenders are all that are measured. Beside each number that encryption changes stands
 // one without it: clientv3 has none, so that all are compared with values as they are.
@@ -30,8 +39,8 @@ var contenders = []contender{
 	{name: "etcd encrypted", encrypted: true, open: openEtcd(encrypted)},
 	{name: "etcd batched", batches: true, open: openBatched()},
 	{name: "etcd batched encrypted", encrypted: true, batches: true, open: openBatched(encrypted)},
-	{name: mirrorName, open: openMirror},
-	{name: leasingName, open: openLeasing},
+	{name: mirrorName, open: openMirror, only: []string{"get", "watch", "event", "event beside"}},
+	{name: leasingName, open: openLeasing, only: []string{"get"}},
 }
 
 // client is what a contender can do, nil for what it can't. All but close may be called

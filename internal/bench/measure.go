@@ -147,7 +147,7 @@ func (b *bench) cell(ctx context.Context, c cell) (_ Cell, err error) {
 // entrants returns those who can do the work of a cell, the baseline first.
 func (b *bench) entrants(ctx context.Context, c cell) (all []*entrant, err error) {
 	for i, contender := range b.settings.contenders {
-		if !c.workload.can(b.clients[i]) {
+		if !contender.takesPart(c.workload) || !c.workload.can(b.clients[i]) {
 			continue
 		}
 		s := newSite(b.clients[i], fmt.Sprintf("/bench/%d/%d/", i, c.value), c.callers, c.value)

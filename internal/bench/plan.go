@@ -69,7 +69,8 @@ func (s sweep) cells() []cell {
 func standardPlan() []cell {
 	return plan(
 		sweep{some("put", "get", "mixed"), allCallers, []int{100}, []int{1}, []bool{true}},
-		sweep{some("cas", "list", "keys", "scan", "watch", "event", "event beside", "lock", "withlock", "bulk"), []int{1, 16, 256}, []int{100}, []int{1}, []bool{true}},
+		sweep{some("cas", "list", "keys", "scan", "watch", "lock", "withlock", "bulk"), []int{1, 16, 256}, []int{100}, []int{1}, []bool{true}},
+		sweep{some("event", "event beside"), []int{1, 16}, []int{100}, []int{1}, []bool{true}},
 		sweep{some("put", "get", "list", "watch", "bulk"), []int{1, 16, 256}, []int{1024, 10240}, []int{1}, []bool{true}},
 		sweep{some("put", "get", "mixed"), []int{1, 16, 64, 256, 1024}, []int{100}, []int{3}, []bool{true}},
 		sweep{some("put", "mixed", "cas"), []int{1, 16, 256}, []int{100}, []int{1}, []bool{false}},

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -40,16 +39,6 @@ func (n *notes) Encrypt(plaintext, associatedData []byte) ([]byte, error) {
 	n.data = append(n.data, append([]byte(nil), associatedData...))
 	n.mu.Unlock()
 	return n.testAEAD.Encrypt(plaintext, associatedData)
-}
-
-// copied returns a copy of a server's data, taken while it is stopped.
-func copied(t *testing.T, srv *etcdtest.Server, dir string) string {
-	t.Helper()
-	backup := t.TempDir() + "/backup"
-	srv.Stop()
-	require.NoError(t, os.CopyFS(backup, os.DirFS(dir)))
-	require.NoError(t, srv.Restart())
-	return backup
 }
 
 // mutedServer returns a server whose watches say nothing while they are muted, and a
@@ -187,15 +176,6 @@ type provider struct {
 func (p *provider) EncryptionKey(ctx context.Context, id etcd.KeyID) (*etcd.EncryptionKey, error) {
 	p.calls.Add(1)
 	return p.key(ctx, id)
-}
-
-// putBack restores a server's data from a copy.
-func putBack(t *testing.T, srv *etcdtest.Server, dir, backup string) {
-	t.Helper()
-	srv.Stop()
-	require.NoError(t, os.RemoveAll(dir))
-	require.NoError(t, os.CopyFS(dir, os.DirFS(backup)))
-	require.NoError(t, srv.Restart())
 }
 
 // hung is an AEAD that hangs and heeds no context.

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -162,9 +160,9 @@ func TestGuardedCreationThatReturnedNilNeverComesAgain(t *testing.T) {
 
 func TestSettleKnowsNothingOfAnotherHistory(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
+	dir := t.TempDir() + "/data"
 	var lose atomic.Bool
-	srv := server(t, etcdtest.WithDir(filepath.Join(dir, "data")), etcdtest.WithGRPCServerOptions(grpc.ChainUnaryInterceptor(
+	srv := server(t, etcdtest.WithDir(dir), etcdtest.WithGRPCServerOptions(grpc.ChainUnaryInterceptor(
 		func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 			resp, err := handler(ctx, req)
 			if writes(req) && lose.Load() {
@@ -177,9 +175,7 @@ func TestSettleKnowsNothingOfAnotherHistory(t *testing.T) {
 	require.NoError(t, c.Put(ctx, key, []byte("bound")))
 	_, revision, err := c.GetWithRevision(ctx, key)
 	require.NoError(t, err)
-	srv.Stop()
-	require.NoError(t, os.CopyFS(filepath.Join(dir, "backup"), os.DirFS(filepath.Join(dir, "data"))))
-	require.NoError(t, srv.Restart())
+	backup := copied(t, srv, dir)
 	for range 10 {
 		require.NoError(t, c.Put(ctx, key+"-other", nil))
 	}
@@ -191,10 +187,7 @@ func TestSettleKnowsNothingOfAnotherHistory(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "applied", string(v))
 
-	srv.Stop()
-	require.NoError(t, os.RemoveAll(filepath.Join(dir, "data")))
-	require.NoError(t, os.Rename(filepath.Join(dir, "backup"), filepath.Join(dir, "data")))
-	require.NoError(t, srv.Restart())
+	putBack(t, srv, dir, backup)
 	require.NoError(t, c.Put(ctx, key, []byte("in another history")))
 	outcome, err := c.Settle(ctx, lost)
 	require.ErrorIs(t, err, etcd.ErrRevisionRegressed)

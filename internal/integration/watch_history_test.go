@@ -1,8 +1,6 @@
 package integration
 
 import (
-	"os"
-	"path/filepath"
 	"strconv"
 	"sync/atomic"
 	"testing"
@@ -18,15 +16,12 @@ import (
 
 func TestWatchOverARestoreEnds(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	data, backup := filepath.Join(dir, "data"), filepath.Join(dir, "backup")
-	srv := server(t, etcdtest.WithDir(data))
+	dir := t.TempDir() + "/data"
+	srv := server(t, etcdtest.WithDir(dir))
 	c := client(t, config(srv))
 	p, ctx := prefix(t), within(t, patience)
 	require.NoError(t, c.Put(ctx, p+"k", []byte("before the backup")))
-	srv.Stop()
-	require.NoError(t, os.CopyFS(backup, os.DirFS(data)))
-	require.NoError(t, srv.Restart())
+	backup := copied(t, srv, dir)
 	quiet, told := c.Watch(ctx, p+"quiet"), c.WatchPrefix(ctx, p)
 	for i := range 20 {
 		require.NoError(t, c.Put(ctx, p+"k", []byte(strconv.Itoa(i))))
@@ -34,10 +29,7 @@ func TestWatchOverARestoreEnds(t *testing.T) {
 	require.Len(t, events(t, told, 20), 20)
 	late := c.Watch(ctx, p+"quiet") // it has seen nothing but its beginning
 
-	srv.Stop()
-	require.NoError(t, os.RemoveAll(filepath.Join(data, "member")))
-	require.NoError(t, os.CopyFS(filepath.Join(data, "member"), os.DirFS(filepath.Join(backup, "member"))))
-	require.NoError(t, srv.Restart())
+	putBack(t, srv, dir, backup)
 	require.ErrorIs(t, lastError(t, told), etcd.ErrRevisionRegressed)
 	require.ErrorIs(t, lastError(t, late), etcd.ErrRevisionRegressed)
 	// This one has not seen what was lost, unless it was told of progress; then it goes

@@ -2,8 +2,6 @@ package integration
 
 import (
 	"context"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -85,24 +83,18 @@ func TestWatchBegunInAnOutageTellsACompaction(t *testing.T) {
 
 func TestWatchBegunInAnOutageTellsARestore(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	data, backup := filepath.Join(dir, "data"), filepath.Join(dir, "backup")
-	srv := server(t, etcdtest.WithDir(data))
+	dir := t.TempDir() + "/data"
+	srv := server(t, etcdtest.WithDir(dir))
 	o := newOutage(t, etcd.DefaultConfig(), srv)
 	p, ctx := prefix(t), within(t, patience)
-	srv.Stop()
-	require.NoError(t, os.CopyFS(backup, os.DirFS(data)))
-	require.NoError(t, srv.Restart())
+	backup := copied(t, srv, dir)
 	for range 20 {
 		require.NoError(t, o.direct.Put(ctx, p+"k", nil))
 	}
 	require.Eventually(t, func() bool { return second(o.c.Revision(ctx)) == nil }, patience, time.Millisecond)
 	o.begin()
 	w := o.c.WatchPrefix(ctx, p)
-	srv.Stop()
-	require.NoError(t, os.RemoveAll(filepath.Join(data, "member")))
-	require.NoError(t, os.CopyFS(filepath.Join(data, "member"), os.DirFS(filepath.Join(backup, "member"))))
-	require.NoError(t, srv.Restart())
+	putBack(t, srv, dir, backup)
 	o.proxy.Heal()
 	require.ErrorIs(t, lastError(t, w), etcd.ErrRevisionRegressed)
 

@@ -2,8 +2,6 @@ package integration
 
 import (
 	"context"
-	"os"
-	"path/filepath"
 	"strconv"
 	"testing"
 
@@ -114,17 +112,18 @@ func TestTypedWatchTellsOfAResync(t *testing.T) {
 
 func TestWatchWithResyncOutlivesARestore(t *testing.T) {
 	t.Parallel()
-	srv, backUp := restorable(t)
+	dir := t.TempDir() + "/data"
+	srv := server(t, etcdtest.WithDir(dir))
 	c := client(t, config(srv))
 	p, ctx := prefix(t), within(t, patience)
 	require.NoError(t, c.Put(ctx, p+"k", []byte("before the backup")))
-	restore := backUp()
+	backup := copied(t, srv, dir)
 	w := c.WatchPrefix(ctx, p, etcd.WithResync())
 	for i := range 20 {
 		require.NoError(t, c.Put(ctx, p+"k", []byte(strconv.Itoa(i))))
 	}
 	events(t, w, 20)
-	restore()
+	putBack(t, srv, dir, backup)
 	r := next(t, w)
 	require.NoError(t, r.Err())
 	require.Equal(t, etcd.WatchResynced, r.State)
@@ -132,24 +131,4 @@ func TestWatchWithResyncOutlivesARestore(t *testing.T) {
 	require.Equal(t, "before the backup", string(r.Events[0].Kv.Value))
 	require.NoError(t, c.Put(ctx, p+"k", []byte("after")))
 	require.Equal(t, "after", string(events(t, w, 1)[0].Kv.Value))
-}
-
-// restorable returns a server and a function that makes a backup of it, which returns one
-// that goes back to it.
-func restorable(t *testing.T) (srv *etcdtest.Server, backUp func() (restore func())) {
-	t.Helper()
-	dir := t.TempDir()
-	data, backup := filepath.Join(dir, "data"), filepath.Join(dir, "backup")
-	srv = server(t, etcdtest.WithDir(data))
-	return srv, func() func() {
-		srv.Stop()
-		require.NoError(t, os.CopyFS(backup, os.DirFS(data)))
-		require.NoError(t, srv.Restart())
-		return func() {
-			srv.Stop()
-			require.NoError(t, os.RemoveAll(filepath.Join(data, "member")))
-			require.NoError(t, os.CopyFS(filepath.Join(data, "member"), os.DirFS(filepath.Join(backup, "member"))))
-			require.NoError(t, srv.Restart())
-		}
-	}
 }
