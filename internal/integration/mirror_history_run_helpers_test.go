@@ -90,9 +90,9 @@ const (
 	historyWrites = 4 // clients that write at once
 )
 
-func newHistoryRun(t *testing.T) *historyRun {
+func newHistoryRun(t *testing.T, c *cluster) *historyRun {
 	t.Helper()
-	r := &historyRun{t: t, seed: drawSeed(t), cluster: newCluster(t), prefix: prefix(t)}
+	r := &historyRun{t: t, seed: drawSeed(t), cluster: c, prefix: prefix(t)}
 	r.direct = client(t, etcd.DefaultConfig().WithEndpoints(r.cluster.addrs()...))
 	r.reader = client(t, r.cluster.config().WithTimeout(time.Second).
 		WithLogger(slog.New(slog.DiscardHandler))) // the interruptions are many
