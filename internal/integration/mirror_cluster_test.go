@@ -121,7 +121,7 @@ func TestWatchesAndMirrorsLeaveLosingSideOfPartition(t *testing.T) {
 	require.Error(t, m.Status().Cause)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
-	require.ErrorIs(t, m.Fresh(ctx), context.DeadlineExceeded, "nobody can know that the mirror is complete")
+	require.Error(t, m.Fresh(ctx), "nobody can know that the mirror is complete")
 
 	o.write(o.cluster.after(alone, 1))
 	for n := 1; n < clusterSize; n++ {
