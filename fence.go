@@ -142,4 +142,3 @@ func releasing(ctx context.Context, c *claim) (context.Context, context.CancelFu
 	}
 	return Unguarded(ctx), func() {}
 }
-
