@@ -16,6 +16,8 @@
 //   - for several keys that belong together, [Client.BulkPut];
 //   - to change several keys depending on what you read, [Client.Transact];
 //   - to follow changes, [Client.WatchPrefix], from the revision after that of a Range;
+//   - to read a prefix far more often than it changes, package mirror, which keeps it in
+//     memory;
 //   - for a registration that goes away with its process, [Client.Grant],
 //     [Client.PutWithLease] and [Client.KeepAlive];
 //   - for work that one process at a time may do, [Client.WithLock];

@@ -3,6 +3,7 @@ module github.com/blueprint-go/etcd
 go 1.26.0
 
 require (
+	github.com/go-viper/mapstructure/v2 v2.5.0
 	github.com/klauspost/compress v1.20.3
 	github.com/stretchr/testify v1.12.1
 	github.com/tidwall/btree v1.8.1

@@ -125,11 +125,7 @@ func loadAgain(m *Mirror, h *history, revision int64) {
 		if ev.Type == etcd.EventDelete {
 			continue
 		}
-		var err error
-		if ev.Kv.Value == nil {
-			err = ev.Err
-		}
-		e := m.newEntry(&d.state, *ev.Kv, err)
+		e := d.newEntry(*ev.Kv, m.extraOf(ev))
 		if old := before.table.get(key); old != nil && old.equals(e) {
 			e = old
 		}

@@ -28,6 +28,6 @@
 // Claims of locks (see [etcd.Lock]) are no key-values and never show. For values of one Go
 // type, decoded once when they arrive, there is [OpenTyped].
 //
-// A mirror holds every key and value of its prefix in memory: about 190 bytes for each
+// A mirror holds every key and value of its prefix in memory: about 170 bytes for each
 // besides the key and the value.
 package mirror

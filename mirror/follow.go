@@ -13,6 +13,7 @@ import (
 // last state is better than none.
 func (m *Mirror) follow() {
 	defer m.tasks.Done()
+	defer m.reads.release()
 	tries := 0 // since a watch was registered
 	for {
 		err := m.watch(&tries)
@@ -106,19 +107,25 @@ func (m *Mirror) install(next *state) {
 
 // apply applies a response of the watch.
 func (m *Mirror) apply(resp etcd.WatchResponse) {
+	extras := make([]any, len(resp.Events)) // the application's code is called without the lock
+	for i, ev := range resp.Events {
+		if ev.Type == etcd.EventPut && !ev.IsClaim() {
+			extras[i] = m.extraOf(ev)
+		}
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	before := m.applied
 	var d *draft
 	var records []record
-	for _, ev := range resp.Events {
+	for i, ev := range resp.Events {
 		if ev.Kv.ModRevision <= before.revision {
 			continue // etcd-io/etcd#20221: it may come twice
 		}
 		if d == nil {
 			d = before.draft()
 		}
-		if r, changed := m.applyEvent(d, ev); changed && len(m.readers) > 0 {
+		if r, changed := d.apply(ev, extras[i]); changed && len(m.readers) > 0 {
 			records = append(records, r)
 		}
 	}
@@ -140,19 +147,23 @@ func (m *Mirror) apply(resp etcd.WatchResponse) {
 	m.mendLocked()
 }
 
-// applyEvent applies an event and returns the change that it makes. It makes none if it is
+// extraOf returns the extra of the entry that an event puts.
+func (m *Mirror) extraOf(ev *etcd.Event) any {
+	if ev.Kv.Value == nil {
+		return undecodable{ev.Err}
+	}
+	return m.extra(*ev.Kv, nil)
+}
+
+// apply applies an event and returns the change that it makes. It makes none if it is
 // about the claim of a lock.
-func (m *Mirror) applyEvent(d *draft, ev *etcd.Event) (record, bool) {
+func (d *draft) apply(ev *etcd.Event, extra any) (record, bool) {
 	revision := ev.Kv.ModRevision
 	if ev.Type == etcd.EventDelete || ev.IsClaim() {
 		old := d.remove(ev.Kv.Key)
 		return record{old: old, revision: revision}, old != nil
 	}
-	var err error
-	if ev.Kv.Value == nil {
-		err = ev.Err
-	}
-	e := m.newEntry(&d.state, *ev.Kv, err)
+	e := d.newEntry(*ev.Kv, extra)
 	return record{old: d.put(e), new: e, revision: revision}, true
 }
 

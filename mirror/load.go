@@ -45,7 +45,7 @@ func (m *Mirror) read(ctx context.Context, revision int64, before *state) (*stat
 		if _, undecoded := errors.AsType[*etcd.DecodeError](err); err != nil && !undecoded {
 			return nil, err
 		}
-		e := m.newEntry(&d.state, kv, err)
+		e := d.newEntry(kv, m.extra(kv, err))
 		if old := before.table.get(kv.Key); old != nil && old.equals(e) && old.hash == e.hash {
 			e = old
 		}
@@ -54,16 +54,15 @@ func (m *Mirror) read(ctx context.Context, revision int64, before *state) (*stat
 	return d.done(), nil
 }
 
-// newEntry returns the entry of a key-value. err is nil or says why it was not decoded.
-func (m *Mirror) newEntry(s *state, kv etcd.KeyValue, err error) *entry {
-	var extra any
+// extra returns that of the entry of a key-value. It may call the application's code.
+func (m *Mirror) extra(kv etcd.KeyValue, err error) (extra any) {
 	if err == nil && m.decode != nil {
 		extra, err = m.decodeSafely(kv)
 	}
 	if err != nil {
-		kv.Value, extra = nil, undecodable{err}
+		return undecodable{err}
 	}
-	return s.newEntry(kv, extra)
+	return extra
 }
 
 // decodeSafely turns a panic of the application's encoding into an error: nobody would

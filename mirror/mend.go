@@ -60,7 +60,7 @@ func (m *Mirror) readAgain() {
 		}
 		kv, err := m.client.GetKV(m.ctx, key)
 		if kv.ModRevision == e.kv.ModRevision && !errors.Is(err, etcd.ErrKeyUnavailable) && isAnswer(err) {
-			m.replace(e, m.newEntry(m.applied, kv, err))
+			m.replace(e, kv, m.extra(kv, err))
 			return true
 		}
 		return err == nil || errors.Is(err, etcd.ErrKeyNotFound)
@@ -74,14 +74,14 @@ func isAnswer(err error) bool {
 }
 
 // replace replaces an entry, unless an event has done so.
-func (m *Mirror) replace(e, by *entry) {
+func (m *Mirror) replace(e *entry, kv etcd.KeyValue, extra any) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	before := m.applied
 	if before.table.get(e.kv.Key) != e {
 		return
 	}
-	d := before.draft()
+	d, by := before.draft(), before.newEntry(kv, extra)
 	d.put(by)
 	for r := range m.readers {
 		r.add(before, []record{{old: e, new: by, revision: before.revision, found: true}})

@@ -31,6 +31,7 @@ type Mirror struct {
 	// current is what readers see.
 	current atomic.Pointer[state]
 
+	reads  *reads
 	ctx    context.Context // ends with the mirror
 	cancel context.CancelCauseFunc
 	tasks  sync.WaitGroup // the goroutines of the mirror
@@ -46,7 +47,6 @@ type Mirror struct {
 	status  Status
 	ended   error // why the mirror has ended
 	restart context.CancelCauseFunc
-	rounds  rounds
 	proving bool
 	mending bool
 }
@@ -85,6 +85,7 @@ func open(ctx context.Context, client *etcd.Client, prefix string, decode func(e
 	m.status = Status{Since: began, Confirmed: began, Cause: errNotYet}
 	// Hooks see the caller's values in the context of the watch, but not its end.
 	m.ctx, m.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
+	m.reads = readsOf(client)
 	m.mend()
 	m.tasks.Add(1)
 	go m.follow()
@@ -184,9 +185,6 @@ func (m *Mirror) begin(f func()) bool {
 
 // fail returns an error of this mirror.
 func (m *Mirror) fail(op string, err error) error {
-	if _, ok := errors.AsType[*etcd.Error](err); ok {
-		return err
-	}
 	return &etcd.Error{Op: op, Key: m.prefix, Err: err}
 }
 

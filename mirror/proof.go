@@ -29,10 +29,7 @@ func (m *Mirror) prove() {
 // is newer, and there are as many as then, so that none was deleted either. Otherwise
 // events are on their way.
 func (m *Mirror) proof(ctx context.Context) error {
-	m.mu.Lock()
-	known := m.current.Load()
-	m.mu.Unlock()
-	began := time.Now()
+	known, began := m.current.Load(), time.Now()
 	unchanged := etcd.ModRevision(m.prefix).OfPrefix().Less(known.revision + 1)
 	result, err := m.client.Txn().If(unchanged).Commit(ctx)
 	if err != nil {
@@ -52,8 +49,8 @@ func (m *Mirror) proof(ctx context.Context) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.confirm(began)
-	now := m.current.Load()
-	if now.revision >= known.revision && now.revision < result.Revision {
+	// If something was applied meanwhile, it may be half of what cancels itself out.
+	if now := m.current.Load(); now.order == known.order && now.revision < result.Revision {
 		m.show(now.at(result.Revision))
 	}
 	return nil

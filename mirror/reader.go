@@ -155,7 +155,7 @@ func (r *reader) take() (iter.Seq[record], error) {
 		return nil, nil
 	case len(r.queue) > 0:
 		records := r.queue[0]
-		r.queue = r.queue[1:]
+		r.queue[0], r.queue = nil, r.queue[1:]
 		for i := range records {
 			r.bytes -= records[i].bytes()
 		}

@@ -74,8 +74,11 @@ func (s *state) at(revision int64) *state {
 	return &out
 }
 
-// newEntry returns the entry of a key-value. If it could not be decoded, err says why.
+// newEntry returns the entry of a key-value.
 func (s *state) newEntry(kv etcd.KeyValue, extra any) *entry {
+	if _, bad := extra.(undecodable); bad {
+		kv.Value = nil
+	}
 	return &entry{hash: s.table.hash(kv.Key), kv: kv, extra: extra}
 }
 

@@ -18,12 +18,13 @@ type table struct {
 	prefix string // of all keys; only what follows it is hashed and compared
 	seed   maphash.Seed
 	bits   uint32 // how many bits of a hash choose a leaf
+	most   uint32 // maxBits
 	chunks []*chunk
 	len    int
 }
 
 const (
-	chunkBits = 6
+	chunkBits = 7
 	// leafFull leaves slots free, so that searches are short.
 	leafFull = 36
 	// maxBits bounds the directory. Where it would have to grow further, the hashes of
@@ -56,8 +57,9 @@ type group struct {
 // edit is the right to change what it owns in place. It ends when a version is published.
 type edit struct{ _ byte }
 
+// newTable returns an empty table, of one leaf.
 func newTable(prefix string, seed maphash.Seed) table {
-	t := table{prefix: prefix, seed: seed, bits: chunkBits, chunks: []*chunk{{}}}
+	t := table{prefix: prefix, seed: seed, bits: chunkBits, most: maxBits, chunks: []*chunk{{}}}
 	empty := &leaf{}
 	for i := range t.chunks[0].leaves {
 		t.chunks[0].leaves[i] = empty
@@ -174,9 +176,6 @@ func (t *table) own(ed *edit, hash uint64) *leaf {
 	}
 	l := *old
 	l.owner = ed
-	if l.bits == 0 { // the one that newTable puts everywhere
-		l.bits = t.bits
-	}
 	t.place(ed, hash, &l)
 	return &l
 }
@@ -205,7 +204,7 @@ func (t *table) chunk(ed *edit, place uint64) *chunk {
 func (t *table) divide(ed *edit, hash uint64) {
 	full := t.own(ed, hash)
 	if full.bits == t.bits {
-		if t.bits == maxBits {
+		if t.bits == t.most {
 			t.reseed(ed)
 			return
 		}

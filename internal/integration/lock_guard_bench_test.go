@@ -11,30 +11,41 @@ import (
 	"github.com/blueprint-go/etcd"
 )
 
-// BenchmarkGuardedPut measures a put that is bound to a lock beside a plain one, in turns, on a
-// server process that syncs its disk: the medians, and the median of the ratios of neighbours.
+// BenchmarkGuardedPut measures a put that is bound to a lock beside a plain one and beside one
+// WithCondition by hand, in turns, on a server process that syncs its disk: the medians, and the
+// medians of how many times as long each took as the plain one of its round.
 func BenchmarkGuardedPut(b *testing.B) {
 	c, err := etcd.NewClient(etcd.DefaultConfig().WithEndpoints(serverProcess(b, withFsync)...).WithTimeout(busyTimeout))
 	require.NoError(b, err)
 	defer func() { require.NoError(b, c.Close()) }()
 	lock := newLock(b, c, "/lock")
 	require.NoError(b, lock.Lock(b.Context()))
-	ways := [2]context.Context{b.Context(), lock.Guard(b.Context())}
-	var times [2][]float64
+	guarded := lock.Guard(b.Context())
+	put := func(ctx context.Context, opts ...etcd.PutOption) func() error {
+		return func() error { return c.Put(ctx, "/key", []byte("value"), opts...) }
+	}
+	ways := []struct {
+		name string
+		put  func() error
+	}{{"plain", put(b.Context())}, {"by-hand", put(b.Context(), etcd.WithCondition(lock.Held()))}, {"guarded", put(guarded)}}
+	times := make([][]float64, len(ways))
 	for round := 0; b.Loop(); round++ {
 		for i := range ways {
 			i = (i + round) % len(ways) // none always goes first
 			began := time.Now()
-			require.NoError(b, c.Put(ways[i], "/key", []byte("value")))
+			require.NoError(b, ways[i].put())
 			times[i] = append(times[i], float64(time.Since(began).Microseconds()))
 		}
 	}
-	ratios := make([]float64, len(times[0]))
-	for i := range ratios {
-		ratios[i] = times[1][i] / times[0][i]
+	b.ReportMetric(0, "ns/op") // of all ways together
+	for i, way := range ways {
+		ratios := make([]float64, len(times[i]))
+		for round := range ratios {
+			ratios[round] = times[i][round] / times[0][round]
+		}
+		b.ReportMetric(median(slices.Clone(times[i])), way.name+"-µs")
+		if i > 0 {
+			b.ReportMetric(median(ratios), way.name+"-times")
+		}
 	}
-	b.ReportMetric(0, "ns/op") // of both together
-	b.ReportMetric(median(slices.Clone(times[0])), "plain-µs")
-	b.ReportMetric(median(slices.Clone(times[1])), "guarded-µs")
-	b.ReportMetric(median(ratios), "guarded-times")
 }

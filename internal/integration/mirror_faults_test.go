@@ -3,8 +3,6 @@ package integration
 import (
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -12,6 +10,7 @@ import (
 
 	"github.com/blueprint-go/etcd"
 	"github.com/blueprint-go/etcd/etcdtest"
+	"github.com/blueprint-go/etcd/mirror"
 )
 
 func TestMirrorTellsWhatACompactionHid(t *testing.T) {
@@ -78,35 +77,48 @@ func TestMirrorMissesNothingInAnOutage(t *testing.T) {
 	equalsServer(t, o.c, m, p)
 }
 
-func TestMirrorFollowsARestore(t *testing.T) {
-	t.Parallel()
+// restoredMirror is a mirror whose cluster is restored to a revision long before its own.
+func restoredMirror(t *testing.T, meanwhile func(*mirror.Mirror)) (c *etcd.Client, m *mirror.Mirror, change mirror.Change) {
 	dir := t.TempDir()
-	data, backup := filepath.Join(dir, "data"), filepath.Join(dir, "backup")
-	srv := server(t, etcdtest.WithDir(data))
-	c := client(t, config(srv))
+	srv := server(t, etcdtest.WithDir(dir))
+	c = client(t, config(srv))
 	p := prefix(t)
 	require.NoError(t, c.Put(t.Context(), p+"k", []byte("backup")))
-	srv.Stop()
-	require.NoError(t, os.CopyFS(backup, os.DirFS(data)))
-	require.NoError(t, srv.Restart())
+	backup := copied(t, srv, dir)
 	require.Eventually(t, func() bool { return second(c.Revision(t.Context())) == nil }, patience, time.Millisecond)
 	for i := range 20 {
 		require.NoError(t, c.Put(t.Context(), p+"k", fmt.Append(nil, i)))
 	}
-	m := mirrorOf(t, c, p)
+	m = mirrorOf(t, c, p)
 	changes := changesOf(within(t, patience), m)
 	before := m.Revision()
-	waited := make(chan error, 1)
-	go func() { waited <- m.WaitFor(within(t, patience), before+100) }()
-	srv.Stop()
-	require.NoError(t, os.RemoveAll(filepath.Join(data, "member")))
-	require.NoError(t, os.CopyFS(filepath.Join(data, "member"), os.DirFS(filepath.Join(backup, "member"))))
-	require.NoError(t, srv.Restart())
-	require.Equal(t, "updated "+p+"k: 19 -> backup (resync)", changeText(next(t, changes)))
+	meanwhile(m)
+	putBack(t, srv, dir, backup)
+	change = next(t, changes)
 	require.Less(t, m.Revision(), before)
-	require.ErrorIs(t, next(t, waited), etcd.ErrRevisionRegressed)
-	require.EqualValues(t, 1, m.Status().Resyncs)
+	require.Less(t, change.Revision, before)
+	require.NotZero(t, m.Status().Resyncs)
+	return c, m, change
+}
+
+func TestMirrorFollowsARestore(t *testing.T) {
+	t.Parallel()
+	c, m, change := restoredMirror(t, func(*mirror.Mirror) {})
+	p := prefix(t)
+	require.Equal(t, "updated "+p+"k: 19 -> backup (resync)", changeText(change))
 	equalsServer(t, c, m, p)
+	require.NoError(t, m.WaitFor(within(t, patience), putRevision(t, c, p+"k", "after")))
+	require.Equal(t, map[string]string{p + "k": "after"}, held(m))
+}
+
+func TestRestoreEndsAWaitForItsRevision(t *testing.T) {
+	t.Parallel()
+	waited := make(chan error, 1)
+	restoredMirror(t, func(m *mirror.Mirror) {
+		revision := m.Revision() + 100
+		go func() { waited <- m.WaitFor(within(t, patience), revision) }()
+	})
+	require.ErrorIs(t, next(t, waited), etcd.ErrRevisionRegressed)
 }
 
 func TestMirrorServesOnWithoutPermission(t *testing.T) {

@@ -2,6 +2,7 @@ package integration
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/blueprint-go/etcd"
 	"github.com/blueprint-go/etcd/etcdtest"
+	"github.com/blueprint-go/etcd/mirror"
 )
 
 // heldReads counts the reads of a server, and holds those that begin while told to.
@@ -118,4 +120,112 @@ func TestWithoutProgressReadsProveFreshness(t *testing.T) {
 	require.Equal(t, map[string]string{p + "k": "w"}, held(m))
 	require.NoError(t, lock.Unlock(within(t, patience)))
 	require.Zero(t, m.Status().Resyncs)
+}
+
+func TestMirrorsOfAClientShareTheirReads(t *testing.T) {
+	t.Parallel()
+	var reads heldReads
+	c := client(t, config(server(t, reads.option())).WithTimeout(patience))
+	p := prefix(t)
+	var all []*mirror.Mirror
+	for i := range 50 {
+		all = append(all, mirrorOf(t, c, fmt.Sprint(p, i, "/")))
+	}
+	for _, m := range all {
+		require.Eventually(t, func() bool { return m.Status().Connected }, patience, time.Millisecond)
+		require.NoError(t, m.Fresh(within(t, patience)))
+	}
+	gate := make(chan struct{})
+	reads.hold.Store(&gate)
+	before := reads.count.Load()
+	var callers sync.WaitGroup
+	for i, m := range all {
+		callers.Go(func() {
+			if err := m.Fresh(within(t, patience)); err != nil {
+				t.Error(err)
+			}
+		})
+		if i == 0 {
+			require.Eventually(t, func() bool { return reads.count.Load() > before }, patience, time.Millisecond)
+		}
+	}
+	close(gate)
+	callers.Wait()
+	require.LessOrEqual(t, reads.count.Load()-before, int64(10), "reads for 50 mirrors")
+	for _, m := range all[1:] {
+		m.Close()
+	}
+	require.NoError(t, all[0].Fresh(within(t, patience)), "the others have taken nothing along")
+}
+
+func TestCloseEndsAFreshThatWaits(t *testing.T) {
+	t.Parallel()
+	var reads heldReads
+	c := client(t, config(server(t, reads.option())).WithTimeout(patience))
+	m := mirrorOf(t, c, prefix(t))
+	require.Eventually(t, func() bool { return m.Status().Connected }, patience, time.Millisecond)
+	require.NoError(t, m.Fresh(within(t, patience)))
+	gate := make(chan struct{})
+	defer close(gate)
+	reads.hold.Store(&gate)
+	before := reads.count.Load()
+	waited := make(chan error, 2)
+	for range 2 { // one waits for the read that is under way, one for the next
+		go func() { waited <- m.Fresh(within(t, patience)) }()
+	}
+	require.Eventually(t, func() bool { return reads.count.Load() > before }, patience, time.Millisecond)
+	m.Close()
+	for range 2 {
+		require.ErrorIs(t, next(t, waited), etcd.ErrClosed)
+	}
+}
+
+// Reads must not take for freshness what events have yet to bring.
+func TestFreshWaitsForEventsOnTheirWay(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(ctx context.Context, c *etcd.Client, p string) error{
+		"creation": func(ctx context.Context, c *etcd.Client, p string) error { return c.Put(ctx, p+"new", nil) },
+		"update":   func(ctx context.Context, c *etcd.Client, p string) error { return c.Put(ctx, p+"k", nil) },
+		"deletion": func(ctx context.Context, c *etcd.Client, p string) error { return second(c.Delete(ctx, p+"k")) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			gate, proofs := make(chan struct{}), make(chan struct{}, 100)
+			open := sync.OnceFunc(func() { close(gate) })
+			srv := server(t, tapped(nil, nil, func(s grpc.ServerStream, r *pb.WatchResponse) error {
+				if !r.Created && !r.Canceled {
+					<-gate
+				}
+				return s.SendMsg(r)
+			}), etcdtest.WithGRPCServerOptions(grpc.ChainUnaryInterceptor(
+				func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+					defer func() {
+						if _, txn := req.(*pb.TxnRequest); txn {
+							proofs <- struct{}{}
+						}
+					}()
+					return handler(ctx, req)
+				})))
+			t.Cleanup(open) // before the server stops
+			c, other := client(t, config(srv)), client(t, config(srv))
+			p := prefix(t)
+			require.NoError(t, other.Put(t.Context(), p+"k", []byte("v")))
+			m := mirrorOf(t, c, p)
+			require.NoError(t, change(t.Context(), other, p))
+			fresh := make(chan error, 1)
+			go func() { fresh <- m.Fresh(within(t, patience)) }()
+			for range 3 { // the third begins after the second is evaluated
+				next(t, proofs)
+			}
+			select {
+			case err := <-fresh:
+				require.Fail(t, "fresh too early", "%v", err)
+			default:
+			}
+			require.Equal(t, map[string]string{p + "k": "v"}, held(m))
+			open()
+			require.NoError(t, next(t, fresh))
+			equalsServer(t, c, m, p)
+		})
+	}
 }

@@ -54,6 +54,7 @@ type truth struct {
 
 	compacted int64 // what was asked to be compacted, at the most
 	claims    []claim
+	acked     int64    // the newest of them
 	faults    []string // what can't be
 }
 
@@ -130,6 +131,14 @@ func (h *truth) acknowledged(c claim) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.claims = append(h.claims, c)
+	h.acked = max(h.acked, c.revision)
+}
+
+// promised returns the newest revision at which a write was acknowledged.
+func (h *truth) promised() int64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.acked
 }
 
 // compacting notes that the history before revision is about to be compacted.

@@ -1,7 +1,10 @@
 package integration
 
 import (
+	"context"
 	"fmt"
+	"sync/atomic"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -15,6 +18,7 @@ type mirrorRun struct {
 	prefix   string
 	m        *mirror.Mirror
 	accounts []*changesAccount
+	fresh    atomic.Int64 // how often it was
 
 	// Guarded by the truth's lock.
 	contents []content
@@ -33,6 +37,28 @@ func (r *historyRun) mirror(c *etcd.Client, name, prefix string) {
 	r.changes(run, "quick", false, mirror.WithChangesBuffer(1<<30))
 	r.changes(run, "slow", true, mirror.WithChangesBuffer(16<<10))
 	r.reading.Go(func() { r.snapshots(run) })
+	r.reading.Go(func() { r.freshen(run) })
+}
+
+// freshen holds that a mirror which says that it is fresh holds all that was acknowledged
+// before it was asked.
+func (r *historyRun) freshen(run *mirrorRun) {
+	for {
+		known, _ := r.truth.last()
+		if !r.truth.reached(r.ctx, known+5) {
+			return
+		}
+		promised := r.truth.promised()
+		ctx, cancel := context.WithTimeout(r.ctx, 5*time.Second)
+		err := run.m.Fresh(ctx)
+		if err == nil {
+			run.fresh.Add(1)
+			if is := run.m.Revision(); is < promised {
+				r.complain(run, "%s: fresh at %d, and %d was acknowledged", run.name, is, promised)
+			}
+		}
+		cancel()
+	}
 }
 
 func (r *historyRun) changes(run *mirrorRun, name string, slow bool, opts ...mirror.ChangesOption) {

@@ -184,9 +184,9 @@ func (r *historyRun) writeLeased(c *etcd.Client, random *rand.Rand) error {
 
 // compact compacts up to a revision that is known now and then, until ctx ends.
 func (r *historyRun) compact(ctx context.Context, random *rand.Rand) {
-	for last, _ := r.truth.last(); r.truth.reached(ctx, last+100+random.Int64N(400)); last, _ = r.truth.last() {
+	for last, _ := r.truth.last(); r.truth.reached(ctx, last+20+random.Int64N(100)); last, _ = r.truth.last() {
 		known, _ := r.truth.last()
-		revision := known - random.Int64N([]int64{50, 600}[random.IntN(2)])
+		revision := known - random.Int64N([]int64{10, 300}[random.IntN(2)])
 		r.truth.compacting(revision)
 		trying, cancel := context.WithTimeout(ctx, 5*time.Second)
 		_, err := r.direct.Raw().Compact(trying, revision)
@@ -196,6 +196,9 @@ func (r *historyRun) compact(ctx context.Context, random *rand.Rand) {
 		}
 	}
 }
+
+// allFaults is how long it takes, about, until each has been there once.
+var allFaults = time.Duration(len(clusterFaults)) * (minFault + maxFault + minPeace + maxPeace) / 2
 
 // round writes until n more changes are known and each fault has been there once, all
 // members having been killed at first. Then it holds all readers against the truth.
@@ -207,7 +210,7 @@ func (r *historyRun) round(number, n int) {
 	}
 	r.cluster.heal()
 	r.cluster.waitReady()
-	faults := startNemesis(r.cluster, seed)
+	began, faults := time.Now(), startNemesis(r.cluster, seed)
 	defer faults.logIfFailed(r.t)
 	compacting, stop := context.WithCancel(r.ctx)
 	var compactor, writers sync.WaitGroup
@@ -217,10 +220,10 @@ func (r *historyRun) round(number, n int) {
 		writers.Go(func() {
 			for r.ctx.Err() == nil && (r.truth.size() < n || !faults.hasDealt()) {
 				// The writes are spread over the faults.
-				if budget := n * (1 + int(faults.done.Load())) / len(clusterFaults); r.truth.size() < budget {
+				if budget := int(int64(n) * int64(time.Since(began)) / int64(allFaults)); r.truth.size() < budget || faults.hasDealt() {
 					r.write(c, random)
 				} else {
-					faults.wait(r.ctx, time.Millisecond, 10*time.Millisecond)
+					r.rest(random)
 				}
 			}
 		})
@@ -230,6 +233,16 @@ func (r *historyRun) round(number, n int) {
 	compactor.Wait()
 	faults.stop()
 	r.check(number)
+}
+
+// rest lets a writer do nothing for a moment.
+func (r *historyRun) rest(random *rand.Rand) {
+	timer := time.NewTimer(time.Duration(1+random.IntN(10)) * time.Millisecond)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-r.ctx.Done():
+	}
 }
 
 // check waits until all readers have told what happened, and holds it against the truth.
@@ -428,7 +441,11 @@ func (r *historyRun) readWatch(w *watchReader) {
 		if !r.truth.reached(ctx, resp.Revision) {
 			return
 		}
-		w.account.add(r.truth, resp)
+		if resp.State == etcd.WatchResynced {
+			w.account.resynced(r.truth, resp)
+		} else {
+			w.account.add(r.truth, resp)
+		}
 		if w.record {
 			r.truth.mu.Lock()
 			record.responses = append(record.responses, resp)

@@ -31,6 +31,14 @@ func (r *historyRun) historyReaders() {
 	r.watch(&watchReader{account: watchAccount{name: "key", mine: func(f fact) bool { return f.Key == key }}, open: func(ctx context.Context, from int64) etcd.WatchChan {
 		return r.reader.Watch(ctx, key, etcd.WithRevision(from), etcd.WithProgressNotify())
 	}})
+	r.watch(&watchReader{account: watchAccount{name: "resync", mine: all, prev: true}, open: watch(r.prefix, etcd.WithPrevKV(), etcd.WithResync())})
+	from, to := r.prefix+"05/", r.prefix+"08/"
+	r.watch(&watchReader{
+		account: watchAccount{name: "range", mine: func(f fact) bool { return f.Key >= from && f.Key < to }},
+		open: func(ctx context.Context, rev int64) etcd.WatchChan {
+			return r.reader.WatchRange(ctx, from, to, etcd.WithRevision(rev), etcd.WithResync())
+		},
+	})
 	r.mirror(r.reader, "mirror of all", r.prefix)
 	r.mirror(r.reader, "mirror of a group", group)
 }
@@ -56,6 +64,9 @@ func (r *historyRun) log(took time.Duration) {
 			r.t.Logf("changes of %s: %d, %d resyncs", a.name, a.told, a.resyncs)
 			told += a.told
 		}
+	}
+	for _, run := range r.mirrors {
+		r.t.Logf("%s: fresh %d times, %+v", run.name, run.fresh.Load(), run.m.Status())
 	}
 	r.t.Logf("%d snapshots equal", r.contents)
 	r.t.Logf("%d changes in %v, told %d times, %d compactions survived", r.events, took.Round(time.Millisecond), told, gaps)

@@ -2,6 +2,7 @@ package integration
 
 import (
 	"fmt"
+	"maps"
 
 	"github.com/blueprint-go/etcd"
 )
@@ -114,6 +115,32 @@ func (a *watchAccount) compactedTo(h *truth, position, revision int64) {
 	}
 	a.gaps++
 	a.position = max(a.position, revision-1)
+}
+
+// resynced says that the watch has told what exists in place of what was compacted.
+func (a *watchAccount) resynced(h *truth, r etcd.WatchResponse) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if r.Revision > h.compacted && h.compacted <= a.position+1 {
+		a.complain("unneeded gap", "to %d, after %d, compacted is %d", r.Revision, a.position, h.compacted)
+	}
+	if r.Revision < a.position || r.Revision < h.base || r.Revision > h.lastLocked() {
+		a.complain("invented", "what exists at %d, after %d", r.Revision, a.position)
+		return
+	}
+	want, got := maps.Clone(h.state), map[string]holding{}
+	apply(want, h.facts[:h.from(r.Revision+1)])
+	for key, s := range want {
+		if !a.mine(fact{Key: key, Revision: s.Mod, Now: s}) {
+			delete(want, key)
+		}
+	}
+	for _, e := range r.Events {
+		got[e.Kv.Key] = holdingOf(*e.Kv)
+	}
+	a.wrong = append(a.wrong, differ(a.name, r.Revision, want, got)...)
+	a.gaps++
+	a.position = r.Revision
 }
 
 // at returns up to which revision everything was told.

@@ -194,6 +194,30 @@ func TestCheckOfWatchesTakesOnlyNeededGaps(t *testing.T) {
 	require.Contains(t, after(3, 4)[0], "unneeded gap")
 }
 
+func TestCheckOfResyncsTakesWhatExistsOnly(t *testing.T) {
+	t.Parallel()
+	check := func(compacted, revision int64, lie func(evs []*etcd.Event) []*etcd.Event) string {
+		h := scripted(t, watchScript...)
+		h.compacting(compacted)
+		a := &watchAccount{mine: func(f fact) bool { return len(f.Key) == 1 }, position: 3}
+		var evs []*etcd.Event
+		for key, s := range h.stateAt(6) {
+			evs = append(evs, &etcd.Event{Kv: keyValueOf(key, s)})
+		}
+		a.resynced(h, etcd.WatchResponse{Revision: revision, State: etcd.WatchResynced, Events: lie(evs)})
+		a.add(h, etcd.WatchResponse{Revision: 8, Events: faithful(h.facts[h.from(8):])})
+		return strings.Join(a.wrong, "\n")
+	}
+	truly := func(evs []*etcd.Event) []*etcd.Event { return evs }
+	require.Empty(t, check(6, 6, truly))
+	require.Empty(t, check(5, 6, truly))
+	require.Contains(t, check(4, 6, truly), "unneeded gap")
+	require.Contains(t, check(6, 5, truly), "wrong content")
+	require.Contains(t, check(6, 2, truly), "invented")
+	require.Contains(t, check(6, 6, func(evs []*etcd.Event) []*etcd.Event { return evs[1:] }), "wrong content")
+	require.Contains(t, check(6, 6, func(evs []*etcd.Event) []*etcd.Event { evs[0].Kv.Version++; return evs }), "wrong content")
+}
+
 func TestCheckOfTheTruthFindsEachViolation(t *testing.T) {
 	t.Parallel()
 	put := func(key string, rev, create, version int64) *mvccpb.Event {

@@ -41,6 +41,12 @@ var calls = map[string]func(ctx context.Context, c *etcd.Client) error{
 	"Delete":           func(ctx context.Context, c *etcd.Client) error { return second(c.Delete(ctx, "k")) },
 	"DeletePrefix":     func(ctx context.Context, c *etcd.Client) error { return second(c.DeletePrefix(ctx, "k")) },
 	"EncryptionStatus": func(ctx context.Context, c *etcd.Client) error { return second(c.EncryptionStatus(ctx, "k")) },
+	"Events": func(ctx context.Context, c *etcd.Client) (last error) {
+		for _, err := range c.Events(ctx, "k") {
+			last = err
+		}
+		return last
+	},
 	"Exists":           func(ctx context.Context, c *etcd.Client) error { return second(c.Exists(ctx, "k")) },
 	"Get":              func(ctx context.Context, c *etcd.Client) error { return second(c.Get(ctx, "k")) },
 	"Export":           func(ctx context.Context, c *etcd.Client) error { return second(c.Export(ctx, io.Discard, "k")) },
@@ -73,13 +79,14 @@ var calls = map[string]func(ctx context.Context, c *etcd.Client) error{
 	"PutWithTTL": func(ctx context.Context, c *etcd.Client) error {
 		return second(c.PutWithTTL(ctx, "k", nil, time.Minute))
 	},
-	"Range":       func(ctx context.Context, c *etcd.Client) error { return second(c.Range(ctx, "k")) },
-	"Revision":    func(ctx context.Context, c *etcd.Client) error { return second(c.Revision(ctx)) },
-	"Reencrypt":   func(ctx context.Context, c *etcd.Client) error { return second(c.Reencrypt(ctx, "k")) },
-	"RevokeLease": func(ctx context.Context, c *etcd.Client) error { return c.RevokeLease(ctx, 1) },
-	"Seal":        func(ctx context.Context, c *etcd.Client) error { return second(c.Seal(ctx, "k", nil)) },
-	"Settle":      func(ctx context.Context, c *etcd.Client) error { return second(c.Settle(ctx, nil)) },
-	"TimeToLive":  func(ctx context.Context, c *etcd.Client) error { return second(c.TimeToLive(ctx, 1)) },
+	"Range":           func(ctx context.Context, c *etcd.Client) error { return second(c.Range(ctx, "k")) },
+	"RequestProgress": func(ctx context.Context, c *etcd.Client) error { return c.RequestProgress(ctx, 1) },
+	"Revision":        func(ctx context.Context, c *etcd.Client) error { return second(c.Revision(ctx)) },
+	"Reencrypt":       func(ctx context.Context, c *etcd.Client) error { return second(c.Reencrypt(ctx, "k")) },
+	"RevokeLease":     func(ctx context.Context, c *etcd.Client) error { return c.RevokeLease(ctx, 1) },
+	"Seal":            func(ctx context.Context, c *etcd.Client) error { return second(c.Seal(ctx, "k", nil)) },
+	"Settle":          func(ctx context.Context, c *etcd.Client) error { return second(c.Settle(ctx, nil)) },
+	"TimeToLive":      func(ctx context.Context, c *etcd.Client) error { return second(c.TimeToLive(ctx, 1)) },
 	"Scan": func(ctx context.Context, c *etcd.Client) error {
 		for _, err := range c.Scan(ctx, "k") {
 			return err
@@ -97,11 +104,15 @@ var calls = map[string]func(ctx context.Context, c *etcd.Client) error{
 		return c.Update(ctx, "k", func([]byte) ([]byte, error) { return nil, nil })
 	},
 	"Watch":       func(ctx context.Context, c *etcd.Client) error { return lastOf(c.Watch(ctx, "k")) },
+	"WatchRange":  func(ctx context.Context, c *etcd.Client) error { return lastOf(c.WatchRange(ctx, "k", "l")) },
 	"WatchPrefix": func(ctx context.Context, c *etcd.Client) error { return lastOf(c.WatchPrefix(ctx, "k")) },
 	"WithLock": func(ctx context.Context, c *etcd.Client) error {
 		return c.WithLock(ctx, "l", func(context.Context) error { return nil })
 	},
 }
+
+// isWatch reports whether the call of that name goes on until its context ends.
+func isWatch(name string) bool { return name == "Events" || strings.HasPrefix(name, "Watch") }
 
 func second[T any](_ T, err error) error { return err }
 

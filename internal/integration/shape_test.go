@@ -96,8 +96,8 @@ func TestAnswerThatLacksPartsIsATypedError(t *testing.T) {
 					require.NoError(t, c.Put(t.Context(), "k", []byte("value")))
 					lose.Store(&loss{lose: f})
 					ctx, cancel := context.WithCancel(t.Context())
-					if name == "Watch" || name == "WatchPrefix" {
-						cancel() // they don't end by themselves, and have no unary requests
+					if isWatch(name) {
+						cancel() // it doesn't end by itself, and has no unary requests
 					}
 					var err error
 					require.NotPanics(t, func() { err = call(ctx, c) }, "%s without %s", name, what)

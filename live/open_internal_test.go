@@ -1,0 +1,48 @@
+package live
+
+import (
+	"context"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/blueprint-go/etcd"
+)
+
+func TestBadOptionsAreRefused(t *testing.T) {
+	t.Parallel()
+	for name, opt := range map[string]Option{
+		"nil":              nil,
+		"nil defaults":     WithDefaults[server](nil),
+		"nil validate":     WithValidate[server](nil),
+		"nil unmarshal":    WithUnmarshal(nil),
+		"timeout of 0":     WithValidateTimeout(0),
+		"negative timeout": WithValidateTimeout(-1),
+		"debounce":         WithDebounce(-1),
+		"path":             WithLastGood(""),
+		"other defaults":   WithDefaults(func() itself { return itself{} }),
+		"other validate":   WithValidate(func(*itself) error { return nil }),
+		"unmarshal":        WithUnmarshal(func([]byte) (map[string]any, error) { return nil, nil }),
+	} {
+		_, err := Open[server](context.Background(), &etcd.Client{}, "/c/", opt)
+		require.ErrorIs(t, err, etcd.ErrInvalidArgument, name)
+		var e *etcd.Error
+		require.ErrorAs(t, err, &e, name)
+		require.False(t, e.Sent, name)
+		require.Equal(t, "/c/", e.Key, name)
+	}
+	_, err := OpenDocument[server](context.Background(), &etcd.Client{}, "/c/doc", WithAllKeys())
+	require.ErrorIs(t, err, etcd.ErrInvalidArgument)
+	_, err = OpenDocument[server](context.Background(), &etcd.Client{}, "")
+	require.ErrorIs(t, err, etcd.ErrEmptyKey)
+	_, err = Open[server](context.Background(), &etcd.Client{}, "")
+	require.ErrorIs(t, err, etcd.ErrEmptyPrefix)
+	_, err = Open[server](context.Background(), nil, "/c/")
+	require.ErrorIs(t, err, etcd.ErrInvalidArgument)
+	var none context.Context
+	_, err = Open[server](none, &etcd.Client{}, "/c/")
+	require.ErrorIs(t, err, etcd.ErrNilContext)
+	_, err = Open[chan int](context.Background(), &etcd.Client{}, "/c/")
+	require.ErrorIs(t, err, etcd.ErrInvalidArgument)
+	require.ErrorContains(t, err, "chan int")
+}

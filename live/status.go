@@ -1,0 +1,84 @@
+package live
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// Source says where a configuration comes from.
+type Source int
+
+const (
+	// FromEtcd says that the configuration was read from etcd.
+	FromEtcd Source = iota
+	// FromFile says that it was read from the file of [WithLastGood], because etcd could not
+	// be reached or had only bad ones since.
+	FromFile
+)
+
+// String returns "etcd" or "file".
+func (s Source) String() string {
+	if s == FromFile {
+		return "file"
+	}
+	return "etcd"
+}
+
+// Status says how good a configuration is.
+type Status struct {
+	// Source is where the configuration of [Value.Load] comes from.
+	Source Source
+	// Revision is [Value.Revision].
+	Revision int64
+	// Since is since when Load returns it.
+	Since time.Time
+	// Connected reports whether the value follows etcd, as far as is known.
+	Connected bool
+	// ConnectedSince is since when Connected is as it is.
+	ConnectedSince time.Time
+	// Confirmed is the last moment at which everything up to then was known; zero if etcd
+	// was not reached yet. While Connected it moves on about every second.
+	Confirmed time.Time
+	// Cause is why the value isn't connected; nil if it is.
+	Cause error
+	// Refused is [Value.Err].
+	Refused error
+	// LastGood is why the file of [WithLastGood] could not be written, a [*LastGoodError];
+	// nil if it could, or if there is none. Writing is tried again, at least every minute.
+	LastGood error
+}
+
+// Err returns what keeps the configuration from being the newest, or nil: that it comes from
+// the file, that the value isn't connected, or that the newest was refused. A service can
+// run with any of these: they are for its health page, not for its end.
+func (s Status) Err() error {
+	var source error
+	if s.Source == FromFile {
+		source = errFromFile
+	}
+	return errors.Join(source, s.Cause, s.Refused)
+}
+
+var errFromFile = errors.New("live: the last good configuration is served, from its file")
+
+// Status returns what is known now. It takes no request.
+func (v *Value[T]) Status() Status {
+	v.mu.Lock()
+	s := Status{Refused: v.refused, LastGood: v.fileErr, ConnectedSince: v.absentAt, Cause: v.absent}
+	source := v.source
+	v.mu.Unlock()
+	now := v.current.Load()
+	s.Revision, s.Since = now.revision, now.since
+	if now.fromFile {
+		s.Source = FromFile
+	}
+	if source != nil {
+		c := source.status()
+		s.Connected, s.ConnectedSince, s.Confirmed, s.Cause = c.connected, c.since, c.confirmed, c.cause
+	}
+	if v.ctx.Err() != nil {
+		s.Connected, s.Cause = false, context.Cause(v.ctx)
+	}
+	return s
+}
