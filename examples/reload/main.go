@@ -70,7 +70,7 @@ func run(ctx context.Context, listen, file string) error {
 		if err != nil {
 			return err
 		}
-		defer server.Close()
+		defer func() { _ = server.Close() }()
 		cfg = cfg.WithEndpoints(server.Endpoints()...)
 		log.Print("etcd is at ", server.Endpoint())
 	}
