@@ -25,7 +25,8 @@ func (s Source) String() string {
 	return "etcd"
 }
 
-// Status says how good a configuration is.
+// Status says how good a configuration is. It is for logs and tests by its fields; for a
+// health page print its errors as text, since encoding/json has no form for them.
 type Status struct {
 	// Source is where the configuration of [Value.Load] comes from.
 	Source Source
@@ -51,7 +52,8 @@ type Status struct {
 
 // Err returns what keeps the configuration from being the newest, or nil: that it comes from
 // the file, that the value isn't connected, or that the newest was refused. A service can
-// run with any of these: they are for its health page, not for its end.
+// run with any of these: they are for its health page, not for its end. LastGood is not among
+// them: the configuration is the newest, but the next start may lack it.
 func (s Status) Err() error {
 	var source error
 	if s.Source == FromFile {
