@@ -55,8 +55,8 @@ type Status struct {
 // Err returns what keeps the configuration from being the newest, or nil: that it comes from
 // the file, that the value isn't connected, or that the newest was refused. A service can
 // run with any of these: they are for its health page, not for its end. In the first moment
-// after Open the watch may not be registered yet, which counts as not connected. LastGood is not among
-// them: the configuration is the newest, but the next start may lack it.
+// after Open the watch may not be registered yet, which counts as not connected. LastGood is
+// not among them: the configuration is the newest, but the next start may lack it.
 func (s Status) Err() error {
 	var source error
 	if s.Source == FromFile {
