@@ -52,7 +52,7 @@ func TestWatchAddsPreviousValuesTheServerLeftOut(t *testing.T) {
 	require.Equal(t, []string{"none", "1", "none", "2", "3"}, previous(2))
 	require.NoError(t, second(c.Raw().Compact(ctx, 5)))
 	requests := o.during(func() { require.Equal(t, []string{"none", "3"}, previous(5)) })
-	require.Equal(t, []string{"Range", "Range"}, slices.DeleteFunc(requests, func(method string) bool { return method == "Watch" }))
+	require.Equal(t, []string{"Range", "Range"}, slices.DeleteFunc(requests, func(method string) bool { return method != "Range" }))
 }
 
 // The server's progress covers events that the watch has taken and can't complete yet.
