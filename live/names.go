@@ -159,6 +159,10 @@ func decodeJSON[T any](data []byte, into *T) error {
 	text := fmt.Sprintf("not a single value of JSON, from byte %d on", d.InputOffset())
 	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
 		text = fmt.Sprintf("not JSON: wrong at byte %d", syntax.Offset)
+	} else if _, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		text = "JSON of another kind: an object is needed, or a list for a field that is one"
+	} else if errors.Is(err, io.ErrUnexpectedEOF) {
+		text = "JSON that breaks off"
 	}
 	return &misfit{text: text, cause: err}
 }

@@ -57,14 +57,18 @@ func (v *Value[T]) check(ctx context.Context, opts []Option) (err error) {
 		if v.document {
 			v.file.place = "=" + v.name
 		}
+		return v.file.check()
 	}
 	return nil
 }
 
-// opened returns the error of a value that could not be opened.
+// opened returns the error of a value that could not be opened. That of a request says what
+// was opened, and not what was asked for on the way.
 func (v *Value[T]) opened(err error) error {
-	if _, ok := errors.AsType[*etcd.Error](err); ok {
-		return err
+	if failed, ok := err.(*etcd.Error); ok { //nolint:errorlint // one that is joined to others stays
+		named := *failed
+		named.Op, named.Key = opOpen, v.name
+		return &named
 	}
 	return v.fail(opOpen, err)
 }

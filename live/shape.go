@@ -169,6 +169,10 @@ func (s *shaper) collect(out *shape, typ reflect.Type, index []int, path string)
 		default:
 			if name == "" {
 				name = f.Name
+				if other, _, _ := strings.Cut(f.Tag.Get("json"), ","); other != "" && other != "-" && !strings.EqualFold(other, name) {
+					return fmt.Errorf("%w: field %s has the name %q in its tag for JSON alone; tag it `mapstructure:%q` as well",
+						etcd.ErrInvalidArgument, join(path, f.Name), other, other)
+				}
 			}
 			err = s.add(out, f, name, at, path)
 		}

@@ -27,10 +27,19 @@ func (m *Mirror) Fresh(ctx context.Context) error {
 	if err := m.await(ctx, opFresh, r.revision); err != nil {
 		return err
 	}
+	m.confirmUpTo(r)
+	return nil
+}
+
+// confirmUpTo notes that the mirror was complete when a read of the store's revision began, if
+// it is by now.
+func (m *Mirror) confirmUpTo(r *round) {
+	if m.Revision() < r.revision {
+		return
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.confirm(r.began)
-	return nil
 }
 
 const opFresh = "freshen mirror"
@@ -67,7 +76,10 @@ func (m *Mirror) verify() {
 	defer m.mu.Unlock()
 	m.begin(func() {
 		for tries := 0; ; tries++ {
-			_, err := m.look(m.ctx)
+			r, err := m.look(m.ctx)
+			if err == nil {
+				m.confirmUpTo(r)
+			}
 			if err == nil || errors.Is(err, etcd.ErrRevisionRegressed) || !pause(m.ctx, backoff(tries, followBackoff)) {
 				return
 			}
