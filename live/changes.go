@@ -92,9 +92,9 @@ func (v *Value[T]) Rejections(ctx context.Context) iter.Seq[*RejectedError] {
 	}
 }
 
-// rejected returns why the newest was not taken, and what is closed at the next refusal.
+// rejected returns the newest refusal, and what is closed at the next one.
 func (v *Value[T]) rejected() (*RejectedError, <-chan struct{}) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return v.refused, v.told
+	return v.newest, v.told
 }

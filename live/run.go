@@ -216,6 +216,7 @@ func (v *Value[T]) refuse(why *RejectedError) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.refused = why; why != nil {
+		v.newest = why
 		close(v.told)
 		v.told = make(chan struct{})
 	}

@@ -30,7 +30,8 @@ type Value[T any] struct {
 	// mu guards what is below. It is held for work in memory only.
 	mu       sync.Mutex
 	refused  *RejectedError // why the newest was not taken; nil if it was
-	told     chan struct{}  // closed and replaced when refused is set
+	newest   *RejectedError // the newest refusal, also after a good one
+	told     chan struct{}  // closed and replaced when newest is
 	fileErr  error          // a *LastGoodError
 	source   source         // nil before etcd was reached
 	absent   error          // why it is nil
