@@ -66,7 +66,8 @@
 //
 // A [Lock] excludes others while [Lock.Context] lives, which ends before the server gives
 // the lock to another, provided the clocks of both run equally fast. A paused process
-// can't notice that: bind its writes to [Lock.Held], and give other stores [Lock.Token].
+// can't notice that: its writes to etcd are bound to the lock if they are made with a context
+// of [Lock.Guard], which [Client.WithLock] passes; give other stores [Lock.Token].
 //
 // A request ends with its context, or after [Config.RequestTimeout] if the context has no
 // deadline. Whatever can be known to be wrong is refused before anything is sent. Errors

@@ -297,11 +297,12 @@ var (
 	ErrLeaseLost = errors.New("lease could not be renewed in time")
 
 	// ErrLockLost is the cause of a [Lock.Context] that ended because the lock could no
-	// longer be relied upon. [Lock.Unlock] returns it when another process may have taken
-	// the lock since, and then so do [Lock.Lock] and [Lock.TryLock] until Unlock is
-	// called. The reason is in its chain: [ErrLeaseLost] with the error of the last
-	// renewal, [ErrLeaseNotFound], [ErrLockKeyDeleted], [ErrLockKeyReplaced] or
-	// [ErrClosed].
+	// longer be relied upon, and the error of a write that [Lock.Guard] kept from being
+	// applied. [Lock.Unlock] returns it when another process may have taken the lock
+	// since, and then so do [Lock.Lock] and [Lock.TryLock] until Unlock is called. The
+	// reason is in its chain: [ErrLeaseLost] with the error of the last renewal,
+	// [ErrLeaseNotFound], [ErrLockKeyDeleted], [ErrLockKeyReplaced], [ErrClosed] or, of a
+	// context of Guard, [ErrNotHeld]. [IsRetryable] is false for it, whatever the reason.
 	ErrLockLost = errors.New("lock lost")
 
 	// ErrLockKeyDeleted is the reason of an [ErrLockLost] when somebody deleted the
@@ -319,7 +320,8 @@ var (
 	ErrLocked = errors.New("lock is held by another")
 
 	// ErrNotHeld is returned by [Lock.Unlock] when the lock is not held. Not
-	// to be confused with [ErrLockLost].
+	// to be confused with [ErrLockLost], whose reason it is for what is guarded by a lock
+	// that was released.
 	ErrNotHeld = errors.New("lock is not held")
 )
 

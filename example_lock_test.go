@@ -2,6 +2,7 @@ package etcd_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log"
 	"time"
@@ -24,8 +25,8 @@ func ExampleClient_WithLock() {
 	// Output: alone at work, until false
 }
 
-// A lock that outlives a function. Writes to etcd are bound to it by Held; other stores
-// can refuse a token older than one they have seen.
+// A lock that outlives a function. Guard binds writes to etcd to it; other stores can refuse
+// a token older than one they have seen.
 func ExampleLock() {
 	client, end := exampleClient(nil)
 	defer end()
@@ -39,15 +40,19 @@ func ExampleLock() {
 	if err := lock.Lock(ctx); err != nil {
 		log.Fatal(err)
 	}
-	result, err := client.Txn().If(lock.Held()).Then(etcd.OpPut("/shard-7", []byte("mine"))).Commit(lock.Context())
-	if err != nil {
+	guarded := lock.Guard(ctx)
+	if err := client.Put(guarded, "/shard-7", []byte("mine")); err != nil {
 		log.Fatal(err)
 	}
-	fmt.Println(result.Succeeded, lock.Token() > 0)
+	fmt.Println(lock.Token() > 0)
 	if err := lock.Unlock(ctx); err != nil {
 		log.Fatal(err)
 	}
-	// Output: true true
+	err = client.Put(guarded, "/shard-7", []byte("not mine"))
+	fmt.Println(errors.Is(err, etcd.ErrLockLost), etcd.MaybeApplied(err))
+	// Output:
+	// true
+	// true false
 }
 
 func ExampleLock_TryLock() {

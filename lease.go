@@ -151,7 +151,11 @@ func (c *Client) PutWithTTL(ctx context.Context, key string, value []byte, ttl t
 			r.write, r.seals = true, sealed
 			err = c.putNow(ctx, r, req, o)
 		}
-		if err != nil && !MaybeApplied(err) {
+		switch {
+		case err == nil || MaybeApplied(err):
+		case errors.Is(err, ErrLockLost): // ctx ends with the lock
+			c.giveUpLease(id, true)
+		default:
 			err = errors.Join(err, c.RevokeLease(ctx, id))
 		}
 		returned = true

@@ -20,9 +20,10 @@ import (
 // the first one's Unlock, whichever goroutine makes it.
 //
 // A lock excludes others only while its lease and its key exist. Work that it protects
-// should use [Lock.Context], which ends in time when the lease can no longer be relied
-// upon. Bind writes to etcd to the lock with [Lock.Held]; other stores can refuse a
-// [Lock.Token] older than one they have seen.
+// should use a context of [Lock.Guard], as [Client.WithLock] does: it ends in time when the
+// lease can no longer be relied upon, and no write made with it is applied once the lock is
+// gone. [Lock.Held] is the condition alone; other stores can refuse a [Lock.Token] older than
+// one they have seen.
 //
 // The key of a lock lies under its name. Whoever deletes it, for example by
 // [Client.DeletePrefix] over it, lets the next waiter have the lock at once; the holder's
@@ -199,7 +200,8 @@ func (l *Lock) lock(ctx, waiting context.Context, op string) error {
 	return err
 }
 
-// Unlock releases the lock, in one round trip. It fails with [ErrNotHeld] if the lock is
+// Unlock releases the lock, in one round trip; ctx may be one of its own [Lock.Guard]. It
+// fails with [ErrNotHeld] if the lock is
 // not held, and with [ErrLockLost] if it was lost before. Whatever it returns, the lock
 // is no longer held afterwards: if the server can't be reached, the lock becomes free
 // when its lease ends at the latest.
@@ -219,6 +221,8 @@ func (l *Lock) Unlock(ctx context.Context) error {
 		return fail(op, l.name, ErrNotHeld)
 	}
 	defer func() { <-l.turn }()
+	ctx, cancel := releasing(ctx, c)
+	defer cancel()
 	lost, released := c.lost(), false
 	c.end()
 	defer func() { // also when a hook panics
@@ -381,11 +385,12 @@ func (l *Lock) isClosing() bool {
 	}
 }
 
-// WithLock runs f while it holds the lock of that name, with a context that ends when ctx
-// does or the lock is lost; its [context.Cause] says which, as for [Lock.Context]. It
-// waits for f, which should return soon after that. It returns the error of f, joined
-// with an [ErrLockLost] if the lock was lost meanwhile. It refuses a nil f with
-// [ErrInvalidArgument] before it sends anything.
+// WithLock runs f while it holds the lock of that name, with a context of [Lock.Guard]: it ends
+// when ctx does or the lock is lost, and its [context.Cause] says which; what f writes with it
+// is applied only while the lock is held. [LockOf] gives the lock. WithLock waits for f, which
+// should return soon after the end of its context. It returns the error of f, joined with an
+// [ErrLockLost] if the lock was lost meanwhile. It refuses a nil f with [ErrInvalidArgument]
+// before it sends anything.
 func (c *Client) WithLock(ctx context.Context, name string, f func(ctx context.Context) error, opts ...LockOption) (err error) {
 	if err := c.admit(ctx); err != nil {
 		return fail("lock", name, err)
@@ -404,11 +409,7 @@ func (c *Client) WithLock(ctx context.Context, name string, f func(ctx context.C
 	if err := lock.Lock(ctx); err != nil {
 		return err
 	}
-	inner, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	held := lock.Context()
-	defer context.AfterFunc(held, func() { cancel(context.Cause(held)) })()
-	err = f(inner)
+	err = f(lock.Guard(ctx))
 	// The end of f may be that of its caller, but the lock must be released in any case.
 	return errors.Join(err, lock.Unlock(context.WithoutCancel(ctx)))
 }

@@ -132,6 +132,7 @@ func (l *Lock) sendClaim(ctx context.Context, op string, s *session, queue bool)
 		return nil, false, fail(op, l.name, err)
 	}
 	there := false
+	ctx = Unguarded(ctx) // no other lock must keep a claim from being found and withdrawn
 	err = l.client.persist(ctx, request{op: op, key: l.name}, l.closing, func(ctx context.Context) error {
 		if c.repeated {
 			if there, err = l.lookFor(ctx, op, c); there || err != nil {

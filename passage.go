@@ -29,8 +29,25 @@ type passage struct {
 	place batch.Place
 }
 
-// carry sends a request, with others where it may, and returns how many went together.
+// carry sends a request, bound to the locks that guard its context, with others where it may,
+// and returns how many went together.
 func carry[In, Out any](ctx context.Context, c *conn, r *request, send rpc.Unary[In, Out], in In) (out Out, report rpc.Report, together int) {
+	if r.fenced == nil {
+		return transport(ctx, c, r, send, in)
+	}
+	resp, report, together := transport(ctx, c, r, c.rpc.Txn, r.fenced.txn)
+	if report.Err == nil {
+		report.Err = r.fenced.judge(resp)
+		report.Sent = true
+	}
+	if report.Err == nil {
+		out, _ = r.fenced.unwrapped(in).(Out)
+	}
+	return out, report, together
+}
+
+// transport sends a request, with others where it may, and returns how many went together.
+func transport[In, Out any](ctx context.Context, c *conn, r *request, send rpc.Unary[In, Out], in In) (out Out, report rpc.Report, together int) {
 	if r.joins && c.joiner != nil {
 		p := c.joiner.join(ctx, in, r.write, r.seals)
 		if p.isOver {

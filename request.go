@@ -35,6 +35,8 @@ type request struct {
 	compares []*pb.Compare
 	// joins says that the request may travel with others.
 	joins bool
+	// fenced is the write as it is sent if its context is guarded by a lock; nil if not.
+	fenced *fencedWrite
 }
 
 // policy returns what decides whether r is tried again.
@@ -71,14 +73,28 @@ func doubtful[In, Out any](ctx context.Context, c *conn, r request, send rpc.Una
 	if err := c.admit(ctx); err != nil {
 		return out, false, r.fail(err)
 	}
+	if r.write {
+		if r.fenced, err = c.fenced(ctx, in); err != nil {
+			return out, false, r.fail(err)
+		}
+	}
+	if r.fenced != nil {
+		var release context.CancelFunc
+		ctx, release = r.fenced.fences.outlasting(ctx)
+		defer release()
+	}
 	ctx, cancel := c.bounded(ctx)
 	defer cancel()
 	var report rpc.Report
+	from := c.rpc.Seen.Mark()
 	if len(c.cfg.Hooks) == 0 {
 		out, report, _ = carry(ctx, c, &r, send, in)
 		err = c.failure(&r, report, in)
 	} else {
 		out, report, err = observed(ctx, c, r, send, in)
+	}
+	if err != nil && r.fenced != nil {
+		out, err = applied[Out](ctx, r, in, from, err)
 	}
 	return out, report.MaybeApplied, err
 }
