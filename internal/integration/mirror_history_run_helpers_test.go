@@ -42,7 +42,7 @@ func (r *historyRun) follow(ctx context.Context, raw *clientv3.Client) {
 func (r *historyRun) plain(ctx context.Context, evs []*clientv3.Event) []*mvccpb.Event {
 	out := make([]*mvccpb.Event, len(evs))
 	for i, ev := range evs {
-		out[i] = (*mvccpb.Event)(ev)
+		out[i] = ev
 		if ev.Type == clientv3.EventTypePut {
 			value, err := r.direct.Unseal(ctx, string(ev.Kv.Key), ev.Kv.Value)
 			assert.True(r.t, err == nil || ctx.Err() != nil, "%v", err)
