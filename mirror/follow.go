@@ -136,13 +136,15 @@ func (m *Mirror) apply(resp etcd.WatchResponse) {
 			records = append(records, r)
 		}
 	}
-	m.confirm(time.Now())
 	next := before
 	if d != nil {
 		next = d.done()
 	}
 	if resp.Revision > next.revision {
 		next = next.at(resp.Revision)
+	}
+	if len(resp.Events) == 0 || next.revision >= m.head {
+		m.confirm(time.Now())
 	}
 	if next == before {
 		return

@@ -65,12 +65,25 @@ func (m *Mirror) look(ctx context.Context) (*round, error) {
 func (m *Mirror) verify() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	registration := m.registrations
 	m.begin(func() {
 		for tries := 0; ; tries++ {
-			_, err := m.look(m.ctx)
+			r, err := m.look(m.ctx)
+			if err == nil {
+				m.registeredAt(registration, r.revision)
+			}
 			if err == nil || errors.Is(err, etcd.ErrRevisionRegressed) || !pause(m.ctx, backoff(tries, followBackoff)) {
 				return
 			}
 		}
 	})
+}
+
+// registeredAt notes the store's revision after a registration, unless another one followed.
+func (m *Mirror) registeredAt(registration int, revision int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if registration == m.registrations {
+		m.head = revision
+	}
 }
