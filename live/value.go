@@ -90,9 +90,9 @@ func OpenDocument[T any](ctx context.Context, client *etcd.Client, key string, o
 // returns the last one.
 func (v *Value[T]) Load() *T { return v.current.Load().value }
 
-// Revision returns the revision of etcd that the configuration of Load is of: the one of
-// the newest change under the prefix that it includes. It goes back only if the cluster was
-// restored to an older revision.
+// Revision returns the revision of etcd that the configuration of Load is of: the one at
+// which the keys were read, or that of the newest change under the prefix since. It goes
+// back only if the cluster was restored to an older revision.
 func (v *Value[T]) Revision() int64 { return v.current.Load().revision }
 
 // Err returns why the newest configuration was not taken, a [*RejectedError], or nil. Then
