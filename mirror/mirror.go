@@ -50,6 +50,7 @@ type Mirror struct {
 	registrations int
 	head          int64
 	proving       bool
+	doubt         doubt
 	mending       bool
 }
 
