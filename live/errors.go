@@ -13,8 +13,9 @@ var (
 	// makes that an error.
 	ErrUnknownField = errors.New("names no field")
 
-	// ErrSameField says that two keys, or two names in a document, name the same field, or one
-	// a field and the other a part of it.
+	// ErrSameField says that two keys, or two names in a document, name the same field or entry
+	// of a map, such as "1" and "01" of a map[int]string, or one a field and the other a part
+	// of it.
 	ErrSameField = errors.New("two names for one field")
 
 	// ErrValidateTimeout says that a configuration was not made and validated within

@@ -55,8 +55,12 @@ func (n *namer) value(s *shape, key, path string, v any) any {
 	case s.kind == kindStructure && in.Kind() == reflect.Map:
 		return n.structure(s, key, path, in)
 	case s.kind == kindMapping && in.Kind() == reflect.Map:
-		out := make(map[string]any, in.Len())
+		out, names := make(map[string]any, in.Len()), map[any]string{}
 		for name, inner := range entriesOf(in) {
+			if _, same := sameKey(s, names, name); same {
+				n.problem(key, path, ErrSameField) // the names may be part of a value
+				continue
+			}
 			out[name] = n.value(s.elem, key, within(s, path, name), inner)
 		}
 		return out

@@ -77,6 +77,7 @@ func (v *Value[T]) opened(err error) error {
 type feed struct {
 	backlog   *backlog
 	revisions iter.Seq[revision]
+	unsaved   *state // was taken and isn't in the file
 }
 
 // begin finds the first configuration. It returns what follows it, nil if etcd could not be
@@ -101,7 +102,9 @@ func (v *Value[T]) begin(ctx context.Context) (*feed, *trial[T], error) {
 	}
 	if why == nil {
 		v.take(first.revision, t.value, false)
-		v.save(ctx, first)
+		if !v.save(ctx, first) {
+			f.unsaved = &first
+		}
 		return f, nil, nil
 	}
 	v.refuse(why)

@@ -199,6 +199,9 @@ func (s *shaper) squash(out *shape, f reflect.StructField, name string, at []int
 		return fmt.Errorf("%w: field %s: only a struct can be embedded, without a name of its own",
 			etcd.ErrInvalidArgument, join(path, f.Name))
 	}
+	if !f.IsExported() && !f.Anonymous { // nothing outside of its package can set its fields
+		return unfit(join(path, f.Name), f.Type)
+	}
 	return s.collect(out, f.Type, at, path)
 }
 
