@@ -43,6 +43,7 @@ type Lock struct {
 	prefix string
 	ttl    int64
 	wait   time.Duration
+	place  *lockPlace // of a lock WithSession; nil for one that has its own lease
 
 	// turn holds one value; whoever puts it in may compete for the lock. It is a channel
 	// because waiters must be able to stop waiting.
@@ -57,7 +58,7 @@ type Lock struct {
 }
 
 // NewLock returns the lock of that name, not yet taken. It takes one round trip of at
-// most [Config.RequestTimeout], for the lease. Locks of different names never exclude
+// most [Config.RequestTimeout], for the lease, or none [WithSession]. Locks of different names never exclude
 // each other, even if one name begins with the other. A name must not be empty or contain
 // a NUL byte.
 //
@@ -94,6 +95,12 @@ func (c *Client) newLock(ctx context.Context, name string, opts []LockOption) (*
 		return nil, fail(op, name, err)
 	}
 	l.wait = o.wait
+	if o.session != nil {
+		if err := o.session.admit(l); err != nil {
+			return nil, fail(op, name, err)
+		}
+		return l, nil
+	}
 	if l.session, err = c.renewals.newSession(ctx, l.ttl); err != nil {
 		return nil, err
 	}
@@ -148,7 +155,7 @@ func (l *Lock) take(acquire func() (bool, error)) (held bool, err error) {
 			l.mu.Lock()
 			s := l.session
 			l.mu.Unlock()
-			s.abandon()
+			l.giveUp(s, true)
 		}
 		if !held {
 			<-l.turn
@@ -226,7 +233,7 @@ func (l *Lock) Unlock(ctx context.Context) error {
 	c.end()
 	defer func() { // also when a hook panics
 		if !released {
-			c.session.abandon()
+			l.giveUp(c.session, c.repeated)
 		}
 	}()
 	if lost != nil && !c.session.alive() {
@@ -250,15 +257,17 @@ func (l *Lock) Unlock(ctx context.Context) error {
 // revokes the lease instead: a revocation can be repeated elsewhere, and certainly
 // deletes the key.
 func (l *Lock) release(ctx context.Context, op string, c *claim) (bool, error) {
+	if l.place != nil {
+		return l.remove(ctx, op, c.key, c.token)
+	}
 	patience, cancel := context.WithCancel(ctx)
 	several := l.client.rpc.HasSeveralEndpoints()
 	if several {
 		patience, cancel = context.WithTimeout(ctx, firstPatience)
 	}
 	defer cancel()
-	res, err := l.client.commit(patience, request{op: op, key: l.name}, l.client.Txn().
-		If(CreateRevision(c.key).Equal(c.token)).
-		Then(OpDelete(c.key))) // also if somebody else overwrote it: otherwise it would stay for good
+	// Also if somebody else overwrote it: otherwise it would stay for good.
+	res, err := l.client.commit(patience, request{op: op, key: l.name}, removal(l.client, c.key, c.token))
 	switch {
 	case err == nil:
 		return res.Succeeded, nil
@@ -270,7 +279,7 @@ func (l *Lock) release(ctx context.Context, op string, c *claim) (bool, error) {
 }
 
 // Close releases the lock if it is held and ends its lease, in one round trip of at most
-// [Config.RequestTimeout]. Calls that wait for the lock end with [ErrClosed]. It is
+// [Config.RequestTimeout]. The lease of a lock [WithSession] stays. Calls that wait for the lock end with [ErrClosed]. It is
 // idempotent. Close the lock before its client.
 func (l *Lock) Close() error {
 	l.mu.Lock()
@@ -283,6 +292,9 @@ func (l *Lock) Close() error {
 	c, s := l.claim, l.session
 	l.claim = nil
 	l.mu.Unlock()
+	if l.place != nil {
+		return l.leavePlace(c)
+	}
 	if c != nil {
 		c.end()
 		<-l.turn

@@ -21,7 +21,7 @@ import (
 var unguardedMethods = map[string][]string{
 	"Client": {
 		"BulkGet", "Count", "Events", "EncryptionStatus", "Exists", "Export", "Get", "GetKV", "GetKeysByPattern", "GetMultiple",
-		"GetPrefix", "GetRange", "GetWithRevision", "Grant", "KeepAlive", "KeepAliveOnce", "List", "ListWithValues",
+		"GetPrefix", "GetRange", "GetWithRevision", "Grant", "KeepAlive", "KeepAliveOnce", "List", "ListWithValues", "NewSession",
 		"Range", "RequestProgress", "Revision", "RevokeLease", "Scan", "Seal", "Settle", "TimeToLive", "Unseal", "Watch", "WatchPrefix", "WatchRange",
 		"Reencrypt", // has a test of its own
 	},
