@@ -19,7 +19,7 @@ BENCHTIME ?= 1s
 COUNT     ?= 1
 # For `make linear`: how many operations each history has.
 OPERATIONS ?= 210000
-# For `make test-long`, `test-proxies` and `test-matrix`: which tests, all if empty.
+# For `make test-long`, `test-proxies`, `test-upgrade` and `test-matrix`: which tests, all if empty.
 RUN       ?=
 # For `make test-matrix`: the versions of etcd.
 SERVERS   ?= 3.4 3.5 3.6 3.7
@@ -59,6 +59,13 @@ test-proxies: ## run the tests behind HAProxy and nginx, which it installs
 	@command -v haproxy >/dev/null && command -v nginx >/dev/null || { \
 		set -x; apt-get update && apt-get install -y --no-install-recommends haproxy nginx; }
 	$(GO) test -count 1 -timeout 60m -v $$(RUN='$(RUN)' .ci/tagged proxies)
+
+# The members of the cluster before the upgrade are built as for `make test-matrix`.
+.PHONY: test-upgrade
+test-upgrade: ## upgrade a cluster from etcd 3.6 under watches and mirrors
+	@mkdir -p .cache/matrix
+	cd internal/servers/etcd36 && GOWORK=off $(GO) build -o "$(CURDIR)/.cache/matrix/etcd36" tool
+	ETCD36="$(CURDIR)/.cache/matrix/etcd36" $(GO) test -count 1 -timeout 15m -v $$(RUN='$(RUN)' .ci/tagged upgrade)
 
 # The reference reader of stored values is JavaScript.
 .PHONY: test-reader
@@ -120,14 +127,14 @@ sample: ## run the sample on an etcd server inside its own process
 .PHONY: vet
 vet: ## run go vet over all modules
 	$(GO) vet work
-	$(GO) vet -tags long,proxies ./internal/integration/...
+	$(GO) vet -tags long,proxies,upgrade ./internal/integration/...
 	$(GO) vet -tags node ./internal/envelope
 
 .PHONY: lint
 lint: $(BIN)/stamp ## run the linters over all modules
 	@set -e; for module in $$($(GO) list -m -f '{{.Dir}}'); do \
 		echo "golangci-lint in $$module"; \
-		(cd "$$module" && "$(CURDIR)/$(BIN)/golangci-lint" run --build-tags long,proxies,node --config "$(CURDIR)/.golangci.yml" ./...); \
+		(cd "$$module" && "$(CURDIR)/$(BIN)/golangci-lint" run --build-tags long,proxies,upgrade,node --config "$(CURDIR)/.golangci.yml" ./...); \
 	done
 
 .PHONY: circles

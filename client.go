@@ -56,6 +56,9 @@ func NewClient(cfg *Config) (*Client, error) {
 	if cfg.Batching {
 		c.joiner = newBatching(codec.life, c.conn)
 	}
+	if codec.encrypts() {
+		c.firstAnswer = c.unreplayed
+	}
 	cfg.warnOfCredentials()
 	cfg.forgetSecrets() // the codec and the authenticator have their own by now
 	if err := c.open(); err != nil {

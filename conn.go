@@ -3,6 +3,8 @@ package etcd
 import (
 	"context"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
 	"github.com/blueprint-go/etcd/internal/rpc"
 )
 
@@ -15,6 +17,9 @@ type conn struct {
 	// revoking holds a value for each lease that is being revoked in the background.
 	revoking chan struct{}
 	joiner   joiner // nil for a client without batching
+	// firstAnswer returns the first answer to a transaction that writes, if a proxy has sent it
+	// twice; nil for a client whose values don't prove it.
+	firstAnswer func(ctx context.Context, r request, req *pb.TxnRequest, resp *pb.TxnResponse, from rpc.Mark) (*pb.TxnResponse, error)
 }
 
 // newConn returns a connection that isn't open. It takes a resolved Config, and keeps none of

@@ -2,60 +2,11 @@ package etcd
 
 import (
 	"context"
-	"errors"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
 	"github.com/blueprint-go/etcd/internal/errs"
 )
-
-// Guard returns a context for the work that the lock protects: it is derived from ctx, ends
-// when the lock is lost or released, and binds writes to etcd to this claim to the lock.
-// [Client.WithLock] passes such a context.
-//
-// Every write of keys that this client makes with it, or with a context derived from it,
-// carries the condition that the claim still stands, in its own transaction and at no further
-// round trip: puts, deletions, compare-and-swaps, bulk calls and each of their chunks,
-// [Client.Update], [Client.Transact], [Txn.Commit], [Client.MoveKey], [Client.Import],
-// [Client.Reencrypt] and those of [Typed]. So a holder that was paused or cut off, and
-// doesn't know yet that another one has the lock, can't change anything any more: its write
-// fails with [ErrLockLost] and is certainly not applied. (One that is under way when the holder
-// learns of the loss waits for the server's answer for up to a second more; if none comes,
-// [MaybeApplied] reports true. Behind a proxy that sends requests again, the certainty takes
-// encryption, see [Txn].) Conditions of the caller's own are told apart from the lock's, and
-// keep their meaning.
-//
-// Not bound are reads, leases ([Client.Grant], [Client.RevokeLease], those of
-// [Client.PutWithTTL] and Import), the requests by which locks are taken and released, and
-// what goes through [Client.Raw]. [Unguarded] exempts others.
-//
-// The context ends with the cause [ErrLockLost], and the reason in its chain: as for
-// [Lock.Context], or [ErrNotHeld] after [Lock.Unlock] or if the lock was not held. Writes
-// with a context that outlived it, such as one of [context.WithoutCancel], fail with the same
-// error.
-//
-// Guards nest: a context with several binds writes to all of the locks. A write of another
-// client is refused with [ErrInvalidArgument], and nothing is sent: its cluster may be another
-// one.
-//
-// In the server's limits a guard counts as a condition, and as an operation beside those for
-// the case that conditions don't hold: a transaction that needs all of [Config.MaxTxnOps] for
-// them fails with [ErrTooManyOps], and a write that leaves no room for the lock's key, twice,
-// within [Config.MaxRequestBytes] with [ErrTooLarge]. A transaction that changes keys if its
-// conditions don't hold ([Txn.Else]) becomes a level of a transaction around it.
-//
-// Call Guard once for a piece of work, not for each write: it takes memory until ctx ends or
-// the lock is released. A nil ctx gives nil, which every call refuses.
-func (l *Lock) Guard(ctx context.Context) context.Context {
-	return (&fence{client: l.client, lock: l, claim: l.current()}).in(ctx)
-}
-
-// LockOf returns the lock that ctx is guarded by, the innermost of several, or nil: in the
-// function of [Client.WithLock] the lock that it holds, for its [Lock.Token].
-func LockOf(ctx context.Context) *Lock {
-	if f := fenceOf(ctx); f != nil {
-		return f.lock
-	}
-	return nil
-}
 
 // Unguarded returns a context like ctx whose writes are not bound to locks: see [Lock.Guard].
 // It is for what must be written whoever holds the lock, such as a note of its loss, and for
@@ -69,12 +20,24 @@ func Unguarded(ctx context.Context) context.Context {
 
 // fence binds the writes of a context to a claim.
 type fence struct {
-	client *Client
-	lock   *Lock
-	claim  *claim // nil if the lock was not held
+	conn  *conn
+	owner any     // what the claim is to
+	claim fencing // nil if its owner had none
 	// parent is the context that it was made for, and around the fence of that; nil for none.
 	parent context.Context
 	around *fence
+}
+
+// fencing is a claim that writes can be bound to. It is the key of the claim that counts.
+type fencing interface {
+	// over returns ErrLockLost with the reason if the claim is known to be over, else nil.
+	over() error
+	// life ends with the claim.
+	life() context.Context
+	// stands returns the condition that the claim's key is still there.
+	stands() *pb.Compare
+	// found takes note of what a read of that key has shown.
+	found(got *pb.RangeResponse)
 }
 
 type fenceKey struct{}
@@ -99,7 +62,7 @@ func (f *fence) in(ctx context.Context) context.Context {
 		cancel(lost)
 		return guarded
 	}
-	forget := context.AfterFunc(f.claim.ctx, func() { cancel(f.lost()) })
+	forget := context.AfterFunc(f.claim.life(), func() { cancel(f.lost()) })
 	context.AfterFunc(guarded, func() { forget() })
 	return guarded
 }
@@ -112,15 +75,12 @@ func (f *fence) lost() error {
 	if f.claim == nil {
 		return errReleased
 	}
-	if err := f.claim.lost(); err == nil || errors.Is(err, ErrLockLost) {
-		return err
-	}
-	return errReleased
+	return f.claim.over()
 }
 
 // releasing returns ctx for the release of a claim, which ends the contexts that are guarded
 // by it: one of those lives on as long as what it was made from, and to its own deadline.
-func releasing(ctx context.Context, c *claim) (context.Context, context.CancelFunc) {
+func releasing(ctx context.Context, c fencing) (context.Context, context.CancelFunc) {
 	for f := fenceOf(ctx); f != nil; f = f.around {
 		if f.claim != c {
 			continue

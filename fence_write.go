@@ -83,14 +83,15 @@ func (c *conn) fenced(ctx context.Context, in any) (*fencedWrite, error) {
 	}
 	w.told = len(w.txn.Failure)
 	for ; f != nil; f = f.around {
-		if f.client.conn != c {
+		if f.conn != c {
 			return nil, fmt.Errorf("%w: the context is guarded by a lock of another client", ErrInvalidArgument)
 		}
 		if err := f.lost(); err != nil {
 			return nil, err
 		}
-		w.txn.Compare = append(w.txn.Compare, f.claim.stands())
-		w.txn.Failure = append(w.txn.Failure, txntree.Range(&pb.RangeRequest{Key: f.claim.stored, KeysOnly: true}))
+		stands := f.claim.stands()
+		w.txn.Compare = append(w.txn.Compare, stands)
+		w.txn.Failure = append(w.txn.Failure, txntree.Range(&pb.RangeRequest{Key: stands.Key, KeysOnly: true}))
 	}
 	if n, limit := txntree.Load(w.txn), c.cfg.MaxTxnOps; n > limit {
 		return nil, fmt.Errorf("%w: %d over all levels with those of the lock, the limit is %d", ErrTooManyOps, n, limit)
@@ -110,14 +111,6 @@ func (w *fencedWrite) bind(req *pb.TxnRequest) {
 	w.txn.Failure = append(w.txn.Failure, req.Failure...)
 }
 
-// stands returns the condition that the key of a claim is still there.
-func (k *heldKey) stands() *pb.Compare {
-	return &pb.Compare{
-		Key: k.stored, Target: pb.Compare_CREATE, Result: pb.Compare_EQUAL,
-		TargetUnion: &pb.Compare_CreateRevision{CreateRevision: k.token},
-	}
-}
-
 // judge returns ErrLockLost with the reason if the answer says that a claim is gone, and
 // tells its holder.
 func (w *fencedWrite) judge(resp *pb.TxnResponse) error {
@@ -129,7 +122,7 @@ func (w *fencedWrite) judge(resp *pb.TxnResponse) error {
 	for i, f := 0, w.fences; f != nil; i, f = i+1, f.around {
 		told := resp.Responses[w.told+i].GetResponseRange()
 		f.claim.found(told)
-		if kvs := told.GetKvs(); lost == nil && (len(kvs) == 0 || kvs[0].CreateRevision != f.claim.token) {
+		if kvs := told.GetKvs(); lost == nil && (len(kvs) == 0 || kvs[0].CreateRevision != f.claim.stands().GetCreateRevision()) {
 			lost = f.lost()
 		}
 	}
@@ -164,11 +157,11 @@ func (w *fencedWrite) unwrapped(in any) any {
 // been applied before: see replay.
 func applied[Out any](ctx context.Context, r request, in any, from rpc.Mark, refused error) (out Out, err error) {
 	w := r.fenced
-	c := w.fences.client
-	if w.answer == nil || !c.codec.encrypts() {
+	c := w.fences.conn
+	if w.answer == nil || c.firstAnswer == nil {
 		return out, refused
 	}
-	resp, err := c.unreplayed(ctx, r, w.txn, w.answer, from)
+	resp, err := c.firstAnswer(ctx, r, w.txn, w.answer, from)
 	if err != nil || !resp.Succeeded {
 		return out, cmp.Or(err, refused)
 	}

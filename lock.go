@@ -207,7 +207,8 @@ func (l *Lock) lock(ctx, waiting context.Context, op string) error {
 	return err
 }
 
-// Unlock releases the lock, in one round trip; ctx may be one of its own [Lock.Guard]. It fails with [ErrNotHeld] if the lock is
+// Unlock releases the lock, in one round trip; ctx may be one of its own [Lock.Guard]. It
+// fails with [ErrNotHeld] if the lock is
 // not held, and with [ErrLockLost] if it was lost before. Whatever it returns, the lock
 // is no longer held afterwards: if the server can't be reached, the lock becomes free
 // when its lease ends at the latest.

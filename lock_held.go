@@ -211,3 +211,11 @@ func (k *heldKey) found(got *pb.RangeResponse) {
 		k.lose(ErrLockKeyReplaced)
 	}
 }
+
+// stands returns the condition that the key of a claim is still there.
+func (k *heldKey) stands() *pb.Compare {
+	return &pb.Compare{
+		Key: k.stored, Target: pb.Compare_CREATE, Result: pb.Compare_EQUAL,
+		TargetUnion: &pb.Compare_CreateRevision{CreateRevision: k.token},
+	}
+}

@@ -2,8 +2,7 @@ package etcd
 
 import (
 	"context"
-
-	"github.com/blueprint-go/etcd/internal/keys"
+	"fmt"
 )
 
 // Watch delivers the changes of key, from now on or from the revision of [WithRevision],
@@ -49,47 +48,51 @@ import (
 // A watch goes on delivering after the permission to read the key was taken away; the
 // server checks it only when the watch is registered.
 func (c *Client) Watch(ctx context.Context, key string, opts ...WatchOption) WatchChan {
-	return c.watch(ctx, watched{key: key}, opts)
+	return c.watch(ctx, watchSubject{key: key}, opts)
 }
 
 // WatchPrefix is [Client.Watch] for all keys that begin with prefix. The empty prefix is
 // refused with [ErrEmptyPrefix] unless [WithAllKeys] is given.
 func (c *Client) WatchPrefix(ctx context.Context, prefix string, opts ...WatchOption) WatchChan {
-	return c.watch(ctx, watched{key: prefix, kind: watchPrefix}, opts)
+	return c.watch(ctx, watchSubject{key: prefix, kind: watchPrefix}, opts)
 }
 
 // WatchRange is [Client.Watch] for all keys from start up to but not including end. An empty
 // end means the end of all keys; an empty start as well needs [WithAllKeys].
 func (c *Client) WatchRange(ctx context.Context, start, end string, opts ...WatchOption) WatchChan {
-	return c.watch(ctx, watched{key: start, end: end, kind: watchRange}, opts)
+	return c.watch(ctx, watchSubject{key: start, end: end, kind: watchRange}, opts)
 }
 
-// watched is what a watch is about.
-type watched struct {
-	key, end string
-	kind     watchKind
-}
-
-type watchKind int
-
-const (
-	watchKey watchKind = iota
-	watchPrefix
-	watchRange
-)
-
-// isAll reports whether it is about every key.
-func (w watched) isAll() bool { return w.key == "" && w.end == "" && w.kind != watchKey }
-
-// in returns its range of keys.
-func (w watched) in(n namespace) (keys.Range, error) {
-	if w.kind == watchRange {
-		return n.between(w.key, w.end)
+// RequestProgress asks how far the watches of this client that have [WithProgressNotify]
+// have seen. It returns at once. Each of them delivers a response without events, with a
+// Revision of at least revision, as soon as the server says so and everything up to it is
+// delivered; a watch that is interrupted does so when it is resumed. Zero means whatever
+// revision the server has.
+//
+//	revision, err := client.Revision(ctx)
+//	…
+//	err = client.RequestProgress(ctx, revision)
+//	// The next progress of a watch shows that it has delivered every change before the call.
+//
+// It takes one message on each stream that watches share. While the member at the other end
+// is behind the revision, or a watch on the stream catches up, the message is repeated, at
+// first after 5 ms and then less and less often, up to once a second. Servers before 3.4.31
+// and 3.5.13, and etcd's grpc-proxy, don't report progress in order: from them nothing comes.
+//
+// A negative revision fails with [ErrInvalidArgument]. Without such watches nothing is sent.
+func (c *Client) RequestProgress(ctx context.Context, revision int64) error {
+	const op = "request progress"
+	if err := c.admit(ctx); err != nil {
+		return fail(op, "", err)
 	}
-	return n.keyOrPrefix(w.key, w.kind == watchPrefix)
+	if revision < 0 {
+		return fail(op, "", fmt.Errorf("%w: negative revision", ErrInvalidArgument))
+	}
+	c.watches.requestProgress(revision)
+	return nil
 }
 
-func (c *Client) watch(ctx context.Context, what watched, opts []WatchOption) WatchChan {
+func (c *Client) watch(ctx context.Context, what watchSubject, opts []WatchOption) WatchChan {
 	// One slot is enough for the last response, so that a watch can end without a reader.
 	out := make(chan WatchResponse, 1)
 	w, err := c.newWatcher(ctx, what, opts)
@@ -108,7 +111,7 @@ func (c *Client) watch(ctx context.Context, what watched, opts []WatchOption) Wa
 	return out
 }
 
-func (c *Client) newWatcher(ctx context.Context, what watched, opts []WatchOption) (*watcher, error) {
+func (c *Client) newWatcher(ctx context.Context, what watchSubject, opts []WatchOption) (*watcher, error) {
 	if err := c.admit(ctx); err != nil {
 		return nil, err
 	}

@@ -8,12 +8,12 @@ import (
 // watchStatus reports the state of a watch to hooks and to the consumer.
 type watchStatus struct {
 	hooks       []WatchHook
-	what        watched
+	what        watchSubject
 	opened      bool
 	interrupted bool
 }
 
-func (c *conn) newWatchStatus(what watched) *watchStatus {
+func (c *conn) newWatchStatus(what watchSubject) *watchStatus {
 	s := &watchStatus{what: what}
 	for _, h := range c.cfg.Hooks {
 		if h, ok := h.(WatchHook); ok {

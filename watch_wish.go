@@ -1,41 +1,10 @@
 package etcd
 
 import (
-	"context"
-	"fmt"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 )
-
-// RequestProgress asks how far the watches of this client that have [WithProgressNotify]
-// have seen. It returns at once. Each of them delivers a response without events, with a
-// Revision of at least revision, as soon as the server says so and everything up to it is
-// delivered; a watch that is interrupted does so when it is resumed. Zero means whatever
-// revision the server has.
-//
-//	revision, err := client.Revision(ctx)
-//	…
-//	err = client.RequestProgress(ctx, revision)
-//	// The next progress of a watch shows that it has delivered every change before the call.
-//
-// It takes one message on each stream that watches share. While the member at the other end
-// is behind the revision, or a watch on the stream catches up, the message is repeated, at
-// first after 5 ms and then less and less often, up to once a second. Servers before 3.4.31
-// and 3.5.13, and etcd's grpc-proxy, don't report progress in order: from them nothing comes.
-//
-// A negative revision fails with [ErrInvalidArgument]. Without such watches nothing is sent.
-func (c *Client) RequestProgress(ctx context.Context, revision int64) error {
-	const op = "request progress"
-	if err := c.admit(ctx); err != nil {
-		return fail(op, "", err)
-	}
-	if revision < 0 {
-		return fail(op, "", fmt.Errorf("%w: negative revision", ErrInvalidArgument))
-	}
-	c.watches.requestProgress(revision)
-	return nil
-}
 
 // requestProgress passes a wish to the streams, and keeps it for those to come.
 func (h *watchHub) requestProgress(revision int64) {

@@ -57,7 +57,7 @@ func functionOf[F any](option string, given any) (F, error) {
 }
 
 // build makes the configuration of a state, and validates it.
-func (b *builder[T]) build(s state) (*T, error) {
+func (b *builder[T]) build(s state) (*T, *RejectedError) {
 	n := &namer{strict: b.strict, origin: map[string]string{}}
 	for _, key := range slices.Sorted(maps.Keys(s.entries)) {
 		if err := s.entries[key].err; err != nil {
@@ -137,7 +137,7 @@ type trial[T any] struct {
 	state state
 	done  chan struct{} // closed at the end; then the rest is set
 	value *T
-	err   error
+	err   *RejectedError
 }
 
 // begin makes a configuration in a goroutine of its own.

@@ -71,9 +71,18 @@ func builderOf[T any](t *testing.T, prefix string, document bool, opts ...Option
 	return b
 }
 
+// try is build with an error that is nil where there is none.
+func (b *builder[T]) try(s state) (*T, error) {
+	value, why := b.build(s)
+	if why != nil {
+		return nil, why
+	}
+	return value, nil
+}
+
 func TestKeysFillEveryKindOfField(t *testing.T) {
 	t.Parallel()
-	got, err := builderOf[every](t, "/c/", false).build(stateOf(map[string]string{
+	got, err := builderOf[every](t, "/c/", false).try(stateOf(map[string]string{
 		"text": " as it is\n", "NUMBER": "-0x10\n", "unsigned_number": "255", "ratio": "1e-3", "on": "true\n",
 		"timeout": "1m30s\n", "from": "2026-11-29T02:00:00Z\n", "address": "[::1]:80", "big": "123456789012345678901234567890",
 		"link": "https://example.com/a?b", "bytes": "\x00\xff\n", "raw": `{"a": 1}`,
@@ -112,7 +121,7 @@ func big10(digits string) *big.Int {
 func TestDocumentFillsEveryKindOfField(t *testing.T) {
 	t.Parallel()
 	b := builderOf[every](t, "/c/doc", true)
-	got, err := b.build(stateOf(map[string]string{"doc": `{
+	got, err := b.try(stateOf(map[string]string{"doc": `{
 		"text": "t", "number": -16, "Unsigned_Number": 255, "ratio": 0.5, "on": true, "timeout": "90s",
 		"names": ["a", "b"], "ports": "80,443", "limits": {"alice": 3}, "server": {"host": "s", "port": 65535},
 		"servers": [{"port": 1}], "other": null, "big": 12345678901234567890, "anything": [1, "x"]}`, "document": "another key"}))
@@ -161,7 +170,7 @@ func TestUnfitValuesAreNamedAndNotQuoted(t *testing.T) {
 		"map in JSON":            {map[string]string{"byname": `{"` + secretValue + `": {"port": "x"}}`}, "byname", "ByName"},
 		"below the struct":       {map[string]string{"server/port": secretValue}, "server/port", "Server.Port"},
 	} {
-		_, err := builderOf[every](t, "/c/", false).build(stateOf(tc.values))
+		_, err := builderOf[every](t, "/c/", false).try(stateOf(tc.values))
 		var r *RejectedError
 		require.ErrorAs(t, err, &r, name)
 		require.ErrorIs(t, err, etcd.ErrEncoding, name)
@@ -175,7 +184,7 @@ func TestUnfitValuesAreNamedAndNotQuoted(t *testing.T) {
 
 func TestEveryProblemIsListed(t *testing.T) {
 	t.Parallel()
-	_, err := builderOf[every](t, "/c/", false).build(stateOf(map[string]string{
+	_, err := builderOf[every](t, "/c/", false).try(stateOf(map[string]string{
 		"number": "x", "server/port": "y", "ports": "1,z",
 	}))
 	var keys []string
@@ -190,7 +199,7 @@ func TestEveryProblemIsListed(t *testing.T) {
 	for i := range 300 {
 		many["limits/"+strings.Repeat("x", i+1)] = "x"
 	}
-	_, err = builderOf[every](t, "/c/", false).build(stateOf(many))
+	_, err = builderOf[every](t, "/c/", false).try(stateOf(many))
 	require.ErrorContains(t, err, "and 200 more")
 }
 
@@ -204,7 +213,7 @@ func TestTwoNamesForOneFieldAreRefused(t *testing.T) {
 		"map":             {"limits": "{}", "limits/a": "1"},
 		"anything":        {"anything": "a", "anything/b": "b"},
 	} {
-		_, err := builderOf[every](t, "/c/", false).build(stateOf(values))
+		_, err := builderOf[every](t, "/c/", false).try(stateOf(values))
 		var r *RejectedError
 		require.ErrorAs(t, err, &r, name)
 		require.ErrorIs(t, err, ErrSameField, name)
@@ -216,7 +225,7 @@ func TestTwoNamesForOneFieldAreRefused(t *testing.T) {
 		"case": `{"number": 1, "Number": 2}`, "inside": `{"server": {"host": "a", "HOST": "b"}}`,
 		"in a list": `{"servers": [{"host": "a", "HOST": "b"}]}`,
 	} {
-		_, err := builderOf[every](t, "/c/doc", true).build(stateOf(map[string]string{"doc": document}))
+		_, err := builderOf[every](t, "/c/doc", true).try(stateOf(map[string]string{"doc": document}))
 		require.ErrorIs(t, err, ErrSameField, name)
 	}
 }
@@ -227,11 +236,11 @@ func TestUnknownNamesAreIgnoredUnlessStrict(t *testing.T) {
 		"Host": "h", "other": "o", "deep/er": "d", "port/below": "b", "": "empty", "host/": "slash", "\x00\xff": "binary",
 	}
 	delete(values, "host/")
-	got, err := builderOf[server](t, "/c/", false).build(stateOf(values))
+	got, err := builderOf[server](t, "/c/", false).try(stateOf(values))
 	require.NoError(t, err)
 	require.Equal(t, &server{Host: "h"}, got)
 
-	_, err = builderOf[server](t, "/c/", false, WithStrict()).build(stateOf(values))
+	_, err = builderOf[server](t, "/c/", false, WithStrict()).try(stateOf(values))
 	require.ErrorIs(t, err, ErrUnknownField)
 	for _, key := range []string{`"/c/other"`, `"/c/deep/er"`, `"/c/port/below"`, `"/c/"`, `"/c/\x00\xff"`} {
 		require.Contains(t, err.Error(), key)
@@ -239,10 +248,10 @@ func TestUnknownNamesAreIgnoredUnlessStrict(t *testing.T) {
 	require.NotContains(t, err.Error(), `"/c/Host"`)
 
 	doc := stateOf(map[string]string{"doc": `{"host": "h", "extra": 1, "tls": {"key": "k"}}`})
-	got, err = builderOf[server](t, "/c/doc", true).build(doc)
+	got, err = builderOf[server](t, "/c/doc", true).try(doc)
 	require.NoError(t, err)
 	require.Equal(t, "h", got.Host)
-	_, err = builderOf[server](t, "/c/doc", true, WithStrict()).build(doc)
+	_, err = builderOf[server](t, "/c/doc", true, WithStrict()).try(doc)
 	require.ErrorIs(t, err, ErrUnknownField)
 	require.ErrorContains(t, err, "extra")
 	require.ErrorContains(t, err, "TLS")
@@ -256,7 +265,7 @@ func TestPrefixIsCutWithOrWithoutItsSlash(t *testing.T) {
 		if prefix == "" {
 			s = state{entries: map[string]entry{"host": {value: []byte("h")}}}
 		}
-		got, err := b.build(s)
+		got, err := b.try(s)
 		require.NoError(t, err, prefix)
 		require.Equal(t, "h", got.Host, prefix)
 	}
@@ -276,7 +285,7 @@ func TestDefaultsStayWhereThereIsNoKey(t *testing.T) {
 		Server: &server{Host: "h", Port: 1}, Inner: server{Host: "i", Port: 2},
 	}
 	b := builderOf[config](t, "/c/", false, WithDefaults(func() config { return shared }))
-	got, err := b.build(stateOf(map[string]string{
+	got, err := b.try(stateOf(map[string]string{
 		"limits/b": "2", "names": "x", "server/port": "3", "inner/port": "4",
 	}))
 	require.NoError(t, err)
@@ -290,17 +299,17 @@ func TestDefaultsStayWhereThereIsNoKey(t *testing.T) {
 		Server: &server{Host: "h", Port: 1}, Inner: server{Host: "i", Port: 2},
 	}, shared)
 
-	got, err = b.build(stateOf(nil))
+	got, err = b.try(stateOf(nil))
 	require.NoError(t, err)
 	require.Equal(t, "default", got.Host)
 }
 
 func TestNothingIsNoConfiguration(t *testing.T) {
 	t.Parallel()
-	_, err := builderOf[server](t, "/c/", false).build(stateOf(nil))
+	_, err := builderOf[server](t, "/c/", false).try(stateOf(nil))
 	require.ErrorIs(t, err, etcd.ErrKeyNotFound)
 	for _, opts := range [][]Option{nil, {WithDefaults(func() server { return server{} })}} {
-		_, err = builderOf[server](t, "/c/doc", true, opts...).build(stateOf(map[string]string{"document": "{}"}))
+		_, err = builderOf[server](t, "/c/doc", true, opts...).try(stateOf(map[string]string{"document": "{}"}))
 		require.ErrorIs(t, err, etcd.ErrKeyNotFound)
 	}
 }
@@ -309,7 +318,7 @@ func TestUndecodableValueRefusesTheConfiguration(t *testing.T) {
 	t.Parallel()
 	s := stateOf(map[string]string{"host": "h"})
 	s.entries["/c/port"] = entry{err: &etcd.DecodeError{Key: "/c/port", Err: etcd.ErrDecrypt}}
-	_, err := builderOf[server](t, "/c/", false).build(s)
+	_, err := builderOf[server](t, "/c/", false).try(s)
 	var d *etcd.DecodeError
 	require.ErrorAs(t, err, &d)
 	require.ErrorIs(t, err, etcd.ErrDecrypt)
@@ -322,14 +331,14 @@ func TestBadDocumentsAreRefusedUnquoted(t *testing.T) {
 		"no JSON": secretValue, "empty": "", "list": `["` + secretValue + `"]`, "null": "null",
 		"breaks off": `{"host": "` + secretValue, "two": `{}{"host": "` + secretValue + `"}`, "string": `"` + secretValue + `"`,
 	} {
-		_, err := builderOf[server](t, "/c/doc", true).build(stateOf(map[string]string{"doc": document}))
+		_, err := builderOf[server](t, "/c/doc", true).try(stateOf(map[string]string{"doc": document}))
 		require.ErrorIs(t, err, etcd.ErrEncoding, name)
 		require.Equal(t, "/c/doc", err.(*RejectedError).Key, name)
 		require.NotContains(t, err.Error(), secretValue, name)
 	}
 	own := errors.New("line 3: " + secretValue)
 	b := builderOf[server](t, "/c/doc", true, WithUnmarshal(func([]byte) (map[string]any, error) { return nil, own }))
-	_, err := b.build(stateOf(map[string]string{"doc": "x"}))
+	_, err := b.try(stateOf(map[string]string{"doc": "x"}))
 	require.ErrorIs(t, err, own)
 	require.ErrorIs(t, err, etcd.ErrEncoding)
 	require.NotContains(t, err.Error(), secretValue)
@@ -347,7 +356,7 @@ func TestOtherParsersValuesFitOrAreRefused(t *testing.T) {
 		"server": map[any]any{"host": "h", "port": uint64(80)}, "names": []string{"a"}, "limits": map[string]int{"a": 1},
 		"bytes": []byte("b"), "ports": []any{1, 2.0}, "timeout": 0,
 	}
-	got, err := b.build(s)
+	got, err := b.try(s)
 	require.NoError(t, err)
 	require.Equal(t, &every{
 		Number: -16, Unsigned: 200, Ratio: 2, On: true, From: at, Text: "17", Server: server{Host: "h", Port: 80},
@@ -374,7 +383,7 @@ func TestOtherParsersValuesFitOrAreRefused(t *testing.T) {
 		"number for link":   {"link": 1},
 	} {
 		parsed = bad
-		_, err := b.build(s)
+		_, err := b.try(s)
 		require.ErrorIs(t, err, etcd.ErrEncoding, name)
 	}
 }

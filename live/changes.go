@@ -66,3 +66,35 @@ func (v *Value[T]) Changes(ctx context.Context) iter.Seq[Change[T]] {
 		}
 	}
 }
+
+// Rejections returns why configurations were refused after the call, for the log. A loop
+// that is slower than they are gets the newest. It ends when ctx does, or when the value or
+// its client is closed; with a nil context it is empty. The body runs in the caller's
+// goroutine, and may use and close the value.
+func (v *Value[T]) Rejections(ctx context.Context) iter.Seq[*RejectedError] {
+	from, next := v.rejected()
+	return func(yield func(*RejectedError) bool) {
+		last, told := from, next // for another loop it begins there again
+		for ctx != nil && ctx.Err() == nil {
+			select {
+			case <-told:
+			case <-ctx.Done():
+				return
+			case <-v.ctx.Done():
+				return
+			}
+			var now *RejectedError
+			if now, told = v.rejected(); now != nil && now != last && !yield(now) {
+				return
+			}
+			last = now
+		}
+	}
+}
+
+// rejected returns why the newest was not taken, and what is closed at the next refusal.
+func (v *Value[T]) rejected() (*RejectedError, <-chan struct{}) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.refused, v.told
+}

@@ -21,7 +21,7 @@
 //   - [OpenDocument] for one document of JSON, or of YAML by [WithUnmarshal], under one key;
 //   - [Value.Load] wherever the configuration is needed: it takes nanoseconds;
 //   - [Value.Changes] where a change has to be acted on, such as a pool to be resized;
-//   - [Value.Err] and [Value.Status] for the log and the health page;
+//   - [Value.Rejections] for the log, and [Value.Status] for the health page;
 //   - [WithLastGood] for a service that has to start while etcd is away.
 //
 // # How keys fill a struct

@@ -17,7 +17,7 @@ const (
 )
 
 func open[T any](ctx context.Context, client *etcd.Client, name string, document bool, opts []Option) (*Value[T], error) {
-	v := &Value[T]{client: client, name: name, document: document}
+	v := &Value[T]{client: client, name: name, document: document, told: make(chan struct{})}
 	if err := v.check(ctx, opts); err != nil {
 		return nil, v.fail(opOpen, err)
 	}
@@ -91,20 +91,20 @@ func (v *Value[T]) begin(ctx context.Context) (*feed, *trial[T], error) {
 	if err := v.await(ctx, t); err != nil {
 		return nil, nil, err
 	}
-	late, err := t, error(&RejectedError{Revision: first.revision, Err: ErrValidateTimeout})
+	late, why := t, &RejectedError{Revision: first.revision, Err: ErrValidateTimeout}
 	if t.isOver() {
-		late, err = nil, t.err
+		late, why = nil, t.err
 	}
-	if err == nil {
+	if why == nil {
 		v.take(first.revision, t.value, false)
 		v.save(ctx, first)
 		return f, nil, nil
 	}
-	v.refuse(err)
+	v.refuse(why)
 	if v.file == nil {
-		return nil, nil, err
+		return nil, nil, why
 	}
-	return f, late, v.serveFile(ctx, err)
+	return f, late, v.serveFile(ctx, why)
 }
 
 // isOutage reports whether a file may stand in for etcd after err: not for a caller who has

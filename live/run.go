@@ -209,10 +209,13 @@ func (v *Value[T]) save(ctx context.Context, s state) bool {
 }
 
 // refuse notes why the newest configuration was not taken; nil if it was.
-func (v *Value[T]) refuse(err error) {
+func (v *Value[T]) refuse(why *RejectedError) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.refused = err
+	if v.refused = why; why != nil {
+		close(v.told)
+		v.told = make(chan struct{})
+	}
 }
 
 // take has readers see a configuration. If it equals the one before, that one stays.

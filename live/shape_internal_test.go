@@ -82,7 +82,7 @@ func TestTypesThatCannotBeFilledAreRefusedByField(t *testing.T) {
 
 func TestTypeThatContainsItselfIsFilled(t *testing.T) {
 	t.Parallel()
-	got, err := builderOf[itself](t, "/c/", false).build(stateOf(map[string]string{
+	got, err := builderOf[itself](t, "/c/", false).try(stateOf(map[string]string{
 		"next/next/name": "b", "below/x/below/y/name": "y", "many": `[{"next": {"name": "m"}}]`,
 	}))
 	require.NoError(t, err)
@@ -94,7 +94,7 @@ func TestTypeThatContainsItselfIsFilled(t *testing.T) {
 	loop := &itself{Name: "loop"}
 	loop.Next = loop
 	b := builderOf[itself](t, "/c/", false, WithDefaults(func() itself { return itself{Next: loop} }))
-	got, err = b.build(stateOf(map[string]string{"next/name": "n"}))
+	got, err = b.try(stateOf(map[string]string{"next/name": "n"}))
 	require.NoError(t, err)
 	require.Equal(t, "n", got.Next.Name)
 	require.Equal(t, "loop", loop.Name)

@@ -42,8 +42,8 @@ type Status struct {
 	Confirmed time.Time
 	// Cause is why the value isn't connected; nil if it is.
 	Cause error
-	// Refused is [Value.Err].
-	Refused error
+	// Rejected is [Value.Err].
+	Rejected error
 	// LastGood is why the file of [WithLastGood] could not be written, a [*LastGoodError];
 	// nil if it could, or if there is none. Writing is tried again, at least every minute.
 	LastGood error
@@ -57,7 +57,7 @@ func (s Status) Err() error {
 	if s.Source == FromFile {
 		source = errFromFile
 	}
-	return errors.Join(source, s.Cause, s.Refused)
+	return errors.Join(source, s.Cause, s.Rejected)
 }
 
 var errFromFile = errors.New("live: the last good configuration is served, from its file")
@@ -65,7 +65,10 @@ var errFromFile = errors.New("live: the last good configuration is served, from 
 // Status returns what is known now. It takes no request.
 func (v *Value[T]) Status() Status {
 	v.mu.Lock()
-	s := Status{Refused: v.refused, LastGood: v.fileErr, ConnectedSince: v.absentAt, Cause: v.absent}
+	s := Status{LastGood: v.fileErr, ConnectedSince: v.absentAt, Cause: v.absent}
+	if v.refused != nil {
+		s.Rejected = v.refused
+	}
 	source := v.source
 	v.mu.Unlock()
 	now := v.current.Load()

@@ -29,10 +29,11 @@ type Value[T any] struct {
 
 	// mu guards what is below. It is held for work in memory only.
 	mu       sync.Mutex
-	refused  error  // why the newest was not taken: a *RejectedError
-	fileErr  error  // a *LastGoodError
-	source   source // nil before etcd was reached
-	absent   error  // why it is nil
+	refused  *RejectedError // why the newest was not taken; nil if it was
+	told     chan struct{}  // closed and replaced when refused is set
+	fileErr  error          // a *LastGoodError
+	source   source         // nil before etcd was reached
+	absent   error          // why it is nil
 	absentAt time.Time
 }
 
@@ -98,6 +99,9 @@ func (v *Value[T]) Revision() int64 { return v.current.Load().revision }
 func (v *Value[T]) Err() error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	if v.refused == nil {
+		return nil
+	}
 	return v.refused
 }
 

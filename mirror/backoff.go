@@ -27,3 +27,6 @@ func pause(ctx context.Context, d time.Duration) bool {
 		return false
 	}
 }
+
+// followBackoff is the first pause before a watch that has failed is begun again.
+const followBackoff = 500 * time.Millisecond

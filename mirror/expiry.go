@@ -1,7 +1,6 @@
 package mirror
 
 import (
-	"errors"
 	"iter"
 
 	"github.com/blueprint-go/etcd"
@@ -9,7 +8,7 @@ import (
 
 // withExpiry returns records with the note which keys went with their lease. It asks once
 // a revision for a lease.
-func (r *reader) withExpiry(records iter.Seq[record]) iter.Seq[record] {
+func withExpiry(records iter.Seq[record], isGone func(etcd.LeaseID) bool) iter.Seq[record] {
 	return func(yield func(record) bool) {
 		gone := map[etcd.LeaseID]bool{}
 		for rec := range records {
@@ -17,8 +16,7 @@ func (r *reader) withExpiry(records iter.Seq[record]) iter.Seq[record] {
 				lease := rec.old.kv.Lease
 				known, asked := gone[lease]
 				if !asked {
-					_, err := r.mirror.client.TimeToLive(r.ctx, lease)
-					known = errors.Is(err, etcd.ErrLeaseNotFound)
+					known = isGone(lease)
 					gone[lease] = known
 				}
 				rec.expired = known

@@ -37,9 +37,6 @@ func (m *Mirror) follow() {
 	}
 }
 
-// followBackoff is the first pause before a watch that has failed is begun again.
-const followBackoff = 500 * time.Millisecond
-
 // watch applies what comes until the watch ends, and returns why it did. It resets tries
 // when the watch is registered.
 func (m *Mirror) watch(tries *int) error {
@@ -165,24 +162,4 @@ func (d *draft) apply(ev *etcd.Event, extra any) (record, bool) {
 	}
 	e := d.newEntry(*ev.Kv, extra)
 	return record{old: d.put(e), new: e, revision: revision}, true
-}
-
-// publish makes next what is applied and, unless what readers see holds for a later
-// revision, what they see. m.mu is held.
-func (m *Mirror) publish(next *state) {
-	m.applied = next
-	if next.revision >= m.current.Load().revision {
-		m.show(next)
-	}
-}
-
-// show makes next what readers see, and wakes those who wait for its revision. m.mu is
-// held.
-func (m *Mirror) show(next *state) {
-	m.current.Store(next)
-	for w := range m.waiters {
-		if w.revision <= next.revision {
-			w.tell(nil)
-		}
-	}
 }

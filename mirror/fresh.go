@@ -60,15 +60,6 @@ func (m *Mirror) look(ctx context.Context) (*round, error) {
 	return r, r.err
 }
 
-// regressed makes the mirror load again, because the history that it is in is gone.
-func (m *Mirror) regressed() {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.restart != nil {
-		m.restart(etcd.ErrRevisionRegressed)
-	}
-}
-
 // verify makes a round in the background after a registration. A watch from a revision that
 // a restored cluster doesn't have yet would be silent until it does.
 func (m *Mirror) verify() {

@@ -2,42 +2,12 @@ package mirror
 
 import (
 	"context"
+	"errors"
 	"iter"
 	"sync/atomic"
 
 	"github.com/blueprint-go/etcd"
 )
-
-// record is a change as readers keep it.
-type record struct {
-	old, new *entry // nil if there was none, or is none
-	revision int64
-	found    bool // by comparing
-	more     bool
-	expired  bool
-}
-
-func (r *record) kind() ChangeType {
-	switch {
-	case r.old == nil:
-		return Created
-	case r.new == nil:
-		return Deleted
-	default:
-		return Updated
-	}
-}
-
-// bytes returns what a record counts.
-func (r *record) bytes() int {
-	n := 256
-	for _, e := range []*entry{r.old, r.new} {
-		if e != nil {
-			n += len(e.kv.Key) + len(e.kv.Value)
-		}
-	}
-	return n
-}
 
 // reader is a loop over changes. The mirror's lock guards what is below opts.
 type reader struct {
@@ -168,18 +138,6 @@ func (r *reader) take() (iter.Seq[record], error) {
 	return nil, nil
 }
 
-// together returns records with the note which of them belong together.
-func together(records []record) iter.Seq[record] {
-	return func(yield func(record) bool) {
-		for i, rec := range records {
-			rec.more = i+1 < len(records) && records[i+1].revision == rec.revision
-			if !yield(rec) {
-				return
-			}
-		}
-	}
-}
-
 // run yields changes until the loop is left, ctx ends or the mirror does. It returns why
 // the mirror has ended.
 func (r *reader) run(yield func(record) bool) error {
@@ -193,7 +151,7 @@ func (r *reader) run(yield func(record) bool) error {
 			return err
 		}
 		if r.opts.expiry {
-			records = r.withExpiry(records)
+			records = withExpiry(records, r.isGone)
 		}
 		for rec := range records {
 			if r.ctx.Err() != nil {
@@ -207,4 +165,10 @@ func (r *reader) run(yield func(record) bool) error {
 			}
 		}
 	}
+}
+
+// isGone reports whether a lease no longer exists.
+func (r *reader) isGone(lease etcd.LeaseID) bool {
+	_, err := r.mirror.client.TimeToLive(r.ctx, lease)
+	return errors.Is(err, etcd.ErrLeaseNotFound)
 }

@@ -1,7 +1,6 @@
 package mirror
 
 import (
-	"errors"
 	"time"
 )
 
@@ -30,9 +29,6 @@ type Status struct {
 	// Bad is how many values could not be decoded: see [Mirror.Bad].
 	Bad int
 }
-
-// errNotYet is the cause of a mirror whose watch was not registered yet.
-var errNotYet = errors.New("watch is not registered yet")
 
 // Status returns what is known of the mirror now. It takes no request.
 func (m *Mirror) Status() Status {

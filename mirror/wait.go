@@ -9,20 +9,6 @@ import (
 	"github.com/blueprint-go/etcd"
 )
 
-// waiter is a call that waits for a revision.
-type waiter struct {
-	revision int64
-	told     chan error // takes one
-}
-
-// tell ends the wait, unless something has ended it before.
-func (w *waiter) tell(err error) {
-	select {
-	case w.told <- err:
-	default:
-	}
-}
-
 // WaitFor waits until the mirror is complete up to a revision, such as the one that
 // [etcd.WithResult] returns of a write: after it, reads include that write. It returns
 // at once if the mirror is. Otherwise it asks the servers for progress, which they answer

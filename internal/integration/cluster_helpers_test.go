@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -42,6 +43,7 @@ type peer struct {
 	dir     string // its working directory, with its data and sockets
 	addr    string // where it serves clients
 	proxy   *etcdtest.Proxy
+	program string // an etcd server; empty for the one in this program
 
 	cmd    *exec.Cmd // nil while it is dead
 	stdin  io.Closer
@@ -53,6 +55,12 @@ type peer struct {
 // newCluster starts a cluster for one test.
 func newCluster(t *testing.T) *cluster {
 	t.Helper()
+	return newClusterOf(t, "")
+}
+
+// newClusterOf starts a cluster whose members are an etcd server of another version.
+func newClusterOf(t *testing.T, program string) *cluster {
+	t.Helper()
 	base, err := os.MkdirTemp("", "etcdcluster")
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, os.RemoveAll(base)) })
@@ -60,7 +68,7 @@ func newCluster(t *testing.T) *cluster {
 	for i := range clusterSize {
 		// Kept for the member also while it isn't there: another test's proxy on its port
 		// would lead clients here once that refuses connections.
-		p := &peer{cluster: c, number: i, dir: filepath.Join(base, strconv.Itoa(i)), addr: etcdtest.ClosedPort(t)}
+		p := &peer{cluster: c, number: i, dir: filepath.Join(base, strconv.Itoa(i)), addr: etcdtest.ClosedPort(t), program: program}
 		require.NoError(t, os.Mkdir(p.dir, 0o700))
 		p.proxy = etcdtest.NewProxy(t, p.addr)
 		c.members = append(c.members, p)
@@ -181,12 +189,8 @@ func (p *peer) start() {
 	if p.cmd != nil {
 		return
 	}
-	self, err := os.Executable()
-	require.NoError(p.cluster.t, err)
-	cmd := exec.Command(self)
+	cmd := p.command()
 	cmd.Dir = p.dir
-	cmd.Env = append(os.Environ(), memberVariable+"="+strconv.Itoa(p.number), memberAddrVariable+"="+p.addr)
-	cmd.Stderr = os.Stderr
 	// A process that is stopped when this one ends is then continued by the
 	// system, if it has a process group of its own.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -196,14 +200,36 @@ func (p *peer) start() {
 	require.NoError(p.cluster.t, err)
 	require.NoError(p.cluster.t, cmd.Start())
 	ready, ended := make(chan struct{}), make(chan struct{})
+	isReady := func(line string) bool { return strings.Contains(line, "ready") }
+	if p.program != "" {
+		isReady = func(line string) bool { return strings.Contains(line, "ready to serve client requests") }
+	}
 	go func() {
 		defer close(ended)
-		if _, err := bufio.NewReader(stdout).ReadString('\n'); err == nil {
-			close(ready)
+		lines, told := bufio.NewScanner(stdout), false
+		for lines.Scan() {
+			if !told && isReady(lines.Text()) {
+				close(ready)
+				told = true
+			}
 		}
-		_, _ = io.Copy(io.Discard, stdout)
+		_, _ = io.Copy(io.Discard, stdout) // after a line that was too long
 	}()
 	p.cmd, p.stdin, p.ready, p.ended = cmd, stdin, ready, ended
+}
+
+// command returns the process of a member: this program, or another server.
+func (p *peer) command() *exec.Cmd {
+	p.cluster.t.Helper()
+	if p.program != "" {
+		return exec.Command(p.program, memberFlags(p.number, p.addr)...)
+	}
+	self, err := os.Executable()
+	require.NoError(p.cluster.t, err)
+	cmd := exec.Command(self)
+	cmd.Env = append(os.Environ(), memberVariable+"="+strconv.Itoa(p.number), memberAddrVariable+"="+p.addr)
+	cmd.Stderr = os.Stderr
+	return cmd
 }
 
 // kill ends a member at once, whatever it is doing.

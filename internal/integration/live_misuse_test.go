@@ -2,7 +2,6 @@ package integration
 
 import (
 	"context"
-	"errors"
 	"strconv"
 	"sync/atomic"
 	"testing"
@@ -260,6 +259,43 @@ func TestOneBadKeyAmongThousandsIsNamed(t *testing.T) {
 	require.Equal(t, p+"limits/1234", refused.Key)
 	var field *live.FieldError
 	require.ErrorAs(t, refused, &field)
-	require.True(t, errors.Is(refused, etcd.ErrEncoding))
+	require.ErrorIs(t, refused, etcd.ErrEncoding)
 	require.Equal(t, 1234, v.Load().Limits["1234"])
+}
+
+func TestRejectionsAreToldAsTheyCome(t *testing.T) {
+	t.Parallel()
+	c := client(t, config(server(t)))
+	p := prefix(t)
+	commit(t, c, map[string]string{p + "server/port": "1"})
+	v := liveOf[service](t, c, p)
+	var none context.Context
+	for range v.Rejections(none) {
+		require.Fail(t, "a loop without a context")
+	}
+	told := make(chan *live.RejectedError)
+	rejections, unread := v.Rejections(t.Context()), v.Rejections(t.Context())
+	go func() {
+		defer close(told)
+		for r := range rejections {
+			told <- r
+		}
+	}()
+	for _, bad := range []string{"x", "y"} {
+		revision := commit(t, c, map[string]string{p + "server/port": bad})
+		require.Equal(t, revision, next(t, told).Revision)
+		commit(t, c, map[string]string{p + "server/port": "1"})
+		require.Eventually(t, func() bool { return v.Err() == nil }, patience, time.Millisecond)
+	}
+	last := commit(t, c, map[string]string{p + "server/port": "z"})
+	require.Equal(t, last, next(t, told).Revision)
+	for r := range unread { // the newest of those after the call
+		require.Equal(t, last, r.Revision)
+		break
+	}
+	v.Close()
+	closes(t, told)
+	for range v.Rejections(t.Context()) {
+		require.Fail(t, "a loop over a closed value")
+	}
 }

@@ -55,6 +55,19 @@ func serveMemberIfAsked() bool {
 	return true
 }
 
+// memberFlags returns the flags by which another etcd server is what memberConfig makes of
+// this one.
+func memberFlags(number int, addr string) []string {
+	cfg := memberConfig(number, addr)
+	return []string{
+		"--name=" + cfg.Name, "--data-dir=" + cfg.Dir,
+		"--listen-client-urls=" + cfg.ListenClientUrls[0].String(), "--advertise-client-urls=" + cfg.AdvertiseClientUrls[0].String(),
+		"--listen-peer-urls=" + cfg.ListenPeerUrls[0].String(), "--initial-advertise-peer-urls=" + cfg.AdvertisePeerUrls[0].String(),
+		"--initial-cluster=" + cfg.InitialCluster, "--unsafe-no-fsync", "--log-outputs=stdout",
+		fmt.Sprintf("--heartbeat-interval=%d", cfg.TickMs), fmt.Sprintf("--election-timeout=%d", cfg.ElectionMs),
+	}
+}
+
 func memberConfig(number int, addr string) *embed.Config {
 	cfg := embed.NewConfig()
 	cfg.Name = strconv.Itoa(number)

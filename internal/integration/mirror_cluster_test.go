@@ -20,7 +20,12 @@ type ordeal struct {
 
 func newOrdeal(t *testing.T) *ordeal {
 	t.Helper()
-	r := newHistoryRun(t)
+	return newOrdealOf(t, newCluster(t))
+}
+
+func newOrdealOf(t *testing.T, c *cluster) *ordeal {
+	t.Helper()
+	r := newHistoryRun(t, c)
 	o := &ordeal{historyRun: r, random: rand.New(rand.NewPCG(r.seed, 0))}
 	for _, p := range r.cluster.members {
 		o.direct = append(o.direct, client(t, etcd.DefaultConfig().WithEndpoints(p.addr).WithTimeout(2*time.Second)))
@@ -116,7 +121,7 @@ func TestWatchesAndMirrorsLeaveLosingSideOfPartition(t *testing.T) {
 	require.Error(t, m.Status().Cause)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
-	require.ErrorIs(t, m.Fresh(ctx), context.DeadlineExceeded, "nobody can know that the mirror is complete")
+	require.Error(t, m.Fresh(ctx), "nobody can know that the mirror is complete")
 
 	o.write(o.cluster.after(alone, 1))
 	for n := 1; n < clusterSize; n++ {

@@ -1,10 +1,12 @@
 package integration
 
 import (
+	"strconv"
 	"strings"
-	"sync/atomic"
+	"sync"
 	"testing"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
@@ -42,32 +44,54 @@ func TestMirrorTellsADeletionAtTheCompactedRevision(t *testing.T) {
 // compactor makes changes and compacts them, each time a client is about to read a prefix
 // at a revision, or to watch it from one.
 type compactor struct {
-	direct         *etcd.Client
-	prefix         string
-	reads, watches atomic.Int64 // how often it does so
-	done           atomic.Int64
+	direct *etcd.Client
+	prefix string
+
+	mu             sync.Mutex // a server without streams of ranges is asked for one, too
+	reads, watches int        // how often it does so
+	done           int
 }
 
-func (c *compactor) before(t *testing.T) func(req any) {
-	meddle := func(left *atomic.Int64, key []byte) {
-		if string(key) != c.prefix || left.Add(-1) < 0 {
-			return
-		}
-		c.done.Add(1)
-		require.NoError(t, c.direct.Put(t.Context(), c.prefix+"k", []byte("compacted")))
-		require.NoError(t, c.direct.Put(t.Context(), c.prefix+"k", []byte{byte('0' + c.done.Load())}))
-		require.NoError(t, second(c.direct.Delete(t.Context(), c.prefix+"gone")))
-		compactAll(t, c.direct)
+// arm has it do so for the next reads and watches.
+func (c *compactor) arm(reads, watches int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.reads, c.watches = reads, watches
+}
+
+func (c *compactor) times() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.done
+}
+
+func (c *compactor) meddle(t *testing.T, left *int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if *left == 0 {
+		return
 	}
+	*left--
+	c.done++
+	ctx := t.Context()
+	assert.NoError(t, c.direct.Put(ctx, c.prefix+"k", []byte("compacted")))
+	assert.NoError(t, second(c.direct.Delete(ctx, c.prefix+"gone")))
+	var last etcd.WriteResult
+	assert.NoError(t, c.direct.Put(ctx, c.prefix+"k", []byte(strconv.Itoa(c.done)), etcd.WithResult(&last)))
+	assert.NoError(t, second(c.direct.Raw().Compact(ctx, last.Revision)))
+}
+
+// before sees the requests of a server.
+func (c *compactor) before(t *testing.T) func(req any) {
 	return func(req any) {
 		switch req := req.(type) {
 		case *pb.RangeRequest:
-			if len(req.RangeEnd) > 0 && req.Revision > 0 {
-				meddle(&c.reads, req.Key)
+			if string(req.Key) == c.prefix && req.Revision > 0 {
+				c.meddle(t, &c.reads)
 			}
 		case *pb.WatchRequest:
-			if create := req.GetCreateRequest(); create != nil && create.StartRevision > 0 {
-				meddle(&c.watches, create.Key)
+			if create := req.GetCreateRequest(); string(create.GetKey()) == c.prefix && create.GetStartRevision() > 0 {
+				c.meddle(t, &c.watches)
 			}
 		}
 	}
@@ -90,16 +114,15 @@ func TestMirrorOutlivesResyncsThatOvertakeEachOther(t *testing.T) {
 	c := client(t, etcd.DefaultConfig().WithEndpoints(proxy.Endpoint()))
 	require.NoError(t, compactor.direct.Put(ctx, p+"gone", []byte("old")))
 	require.NoError(t, compactor.direct.Put(ctx, p+"k", []byte("old")))
-	compactor.reads.Store(2) // while it is opened
+	compactor.arm(2, 0) // while it is opened
 	m := mirrorOf(t, c, p)
-	require.EqualValues(t, 2, compactor.done.Load())
+	require.Equal(t, 2, compactor.times())
 	require.NoError(t, compactor.direct.Put(ctx, p+"gone", []byte("back")))
 	require.NoError(t, m.Fresh(ctx))
 	changes := changesOf(ctx, m)
 	whileAway(t, proxy, compactor.direct, func() {
 		require.NoError(t, compactor.direct.Put(ctx, p+"k", []byte("away")))
-		compactor.reads.Store(2)
-		compactor.watches.Store(3) // the one that ends as compacted, and two after resyncs
+		compactor.arm(2, 3) // the watch that ends as compacted, and two after resyncs
 	})
 	state := map[string]string{p + "gone": "back", p + "k": "2"}
 	for state[p+"k"] != "7" {
@@ -114,7 +137,7 @@ func TestMirrorOutlivesResyncsThatOvertakeEachOther(t *testing.T) {
 	require.Equal(t, map[string]string{p + "k": "7"}, state)
 	require.Equal(t, state, held(m))
 	equalsServer(t, compactor.direct, m, p)
-	require.EqualValues(t, 7, compactor.done.Load())
+	require.Equal(t, 7, compactor.times())
 	require.GreaterOrEqual(t, m.Status().Resyncs, int64(2))
 }
 
@@ -127,7 +150,7 @@ func TestWatchOutlivesResyncsThatOvertakeEachOther(t *testing.T) {
 	require.NoError(t, compactor.direct.Put(ctx, p+"gone", []byte("old")))
 	events(t, w, 1)
 	whileAway(t, proxy, compactor.direct, func() {
-		compactor.watches.Store(3)
+		compactor.arm(0, 3)
 	})
 	resyncs := 0
 	for last := ""; last != "3"; {

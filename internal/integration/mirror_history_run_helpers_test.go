@@ -90,9 +90,9 @@ const (
 	historyWrites = 4 // clients that write at once
 )
 
-func newHistoryRun(t *testing.T) *historyRun {
+func newHistoryRun(t *testing.T, c *cluster) *historyRun {
 	t.Helper()
-	r := &historyRun{t: t, seed: drawSeed(t), cluster: newCluster(t), prefix: prefix(t)}
+	r := &historyRun{t: t, seed: drawSeed(t), cluster: c, prefix: prefix(t)}
 	r.direct = client(t, etcd.DefaultConfig().WithEndpoints(r.cluster.addrs()...))
 	r.reader = client(t, r.cluster.config().WithTimeout(time.Second).
 		WithLogger(slog.New(slog.DiscardHandler))) // the interruptions are many
@@ -428,6 +428,9 @@ func (r *historyRun) readWatch(w *watchReader) {
 	w.records = append(w.records, record)
 	r.truth.mu.Unlock()
 	for resp := range w.open(ctx, from) {
+		if !r.truth.reached(ctx, resp.Revision) {
+			return
+		}
 		if errors.Is(resp.Err(), etcd.ErrCompacted) {
 			w.account.compactedTo(r.truth, resp.Revision, resp.CompactRevision)
 			return
@@ -436,9 +439,6 @@ func (r *historyRun) readWatch(w *watchReader) {
 			r.truth.mu.Lock()
 			w.account.complain("ended", "%v", resp.Err())
 			r.truth.mu.Unlock()
-			return
-		}
-		if !r.truth.reached(ctx, resp.Revision) {
 			return
 		}
 		if resp.State == etcd.WatchResynced {

@@ -50,16 +50,26 @@ func (a *watchAccount) add(h *truth, r etcd.WatchResponse) {
 		last = rev
 		i = a.match(h, i, e)
 	}
-	for ; i < len(h.facts) && h.facts[i].Revision <= r.Revision; i++ {
-		if f := h.facts[i]; a.mine(f) {
-			kind := "missing"
-			if f.Revision == last {
-				kind = "torn"
-			}
-			a.complain(kind, "%v, by a response up to %d", f, r.Revision)
+	for ; i < len(h.facts) && h.facts[i].Revision == last; i++ {
+		if f := h.facts[i]; last > a.position && a.mine(f) {
+			a.complain("torn", "%v, by a response up to %d", f, r.Revision)
 		}
 	}
-	a.position = max(a.position, r.Revision)
+	a.position = max(a.position, last)
+	a.hold(h, r.Revision)
+}
+
+// hold holds that nothing is left to be told up to a revision.
+func (a *watchAccount) hold(h *truth, revision int64) {
+	if revision <= a.position {
+		return
+	}
+	for _, f := range h.facts[h.from(a.position+1):h.from(revision+1)] {
+		if a.mine(f) {
+			a.complain("missing", "%v, up to %d", f, revision)
+		}
+	}
+	a.position = revision
 }
 
 // match finds an event from fact i on, and returns the place behind it.
@@ -107,8 +117,10 @@ func (a *watchAccount) compare(h *truth, f fact, e *etcd.Event) {
 func (a *watchAccount) compactedTo(h *truth, position, revision int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if position != a.position {
+	if position < a.position || position > h.lastLocked() {
 		a.complain("wrong revision", "ended at %d, and has told all up to %d", position, a.position)
+	} else {
+		a.hold(h, position) // it may know of progress that nobody asked for
 	}
 	if revision > h.compacted || revision <= a.position+1 {
 		a.complain("unneeded gap", "to %d, after %d, compacted is %d", revision, a.position, h.compacted)
@@ -121,7 +133,7 @@ func (a *watchAccount) compactedTo(h *truth, position, revision int64) {
 func (a *watchAccount) resynced(h *truth, r etcd.WatchResponse) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if r.Revision > h.compacted && h.compacted <= a.position+1 {
+	if h.compacted <= a.position+1 {
 		a.complain("unneeded gap", "to %d, after %d, compacted is %d", r.Revision, a.position, h.compacted)
 	}
 	if r.Revision < a.position || r.Revision < h.base || r.Revision > h.lastLocked() {

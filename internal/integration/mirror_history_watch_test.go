@@ -190,6 +190,7 @@ func TestCheckOfWatchesTakesOnlyNeededGaps(t *testing.T) {
 	}
 	require.Empty(t, after(3, 6))
 	require.Contains(t, after(2, 6)[0], "wrong revision")
+	require.Contains(t, after(4, 6)[0], "missing")
 	require.Contains(t, after(3, 7)[0], "unneeded gap")
 	require.Contains(t, after(3, 4)[0], "unneeded gap")
 }

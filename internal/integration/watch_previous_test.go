@@ -29,8 +29,8 @@ func TestWatchAddsPreviousValuesTheServerLeftOut(t *testing.T) {
 	c := client(t, config(srv).WithEncryption(testKey))
 	p, ctx := prefix(t), within(t, patience)
 	require.NoError(t, c.Put(ctx, p+"k", []byte("1"))) // 2
-	require.NoError(t, c.Put(ctx, p+"k", []byte("2"))) // 3
-	require.NoError(t, second(c.Delete(ctx, p+"k")))   // 4
+	require.NoError(t, second(c.Delete(ctx, p+"k")))   // 3
+	require.NoError(t, c.Put(ctx, p+"k", []byte("2"))) // 4
 	require.NoError(t, c.Put(ctx, p+"k", []byte("3"))) // 5
 	require.NoError(t, c.Put(ctx, p+"k", []byte("4"))) // 6
 	previous := func(from int64) (values []string) {
@@ -44,8 +44,8 @@ func TestWatchAddsPreviousValuesTheServerLeftOut(t *testing.T) {
 		}
 		return values
 	}
-	require.Equal(t, []string{"none", "1", "2", "none", "3"}, previous(2))
-	require.NoError(t, second(c.Raw().Compact(ctx, 4)))
-	requests := o.during(func() { require.Equal(t, []string{"none", "none", "3"}, previous(4)) })
+	require.Equal(t, []string{"none", "1", "none", "2", "3"}, previous(2))
+	require.NoError(t, second(c.Raw().Compact(ctx, 5)))
+	requests := o.during(func() { require.Equal(t, []string{"none", "3"}, previous(5)) })
 	require.Equal(t, []string{"Range", "Range"}, slices.DeleteFunc(requests, func(method string) bool { return method == "Watch" }))
 }
