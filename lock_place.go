@@ -146,15 +146,8 @@ func (p *lockPlace) run() {
 	}
 }
 
-// clean deletes the key if it is there, and reports whether it is certainly gone. A lock that
-// competes or is held sees to its key itself, and makes clean wait.
+// clean deletes the key if it is there, and reports whether it is certainly gone.
 func (p *lockPlace) clean() bool {
-	select {
-	case p.turn <- struct{}{}:
-		defer func() { <-p.turn }()
-	default:
-		return false
-	}
 	c := p.session.client
 	ctx, cancel := context.WithTimeout(inBackground(context.Background()), c.cfg.RequestTimeout)
 	defer cancel()
@@ -166,6 +159,11 @@ func (p *lockPlace) clean() bool {
 	found, err := do(ctx, c.conn, r, c.rpc.Get, &pb.RangeRequest{Key: stored, KeysOnly: true})
 	if err != nil || len(found.Kvs) == 0 {
 		return err == nil
+	}
+	// Only after the read: a claim that was made until then is over if nobody has the turn, and
+	// one that is made from now on has another revision.
+	if len(p.turn) > 0 {
+		return false
 	}
 	_, err = c.commit(ctx, r, removal(c, p.key, found.Kvs[0].CreateRevision))
 	return err == nil
