@@ -18,6 +18,7 @@
 //   - to follow changes, [Client.WatchPrefix], from the revision after that of a Range;
 //   - to read a prefix far more often than it changes, package mirror, which keeps it in
 //     memory;
+//   - for a configuration in a struct that follows etcd, package live;
 //   - for a registration that goes away with its process, [Client.Grant],
 //     [Client.PutWithLease] and [Client.KeepAlive];
 //   - for work that one process at a time may do, [Client.WithLock];
@@ -30,6 +31,9 @@
 // [Client.CompareAndSwap] and [Client.CompareAndSwapRevision] are Update by hand.
 // [Client.PutIfChanged] leaves an equal value alone. [Client.MoveKey] renames a key,
 // [Client.CopyKey] copies one, and [Client.PutWithTTL] stores one that goes away.
+//
+// [Client.Events] is a watch as a loop over single changes, [Client.WatchRange] one of any
+// range of keys, and [WithResync] one that goes on beyond a compaction.
 //
 // [InChunks] takes a bulk call past the size of one request, [Client.BulkLoad] stores a
 // sequence of any length, and [Client.Export] and [Client.Import] use files.

@@ -29,9 +29,12 @@ var (
 	// confused with [ErrEmptyPrefix].
 	ErrEmptyKey = errs.ErrEmptyKey
 
-	// ErrEmptyPrefix is returned by [Client.DeletePrefix], [Client.WatchPrefix],
-	// [OpDeletePrefix] and [OpDeleteRange] for an empty prefix, which would mean every
-	// key of the cluster. [WithAllKeys] says that you mean it.
+	// ErrEmptyPrefix is returned for an empty prefix by calls to which it would mean every
+	// key of the cluster, or of the namespace: those that delete ([Client.DeletePrefix],
+	// [OpDeletePrefix], [OpDeleteRange]), those that watch ([Client.WatchPrefix],
+	// [Client.WatchRange], [Client.Events], [Typed.Watch]), and those that open a mirror or
+	// a live configuration. WithAllKeys, an option of each of these packages, says that you
+	// mean it.
 	ErrEmptyPrefix = errors.New("empty prefix")
 
 	// ErrInvalidTTL is returned when a lease's time to live is zero, negative

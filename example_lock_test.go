@@ -10,19 +10,20 @@ import (
 	"github.com/blueprint-go/etcd"
 )
 
-// The context of the function ends when the lock can't be relied upon any more.
+// The context of the function ends when the lock can't be relied upon any more, and writes
+// made with it are applied only while the lock is held.
 func ExampleClient_WithLock() {
 	client, end := exampleClient(nil)
 	defer end()
 
 	err := client.WithLock(context.Background(), "/locks/report", func(ctx context.Context) error {
-		fmt.Println("alone at work, until", ctx.Err() != nil)
-		return ctx.Err()
+		fmt.Println("alone at work, with", etcd.LockOf(ctx).Name())
+		return client.Put(ctx, "/report", []byte("done"))
 	})
 	if err != nil {
 		log.Fatal(err)
 	}
-	// Output: alone at work, until false
+	// Output: alone at work, with /locks/report
 }
 
 // A lock that outlives a function. Guard binds writes to etcd to it; other stores can refuse

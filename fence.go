@@ -9,8 +9,9 @@ import (
 )
 
 // Unguarded returns a context like ctx whose writes are not bound to locks: see [Lock.Guard].
-// It is for what must be written whoever holds the lock, such as a note of its loss, and for
-// another cluster. It still ends with ctx.
+// It is for what must be written whoever holds the lock, and for another cluster. It still ends
+// with ctx, which has ended when the lock is lost: write a note of the loss with the context
+// from before Guard or [Client.WithLock], or with [context.WithoutCancel] of the unguarded one.
 func Unguarded(ctx context.Context) context.Context {
 	if fenceOf(ctx) == nil {
 		return ctx

@@ -24,7 +24,9 @@ func (w *watcher) addPrevious(ctx context.Context, events []*mvccpb.Event) error
 			continue
 		}
 		req := &pb.RangeRequest{Key: ev.Kv.Key, Revision: ev.Kv.ModRevision - 1}
-		resp, err := do(ctx, w.conn, request{op: "watch", key: w.key}, w.conn.rpc.Get, req)
+		reading, cancel := context.WithTimeout(ctx, w.conn.cfg.RequestTimeout)
+		resp, err := do(reading, w.conn, request{op: "watch", key: w.key}, w.conn.rpc.Get, req)
+		cancel()
 		switch {
 		case err == nil && len(resp.Kvs) == 1:
 			ev.PrevKv = resp.Kvs[0]

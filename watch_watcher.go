@@ -50,6 +50,7 @@ type watcher struct {
 	since        time.Time     // when it was registered; zero while it is not
 	busy         time.Time     // when events came last, on a stream of its own
 	proved       bool          // something came since
+	holding      bool          // it has taken events off its place that it has not delivered
 	last         *watchStream  // the one that it lost
 	size         eventSizes
 
@@ -157,7 +158,7 @@ func (w *watcher) follow(ctx context.Context) error {
 	}
 	w.place = nil
 	upTo := r.leave()
-	if !w.since.IsZero() && upTo >= w.next { // otherwise it began later than it should
+	if !w.since.IsZero() && !w.holding && upTo >= w.next { // otherwise it began later than it should
 		w.next, w.proved = upTo+1, true
 		w.history.saw(upTo)
 	}
@@ -182,6 +183,7 @@ func (w *watcher) register() (err error) {
 func (w *watcher) read(ctx context.Context, r *registration) error {
 	var batch []*mvccpb.Event
 	for {
+		w.holding = len(batch) > 0
 		resp, err := r.next()
 		switch {
 		case err != nil:
@@ -199,6 +201,7 @@ func (w *watcher) read(ctx context.Context, r *registration) error {
 			}
 			continue
 		}
+		w.holding = true
 		batch = append(batch, resp.Events...)
 		n := wholeRevisions(batch, resp.Fragment)
 		if err := w.addPrevious(ctx, batch[:n]); err != nil {

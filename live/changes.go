@@ -16,9 +16,9 @@ type Change[T any] struct {
 	New *T
 	// Revision is the revision of etcd that New is of.
 	Revision int64
-	// Fields are the paths of the fields that differ, such as "server.port", in order. They
-	// hold no values, so that they may be logged; a map or a list is one field. It is empty
-	// only if Err is set.
+	// Fields are the paths of the fields that differ, such as "Server.Port", in order: the
+	// names as T spells them, or its tags. They hold no values, so that they may be logged; a
+	// map or a list is one field. It is empty only if Err is set.
 	Fields []string
 	// Err is why there are no more changes, in the last one of a loop that its context has
 	// not ended.

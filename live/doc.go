@@ -28,10 +28,10 @@
 //
 // The rest of a key after the prefix is the path of a field; "/" separates. With the prefix
 // "/shop/config/", the key "/shop/config/server/port" fills Server.Port. Names are those of
-// the fields, or of their tags (`mapstructure:"name"`), whatever the case. Embedded structs
-// count as part of the struct around them, a field tagged "-" is left alone, and one tagged
-// ",remain", a map[string]any, takes what names no field. [go-viper/mapstructure] decodes,
-// with these rules:
+// the fields, or of their tags (`mapstructure:"name"`), whatever the case; tags of other
+// packages, such as json, don't count. Embedded structs count as part of the struct around
+// them, a field tagged "-" is left alone, and one tagged ",remain", a map[string]any, takes
+// what names no field. [go-viper/mapstructure] decodes, with these rules:
 //
 //   - Numbers are written as in Go, and refused when they are out of range or lose digits.
 //     Bools are those of [strconv.ParseBool]. White space around them doesn't count. An empty
@@ -44,7 +44,8 @@
 //     struct.
 //
 // The same goes for documents, where lists, maps and structs are what they are there, and
-// numbers in fields of type any are [json.Number].
+// numbers in fields of type any are [json.Number]. A duration is a string there too. A null
+// makes a field zero, whatever its default.
 //
 // Two keys for one field, such as "port" and "Port", or "server" and "server/port", make a
 // configuration bad, as does a value that doesn't fit or can't be decrypted. Open checks T

@@ -33,7 +33,7 @@ type RejectedError struct {
 	Revision int64
 	// Key is the first key concerned, with its prefix; empty if it is none in particular.
 	Key string
-	// Field is the path of the first field concerned, such as "server.port"; empty if it is
+	// Field is the path of the first field concerned, as in [Change.Fields]; empty if it is
 	// none in particular.
 	Field string
 	// Err is the reason, or several joined, each a [*FieldError]. It is
@@ -63,7 +63,7 @@ func (e *RejectedError) Unwrap() error { return e.Err }
 type FieldError struct {
 	// Key is the key, with its prefix; empty if it is none in particular.
 	Key string
-	// Field is the path of the field, such as "server.port"; empty if it is none in particular.
+	// Field is the path of the field, as in [Change.Fields]; empty if it is none in particular.
 	Field string
 	// Err is what is wrong.
 	Err error

@@ -127,7 +127,7 @@ func ExampleWithLastGood() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer os.RemoveAll(folder)
+	defer func() { _ = os.RemoveAll(folder) }()
 	path := filepath.Join(folder, "config")
 
 	client, end := exampleClient()

@@ -25,7 +25,8 @@ func (s Source) String() string {
 	return "etcd"
 }
 
-// Status says how good a configuration is.
+// Status says how good a configuration is. It is for logs and tests by its fields; for a
+// health page print its errors as text, since encoding/json has no form for them.
 type Status struct {
 	// Source is where the configuration of [Value.Load] comes from.
 	Source Source
@@ -38,7 +39,9 @@ type Status struct {
 	// ConnectedSince is since when Connected is as it is.
 	ConnectedSince time.Time
 	// Confirmed is the last moment at which everything up to then was known; zero if etcd
-	// was not reached yet. While Connected it moves on about every second.
+	// was not reached yet. While Connected it moves on about every second, but after a
+	// connection not before anybody writes anything to the cluster (see
+	// [etcd.WithProgressNotify]): on a quiet cluster its age alone is no alarm.
 	Confirmed time.Time
 	// Cause is why the value isn't connected; nil if it is.
 	Cause error
@@ -51,7 +54,9 @@ type Status struct {
 
 // Err returns what keeps the configuration from being the newest, or nil: that it comes from
 // the file, that the value isn't connected, or that the newest was refused. A service can
-// run with any of these: they are for its health page, not for its end.
+// run with any of these: they are for its health page, not for its end. In the first moment
+// after Open the watch may not be registered yet, which counts as not connected. LastGood is
+// not among them: the configuration is the newest, but the next start may lack it.
 func (s Status) Err() error {
 	var source error
 	if s.Source == FromFile {

@@ -44,8 +44,9 @@ type Change struct {
 	// New is the key-value after the change; the zero KeyValue if the key was deleted.
 	// Its Value is nil if it could not be decoded.
 	New etcd.KeyValue
-	// Revision is the revision of the change. If Resync is set, it is the one at which
-	// the difference was found.
+	// Revision is the revision of the change. If Resync is set, it is the one at which the
+	// difference was found; for a key of [WithExisting] the one at which the loop began,
+	// and New.ModRevision that of the key's last change.
 	Revision int64
 	// More reports whether further changes of this revision follow. Those of a revision
 	// come one after the other; what belongs together can be taken over when the last one

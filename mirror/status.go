@@ -17,9 +17,11 @@ type Status struct {
 	Cause error
 	// Confirmed is the last moment at which the mirror was known to be complete. It moves
 	// on with events, with progress, which comes about every second (see
-	// [Mirror.WaitFor]), and with [Mirror.Fresh]. The first two are the word of one
-	// member, which a partition may leave behind the others for the time of an election;
-	// Fresh proves it for the cluster.
+	// [Mirror.WaitFor]), and with [Mirror.Fresh]. Where nobody writes anything to the cluster
+	// after a connection, no progress comes (see [etcd.WithProgressNotify]): on a quiet
+	// cluster the age of Confirmed alone is no alarm, and Fresh shows whether all is well.
+	// Events and progress are the word of one member, which a partition may leave behind the
+	// others for the time of an election; Fresh proves it for the cluster.
 	Confirmed time.Time
 	// Revision is [Mirror.Revision].
 	Revision int64

@@ -35,7 +35,7 @@ func run(ctx context.Context) error {
 	}
 	fmt.Printf("%s\n", greeting)
 
-	// One process at a time; ctx ends should the lock be lost.
+	// One process at a time; ctx ends should the lock be lost, and then nothing is written with it.
 	return client.WithLock(ctx, "/app/migration", func(ctx context.Context) error {
 		return client.Put(ctx, "/app/schema", []byte("2"))
 	})

@@ -57,7 +57,7 @@ func follow(ctx context.Context, client *etcd.Client, prefix string, apply func(
 
 func criticalSection(ctx context.Context, client *etcd.Client, report func(context.Context) error) error {
 	return client.WithLock(ctx, "/locks/report", func(ctx context.Context) error {
-		return report(ctx) // ctx ends should the lock be lost
+		return report(ctx) // ctx ends should the lock be lost, and then nothing is written with it
 	})
 }
 

@@ -25,11 +25,13 @@ var documents = map[string]map[string][]string{
 }
 
 var fromClientv3 = map[string][]string{
-	"A key that may be missing":      {"getOr"},
-	"A transaction by hand":          {"commitByHand"},
-	"A list and what comes after it": {"follow"},
-	"A critical section":             {"criticalSection"},
-	"A transfer":                     {"transfer"},
+	"A key that may be missing":           {"getOr"},
+	"A transaction by hand":               {"commitByHand"},
+	"A list and what comes after it":      {"follow"},
+	"A copy of a prefix":                  {"copyOf"},
+	"A configuration that is always good": {"followConfiguration"},
+	"A critical section":                  {"criticalSection"},
+	"A transfer":                          {"transfer"},
 }
 
 var functions = map[string][]string{

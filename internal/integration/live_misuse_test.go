@@ -270,8 +270,8 @@ func TestRejectionsAreToldAsTheyCome(t *testing.T) {
 	commit(t, c, map[string]string{p + "server/port": "1"})
 	v := liveOf[service](t, c, p)
 	var none context.Context
-	for range v.Rejections(none) {
-		require.Fail(t, "a loop without a context")
+	for r := range v.Rejections(none) {
+		require.Fail(t, "a loop without a context", "%v", r)
 	}
 	told := make(chan *live.RejectedError)
 	rejections, unread := v.Rejections(t.Context()), v.Rejections(t.Context())
@@ -295,7 +295,7 @@ func TestRejectionsAreToldAsTheyCome(t *testing.T) {
 	}
 	v.Close()
 	closes(t, told)
-	for range v.Rejections(t.Context()) {
-		require.Fail(t, "a loop over a closed value")
+	for r := range v.Rejections(t.Context()) {
+		require.Fail(t, "a loop over a closed value", "%v", r)
 	}
 }

@@ -25,7 +25,7 @@ func newOrdeal(t *testing.T) *ordeal {
 
 func newOrdealOf(t *testing.T, c *cluster) *ordeal {
 	t.Helper()
-	r := newHistoryRun(t, c)
+	r := newHistoryRun(t, c, modes[0].set)
 	o := &ordeal{historyRun: r, random: rand.New(rand.NewPCG(r.seed, 0))}
 	for _, p := range r.cluster.members {
 		o.direct = append(o.direct, client(t, etcd.DefaultConfig().WithEndpoints(p.addr).WithTimeout(2*time.Second)))

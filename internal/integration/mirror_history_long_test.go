@@ -11,7 +11,7 @@ import (
 // check of everything.
 func TestLongMillionEventsAreToldThroughFaults(t *testing.T) {
 	t.Parallel()
-	r := newHistoryRun(t, newCluster(t))
+	r := newHistoryRun(t, newCluster(t), modes[0].set)
 	r.historyReaders()
 	began := time.Now()
 	for round := 0; r.events < 1_000_000; round++ {

@@ -3,6 +3,7 @@ package integration
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -121,7 +122,7 @@ func (r *historyRun) checkMirrors() (wrong []string) {
 		}
 		now := run.m.Snapshot()
 		r.truth.mu.Lock()
-		contents := append(run.contents, contentOf(now.Revision(), now.All()))
+		contents := slices.Concat(run.contents, []content{contentOf(now.Revision(), now.All())})
 		run.contents = nil
 		wrong = append(wrong, run.wrong...)
 		r.truth.mu.Unlock()

@@ -23,24 +23,31 @@ import (
 
 // follow records the history of a cluster by a watch on one member that goes by no proxy,
 // until ctx ends. Others may follow other members.
-func (h *truth) follow(ctx context.Context, raw *clientv3.Client) {
+func (r *historyRun) follow(ctx context.Context, raw *clientv3.Client) {
+	h := r.truth
 	for ctx.Err() == nil {
 		last, _ := h.last()
 		// An error ends the watch of clientv3, and the next one begins after what it has told.
 		watching, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
-		for r := range raw.Watch(watching, "\x00", clientv3.WithFromKey(), clientv3.WithRev(last+1)) {
-			if len(r.Events) > 0 {
-				h.add(asMVCC(r.Events))
+		for resp := range raw.Watch(watching, "\x00", clientv3.WithFromKey(), clientv3.WithRev(last+1)) {
+			if len(resp.Events) > 0 {
+				h.add(r.plain(ctx, resp.Events))
 			}
 		}
 		cancel()
 	}
 }
 
-func asMVCC(evs []*clientv3.Event) []*mvccpb.Event {
+// plain returns the events with their values as clients read them.
+func (r *historyRun) plain(ctx context.Context, evs []*clientv3.Event) []*mvccpb.Event {
 	out := make([]*mvccpb.Event, len(evs))
 	for i, ev := range evs {
-		out[i] = (*mvccpb.Event)(ev)
+		out[i] = ev
+		if ev.Type == clientv3.EventTypePut {
+			value, err := r.direct.Unseal(ctx, string(ev.Kv.Key), ev.Kv.Value)
+			assert.True(r.t, err == nil || ctx.Err() != nil, "%v", err)
+			ev.Kv.Value = value
+		}
 	}
 	return out
 }
@@ -90,14 +97,15 @@ const (
 	historyWrites = 4 // clients that write at once
 )
 
-func newHistoryRun(t *testing.T, c *cluster) *historyRun {
+// newHistoryRun begins to record what happens to a cluster. Clients are configured by set.
+func newHistoryRun(t *testing.T, c *cluster, set func(*etcd.Config) *etcd.Config) *historyRun {
 	t.Helper()
 	r := &historyRun{t: t, seed: drawSeed(t), cluster: c, prefix: prefix(t)}
-	r.direct = client(t, etcd.DefaultConfig().WithEndpoints(r.cluster.addrs()...))
-	r.reader = client(t, r.cluster.config().WithTimeout(time.Second).
+	r.direct = client(t, set(etcd.DefaultConfig().WithEndpoints(r.cluster.addrs()...)))
+	r.reader = client(t, set(r.cluster.config()).WithTimeout(time.Second).
 		WithLogger(slog.New(slog.DiscardHandler))) // the interruptions are many
 	for range historyWrites {
-		r.writers = append(r.writers, client(t, r.cluster.config().WithTimeout(2*time.Second)))
+		r.writers = append(r.writers, client(t, set(r.cluster.config()).WithTimeout(2*time.Second)))
 	}
 	first, err := r.direct.Revision(within(t, busyTimeout))
 	require.NoError(t, err)
@@ -108,7 +116,7 @@ func newHistoryRun(t *testing.T, c *cluster) *historyRun {
 		raw, err := clientv3.New(clientv3.Config{Endpoints: []string{p.addr}, Logger: zap.NewNop()})
 		require.NoError(t, err)
 		t.Cleanup(func() { assert.NoError(t, raw.Close()) })
-		r.reading.Go(func() { r.truth.follow(ctx, raw) })
+		r.reading.Go(func() { r.follow(ctx, raw) })
 	}
 	t.Cleanup(func() {
 		cancel()

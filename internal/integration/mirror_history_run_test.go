@@ -46,7 +46,7 @@ func (r *historyRun) historyReaders() {
 // `make test-long RUN=TestLongMillionEvents` tells a million of them.
 func TestWatchesAndMirrorsTellTheTruthThroughFaults(t *testing.T) {
 	t.Parallel()
-	r := newHistoryRun(t, newCluster(t))
+	r := newHistoryRun(t, newCluster(t), func(c *etcd.Config) *etcd.Config { return c.WithEncryption(testKey) })
 	r.historyReaders()
 	began := time.Now()
 	r.round(0, 20_000)
