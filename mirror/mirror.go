@@ -46,6 +46,7 @@ type Mirror struct {
 	ended   error // why the mirror has ended
 	restart context.CancelCauseFunc
 	proving bool
+	doubt   doubt
 	mending bool
 }
 

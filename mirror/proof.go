@@ -43,17 +43,43 @@ func (m *Mirror) proof(ctx context.Context) error {
 		return nil
 	}
 	same, err := m.sameCount(ctx, known, result.Revision)
-	if err != nil || !same {
+	if err != nil {
 		return err
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if !same {
+		m.doubtLocked(known)
+		return nil
+	}
 	m.confirm(began)
 	// If something was applied meanwhile, it may be half of what cancels itself out.
 	if now := m.current.Load(); now.order == known.order && now.revision < result.Revision {
 		m.show(now.at(result.Revision))
 	}
 	return nil
+}
+
+// doubt counts the proofs that have failed at one state because keys were deleted.
+type doubt struct {
+	revision int64
+	proofs   int
+}
+
+// maxDoubts is how many proofs in a row wait for the events of deletions.
+const maxDoubts = 4
+
+// doubtLocked has the mirror loaded again where deletions are missing and no event comes.
+// Servers before 3.4.34 and 3.5.16 lose one to a watch that begins at exactly the revision
+// that was compacted (etcd-io/etcd#18089). m.mu is held.
+func (m *Mirror) doubtLocked(known *state) {
+	if m.doubt.revision != known.revision {
+		m.doubt = doubt{revision: known.revision}
+	}
+	if m.doubt.proofs++; m.doubt.proofs >= maxDoubts && m.restart != nil {
+		m.doubt = doubt{}
+		m.restart(etcd.ErrCompacted)
+	}
 }
 
 // sameCount reports whether there are as many keys at a revision as at that of known.

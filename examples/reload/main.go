@@ -5,9 +5,9 @@
 //	go run ./examples/reload                              # with an etcd of its own
 //	ETCD_ENDPOINTS=localhost:2379 go run ./examples/reload -file /var/tmp/reload.last
 //
-// Then change it, and ask again:
+// Then change it, at the address of etcd that the first way logs, and ask again:
 //
-//	etcdctl put /reload/greeting 'Good evening'
+//	etcdctl --endpoints localhost:2379 put /reload/greeting 'Good evening'
 //	curl localhost:8080/ localhost:8080/health
 package main
 
@@ -116,6 +116,9 @@ func handler(config *live.Value[Config], logger *slog.Logger) http.Handler {
 		status := config.Status()
 		_, _ = fmt.Fprintf(w, "revision %d, from %v, since %v\n", status.Revision, status.Source, status.Since.Format(time.RFC3339))
 		if err := status.Err(); err != nil { // the service runs all the same
+			_, _ = fmt.Fprintln(w, "but:", err)
+		}
+		if err := status.LastGood; err != nil { // the next start may lack it
 			_, _ = fmt.Fprintln(w, "but:", err)
 		}
 	})
