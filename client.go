@@ -25,6 +25,7 @@ type Client struct {
 	renewals *renewals
 	watches  *watchHub
 	held     *heldKeys
+	kept     *keptLeases
 
 	closeOnce sync.Once
 	closeErr  error
@@ -52,6 +53,7 @@ func NewClient(cfg *Config) (*Client, error) {
 	}
 	c := &Client{conn: newConn(cfg), codec: codec}
 	c.renewals, c.held = newRenewals(c.conn), newHeldKeys(c.conn)
+	c.kept = &keptLeases{renewals: c.renewals}
 	c.watches = newWatchHub(c.conn, codec)
 	if cfg.Batching {
 		c.joiner = newBatching(codec.life, c.conn)

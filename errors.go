@@ -55,8 +55,8 @@ var (
 	// deletes it, at any level of nesting.
 	ErrDuplicateKey = errs.ErrDuplicateKey
 
-	// ErrClosed is returned by every call on a closed client or lock. The text of
-	// the error says which.
+	// ErrClosed is returned by every call on a closed client, lock or session. The text
+	// of the error says which.
 	ErrClosed = errs.ErrClosed
 )
 
@@ -294,16 +294,16 @@ var (
 
 // Errors about leases and locks.
 var (
-	// ErrLeaseLost is the reason why [Client.KeepAlive] ends when a lease could not be
-	// renewed in time. Not to be confused with [ErrLeaseNotFound], which is the server's
-	// answer.
-	ErrLeaseLost = errors.New("lease could not be renewed in time")
+	// ErrLeaseLost is the reason why [Client.KeepAlive] or a [Session] ends when its lease
+	// could not be renewed in time, or the server no longer knows it: then
+	// [ErrLeaseNotFound] is in its chain, otherwise the error of the last renewal.
+	ErrLeaseLost = errors.New("lease lost")
 
 	// ErrLockLost is the cause of a [Lock.Context] that ended because the lock could no
 	// longer be relied upon, and the error of a write that [Lock.Guard] kept from being
 	// applied. [Lock.Unlock] returns it when another process may have taken the lock
 	// since, and then so do [Lock.Lock] and [Lock.TryLock] until Unlock is called. The
-	// reason is in its chain: [ErrLeaseLost] with the error of the last renewal,
+	// reason is in its chain: [ErrLeaseLost] with the error of the last renewal or
 	// [ErrLeaseNotFound], [ErrLockKeyDeleted], [ErrLockKeyReplaced], [ErrClosed] or, of a
 	// context of Guard, [ErrNotHeld]. [IsRetryable] is false for it, whatever the reason.
 	ErrLockLost = errors.New("lock lost")

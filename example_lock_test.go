@@ -56,6 +56,36 @@ func ExampleLock() {
 	// true false
 }
 
+// Many locks share one lease, and are lost together.
+func ExampleClient_NewSession() {
+	client, end := exampleClient(nil)
+	defer end()
+	ctx := context.Background()
+
+	session, err := client.NewSession(ctx, etcd.WithSessionTTL(10*time.Second))
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, shard := range []string{"1", "2", "3"} {
+		lock, err := client.NewLock("/locks/shard-"+shard, etcd.WithSession(session))
+		if err != nil {
+			log.Fatal(err)
+		}
+		if err := lock.Lock(ctx); err != nil {
+			log.Fatal(err)
+		}
+		context.AfterFunc(lock.Context(), func() { _ = lock.Close() }) // stop working on the shard
+	}
+	fmt.Println("held:", session.Context().Err() == nil)
+	if err := session.Close(ctx); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("lost:", errors.Is(context.Cause(session.Context()), etcd.ErrClosed))
+	// Output:
+	// held: true
+	// lost: true
+}
+
 func ExampleLock_TryLock() {
 	client, end := exampleClient(nil)
 	defer end()

@@ -188,9 +188,10 @@ type KeepAliveResponse struct {
 	err error
 }
 
-// Err returns why the lease is no longer kept alive; nil for a renewal. It is
-// [ErrLeaseNotFound] if the lease has ended, [ErrLeaseLost] if it could not be renewed in
-// time, [ErrClosed] if the client was closed, or the error of the context.
+// Err returns why the lease is no longer kept alive; nil for a renewal. It is [ErrLeaseLost],
+// with [ErrLeaseNotFound] in its chain if the lease has ended and otherwise the reason why it
+// could not be renewed in time, [ErrClosed] if the client was closed, or the error of the
+// context.
 func (r KeepAliveResponse) Err() error { return r.err }
 
 // KeepAlive renews a lease eight times within its time to live, until ctx ends or the

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
+	"github.com/blueprint-go/etcd/internal/errs"
 	"github.com/blueprint-go/etcd/internal/rpc"
 )
 
@@ -295,11 +296,14 @@ func (f *inFlight) deliver(resp *pb.LeaseKeepAliveResponse) {
 	case f.session == nil:
 		f.answer <- renewed{resp: resp}
 	case resp.TTL <= 0:
-		f.session.end(ErrLeaseNotFound)
+		f.session.end(errLeaseGone)
 	default:
 		f.session.renewed(f.sent, time.Duration(resp.TTL)*time.Second)
 	}
 }
+
+// errLeaseGone is the reason when the server no longer knows a lease.
+var errLeaseGone = errs.WithKind(ErrLeaseLost, ErrLeaseNotFound)
 
 // judge passes the reason why the stream ended to all who wait for an answer, and makes
 // the sessions' renewals due again. It reports whether the next stream should wait.

@@ -43,6 +43,7 @@ type Lock struct {
 	prefix string
 	ttl    int64
 	wait   time.Duration
+	place  *lockPlace // of a lock WithSession; nil for one that has its own lease
 
 	// turn holds one value; whoever puts it in may compete for the lock. It is a channel
 	// because waiters must be able to stop waiting.
@@ -57,17 +58,17 @@ type Lock struct {
 }
 
 // NewLock returns the lock of that name, not yet taken. It takes one round trip of at
-// most [Config.RequestTimeout], for the lease. Locks of different names never exclude
+// most [Config.RequestTimeout], for the lease, or none [WithSession]. Locks of different names never exclude
 // each other, even if one name begins with the other. A name must not be empty or contain
 // a NUL byte.
 //
 // The keys of a lock are its name, a NUL byte and the lease of the waiter or holder. They
 // have no value, so a client without a primary key can also lock.
 func (c *Client) NewLock(name string, opts ...LockOption) (*Lock, error) {
-	return c.newLock(context.Background(), name, opts)
+	return c.newLock(context.Background(), name, opts, c.renewals.newSession)
 }
 
-func (c *Client) newLock(ctx context.Context, name string, opts []LockOption) (*Lock, error) {
+func (c *Client) newLock(ctx context.Context, name string, opts []LockOption, grant func(context.Context, int64) (*session, error)) (*Lock, error) {
 	const op = "new lock"
 	l := &Lock{
 		client:  c,
@@ -94,7 +95,13 @@ func (c *Client) newLock(ctx context.Context, name string, opts []LockOption) (*
 		return nil, fail(op, name, err)
 	}
 	l.wait = o.wait
-	if l.session, err = c.renewals.newSession(ctx, l.ttl); err != nil {
+	if o.session != nil {
+		if err := o.session.admit(l); err != nil {
+			return nil, fail(op, name, err)
+		}
+		return l, nil
+	}
+	if l.session, err = grant(ctx, l.ttl); err != nil {
 		return nil, err
 	}
 	return l, nil
@@ -148,7 +155,7 @@ func (l *Lock) take(acquire func() (bool, error)) (held bool, err error) {
 			l.mu.Lock()
 			s := l.session
 			l.mu.Unlock()
-			s.abandon()
+			l.giveUp(s, true)
 		}
 		if !held {
 			<-l.turn
@@ -227,7 +234,7 @@ func (l *Lock) Unlock(ctx context.Context) error {
 	c.end()
 	defer func() { // also when a hook panics
 		if !released {
-			c.session.abandon()
+			l.giveUp(c.session, c.repeated)
 		}
 	}()
 	if lost != nil && !c.session.alive() {
@@ -251,15 +258,17 @@ func (l *Lock) Unlock(ctx context.Context) error {
 // revokes the lease instead: a revocation can be repeated elsewhere, and certainly
 // deletes the key.
 func (l *Lock) release(ctx context.Context, op string, c *claim) (bool, error) {
+	if l.place != nil {
+		return l.remove(ctx, op, c.key, c.token)
+	}
 	patience, cancel := context.WithCancel(ctx)
 	several := l.client.rpc.HasSeveralEndpoints()
 	if several {
 		patience, cancel = context.WithTimeout(ctx, firstPatience)
 	}
 	defer cancel()
-	res, err := l.client.commit(patience, request{op: op, key: l.name}, l.client.Txn().
-		If(CreateRevision(c.key).Equal(c.token)).
-		Then(OpDelete(c.key))) // also if somebody else overwrote it: otherwise it would stay for good
+	// Also if somebody else overwrote it: otherwise it would stay for good.
+	res, err := l.client.commit(patience, request{op: op, key: l.name}, removal(l.client, c.key, c.token))
 	switch {
 	case err == nil:
 		return res.Succeeded, nil
@@ -271,7 +280,7 @@ func (l *Lock) release(ctx context.Context, op string, c *claim) (bool, error) {
 }
 
 // Close releases the lock if it is held and ends its lease, in one round trip of at most
-// [Config.RequestTimeout]. Calls that wait for the lock end with [ErrClosed]. It is
+// [Config.RequestTimeout]. The lease of a lock [WithSession] stays. Calls that wait for the lock end with [ErrClosed]. It is
 // idempotent. Close the lock before its client.
 func (l *Lock) Close() error {
 	l.mu.Lock()
@@ -284,6 +293,9 @@ func (l *Lock) Close() error {
 	c, s := l.claim, l.session
 	l.claim = nil
 	l.mu.Unlock()
+	if l.place != nil {
+		return l.leavePlace(c)
+	}
 	if c != nil {
 		c.end()
 		<-l.turn
@@ -391,6 +403,11 @@ func (l *Lock) isClosing() bool {
 // should return soon after the end of its context. It returns the error of f, joined with an
 // [ErrLockLost] if the lock was lost meanwhile. It refuses a nil f with [ErrInvalidArgument]
 // before it sends anything.
+//
+// A lock that is free takes two round trips, one to take it and one to release it, and the
+// first time another one for its lease. The lease is kept for ten seconds for the next WithLock
+// of this client with the same time to live: up to 16 of them, each for about a minute in all.
+// One that is left when the client is closed ends after its time to live.
 func (c *Client) WithLock(ctx context.Context, name string, f func(ctx context.Context) error, opts ...LockOption) (err error) {
 	if err := c.admit(ctx); err != nil {
 		return fail("lock", name, err)
@@ -401,7 +418,7 @@ func (c *Client) WithLock(ctx context.Context, name string, f func(ctx context.C
 	case f == nil:
 		return fail("lock", name, errNilFunction)
 	}
-	lock, err := c.newLock(ctx, name, opts)
+	lock, err := c.newLock(ctx, name, opts, c.kept.session)
 	if err != nil {
 		return err
 	}
@@ -411,5 +428,32 @@ func (c *Client) WithLock(ctx context.Context, name string, f func(ctx context.C
 	}
 	err = f(lock.Guard(ctx))
 	// The end of f may be that of its caller, but the lock must be released in any case.
-	return errors.Join(err, lock.Unlock(context.WithoutCancel(ctx)))
+	lost := lock.Unlock(context.WithoutCancel(ctx))
+	if s := lock.yield(); s != nil && lost == nil {
+		c.kept.keep(s, lock.ttl)
+	} else if s != nil {
+		s.abandon()
+	}
+	return errors.Join(err, lost)
+}
+
+// yield closes a lock that nobody uses any more, and returns its session for another one; nil
+// if the session is not its own, or still in use.
+func (l *Lock) yield() *session {
+	if l.place != nil {
+		return nil
+	}
+	select {
+	case l.turn <- struct{}{}: // for good: f may have kept the lock
+	default:
+		return nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return nil
+	}
+	l.closed = true
+	close(l.closing)
+	return l.session
 }

@@ -25,6 +25,8 @@ type claim struct {
 	// still arrive and make a claim that nobody releases. So the lease must go with this
 	// claim.
 	repeated bool
+	// existed says that the key was there before its request came.
+	existed bool
 	// Set by begin, when the claim is the lock itself.
 	ctx    context.Context
 	cancel context.CancelCauseFunc
@@ -99,19 +101,23 @@ func (l *Lock) makeClaim(ctx context.Context, op string, queue bool) (c *claim, 
 		c, free, err := l.sendClaim(ctx, op, s, queue)
 		if err == nil {
 			if c.repeated && !free && !queue {
-				s.abandon() // the earlier request could still take the lock
+				l.giveUp(s, true) // the earlier request could still take the lock
 			}
 			return c, free, nil
 		}
-		// If it may have been applied, nobody would ever release the claim.
 		unknown := errors.Is(err, ErrLeaseNotFound)
-		if unknown || MaybeApplied(err) {
+		switch {
+		case unknown && l.place != nil:
+			s.end(errLeaseGone)
+		case unknown:
 			s.abandon()
+		case MaybeApplied(err): // nobody would ever release the claim
+			l.giveUp(s, true)
 		}
 		switch {
 		case l.isClosing():
 			return nil, false, fail(op, l.name, l.closedError())
-		case !unknown || !first:
+		case !unknown || !first || l.place != nil:
 			return nil, false, err
 		}
 	}
@@ -134,19 +140,28 @@ func (l *Lock) sendClaim(ctx context.Context, op string, s *session, queue bool)
 	there := false
 	ctx = Unguarded(ctx) // no other lock must keep a claim from being found and withdrawn
 	err = l.client.persist(ctx, request{op: op, key: l.name}, l.closing, func(ctx context.Context) error {
-		if c.repeated {
+		if c.repeated && l.place == nil {
 			if there, err = l.lookFor(ctx, op, c); there || err != nil {
 				free = !queue // otherwise await finds out
 				return err
 			}
 		}
-		resp, err := l.client.sendTxn(ctx, request{op: op, key: l.name, write: true}, claimTxn(c.stored, all, s.id, queue))
-		if err != nil {
-			c.repeated = c.repeated || MaybeApplied(err)
-			return err
+		for {
+			resp, err := l.client.sendTxn(ctx, request{op: op, key: l.name, write: true}, claimTxn(c.stored, all, s.id, queue))
+			if err != nil {
+				c.repeated = c.repeated || MaybeApplied(err)
+				return err
+			}
+			if free, there = c.answered(resp); l.place == nil || !c.existed {
+				return nil
+			}
+			// Of an earlier request, in a place of the queue that nobody knows, and its deletion
+			// may be under way.
+			if _, err := l.remove(ctx, op, c.key, c.token); err != nil {
+				return err
+			}
+			c.repeated = true
 		}
-		free, there = c.answered(resp)
-		return nil
 	})
 	if err == nil && queue && !there {
 		err = answered(op, l.name, fmt.Errorf("%w: answer lacks parts", ErrServer))
@@ -189,7 +204,7 @@ func claimTxn(own []byte, all keys.Range, lease LeaseID, queue bool) *pb.TxnRequ
 // answered evaluates the answer to claimTxn. It reports whether the claim is the lock
 // itself, and whether there is a claim at all.
 func (c *claim) answered(resp *pb.TxnResponse) (free, there bool) {
-	c.token = resp.Header.GetRevision()
+	c.token, c.existed = resp.Header.GetRevision(), false
 	if resp.Succeeded {
 		return true, true
 	}
@@ -210,7 +225,7 @@ func (c *claim) answered(resp *pb.TxnResponse) (free, there bool) {
 	}
 	// A request was applied that this process believes it sent once or never: a proxy
 	// that repeats requests can cause that.
-	c.token, c.repeated = own.Kvs[0].CreateRevision, true
+	c.token, c.repeated, c.existed = own.Kvs[0].CreateRevision, true, true
 	return alone, true
 }
 
@@ -218,14 +233,24 @@ func (c *claim) answered(resp *pb.TxnResponse) (free, there bool) {
 // confirmed soon, it gives up the lease, and the claim with it.
 func (l *Lock) withdraw(c *claim) {
 	if c.repeated {
-		c.session.abandon()
+		l.giveUp(c.session, true)
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), lockCleanup)
 	defer cancel()
-	if _, err := l.client.Delete(ctx, c.key); err != nil {
-		c.session.abandon()
+	if _, err := l.client.commit(ctx, request{op: "withdraw", key: l.name}, removal(l.client, c.key, c.token)); err != nil {
+		l.giveUp(c.session, false)
 	}
+}
+
+// giveUp has a claim end that its holder can't end for sure: with its lease, or by its key if
+// others have that lease too. late says that a request for the claim may still arrive.
+func (l *Lock) giveUp(s *session, late bool) {
+	if l.place == nil {
+		s.abandon()
+		return
+	}
+	l.place.sweep(late)
 }
 
 // liveSession returns a session whose lease can be relied upon.
@@ -235,6 +260,9 @@ func (l *Lock) liveSession(ctx context.Context, op string) (*session, error) {
 	l.mu.Unlock()
 	if s.alive() {
 		return s, nil // if l was closed meanwhile, noteHeld notices
+	}
+	if l.place != nil {
+		return nil, fail(op, l.name, s.ended())
 	}
 	s, err := l.client.renewals.newSession(ctx, l.ttl)
 	if err != nil {
@@ -257,10 +285,10 @@ func (l *Lock) noteHeld(c *claim, op string) error {
 	defer l.mu.Unlock()
 	switch {
 	case l.closed:
-		c.session.abandon()
+		l.giveUp(c.session, c.repeated)
 		return fail(op, l.name, errLockClosed)
 	case !c.session.alive():
-		c.session.abandon()
+		l.giveUp(c.session, c.repeated)
 		return fail(op, l.name, lockLost(c.session))
 	}
 	c.begin()

@@ -41,7 +41,10 @@ type session struct {
 }
 
 // errSessionClosed is the cause of a session that its owner closed.
-var errSessionClosed = errors.New("session closed")
+var errSessionClosed error = closedError("session is closed")
+
+// errNotRenewed is a reason for ErrLeaseLost.
+var errNotRenewed = errors.New("could not be renewed in time")
 
 // sessionMargin is how long before its end the lease of a lock counts as lost: a tenth,
 // which is longer than pauses of the garbage collector and the scheduler, and at most a
@@ -102,7 +105,7 @@ func (s *session) expire() {
 		s.expiry.Reset(left) // it was renewed in between
 		return
 	}
-	s.end(errs.WithKind(ErrLeaseLost, s.renewals.reason(s)))
+	s.end(errs.WithKind(ErrLeaseLost, errs.WithKind(errNotRenewed, s.renewals.reason(s))))
 }
 
 // end ends the session; the first cause counts.
@@ -117,6 +120,14 @@ func (s *session) end(cause error) {
 // context.
 func (s *session) alive() bool {
 	return s.ctx.Err() == nil && time.Since(s.began) < time.Duration(s.until.Load())
+}
+
+// ended returns why the lease can no longer be relied upon.
+func (s *session) ended() error {
+	if cause := context.Cause(s.ctx); cause != nil {
+		return cause
+	}
+	return ErrLeaseLost // the timer is late
 }
 
 // close ends the session and revokes its lease, which deletes its keys.

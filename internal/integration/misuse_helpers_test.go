@@ -72,6 +72,7 @@ var calls = map[string]func(ctx context.Context, c *etcd.Client) error{
 	"ListWithValues": func(ctx context.Context, c *etcd.Client) error { return second(c.ListWithValues(ctx, "k")) },
 	"MoveKey":        func(ctx context.Context, c *etcd.Client) error { return c.MoveKey(ctx, "a", "b") },
 	"NewLock":        func(_ context.Context, c *etcd.Client) error { return second(c.NewLock("l")) },
+	"NewSession":     func(ctx context.Context, c *etcd.Client) error { return second(c.NewSession(ctx)) },
 	"Put":            func(ctx context.Context, c *etcd.Client) error { return c.Put(ctx, "k", nil) },
 	"PutIfChanged":   func(ctx context.Context, c *etcd.Client) error { return second(c.PutIfChanged(ctx, "k", nil)) },
 	"PutIfNotExists": func(ctx context.Context, c *etcd.Client) error { return second(c.PutIfNotExists(ctx, "k", nil)) },

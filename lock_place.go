@@ -1,0 +1,170 @@
+package etcd
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/blueprint-go/etcd/internal/rpc"
+)
+
+// lockPlace is what the locks of one name share on a session. Their claims would have the same
+// key, so that they take turns here; and since their lease is not theirs to give up, a claim in
+// doubt is swept away by its key.
+//
+// A key that is found there is never taken for a claim: whatever put it, its place in the queue
+// is not known, and its deletion may be under way. It is removed, bound to its create revision,
+// and the claim is made anew. So a deletion that comes late can't hit a claim that counts.
+//
+// A goroutine works for it while a claim is in doubt (run); it ends with the client or the
+// session.
+type lockPlace struct {
+	session *Session
+	name    string
+	key     string
+	turn    chan struct{} // of the locks
+
+	// The mu of session guards what follows.
+	locks    int
+	sweeping bool
+	late     bool // a request for a claim may arrive as long as the session lives
+	round    int  // of sweeps since a claim came in doubt
+}
+
+// admit gives a lock its place on the session.
+func (s *Session) admit(l *Lock) error {
+	if s.client != l.client {
+		return fmt.Errorf("%w: session of another client", ErrInvalidArgument)
+	}
+	if err := l.client.admit(context.Background()); err != nil {
+		return err
+	}
+	if !s.lease.alive() {
+		return s.lease.ended()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.places[l.name]
+	if p == nil {
+		p = &lockPlace{session: s, name: l.name, key: l.prefix + s.lease.id.String(), turn: l.turn}
+		s.places[l.name] = p
+	}
+	p.locks++
+	l.session, l.place, l.turn = s.lease, p, p.turn
+	return nil
+}
+
+// leavePlace is Close for a lock on a session, which may hold a claim.
+func (l *Lock) leavePlace(c *claim) error {
+	defer l.place.leave()
+	if c == nil {
+		return nil
+	}
+	defer func() { <-l.turn }()
+	c.end()
+	released := false
+	defer func() { // also when a hook panics
+		if !released {
+			l.giveUp(c.session, c.repeated)
+		}
+	}()
+	if !c.session.alive() {
+		return nil
+	}
+	_, err := l.remove(context.Background(), "unlock", c.key, c.token)
+	released = err == nil && !c.repeated
+	return err
+}
+
+// leave gives back the place of one lock.
+func (p *lockPlace) leave() {
+	p.session.mu.Lock()
+	defer p.session.mu.Unlock()
+	p.locks--
+	p.clear()
+}
+
+// clear forgets a place that nobody needs. The mu of session must be held.
+func (p *lockPlace) clear() {
+	if p.locks == 0 && !p.sweeping {
+		delete(p.session.places, p.name)
+	}
+}
+
+// remove deletes a key that was created at a revision and reports whether it was there. It asks
+// again if an answer is lost: nothing else can have that key with that revision.
+func (l *Lock) remove(ctx context.Context, op, key string, created int64) (there bool, err error) {
+	sent := false
+	err = l.client.persist(ctx, request{op: op, key: l.name}, l.client.rpc.Closing(), func(ctx context.Context) error {
+		res, err := l.client.commit(ctx, request{op: op, key: l.name}, removal(l.client, key, created))
+		there = err == nil && (res.Succeeded || sent)
+		sent = sent || MaybeApplied(err)
+		return err
+	})
+	return there, err
+}
+
+// removal deletes a key that was created at a revision.
+func removal(c *Client, key string, created int64) *Txn {
+	return c.Txn().If(CreateRevision(key).Equal(created)).Then(OpDelete(key))
+}
+
+// sweeps are the times to wait before each sweep; the last one is that between all further ones.
+var sweeps = []time.Duration{0, 100 * time.Millisecond, time.Second, 4 * time.Second, lookAgain}
+
+// sweep has the key deleted, in the background, unless a lock has it by then. late says that a
+// request may put it later.
+func (p *lockPlace) sweep(late bool) {
+	s := p.session
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p.late, p.round = p.late || late, 0
+	if p.sweeping || s.lease.ctx.Err() != nil {
+		return
+	}
+	p.sweeping = s.client.rpc.Start(p.run) == nil
+}
+
+// run sweeps until the key is gone and can't come back, or goes with its lease.
+func (p *lockPlace) run() {
+	s := p.session
+	for over := false; !over; {
+		s.mu.Lock()
+		wait := sweeps[min(p.round, len(sweeps)-1)]
+		p.round++
+		s.mu.Unlock()
+		alive := rpc.Pause(s.lease.ctx, s.client.rpc.Closing(), wait)
+		clean := alive && p.clean()
+		s.mu.Lock()
+		if over = !alive || clean && !p.late && p.round > 0; over {
+			p.sweeping = false
+			p.clear()
+		}
+		s.mu.Unlock()
+	}
+}
+
+// clean deletes the key if it is there, and reports whether it is certainly gone.
+func (p *lockPlace) clean() bool {
+	c := p.session.client
+	ctx, cancel := context.WithTimeout(inBackground(context.Background()), c.cfg.RequestTimeout)
+	defer cancel()
+	r := request{op: "withdraw", key: p.name}
+	stored, err := c.stored(p.key)
+	if err != nil {
+		return false
+	}
+	found, err := do(ctx, c.conn, r, c.rpc.Get, &pb.RangeRequest{Key: stored, KeysOnly: true})
+	if err != nil || len(found.Kvs) == 0 {
+		return err == nil
+	}
+	// Only after the read: a claim that was made until then is over if nobody has the turn, and
+	// one that is made from now on has another revision.
+	if len(p.turn) > 0 {
+		return false
+	}
+	_, err = c.commit(ctx, r, removal(c, p.key, found.Kvs[0].CreateRevision))
+	return err == nil
+}
