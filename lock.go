@@ -58,9 +58,9 @@ type Lock struct {
 }
 
 // NewLock returns the lock of that name, not yet taken. It takes one round trip of at
-// most [Config.RequestTimeout], for the lease, or none [WithSession]. Locks of different names never exclude
-// each other, even if one name begins with the other. A name must not be empty or contain
-// a NUL byte.
+// most [Config.RequestTimeout], for the lease, or none [WithSession]. Locks of different names
+// never exclude each other, even if one name begins with the other. A name must not be empty or
+// contain a NUL byte.
 //
 // The keys of a lock are its name, a NUL byte and the lease of the waiter or holder. They
 // have no value, so a client without a primary key can also lock.

@@ -368,18 +368,6 @@ func (w *watcher) canceled(resp *pb.WatchResponse) error {
 	return &judgedError{a, err}
 }
 
-// wholeRevisions returns how many of the first events of batch belong to complete
-// revisions. The last revision is incomplete while fragments of the response are to come.
-// Earlier ones must not wait: a watch that catches up gets up to a thousand revisions in
-// one response.
-func wholeRevisions(batch []*mvccpb.Event, more bool) int {
-	n := len(batch)
-	for more && n > 0 && batch[n-1].Kv.ModRevision == batch[len(batch)-1].Kv.ModRevision {
-		n--
-	}
-	return n
-}
-
 // pass delivers events, or the news that there are none, and moves next behind them. It
 // reports whether the consumer wants more.
 func (w *watcher) pass(ctx context.Context, resp *pb.WatchResponse, events []*mvccpb.Event) bool {
@@ -422,22 +410,6 @@ func (w *watcher) decode(ctx context.Context, events []*mvccpb.Event) WatchRespo
 		}
 	}
 	return out
-}
-
-// portionBytes is about how much a watch decodes and delivers at once. A revision
-// is never divided.
-const portionBytes = 1 << 20
-
-// portion returns how many of the first events to deliver together.
-func portion(events []*mvccpb.Event) int {
-	bytes := 0
-	for i, ev := range events {
-		if bytes >= portionBytes && ev.Kv.ModRevision != events[i-1].Kv.ModRevision {
-			return i
-		}
-		bytes += eventSize(ev)
-	}
-	return len(events)
 }
 
 // await waits until the watch is registered or has failed, which ends ctx, or
