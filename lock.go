@@ -280,8 +280,8 @@ func (l *Lock) release(ctx context.Context, op string, c *claim) (bool, error) {
 }
 
 // Close releases the lock if it is held and ends its lease, in one round trip of at most
-// [Config.RequestTimeout]. The lease of a lock [WithSession] stays. Calls that wait for the lock end with [ErrClosed]. It is
-// idempotent. Close the lock before its client.
+// [Config.RequestTimeout]. The lease of a lock [WithSession] stays. Calls that wait for the
+// lock end with [ErrClosed]. It is idempotent. Close the lock before its client.
 func (l *Lock) Close() error {
 	l.mu.Lock()
 	if l.closed {
