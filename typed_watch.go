@@ -30,11 +30,11 @@ type TypedEvent[T any] struct {
 // with it and has no Value; the others follow. Any other error ends the watch and comes
 // as the last pair; that may be the end of ctx.
 //
-// It begins when it is ranged over, or at the revision of [WithRevision]; leaving the
-// loop ends it. An empty prefix needs [WithAllKeys]. [WithPrevKV] and
-// [WithProgressNotify] add nothing; [WithWatchStatus] adds pairs that report the watch's
-// state, and [WithResync] one before the values that exist, see [TypedEvent]. Taking a lock under the prefix is not an event; its release
-// may come as the deletion of a name that was never put.
+// It begins when it is ranged over, or at the revision of [WithRevision]; leaving the loop
+// ends it. An empty prefix needs [WithAllKeys]. [WithPrevKV] and [WithProgressNotify] add
+// nothing; [WithWatchStatus] adds pairs that report the watch's state, and [WithResync] one
+// before the values that exist, see [TypedEvent]. Taking a lock under the prefix is not an
+// event; its release may come as the deletion of a name that was never put.
 func (t *Typed[T]) Watch(ctx context.Context, opts ...WatchOption) iter.Seq2[TypedEvent[T], error] {
 	return func(yield func(TypedEvent[T], error) bool) {
 		if err := t.check("watch", ""); err != nil {

@@ -25,10 +25,10 @@ import (
 // it.
 //
 // A slow consumer slows down only its own watch. About 1 MiB waits for it in the process
-// (see [WithWatchBuffer]), the rest on the server. The watches of a client share up to 4 HTTP/2 streams, and up to
-// 16 whose consumers are behind have one each; gRPC metadata in ctx is not sent. A
-// response of the server holds up to 1000 revisions and is read at once, up to 32 MiB of
-// it if the values are large.
+// (see [WithWatchBuffer]), the rest on the server. The watches of a client share up to 4
+// HTTP/2 streams, and up to 16 whose consumers are behind have one each; gRPC metadata in
+// ctx is not sent. A response of the server holds up to 1000 revisions and is read at once,
+// up to 32 MiB of it if the values are large.
 //
 // While nothing happens, a watch learns from the server how far it has seen: at least
 // every ten minutes, and about every second on etcd 3.4.31, 3.5.13 and later. So a

@@ -173,8 +173,8 @@ func (s *watchStream) next() *pb.WatchRequest {
 }
 
 // tick ends a stream that has had no watches for a while, or that has gone silent, and
-// returns the request for progress when it is time for one: every second, and less often with many watches, which
-// the server checks one by one.
+// returns the request for progress when it is time for one: every second, and less often
+// with many watches, which the server checks one by one.
 func (s *watchStream) tick(n int) *pb.WatchRequest {
 	s.mu.Lock()
 	registered := len(s.byID)
