@@ -84,7 +84,7 @@ func (c *conn) fenced(ctx context.Context, in any) (*fencedWrite, error) {
 	w.told = len(w.txn.Failure)
 	for ; f != nil; f = f.around {
 		if f.conn != c {
-			return nil, fmt.Errorf("%w: the context is guarded by a lock of another client", ErrInvalidArgument)
+			return nil, fmt.Errorf("%w: the context is guarded by a lock of another client; Unguarded lets it go", ErrInvalidArgument)
 		}
 		if err := f.lost(); err != nil {
 			return nil, err

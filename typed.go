@@ -61,8 +61,7 @@ func (t *Typed[T]) Decode(kv KeyValue) (TypedValue[T], error) {
 	if !strings.HasPrefix(kv.Key, t.prefix) {
 		return TypedValue[T]{}, fail(op, kv.Key, fmt.Errorf("%w: key without the prefix %q", ErrInvalidArgument, t.prefix))
 	}
-	out, err := t.unmarshal(kv)
-	return out, answered(op, kv.Key, err)
+	return t.unmarshal(kv)
 }
 
 // check returns an error if t can't read or write values.

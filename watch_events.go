@@ -29,7 +29,7 @@ func (c *Client) Events(ctx context.Context, prefix string, opts ...WatchOption)
 		var o watchOptions
 		err := optionsOf(opts, &o, WatchOption.applyWatch)
 		if err == nil && (o.progress || o.status || o.resync) {
-			err = fmt.Errorf("%w: Events delivers nothing but events", ErrInvalidArgument)
+			err = fmt.Errorf("%w: Events takes none of WithProgressNotify, WithWatchStatus and WithResync; WatchPrefix does", ErrInvalidArgument)
 		}
 		if err != nil {
 			yield(nil, fail("watch", prefix, err))

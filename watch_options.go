@@ -59,9 +59,9 @@ func (progressOption) applyWatch(o *watchOptions) { o.progress = true }
 
 // WithProgressNotify delivers responses without events whose Revision shows up to where
 // the watch is complete: about every second on etcd 3.4.31, 3.5.13 and later, and every
-// ten minutes (a setting of the server) on others, while nothing happens. Until something
-// is written anywhere in the cluster, a watch that begins behind its newest revision gets
-// none. See also [Client.RequestProgress].
+// ten minutes (a setting of the server) on others, while nothing happens. A watch that begins
+// after the newest revision gets it about every half of [Config.RequestTimeout] until something
+// is written anywhere in the cluster. See also [Client.RequestProgress].
 func WithProgressNotify() WatchOption { return progressOption{} }
 
 type filterOption EventType

@@ -60,3 +60,13 @@ func (s *watchStream) isDead(now time.Time) bool {
 	}
 	return false
 }
+
+// probed tells watches that begin with the next revision that they have seen everything. A
+// server reports no progress on their stream until something is written.
+func (s *watchStream) probed(revision int64) {
+	for _, r := range s.byID {
+		if r.progress && r.start == revision+1 {
+			r.tell(revision)
+		}
+	}
+}

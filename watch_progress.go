@@ -46,6 +46,7 @@ type openRequest struct{ mark, requests int }
 type progressWish struct {
 	open     bool
 	revision int64
+	asked    time.Time // when it was asked last
 	due      time.Time // when to ask again
 	pause    time.Duration
 }
@@ -87,12 +88,17 @@ func (p *progressLedger) told(revision int64) {
 	}
 }
 
-// want opens a wish, or widens the one that is open.
+// want opens a wish, or widens the one that is open. A wish for a revision that is far
+// away may last, and be asked for rarely: whoever comes later doesn't wait for its turn.
 func (p *progressLedger) want(revision int64) {
 	if !p.wish.open {
-		p.wish = progressWish{open: true, pause: firstProgressPause}
+		p.wish = progressWish{open: true}
 	}
-	p.wish.revision = max(p.wish.revision, revision)
+	w := &p.wish
+	w.revision, w.pause = max(w.revision, revision), firstProgressPause
+	if soon := w.asked.Add(w.pause); soon.Before(w.due) {
+		w.due = soon
+	}
 }
 
 // isDue reports whether to ask for what somebody waits for, and puts the next time off.
@@ -101,7 +107,7 @@ func (p *progressLedger) isDue(now time.Time) bool {
 	if !w.open || now.Before(w.due) || !p.ask() {
 		return false
 	}
-	w.due = now.Add(w.pause)
+	w.asked, w.due = now, now.Add(w.pause)
 	w.pause = min(2*w.pause, watchTick)
 	return true
 }

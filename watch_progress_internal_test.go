@@ -82,6 +82,21 @@ func TestWishForProgressIsRepeatedLessAndLess(t *testing.T) {
 	require.Equal(t, watchTick, pauses[9])
 }
 
+func TestDistantWishDelaysNoLaterOne(t *testing.T) {
+	p := &progressLedger{trusted: true}
+	p.want(1 << 40)
+	now := time.Now()
+	for p.wish.pause < watchTick {
+		require.True(t, p.isDue(now))
+		now = now.Add(time.Minute)
+	}
+	require.True(t, p.isDue(now))
+	p.want(7)
+	require.False(t, p.isDue(now.Add(firstProgressPause-1)), "however many come")
+	require.True(t, p.isDue(now.Add(firstProgressPause)))
+	require.EqualValues(t, 1<<40, p.wish.revision)
+}
+
 func TestProgressOfOldServersIsIgnored(t *testing.T) {
 	s := &watchStream{}
 	r := registeredOn(s, 10)

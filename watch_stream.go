@@ -262,6 +262,9 @@ func (s *watchStream) created(resp *pb.WatchResponse) {
 	switch {
 	case r.left && !resp.Canceled:
 		s.cancels = append(s.cancels, resp.WatchId)
+		if r == s.probe {
+			s.probed(resp.Header.GetRevision())
+		}
 	case r.left:
 	case resp.Canceled:
 		s.queue(r, resp)

@@ -32,7 +32,8 @@ type Change[T any] struct {
 //
 // To apply every configuration, call Changes first, then apply Load, then loop.
 //
-// The loop ends when ctx does. When the value or its client is closed, the last change has
+// The loop ends when ctx does. When the value or its client is closed, it gets the step to
+// what Load returns from then on, if there is one left, and then a last change that has
 // [etcd.ErrClosed] as its Err; for a nil context, the only one has [etcd.ErrNilContext].
 // What is returned may be used for several loops, each from the call on. The body runs in
 // the caller's goroutine, and may use and close the value.
@@ -53,8 +54,10 @@ func (v *Value[T]) Changes(ctx context.Context) iter.Seq[Change[T]] {
 			case <-ctx.Done():
 				return
 			case <-v.ctx.Done():
-				ended(context.Cause(v.ctx))
-				return
+				if v.current.Load() == at {
+					ended(context.Cause(v.ctx))
+					return
+				}
 			}
 			now := v.current.Load()
 			c := Change[T]{Old: at.value, New: now.value, Revision: now.revision}
@@ -92,9 +95,9 @@ func (v *Value[T]) Rejections(ctx context.Context) iter.Seq[*RejectedError] {
 	}
 }
 
-// rejected returns why the newest was not taken, and what is closed at the next refusal.
+// rejected returns the newest refusal, and what is closed at the next one.
 func (v *Value[T]) rejected() (*RejectedError, <-chan struct{}) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return v.refused, v.told
+	return v.newest, v.told
 }

@@ -12,6 +12,10 @@ import (
 
 // decode fills a configuration, which may hold defaults, from what a namer made.
 func (n *namer) decode(from any, into any) {
+	n.misfits(decode(from, into))
+}
+
+func decode(from, into any) error {
 	d, err := mapstructure.NewDecoder(&mapstructure.DecoderConfig{
 		Result: into, WeaklyTypedInput: true, Squash: true,
 		ZeroFields: true, // a slice or a map of the defaults is replaced, and not written to
@@ -21,7 +25,25 @@ func (n *namer) decode(from any, into any) {
 	if err == nil {
 		err = d.Decode(from)
 	}
-	n.misfits(err)
+	return err
+}
+
+// sameKey returns the one of names that is the same key of a mapping as another name, such
+// as "1" and "01", and whether there is one: which of both counts would be up to chance.
+// Otherwise it adds the other name to names.
+func sameKey(s *shape, names map[any]string, name string) (other string, same bool) {
+	if s.kind != kindMapping || s.typ.Key() == reflect.TypeFor[string]() {
+		return "", false
+	}
+	key := reflect.New(s.typ.Key())
+	if decode(name, key.Interface()) != nil {
+		return "", false // it is told when all is decoded
+	}
+	at := key.Elem().Interface()
+	if other, same = names[at]; !same {
+		names[at] = name
+	}
+	return other, same
 }
 
 // misfits notes the problems that mapstructure found.

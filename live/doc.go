@@ -56,7 +56,8 @@
 //   - Load never returns a mixture of revisions, nor a configuration that was not validated,
 //     nor an older one after a newer one (but for a cluster that was restored to an older
 //     revision). Of revisions that follow one another quickly some are passed over, but if
-//     the newest is bad, the last good one before it is served.
+//     the newest is bad, the last good one before it is served. (Of those that come while
+//     one is validated, the newest 1,000 are kept, and 16 MiB of what they replaced.)
 //   - Whatever happens to etcd, the connection, the permission or the newest configuration,
 //     the last good one is served, and [Value.Status] says what is wrong.
 //   - No text of this package holds a value: errors and changes name keys and fields.

@@ -13,17 +13,18 @@ var (
 	// makes that an error.
 	ErrUnknownField = errors.New("names no field")
 
-	// ErrSameField says that two keys, or two names in a document, name the same field, or one
-	// a field and the other a part of it.
+	// ErrSameField says that two keys, or two names in a document, name the same field or entry
+	// of a map, such as "1" and "01" of a map[int]string, or one a field and the other a part
+	// of it.
 	ErrSameField = errors.New("two names for one field")
 
 	// ErrValidateTimeout says that a configuration was not made and validated within
 	// [WithValidateTimeout]. It is taken if it turns out to be good later.
 	ErrValidateTimeout = errors.New("not validated in time")
 
-	// ErrLastGood says that the file of [WithLastGood] can't be used: it is damaged, or was
-	// written for another prefix or key. A file that can't be opened or decrypted has its own
-	// errors, those of package os and of [etcd.Client.Unseal].
+	// ErrLastGood says that the file of [WithLastGood] can't be used: it is damaged, was written
+	// for another prefix or key, or can't be decrypted, which looks the same. A file that can't
+	// be opened has the errors of package os.
 	ErrLastGood = errors.New("not a configuration of this prefix")
 )
 
@@ -84,7 +85,11 @@ func (e *FieldError) Error() string {
 	if b.Len() > 0 {
 		b.WriteString(": ")
 	}
-	b.WriteString(e.Err.Error())
+	if undecoded, ok := errors.AsType[*etcd.DecodeError](e.Err); ok {
+		b.WriteString(undecoded.Err.Error()) // the key has been named
+	} else {
+		b.WriteString(e.Err.Error())
+	}
 	return b.String()
 }
 

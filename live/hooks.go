@@ -12,7 +12,7 @@ import (
 
 var (
 	errRange   = errors.New("out of range")
-	errUnit    = errors.New("a duration has a unit")
+	errUnit    = errors.New("a duration is written like 1m30s")
 	errEmpty   = errors.New("empty")
 	errForeign = errors.New("of another kind")
 )
@@ -47,7 +47,8 @@ func convertText(text string, to reflect.Value) (any, error) {
 	trimmed := strings.TrimSpace(text)
 	switch to.Type() {
 	case durationType:
-		return time.ParseDuration(trimmed)
+		d, err := time.ParseDuration(trimmed)
+		return d, when(err == nil, errUnit)
 	case urlType:
 		u, err := url.Parse(trimmed)
 		if err != nil {

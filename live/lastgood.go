@@ -46,6 +46,18 @@ const fileHead = "blueprint etcd live 1\n"
 // that the file can't stand for a value in etcd, nor a value for the file.
 func (l *lastGood) key() string { return l.place[1:] + "\x00live" + l.place[:1] }
 
+// check returns why the file can't be written, as far as that is known before.
+func (l *lastGood) check() error {
+	folder, err := os.Stat(filepath.Dir(l.path))
+	if err == nil && !folder.IsDir() {
+		err = errors.New("its folder is none")
+	}
+	if err != nil {
+		return errors.Join(etcd.ErrInvalidArgument, l.fail("write", err))
+	}
+	return nil
+}
+
 // write replaces the file, as a whole.
 func (l *lastGood) write(ctx context.Context, s state) error {
 	r := record{Place: []byte(l.place), Revision: s.revision}
@@ -75,6 +87,9 @@ func (l *lastGood) read(ctx context.Context) (state, error) {
 		return state{}, l.fail("read", err)
 	}
 	content, err := l.client.Unseal(ctx, l.key(), sealed)
+	if undecoded, ok := errors.AsType[*etcd.DecodeError](err); ok {
+		err = fmt.Errorf("%w: %w", ErrLastGood, undecoded.Err) // without the key, which is no key of etcd
+	}
 	if err != nil {
 		return state{}, l.fail("read", err)
 	}

@@ -55,8 +55,12 @@ func (n *namer) value(s *shape, key, path string, v any) any {
 	case s.kind == kindStructure && in.Kind() == reflect.Map:
 		return n.structure(s, key, path, in)
 	case s.kind == kindMapping && in.Kind() == reflect.Map:
-		out := make(map[string]any, in.Len())
+		out, names := make(map[string]any, in.Len()), map[any]string{}
 		for name, inner := range entriesOf(in) {
+			if _, same := sameKey(s, names, name); same {
+				n.problem(key, path, ErrSameField) // the names may be part of a value
+				continue
+			}
 			out[name] = n.value(s.elem, key, within(s, path, name), inner)
 		}
 		return out
@@ -159,6 +163,10 @@ func decodeJSON[T any](data []byte, into *T) error {
 	text := fmt.Sprintf("not a single value of JSON, from byte %d on", d.InputOffset())
 	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
 		text = fmt.Sprintf("not JSON: wrong at byte %d", syntax.Offset)
+	} else if _, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		text = "JSON of another kind: an object is needed, or a list for a field that is one"
+	} else if errors.Is(err, io.ErrUnexpectedEOF) {
+		text = "JSON that breaks off"
 	}
 	return &misfit{text: text, cause: err}
 }

@@ -57,14 +57,18 @@ func (v *Value[T]) check(ctx context.Context, opts []Option) (err error) {
 		if v.document {
 			v.file.place = "=" + v.name
 		}
+		return v.file.check()
 	}
 	return nil
 }
 
-// opened returns the error of a value that could not be opened.
+// opened returns the error of a value that could not be opened. That of a request says what
+// was opened, and not what was asked for on the way.
 func (v *Value[T]) opened(err error) error {
-	if _, ok := errors.AsType[*etcd.Error](err); ok {
-		return err
+	if failed, ok := err.(*etcd.Error); ok { //nolint:errorlint // one that is joined to others stays
+		named := *failed
+		named.Op, named.Key = opOpen, v.name
+		return &named
 	}
 	return v.fail(opOpen, err)
 }
@@ -73,6 +77,7 @@ func (v *Value[T]) opened(err error) error {
 type feed struct {
 	backlog   *backlog
 	revisions iter.Seq[revision]
+	unsaved   *state // was taken and isn't in the file
 }
 
 // begin finds the first configuration. It returns what follows it, nil if etcd could not be
@@ -97,7 +102,9 @@ func (v *Value[T]) begin(ctx context.Context) (*feed, *trial[T], error) {
 	}
 	if why == nil {
 		v.take(first.revision, t.value, false)
-		v.save(ctx, first)
+		if !v.save(ctx, first) {
+			f.unsaved = &first
+		}
 		return f, nil, nil
 	}
 	v.refuse(why)

@@ -114,9 +114,10 @@ func WithDebounce(d time.Duration) Option {
 }
 
 // WithLastGood keeps the last good configuration in a file, and serves it when etcd can't
-// be reached at the start or has only a bad configuration, see [Open]. The folder must exist.
-// A file that can't be written fails nothing, since the configuration itself is good: only
-// [Status.LastGood] tells, so check it where the service starts, or on its health page.
+// be reached at the start or has only a bad configuration, see [Open]. Without its folder Open
+// fails with [etcd.ErrInvalidArgument]. A file that can't be written otherwise fails nothing,
+// since the configuration itself is good: only [Status.LastGood] tells, so check it where the
+// service starts, or on its health page.
 //
 // The file is sealed by [etcd.Client.Seal], so it is encrypted where the client encrypts
 // values under the prefix, bound to the prefix and the namespace, and plain where it

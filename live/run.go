@@ -19,7 +19,7 @@ func (v *Value[T]) run(f *feed, late *trial[T]) {
 		}
 	}
 	v.tasks.Go(func() { v.follow(f) })
-	j := &judge[T]{value: v, backlog: f.backlog, late: late}
+	j := &judge[T]{value: v, backlog: f.backlog, late: late, unsaved: f.unsaved}
 	j.run()
 }
 
@@ -67,6 +67,9 @@ func (j *judge[T]) run() {
 	j.quiet, j.again = stopped(), stopped()
 	defer j.quiet.Stop()
 	defer j.again.Stop()
+	if j.unsaved != nil {
+		j.save()
+	}
 	for v.ctx.Err() == nil {
 		var late chan struct{}
 		if j.late != nil {
@@ -213,6 +216,7 @@ func (v *Value[T]) refuse(why *RejectedError) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.refused = why; why != nil {
+		v.newest = why
 		close(v.told)
 		v.told = make(chan struct{})
 	}

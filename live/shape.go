@@ -169,6 +169,10 @@ func (s *shaper) collect(out *shape, typ reflect.Type, index []int, path string)
 		default:
 			if name == "" {
 				name = f.Name
+				if other, _, _ := strings.Cut(f.Tag.Get("json"), ","); other != "" && other != "-" && !strings.EqualFold(other, name) {
+					return fmt.Errorf("%w: field %s has the name %q in its tag for JSON alone; tag it `mapstructure:%q` as well",
+						etcd.ErrInvalidArgument, join(path, f.Name), other, other)
+				}
 			}
 			err = s.add(out, f, name, at, path)
 		}
@@ -194,6 +198,9 @@ func (s *shaper) squash(out *shape, f reflect.StructField, name string, at []int
 	if f.Type.Kind() != reflect.Struct || isLeafStruct(f.Type) || name != "" {
 		return fmt.Errorf("%w: field %s: only a struct can be embedded, without a name of its own",
 			etcd.ErrInvalidArgument, join(path, f.Name))
+	}
+	if !f.IsExported() && !f.Anonymous { // nothing outside of its package can set its fields
+		return unfit(join(path, f.Name), f.Type)
 	}
 	return s.collect(out, f.Type, at, path)
 }

@@ -64,6 +64,10 @@ func TestTypesThatCannotBeFilledAreRefusedByField(t *testing.T) {
 		{reflect.TypeFor[struct {
 			R map[string]string `mapstructure:",remain"`
 		}](), "field R"},
+		{reflect.TypeFor[struct {
+			A      string
+			hidden Named `mapstructure:",squash"`
+		}](), "field hidden"},
 	} {
 		_, err := shapeOf(tc.typ)
 		require.ErrorIs(t, err, etcd.ErrInvalidArgument, tc.typ)

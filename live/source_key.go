@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"maps"
 	"sync"
 	"time"
 
@@ -32,7 +33,9 @@ func followKey(life context.Context, client *etcd.Client, key string) follower {
 			return nil, state{}, nil, err
 		}
 		k.ctx, k.cancel = context.WithCancel(life)
-		return k, first, func(yield func(revision) bool) { k.follow(first, yield) }, nil
+		// What is returned is judged, and saved, while k moves on.
+		at := state{revision: first.revision, entries: maps.Clone(first.entries)}
+		return k, first, func(yield func(revision) bool) { k.follow(at, yield) }, nil
 	}
 }
 
@@ -95,13 +98,9 @@ func (k *keyed) follow(at state, yield func(revision) bool) {
 		if registered {
 			pause = firstPause
 		}
-		if !wait(k.ctx, pause) {
+		now, ok := k.readAgain(pause)
+		if !ok {
 			return
-		}
-		now, err := k.read(k.ctx)
-		if err != nil {
-			k.connected(false, err)
-			continue
 		}
 		before, after := at.entries[k.key], now.entries[k.key]
 		_, was := at.entries[k.key]
@@ -118,6 +117,23 @@ func (k *keyed) follow(at state, yield func(revision) bool) {
 			return
 		}
 	}
+}
+
+// readAgain reads the key until that succeeds, and reports whether it did before the source
+// or the client ended. A watch instead would be silent about a value whose key was
+// unavailable, and where a restored history ends before its position.
+func (k *keyed) readAgain(pause time.Duration) (state, bool) {
+	for ; wait(k.ctx, pause); pause = min(2*pause, longestPause) {
+		now, err := k.read(k.ctx)
+		switch {
+		case err == nil:
+			return now, true
+		case errors.Is(err, etcd.ErrClosed):
+			return state{}, false
+		}
+		k.connected(false, err)
+	}
+	return state{}, false
 }
 
 // watch yields the changes after a state, and keeps it up to date. It returns whether the

@@ -75,8 +75,12 @@ func (n *namer) tree(s *shape, path string, t *tree) any {
 		if s.kind == kindOpen {
 			elem = s
 		}
-		out := map[string]any{}
+		out, names := map[string]any{}, map[any]string{}
 		for _, name := range slices.Sorted(maps.Keys(t.below)) {
+			if other, same := sameKey(s, names, name); same {
+				n.problem(t.below[name].first(), path, fmt.Errorf("%w: %q names it too", ErrSameField, t.below[other].first()))
+				continue
+			}
 			out[name] = n.tree(elem, path+"["+name+"]", t.below[name])
 		}
 		return out

@@ -30,7 +30,8 @@ type Value[T any] struct {
 	// mu guards what is below. It is held for work in memory only.
 	mu       sync.Mutex
 	refused  *RejectedError // why the newest was not taken; nil if it was
-	told     chan struct{}  // closed and replaced when refused is set
+	newest   *RejectedError // the newest refusal, also after a good one
+	told     chan struct{}  // closed and replaced when newest is
 	fileErr  error          // a *LastGoodError
 	source   source         // nil before etcd was reached
 	absent   error          // why it is nil
@@ -89,9 +90,9 @@ func OpenDocument[T any](ctx context.Context, client *etcd.Client, key string, o
 // returns the last one.
 func (v *Value[T]) Load() *T { return v.current.Load().value }
 
-// Revision returns the revision of etcd that the configuration of Load is of: the one of
-// the newest change under the prefix that it includes. It goes back only if the cluster was
-// restored to an older revision.
+// Revision returns the revision of etcd that the configuration of Load is of: the one at
+// which the keys were read, or that of the newest change under the prefix since. It goes
+// back only if the cluster was restored to an older revision.
 func (v *Value[T]) Revision() int64 { return v.current.Load().revision }
 
 // Err returns why the newest configuration was not taken, a [*RejectedError], or nil. Then

@@ -19,7 +19,9 @@
 //     revision is the exception, and [Mirror.WaitFor] and [Mirror.Fresh] tell of it.)
 //   - [Mirror.Changes] returns each change exactly once, in order, with the value before
 //     and after it. What a compaction or a restore has hidden, and what a slow reader
-//     could not take, comes as the difference, deletions included, and says so.
+//     could not take, comes as the difference, deletions included, and says so. (A restore
+//     can't be told if, when the mirror reaches the cluster again, as many changes have been
+//     made as were lost: see [etcd.Client.Watch].)
 //   - A value that can't be decoded hides no other: reads pass over it, [Mirror.Bad] lists
 //     it and a [Change] tells of it.
 //   - Nothing but [Mirror.Close] and the end of the client ends a mirror. While etcd is away,

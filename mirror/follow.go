@@ -30,11 +30,21 @@ func (m *Mirror) follow() {
 				m.interrupted(err)
 			}
 		}
-		if (err != nil || tries > 0) && !pause(m.ctx, backoff(tries, followBackoff)) {
+		if (err != nil || tries > 0) && !m.rest(backoff(tries, followBackoff)) {
+			m.end(etcd.ErrClosed) // the client, unless the mirror was
 			return
 		}
 		tries++
 	}
+}
+
+// rest waits for d before the next try, and reports whether the mirror and its client live.
+// No watch tells of the client meanwhile.
+func (m *Mirror) rest(d time.Duration) bool {
+	ctx, cancel := context.WithCancel(m.ctx)
+	defer cancel()
+	defer context.AfterFunc(m.client.Raw().Ctx(), cancel)()
+	return pause(ctx, d)
 }
 
 // watch applies what comes until the watch ends, and returns why it did. It resets tries
@@ -126,13 +136,15 @@ func (m *Mirror) apply(resp etcd.WatchResponse) {
 			records = append(records, r)
 		}
 	}
-	m.confirm(time.Now())
 	next := before
 	if d != nil {
 		next = d.done()
 	}
 	if resp.Revision > next.revision {
 		next = next.at(resp.Revision)
+	}
+	if len(resp.Events) == 0 || next.revision >= m.head {
+		m.confirm(time.Now())
 	}
 	if next == before {
 		return

@@ -13,7 +13,10 @@ import (
 // are and on however many mirrors of a client. Where the servers don't report progress (see
 // [Mirror.WaitFor]) it takes some 250 ms if other keys have changed.
 //
-// It fails with the error of ctx, with that of the read, with [etcd.ErrClosed], and with
+// The read has [etcd.Config.RequestTimeout]. If ctx has a deadline, it is made again until then
+// after what may pass.
+//
+// Fresh fails with the error of ctx, with that of the read, with [etcd.ErrClosed], and with
 // [etcd.ErrRevisionRegressed] if the cluster was restored to an older revision: the mirror
 // is then loaded again, and a later call succeeds.
 func (m *Mirror) Fresh(ctx context.Context) error {
@@ -21,16 +24,33 @@ func (m *Mirror) Fresh(ctx context.Context) error {
 		return m.fail(opFresh, etcd.ErrNilContext)
 	}
 	r, err := m.look(ctx)
-	if err != nil {
+	if _, bounded := ctx.Deadline(); bounded {
+		for tries := 0; etcd.IsRetryable(err) && pause(ctx, backoff(tries, loadBackoff)); tries++ {
+			r, err = m.look(ctx)
+		}
+	}
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return m.fail(opFresh, m.late(ctx))
+	case err != nil:
 		return err
 	}
 	if err := m.await(ctx, opFresh, r.revision); err != nil {
 		return err
 	}
+	m.confirmUpTo(r)
+	return nil
+}
+
+// confirmUpTo notes that the mirror was complete when a read of the store's revision began, if
+// it is by now.
+func (m *Mirror) confirmUpTo(r *round) {
+	if m.Revision() < r.revision {
+		return
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.confirm(r.began)
-	return nil
 }
 
 const opFresh = "freshen mirror"
@@ -65,12 +85,26 @@ func (m *Mirror) look(ctx context.Context) (*round, error) {
 func (m *Mirror) verify() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	registration := m.registrations
 	m.begin(func() {
 		for tries := 0; ; tries++ {
-			_, err := m.look(m.ctx)
+			r, err := m.look(m.ctx)
+			if err == nil {
+				m.registeredAt(registration, r.revision)
+				m.confirmUpTo(r)
+			}
 			if err == nil || errors.Is(err, etcd.ErrRevisionRegressed) || !pause(m.ctx, backoff(tries, followBackoff)) {
 				return
 			}
 		}
 	})
+}
+
+// registeredAt notes the store's revision after a registration, unless another one followed.
+func (m *Mirror) registeredAt(registration int, revision int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if registration == m.registrations {
+		m.head = revision
+	}
 }

@@ -45,9 +45,13 @@ type Mirror struct {
 	status  Status
 	ended   error // why the mirror has ended
 	restart context.CancelCauseFunc
-	proving bool
-	doubt   doubt
-	mending bool
+	// registrations counts those of the watch. Until the mirror is complete up to head, the
+	// store's revision after the last one, events are those of the time before it.
+	registrations int
+	head          int64
+	proving       bool
+	doubt         doubt
+	mending       bool
 }
 
 // Get returns a key-value, and whether the key exists, in some tens of nanoseconds. A key

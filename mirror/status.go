@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"math"
 	"time"
 )
 
@@ -16,7 +17,8 @@ type Status struct {
 	// it has and goes on trying, at least every 30 s. [etcd.ErrClosed] is final.
 	Cause error
 	// Confirmed is the last moment at which the mirror was known to be complete. It moves
-	// on with events, with progress, which comes about every second (see
+	// on with events, unless they are those that an interruption has held back, with
+	// progress, which comes about every second (see
 	// [Mirror.WaitFor]), and with [Mirror.Fresh]. Where nobody writes anything to the cluster
 	// after a connection, no progress comes (see [etcd.WithProgressNotify]): on a quiet
 	// cluster the age of Confirmed alone is no alarm, and Fresh shows whether all is well.
@@ -56,6 +58,8 @@ func (m *Mirror) Bad() map[string]error {
 func (m *Mirror) connected() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.registrations++
+	m.head = math.MaxInt64 // until verify knows it
 	if m.ended == nil && !m.status.Connected {
 		m.status.Connected, m.status.Since, m.status.Cause = true, time.Now(), nil
 	}

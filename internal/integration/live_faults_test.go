@@ -162,14 +162,14 @@ func TestUnusableFileIsAnErrorAndEtcdCounts(t *testing.T) {
 func TestUnwritableFileIsToldAndTriedAgain(t *testing.T) {
 	t.Parallel()
 	c := client(t, config(server(t)))
-	p, folder := prefix(t), filepath.Join(t.TempDir(), "later")
+	p, path := prefix(t), filepath.Join(t.TempDir(), "last")
+	require.NoError(t, os.MkdirAll(filepath.Join(path, "in its place"), 0o700))
 	commit(t, c, map[string]string{p + "name": "a"})
-	v := liveOf[service](t, c, p, live.WithLastGood(filepath.Join(folder, "last")))
-	require.ErrorIs(t, v.Status().LastGood, fs.ErrNotExist)
+	v := liveOf[service](t, c, p, live.WithLastGood(path))
 	var file *live.LastGoodError
 	require.ErrorAs(t, v.Status().LastGood, &file)
 	require.Equal(t, "write", file.Op)
-	require.NoError(t, os.Mkdir(folder, 0o700))
+	require.NoError(t, os.RemoveAll(path))
 	commit(t, c, map[string]string{p + "name": "b"})
 	require.Eventually(t, func() bool { return v.Status().LastGood == nil }, patience, time.Millisecond)
 	require.FileExists(t, file.Path)

@@ -280,9 +280,16 @@ func TestBadOpenSendsNothing(t *testing.T) {
 		A int `mapstructure:"x"`
 		B int `mapstructure:"X"`
 	}
+	type forJSON struct {
+		A int `json:"b"`
+	}
 	closed := client(t, config(srv))
 	require.NoError(t, closed.Close())
 	for name, call := range map[string]func() error{
+		"tag": func() error { return second(live.OpenDocument[forJSON](t.Context(), c, "k")) },
+		"folder": func() error {
+			return second(live.Open[service](t.Context(), c, "/p/", live.WithLastGood(t.TempDir()+"/none/x")))
+		},
 		"type":   func() error { return second(live.Open[clash](t.Context(), c, "/p/")) },
 		"prefix": func() error { return second(live.Open[service](t.Context(), c, "")) },
 		"key":    func() error { return second(live.OpenDocument[service](t.Context(), c, "")) },
@@ -314,4 +321,15 @@ func TestLoadAllocatesNothing(t *testing.T) {
 	commit(t, c, map[string]string{p + "name": "a"})
 	v := liveOf[service](t, c, p)
 	require.Zero(t, testing.AllocsPerRun(1000, func() { _ = v.Load().Name }))
+}
+
+func BenchmarkLiveLoad(b *testing.B) {
+	c := client(b, config(server(b)))
+	require.NoError(b, c.Put(b.Context(), "/live/name", []byte("a")))
+	v, err := live.Open[service](b.Context(), c, "/live/")
+	require.NoError(b, err)
+	b.Cleanup(v.Close)
+	for b.Loop() {
+		_ = v.Load().Name
+	}
 }
