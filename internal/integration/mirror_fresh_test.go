@@ -230,3 +230,17 @@ func TestFreshWaitsForEventsOnTheirWay(t *testing.T) {
 		})
 	}
 }
+
+func TestFreshReadsAgainUntilItsDeadline(t *testing.T) {
+	t.Parallel()
+	o := newOutage(t, etcd.DefaultConfig().WithTimeout(50*time.Millisecond), server(t))
+	p := prefix(t)
+	m := mirrorOf(t, o.c, p)
+	o.begin()
+	require.ErrorIs(t, m.Fresh(t.Context()), etcd.ErrTimeout, "without a deadline, the read has its own")
+	fresh := make(chan error, 1)
+	go func() { fresh <- m.Fresh(within(t, patience)) }()
+	require.Never(t, func() bool { return len(fresh) > 0 }, 500*time.Millisecond, 10*time.Millisecond)
+	o.proxy.Heal()
+	require.NoError(t, next(t, fresh))
+}
