@@ -131,10 +131,11 @@ func requestErrors(err error) []*Error {
 // time; a key that is kept elsewhere could not be had; or a stored keyring was not
 // known to be current ([ErrKeyringStale]). For a write, ask [MaybeApplied] as well: a
 // retry of a write that was applied applies it twice. An error of the caller's own
-// context is not retryable when that context was cancelled, and no [ErrLockLost] is.
+// context is not retryable when that context was cancelled, and no [ErrLockLost] or
+// [ErrLeaseLost] is, whatever the reason.
 func IsRetryable(err error) bool {
 	switch {
-	case err == nil, errors.Is(err, ErrClosed), errors.Is(err, context.Canceled), errors.Is(err, ErrLockLost):
+	case err == nil, errors.Is(err, ErrClosed), isAny(err, context.Canceled, ErrLockLost, ErrLeaseLost):
 		return false
 	}
 	return isAny(err, ErrUnavailable, ErrNoLeader, ErrTimeout, ErrTooManyRequests, ErrKeyUnavailable, ErrKeyringStale)

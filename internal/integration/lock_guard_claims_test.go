@@ -11,8 +11,10 @@ import (
 
 	"github.com/stretchr/testify/require"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/grpc"
 
 	"github.com/blueprint-go/etcd"
+	"github.com/blueprint-go/etcd/etcdtest"
 )
 
 func TestNewHolderIsSafeFromTheOldOnesWrites(t *testing.T) {
@@ -302,4 +304,34 @@ func TestHooksSeeThatAGuardRefusedAWrite(t *testing.T) {
 	require.NoError(t, second(c.Raw().Delete(t.Context(), claim)))
 	require.ErrorIs(t, c.Put(ctx, "k", nil), etcd.ErrLockLost)
 	require.ErrorIs(t, seen.Load().Err, etcd.ErrLockLost)
+}
+
+// A proxy that has lost an answer may send a request again, when the lock is gone.
+func TestGuardedWriteThatIsSentTwiceReportsTheFirst(t *testing.T) {
+	t.Parallel()
+	var lose atomic.Pointer[func()]
+	srv := server(t, etcdtest.WithGRPCServerOptions(grpc.ChainUnaryInterceptor(
+		func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+			resp, err := handler(ctx, req)
+			if lose := lose.Load(); lose != nil && writesKeys(req) {
+				(*lose)()
+				return handler(ctx, req)
+			}
+			return resp, err
+		})))
+	raw := client(t, config(srv))
+	for name, c := range map[string]*etcd.Client{"encrypted": client(t, config(srv).WithEncryption(testKey)), "plain": client(t, config(srv))} {
+		_, ctx, claim := guarding(t, c, prefix(t)+name+"lock")
+		once := sync.OnceFunc(func() { _, _ = raw.Raw().Delete(t.Context(), claim) })
+		lose.Store(&once)
+		err := c.Put(ctx, prefix(t)+name, []byte("value"))
+		lose.Store(nil)
+		value, _ := c.Get(t.Context(), prefix(t)+name)
+		require.Equal(t, "value", string(value))
+		if name == "encrypted" {
+			require.NoError(t, err, "the value proves that it was applied")
+		} else {
+			require.ErrorIs(t, err, etcd.ErrLockLost, "as documented: nothing proves it")
+		}
+	}
 }

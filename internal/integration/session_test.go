@@ -7,12 +7,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"github.com/blueprint-go/etcd"
+	"github.com/blueprint-go/etcd/etcdtest"
 )
 
 // newSession returns a session for one test.
@@ -322,4 +324,46 @@ func TestClientsEndLosesItsSessions(t *testing.T) {
 	require.ErrorIs(t, context.Cause(held), etcd.ErrLockLost)
 	require.NoError(t, l.Close())
 	require.NoError(t, s.Close(context.Background()))
+}
+
+func TestSessionThatIsCutOffSaysSoInTime(t *testing.T) {
+	t.Parallel()
+	srv := server(t)
+	direct := client(t, config(srv))
+	c, proxy := cutOff(t, srv)
+	s, err := c.NewSession(t.Context(), etcd.WithSessionTTL(2*time.Second))
+	require.NoError(t, err)
+	l := brokenLockOn(t, c, proxy, prefix(t)+"lock", s)
+	require.NoError(t, l.Lock(t.Context()))
+	heir, waited := newLock(t, direct, l.Name()), make(chan time.Time, 1)
+	go func() {
+		assert.NoError(t, heir.Lock(t.Context()))
+		waited <- time.Now()
+	}()
+	queues(t, direct, l.Name(), 2)
+	told := make(chan time.Time, 1)
+	context.AfterFunc(l.Context(), func() { told <- time.Now() })
+	proxy.Blackhole()
+	require.True(t, next(t, told).Before(next(t, waited)), "before another has the lock")
+	closes(t, s.Context().Done())
+	require.ErrorIs(t, context.Cause(s.Context()), etcd.ErrLeaseLost)
+	require.NotErrorIs(t, context.Cause(s.Context()), etcd.ErrLeaseNotFound, "nobody could ask")
+	err = second(c.NewLock("other", etcd.WithSession(s)))
+	require.ErrorIs(t, err, etcd.ErrLeaseLost)
+	require.False(t, etcd.IsRetryable(err), "it stays lost, whatever the reason")
+	require.ErrorIs(t, l.Unlock(t.Context()), etcd.ErrLockLost)
+	proxy.Heal()
+	require.NoError(t, s.Close(t.Context()))
+}
+
+// brokenLockOn is brokenLock for a lock on a session.
+func brokenLockOn(t testing.TB, c *etcd.Client, proxy *etcdtest.Proxy, name string, s *etcd.Session) *etcd.Lock {
+	t.Helper()
+	l, err := c.NewLock(name, etcd.WithSession(s))
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		proxy.Heal()
+		require.NoError(t, l.Close())
+	})
+	return l
 }
