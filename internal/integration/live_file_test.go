@@ -1,7 +1,6 @@
 package integration
 
 import (
-	"io/fs"
 	"os"
 	"path/filepath"
 	"testing"
@@ -15,12 +14,12 @@ import (
 func TestFileOfTheFirstConfigurationIsTriedAgain(t *testing.T) {
 	t.Parallel()
 	c := client(t, config(server(t)))
-	p, folder := prefix(t), filepath.Join(t.TempDir(), "later")
+	p, path := prefix(t), filepath.Join(t.TempDir(), "last")
+	require.NoError(t, os.MkdirAll(filepath.Join(path, "in its place"), 0o700))
 	commit(t, c, map[string]string{p + "name": "a"})
-	path := filepath.Join(folder, "last")
 	v := liveOf[service](t, c, p, live.WithLastGood(path))
-	require.ErrorIs(t, v.Status().LastGood, fs.ErrNotExist)
-	require.NoError(t, os.Mkdir(folder, 0o700))
+	require.Error(t, v.Status().LastGood)
+	require.NoError(t, os.RemoveAll(path))
 	require.Eventually(t, func() bool { return v.Status().LastGood == nil }, patience, time.Millisecond)
 	require.FileExists(t, path)
 }
