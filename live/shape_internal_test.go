@@ -20,7 +20,7 @@ type itself struct {
 	Many  []*itself
 }
 
-func TestTypesThatCannotBeFilledAreRefusedByField(t *testing.T) {
+func TestUnfitTypesAreRefusedByField(t *testing.T) {
 	t.Parallel()
 	type inner struct{ Hook func() }
 	type Named struct{ A string }

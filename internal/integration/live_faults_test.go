@@ -22,7 +22,7 @@ func coldClient(t *testing.T, endpoint string) *etcd.Client {
 		WithTimeout(300*time.Millisecond))
 }
 
-func TestColdStartServesTheFileUntilEtcdIsBack(t *testing.T) {
+func TestColdStartServesTheFile(t *testing.T) {
 	t.Parallel()
 	for _, document := range []bool{false, true} {
 		srv := server(t)

@@ -223,7 +223,7 @@ func TestOddKeysAndLargeValuesAreNoTrouble(t *testing.T) {
 	require.NoError(t, v.Err())
 }
 
-func TestClaimsOfLocksAreNoPartOfAConfiguration(t *testing.T) {
+func TestClaimsArePartOfNoConfiguration(t *testing.T) {
 	t.Parallel()
 	c := client(t, config(server(t)))
 	p := prefix(t)

@@ -17,7 +17,7 @@ import (
 	"github.com/blueprint-go/etcd/etcdtest"
 )
 
-func TestNewHolderIsSafeFromTheOldOnesWrites(t *testing.T) {
+func TestNewHolderIsSafeFromOldWrites(t *testing.T) {
 	t.Parallel()
 	inEachMode(t, func(t *testing.T, c *etcd.Client, o *observer) {
 		observeGuards(t, o)
@@ -134,7 +134,7 @@ func TestGuardsNestAndAllOfThemCount(t *testing.T) {
 	})
 }
 
-func TestGuardOfALockThatIsNotHeldWritesNothing(t *testing.T) {
+func TestGuardWithoutTheLockWritesNothing(t *testing.T) {
 	t.Parallel()
 	srv, o := observedServer(t)
 	c := client(t, config(srv).WithTimeout(busyTimeout))
@@ -165,7 +165,7 @@ func TestGuardOfALockThatIsNotHeldWritesNothing(t *testing.T) {
 	require.Zero(t, queue(t, c, lock.Name()))
 }
 
-func TestUnlockByItsOwnGuardStillEndsWithItsParent(t *testing.T) {
+func TestUnlockByItsGuardEndsWithItsParent(t *testing.T) {
 	t.Parallel()
 	c := client(t, config(server(t)))
 	lock := newLock(t, c, prefix(t)+"lock")
@@ -242,7 +242,7 @@ func TestGuardedReencryptionIsRefusedWithTheLock(t *testing.T) {
 	require.Empty(t, unbound)
 }
 
-func TestBatchedWritesAreBoundEachToItsOwnLock(t *testing.T) {
+func TestBatchedWritesAreBoundToTheirLocks(t *testing.T) {
 	t.Parallel()
 	srv, o := observedServer(t)
 	g, p := observeGuards(t, o), prefix(t)
@@ -307,7 +307,7 @@ func TestHooksSeeThatAGuardRefusedAWrite(t *testing.T) {
 }
 
 // A proxy that has lost an answer may send a request again, when the lock is gone.
-func TestGuardedWriteThatIsSentTwiceReportsTheFirst(t *testing.T) {
+func TestGuardedWriteSentTwiceReportsTheFirst(t *testing.T) {
 	t.Parallel()
 	var lose atomic.Pointer[func()]
 	srv := server(t, etcdtest.WithGRPCServerOptions(grpc.ChainUnaryInterceptor(

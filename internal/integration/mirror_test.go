@@ -284,7 +284,7 @@ func TestMirrorRefusesBadArguments(t *testing.T) {
 	require.ErrorIs(t, err, etcd.ErrClosed)
 }
 
-func TestMirrorWaitsForAFutureRevisionUntilTheContextEnds(t *testing.T) {
+func TestMirrorWaitsForAFutureRevision(t *testing.T) {
 	t.Parallel()
 	c := client(t, config(server(t)))
 	p := prefix(t)

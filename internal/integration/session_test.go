@@ -233,7 +233,7 @@ func TestLostAnswerOnASessionLeavesNoGhost(t *testing.T) {
 	require.NoError(t, kept.Unlock(ctx))
 }
 
-func TestLateClaimOnASessionIsNeverTheLock(t *testing.T) {
+func TestLateClaimIsNeverTheLock(t *testing.T) {
 	t.Parallel()
 	srv := server(t)
 	c, other := client(t, config(srv)), client(t, config(srv))
@@ -264,7 +264,7 @@ func TestLateClaimOnASessionIsNeverTheLock(t *testing.T) {
 	}
 }
 
-func TestLostUnlockOnASessionSetsTheLockFree(t *testing.T) {
+func TestLostUnlockSetsTheLockFree(t *testing.T) {
 	t.Parallel()
 	srv, f := faultyServer(t)
 	c, other := client(t, config(srv)), client(t, config(srv))
@@ -288,7 +288,7 @@ func TestLostUnlockOnASessionSetsTheLockFree(t *testing.T) {
 	require.NoError(t, s.Context().Err())
 }
 
-func TestLocksOnASessionCostOneRoundTripEach(t *testing.T) {
+func TestLockOnASessionCostsOneRoundTrip(t *testing.T) {
 	t.Parallel()
 	srv, o := observedServer(t)
 	c := client(t, config(srv).WithTimeout(busyTimeout))
@@ -326,7 +326,7 @@ func TestClientsEndLosesItsSessions(t *testing.T) {
 	require.NoError(t, s.Close(context.Background()))
 }
 
-func TestSessionThatIsCutOffSaysSoInTime(t *testing.T) {
+func TestCutOffSessionSaysSoInTime(t *testing.T) {
 	t.Parallel()
 	srv := server(t)
 	direct := client(t, config(srv))
