@@ -264,7 +264,7 @@ func TestLateClaimIsNeverTheLock(t *testing.T) {
 	}
 }
 
-func TestLostUnlockSetsTheLockFree(t *testing.T) {
+func TestLostUnlockOnASessionFreesTheLock(t *testing.T) {
 	t.Parallel()
 	srv, f := faultyServer(t)
 	c, other := client(t, config(srv)), client(t, config(srv))
