@@ -125,7 +125,7 @@ func TestReplayedGuardedWritesAnswerTruly(t *testing.T) {
 			t.Parallel()
 			l, cfg, srv := lossy(t, haproxyHTTP2, replaying)
 			c, direct := client(t, m.set(cfg)), client(t, m.set(config(srv)))
-			for name, tc := range boundWrites {
+			for name, tc := range conditionalWrites {
 				t.Run(name, func(t *testing.T) {
 					key, ctx := prefix(t), within(t, patience)
 					require.NoError(t, direct.Put(ctx, key+"n", []byte("41")))
@@ -144,9 +144,9 @@ func TestReplayedGuardedWritesAnswerTruly(t *testing.T) {
 	}
 }
 
-// boundWrites are writes that are bound to what they found, each once, and what a
+// conditionalWrites are writes that are bound to what they found, each once, and what a
 // key then holds.
-var boundWrites = map[string]struct {
+var conditionalWrites = map[string]struct {
 	write      func(ctx context.Context, c *etcd.Client, key string) error
 	key, value string
 }{
