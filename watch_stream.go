@@ -262,7 +262,7 @@ func (s *watchStream) created(resp *pb.WatchResponse) {
 	switch {
 	case r.left && !resp.Canceled:
 		s.cancels = append(s.cancels, resp.WatchId)
-		if r == s.probe {
+		if r == s.probe && resp.Header.GetClusterId() != 0 { // else it may be a proxy's word (checkHistory)
 			s.probed(resp.Header.GetRevision())
 		}
 	case r.left:

@@ -39,9 +39,9 @@ type Status struct {
 	// ConnectedSince is since when Connected is as it is.
 	ConnectedSince time.Time
 	// Confirmed is the last moment at which everything up to then was known; zero if etcd
-	// was not reached yet. While Connected it moves on about every second, but after a
-	// connection not before anybody writes anything to the cluster (see
-	// [etcd.WithProgressNotify]): on a quiet cluster its age alone is no alarm.
+	// was not reached yet. While Connected it moves on about every second, and where nobody has
+	// written anything to the cluster since, about every half of [etcd.Config.RequestTimeout]
+	// (see [etcd.WithProgressNotify]).
 	Confirmed time.Time
 	// Cause is why the value isn't connected; nil if it is.
 	Cause error

@@ -18,10 +18,9 @@ type Status struct {
 	Cause error
 	// Confirmed is the last moment at which the mirror was known to be complete. It moves
 	// on with events, unless they are those that an interruption has held back, with
-	// progress, which comes about every second (see
-	// [Mirror.WaitFor]), and with [Mirror.Fresh]. Where nobody writes anything to the cluster
-	// after a connection, no progress comes (see [etcd.WithProgressNotify]): on a quiet
-	// cluster the age of Confirmed alone is no alarm, and Fresh shows whether all is well.
+	// [Mirror.Fresh], and with progress: about every second, and where nobody has written
+	// anything to the cluster since the mirror was connected, about every half of
+	// [etcd.Config.RequestTimeout] (see [etcd.WithProgressNotify]).
 	// Events and progress are the word of one member, which a partition may leave behind the
 	// others for the time of an election; Fresh proves it for the cluster.
 	Confirmed time.Time

@@ -244,3 +244,17 @@ func TestFreshReadsAgainUntilItsDeadline(t *testing.T) {
 	o.proxy.Heal()
 	require.NoError(t, next(t, fresh))
 }
+
+// Nothing is written after the mirror was connected, so the server reports no progress.
+func TestQuietMirrorIsConfirmedAgain(t *testing.T) {
+	t.Parallel()
+	c := client(t, config(server(t)).WithTimeout(2*time.Second))
+	p := prefix(t)
+	require.NoError(t, c.Put(t.Context(), p+"k", nil))
+	m := mirrorOf(t, c, p)
+	for range 3 {
+		last := time.Now()
+		require.Eventually(t, func() bool { return m.Status().Confirmed.After(last) }, patience, time.Millisecond)
+	}
+	require.Zero(t, m.Status().Resyncs)
+}
