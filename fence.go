@@ -86,20 +86,26 @@ func releasing(ctx context.Context, c fencing) (context.Context, context.CancelF
 		if f.claim != c {
 			continue
 		}
-		out, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-		forget := context.AfterFunc(f.parent, func() { cancel(context.Cause(f.parent)) })
-		stop := func() {
+		out, end := detached(ctx)
+		forget := context.AfterFunc(f.parent, func() { end(context.Cause(f.parent)) })
+		return Unguarded(out), func() {
 			forget()
-			cancel(nil)
+			end(nil)
 		}
-		if deadline, ok := ctx.Deadline(); ok {
-			out, free := context.WithDeadline(out, deadline)
-			return Unguarded(out), func() {
-				free()
-				stop()
-			}
-		}
-		return Unguarded(out), stop
 	}
 	return Unguarded(ctx), func() {}
+}
+
+// detached returns ctx without its end, but with its deadline.
+func detached(ctx context.Context) (context.Context, context.CancelCauseFunc) {
+	out, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return out, cancel
+	}
+	out, free := context.WithDeadline(out, deadline)
+	return out, func(cause error) {
+		cancel(cause)
+		free()
+	}
 }

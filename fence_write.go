@@ -37,7 +37,7 @@ func (f *fence) outlasting(ctx context.Context) (context.Context, context.Cancel
 	for outermost.around != nil {
 		outermost = outermost.around
 	}
-	out, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	out, cancel := detached(ctx)
 	end := func() { cancel(context.Cause(ctx)) }
 	forget := context.AfterFunc(ctx, func() {
 		switch {
@@ -52,13 +52,8 @@ func (f *fence) outlasting(ctx context.Context) (context.Context, context.Cancel
 			end()
 		}
 	})
-	free := context.CancelFunc(func() {})
-	if deadline, ok := ctx.Deadline(); ok {
-		out, free = context.WithDeadline(out, deadline)
-	}
 	return out, func() {
 		forget()
-		free()
 		cancel(nil)
 	}
 }

@@ -78,7 +78,9 @@ func doubtful[In, Out any](ctx context.Context, c *conn, r request, send rpc.Una
 			return out, false, r.fail(err)
 		}
 	}
+	var from rpc.Mark
 	if r.fenced != nil {
+		from = c.rpc.Seen.Mark()
 		var release context.CancelFunc
 		ctx, release = r.fenced.fences.outlasting(ctx)
 		defer release()
@@ -86,7 +88,6 @@ func doubtful[In, Out any](ctx context.Context, c *conn, r request, send rpc.Una
 	ctx, cancel := c.bounded(ctx)
 	defer cancel()
 	var report rpc.Report
-	from := c.rpc.Seen.Mark()
 	if len(c.cfg.Hooks) == 0 {
 		out, report, _ = carry(ctx, c, &r, send, in)
 		err = c.failure(&r, report, in)
