@@ -17,9 +17,7 @@ import (
 // The answers don't say which watches existed when they were made, and while a watch
 // catches up the server leaves one out, so that the next one looks like it. An answer
 // covers a watch if the watch was registered first. That is certain if the server's
-// revision was lower than in the answer, or if no answer was ever left out and the
-// request was sent after the registration.
-
+// revision was lower than in the answer, or if the request was sent after the registration.
 //
 // A server that leaves an answer out never makes up for it. So each answer is taken for
 // that to the oldest request without one, which can only underrate what it covers.

@@ -8,10 +8,9 @@ import (
 
 // requestProgress passes a wish to the streams, and keeps it for those to come.
 func (h *watchHub) requestProgress(revision int64) {
-	for old := h.wish.Load(); old < revision && !h.wish.CompareAndSwap(old, revision); old = h.wish.Load() {
-	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.wish.Store(max(h.wish.Load(), revision)) // before the streams, which read it without the lock
 	for _, streams := range [][]*watchStream{h.shared, h.own} {
 		for _, s := range streams {
 			s.wishProgress(revision)

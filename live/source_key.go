@@ -102,9 +102,8 @@ func (k *keyed) follow(at state, yield func(revision) bool) {
 		if !ok {
 			return
 		}
-		before, after := at.entries[k.key], now.entries[k.key]
-		_, was := at.entries[k.key]
-		_, is := now.entries[k.key]
+		before, was := at.entries[k.key]
+		after, is := now.entries[k.key]
 		at = now
 		if was == is && before.err == nil && after.err == nil && bytes.Equal(before.value, after.value) {
 			continue

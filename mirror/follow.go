@@ -102,13 +102,14 @@ func (m *Mirror) install(next *state) {
 	for r := range m.readers {
 		r.lose(m.applied)
 	}
-	if next.revision < m.current.Load().revision { // history went back
-		m.show(next)
+	wentBack := next.revision < m.current.Load().revision
+	m.applied = next
+	m.show(next)
+	if wentBack {
 		for w := range m.waiters {
 			w.tell(etcd.ErrRevisionRegressed)
 		}
 	}
-	m.publish(next)
 	m.mendLocked()
 }
 

@@ -125,7 +125,7 @@ func measureAllocations(ctx context.Context, s *settings) (rows map[string]alloc
 		return nil, nil, err
 	}
 	// By itself a caller has nobody to meet.
-	s.contenders = slices.DeleteFunc(s.contenders, func(c contender) bool { return c.name == leasingName || c.name == mirrorName || c.batches })
+	s.contenders = slices.DeleteFunc(s.contenders, func(c contender) bool { return c.only != nil || c.batches })
 	if err := b.open(); err != nil {
 		return nil, nil, err
 	}
