@@ -162,10 +162,8 @@ func TestUnusableFileIsAnErrorAndEtcdCounts(t *testing.T) {
 func TestUnwritableFileIsToldAndTriedAgain(t *testing.T) {
 	t.Parallel()
 	c := client(t, config(server(t)))
-	p, path := prefix(t), filepath.Join(t.TempDir(), "last")
-	require.NoError(t, os.MkdirAll(filepath.Join(path, "in its place"), 0o700))
-	commit(t, c, map[string]string{p + "name": "a"})
-	v := liveOf[service](t, c, p, live.WithLastGood(path))
+	p := prefix(t)
+	v, path := overBlockedFile(t, c, p)
 	var file *live.LastGoodError
 	require.ErrorAs(t, v.Status().LastGood, &file)
 	require.Equal(t, "write", file.Op)

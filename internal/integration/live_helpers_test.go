@@ -2,6 +2,8 @@ package integration
 
 import (
 	"context"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -74,4 +76,14 @@ func commit(t testing.TB, c *etcd.Client, values map[string]string) int64 {
 	res, err := c.Txn().Then(ops...).Commit(within(t, patience))
 	require.NoError(t, err)
 	return res.Revision
+}
+
+// overBlockedFile opens a configuration whose file can't be written until what lies at its
+// path is removed.
+func overBlockedFile(t *testing.T, c *etcd.Client, p string) (v *live.Value[service], path string) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "last")
+	require.NoError(t, os.MkdirAll(filepath.Join(path, "in its place"), 0o700))
+	commit(t, c, map[string]string{p + "name": "a"})
+	return liveOf[service](t, c, p, live.WithLastGood(path)), path
 }
