@@ -19,6 +19,8 @@ BENCHTIME ?= 1s
 COUNT     ?= 1
 # For `make linear`: how many operations each history has.
 OPERATIONS ?= 210000
+# For `make exclusion`: how long processes fight over each thing.
+FOR       ?= 5m
 # For `make test-long`, `test-proxies`, `test-upgrade` and `test-matrix`: which tests, all if empty.
 RUN       ?=
 # For `make test-matrix`: the versions of etcd.
@@ -113,6 +115,12 @@ $(BIN)/bench:
 .PHONY: gobench
 gobench: ## run Go's benchmarks of single parts: loads, scans, watches, leases, encryption
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchtime $(BENCHTIME) -count $(COUNT) -benchmem -p 1 -timeout 60m work
+
+# Two fights at a time. `make test` and `make test-long` have short ones.
+.PHONY: exclusion
+exclusion: ## have processes fight over locks on a faulty cluster, beside clientv3's
+	$(GO) test -tags long -run TestLongFight -count 1 -v -parallel 2 -timeout 120m ./internal/integration \
+		-args -exclusion.for $(FOR)
 
 # Ten minutes or so. `make test` checks short histories.
 .PHONY: linear

@@ -65,7 +65,11 @@ func (f *fence) in(ctx context.Context) context.Context {
 	}
 	forget := context.AfterFunc(f.claim.life(), func() { cancel(f.lost()) })
 	context.AfterFunc(guarded, func() { forget() })
-	return guarded
+	return promptContext{guarded, func() {
+		if lost := f.lost(); lost != nil {
+			cancel(lost)
+		}
+	}}
 }
 
 // errReleased is the error of a claim that its holder has given up.

@@ -313,9 +313,12 @@ func (l *Lock) Close() error {
 // replaced the key of the lock (see [Lock]). It ends with [context.Canceled] when the
 // lock is released. If the lock is not held, the context has already ended with
 // [ErrNotHeld].
+//
+// Its Err looks at the clock, so that it is right at once after a pause of the process. Done, and
+// contexts derived from this one, take a moment more.
 func (l *Lock) Context() context.Context {
 	if c := l.current(); c != nil {
-		return c.ctx
+		return promptContext{c.ctx, c.look}
 	}
 	ctx, cancel := context.WithCancelCause(context.Background())
 	cancel(ErrNotHeld)

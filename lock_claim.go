@@ -33,10 +33,22 @@ type claim struct {
 	unhook func() bool
 }
 
-// begin makes the context of a claim that has become a held lock.
-func (c *claim) begin() {
+// begin makes the context of a claim that has become a held lock, and has its key watched.
+func (c *claim) begin(held *heldKeys) {
 	c.ctx, c.cancel = context.WithCancelCause(context.Background())
+	if err := held.add(&c.heldKey); err != nil {
+		c.fail(err)
+	}
+	// Only now, since it may call fail at once.
 	c.unhook = context.AfterFunc(c.session.ctx, func() { c.fail(context.Cause(c.session.ctx)) })
+}
+
+// look ends the context of a claim whose lease has run out: see promptContext.
+func (c *claim) look() {
+	if !c.session.alive() {
+		c.session.look()
+		c.fail(c.session.ended())
+	}
 }
 
 // end ends the context of a claim that is over.
@@ -291,13 +303,10 @@ func (l *Lock) noteHeld(c *claim, op string) error {
 		l.giveUp(c.session, c.repeated)
 		return fail(op, l.name, lockLost(c.session))
 	}
-	c.begin()
-	if err := l.client.held.add(&c.heldKey); err != nil {
-		c.fail(err)
-	}
+	c.begin(l.client.held)
 	l.claim = c
 	return nil
 }
 
 // lockLost returns ErrLockLost with the reason.
-func lockLost(s *session) error { return errs.WithKind(ErrLockLost, context.Cause(s.ctx)) }
+func lockLost(s *session) error { return errs.WithKind(ErrLockLost, s.ended()) }

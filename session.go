@@ -122,6 +122,13 @@ func (s *session) alive() bool {
 	return s.ctx.Err() == nil && time.Since(s.began) < time.Duration(s.until.Load())
 }
 
+// look ends the session if its time has passed: see promptContext.
+func (s *session) look() {
+	if s.ctx.Err() == nil && !s.alive() {
+		s.expire()
+	}
+}
+
 // ended returns why the lease can no longer be relied upon.
 func (s *session) ended() error {
 	if cause := context.Cause(s.ctx); cause != nil {

@@ -44,6 +44,40 @@ func TestSessionEndsInTimeEvenIfUnnoticed(t *testing.T) {
 	})
 }
 
+// pausedHolder returns a lock whose time has passed while its process was paused, so that no
+// timer has told of it.
+func pausedHolder(t *testing.T) *Lock {
+	t.Helper()
+	r := offline(t)
+	s := r.beginSession(1, time.Now(), 2*time.Second, sessionMargin(2*time.Second))
+	c := &claim{session: s}
+	c.ctx, c.cancel = context.WithCancelCause(t.Context())
+	s.expiry.Stop()
+	return &Lock{client: &Client{conn: r.conn}, session: s, claim: c}
+}
+
+func TestContextsAreRightAfterAPause(t *testing.T) {
+	t.Parallel()
+	for name, contextOf := range map[string]func(*Lock) context.Context{
+		"session": func(l *Lock) context.Context { return (&Session{lease: l.session}).Context() },
+		"lock":    (*Lock).Context,
+		"guard":   func(l *Lock) context.Context { return l.Guard(context.Background()) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				ctx := contextOf(pausedHolder(t))
+				<-time.After(1800*time.Millisecond - 1)
+				require.NoError(t, ctx.Err())
+				<-time.After(1)
+				require.ErrorIs(t, ctx.Err(), context.Canceled)
+				require.ErrorIs(t, context.Cause(ctx), ErrLeaseLost)
+				<-ctx.Done()
+			})
+		})
+	}
+}
+
 func TestSessionMargin(t *testing.T) {
 	t.Parallel()
 	require.Equal(t, 100*time.Millisecond, sessionMargin(time.Second))

@@ -68,7 +68,7 @@ func (s *Session) TTL() time.Duration { return s.lease.ttl }
 // Context returns a context that lives while the lease can be relied upon: it ends before
 // another process can see the lease end. Its [context.Cause] is [ErrLeaseLost] with the reason,
 // or [ErrClosed] after [Session.Close] or [Client.Close].
-func (s *Session) Context() context.Context { return s.lease.ctx }
+func (s *Session) Context() context.Context { return promptContext{s.lease.ctx, s.lease.look} }
 
 // Close ends the session and revokes its lease, in one round trip: every key attached to it is
 // deleted. Locks on it that are still held are lost: their contexts end with [ErrLockLost] and

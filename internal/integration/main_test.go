@@ -14,7 +14,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if serveIfAsked() || serveMemberIfAsked() || serveGRPCProxyIfAsked() || beFIPSClientIfAsked() {
+	if serveIfAsked() || serveMemberIfAsked() || serveGRPCProxyIfAsked() || beFIPSClientIfAsked() || fightIfAsked() {
 		os.Exit(0)
 	}
 	goleak.VerifyTestMain(m)
