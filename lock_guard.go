@@ -1,9 +1,6 @@
 package etcd
 
-import (
-	"context"
-	"errors"
-)
+import "context"
 
 // Guard returns a context for the work that the lock protects: it is derived from ctx, ends
 // when the lock is lost or released, and binds writes to etcd to this claim to the lock.
@@ -43,8 +40,8 @@ import (
 // Call Guard once for a piece of work, not for each write: it takes memory until ctx ends or
 // the lock is released. A nil ctx gives nil, which every call refuses.
 func (l *Lock) Guard(ctx context.Context) context.Context {
-	f := &fence{conn: l.client.conn, owner: l}
-	if c := l.current(); c != nil {
+	f := &fence{conn: l.seat.client.conn, owner: l}
+	if c := l.seat.current(); c != nil {
 		f.claim = c
 	}
 	return f.in(ctx)
@@ -59,14 +56,3 @@ func LockOf(ctx context.Context) *Lock {
 	}
 	return nil
 }
-
-// over implements [fencing].
-func (c *claim) over() error {
-	if err := c.lost(); err == nil || errors.Is(err, ErrLockLost) {
-		return err
-	}
-	return errReleased
-}
-
-// life implements [fencing].
-func (c *claim) life() context.Context { return c.ctx }

@@ -15,12 +15,11 @@ import (
 // properties, not by its name alone:
 //
 //   - its key ends with a NUL byte and the ID of a lease in hexadecimal;
-//   - it is attached to that lease;
-//   - its stored value is empty.
+//   - it is attached to that lease.
 //
-// A user's key with all of these properties would hold the lock of that name. A key that
-// lacks one of them is shown: if an answer comes without leases (a keys-only read since
-// etcd 3.7), keys with such names are read again.
+// A user's key with both properties would hold the lock of that name. A key that lacks one
+// of them is shown: if an answer comes without leases (a keys-only read since etcd 3.7),
+// keys with such names are read again. A claim may have a value, which says whose it is.
 
 // claimSuffix is the length of the end of a claim's key: the NUL and the digits.
 const claimSuffix = 1 + 16
@@ -42,12 +41,12 @@ func leaseOfName(key []byte) int64 {
 	return int64(id)
 }
 
-// isClaim reports whether a key-value, read with its value, is the claim of a lock.
+// isClaim reports whether a key-value, read with its lease, is the claim of a lock.
 func isClaim(kv *mvccpb.KeyValue) bool {
-	return kv.Lease != 0 && len(kv.Value) == 0 && leaseOfName(kv.Key) == kv.Lease
+	return kv.Lease != 0 && leaseOfName(kv.Key) == kv.Lease
 }
 
-// withoutClaims returns kvs, read with their values, without the claims of locks.
+// withoutClaims returns kvs, read with their leases, without the claims of locks.
 func withoutClaims(kvs []*mvccpb.KeyValue) []*mvccpb.KeyValue {
 	if !slices.ContainsFunc(kvs, isClaim) {
 		return kvs

@@ -23,87 +23,52 @@ import (
 type lockPlace struct {
 	session *Session
 	name    string
+	prefix  string // of the key
 	key     string
-	turn    chan struct{} // of the locks
+	turn    chan struct{} // of those who have the place
 
 	// The mu of session guards what follows.
-	locks    int
+	users    int
 	sweeping bool
 	late     bool // a request for a claim may arrive as long as the session lives
 	round    int  // of sweeps since a claim came in doubt
 }
 
-// admit gives a lock its place on the session.
-func (s *Session) admit(l *Lock) error {
-	if s.client != l.client {
-		return fmt.Errorf("%w: session of another client", ErrInvalidArgument)
+// place gives somebody a place on the session, for claims whose keys begin with prefix.
+func (s *Session) place(c *Client, name, prefix string) (*lockPlace, error) {
+	if s.client != c {
+		return nil, fmt.Errorf("%w: session of another client", ErrInvalidArgument)
 	}
-	if err := l.client.admit(context.Background()); err != nil {
-		return err
+	if err := c.admit(context.Background()); err != nil {
+		return nil, err
 	}
 	if !s.lease.alive() {
-		return s.lease.ended()
+		return nil, s.lease.ended()
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	p := s.places[l.name]
+	p := s.places[prefix]
 	if p == nil {
-		p = &lockPlace{session: s, name: l.name, key: l.prefix + s.lease.id.String(), turn: l.turn}
-		s.places[l.name] = p
+		p = &lockPlace{session: s, name: name, prefix: prefix, key: prefix + s.lease.id.String(), turn: make(chan struct{}, 1)}
+		s.places[prefix] = p
 	}
-	p.locks++
-	l.session, l.place, l.turn = s.lease, p, p.turn
-	return nil
+	p.users++
+	return p, nil
 }
 
-// leavePlace is Close for a lock on a session, which may hold a claim.
-func (l *Lock) leavePlace(c *claim) error {
-	defer l.place.leave()
-	if c == nil {
-		return nil
-	}
-	defer func() { <-l.turn }()
-	c.end()
-	released := false
-	defer func() { // also when a hook panics
-		if !released {
-			l.giveUp(c.session, c.repeated)
-		}
-	}()
-	if !c.session.alive() {
-		return nil
-	}
-	_, err := l.remove(context.Background(), "unlock", c.key, c.token)
-	released = err == nil && !c.repeated
-	return err
-}
-
-// leave gives back the place of one lock.
+// leave gives back the place of one of its users.
 func (p *lockPlace) leave() {
 	p.session.mu.Lock()
 	defer p.session.mu.Unlock()
-	p.locks--
+	p.users--
 	p.clear()
 }
 
 // clear forgets a place that nobody needs. The mu of session must be held.
 func (p *lockPlace) clear() {
-	if p.locks == 0 && !p.sweeping {
-		delete(p.session.places, p.name)
+	if p.users == 0 && !p.sweeping {
+		delete(p.session.places, p.prefix)
 	}
-}
-
-// remove deletes a key that was created at a revision and reports whether it was there. It asks
-// again if an answer is lost: nothing else can have that key with that revision.
-func (l *Lock) remove(ctx context.Context, op, key string, created int64) (there bool, err error) {
-	sent := false
-	err = l.client.persist(ctx, request{op: op, key: l.name}, l.client.rpc.Closing(), func(ctx context.Context) error {
-		res, err := l.client.commit(ctx, request{op: op, key: l.name}, removal(l.client, key, created))
-		there = err == nil && (res.Succeeded || sent)
-		sent = sent || MaybeApplied(err)
-		return err
-	})
-	return there, err
 }
 
 // removal deletes a key that was created at a revision.
@@ -112,7 +77,7 @@ func removal(c *Client, key string, created int64) *Txn {
 }
 
 // sweeps are the times to wait before each sweep; the last one is that between all further ones.
-var sweeps = []time.Duration{0, 100 * time.Millisecond, time.Second, 4 * time.Second, lookAgain}
+var sweeps = []time.Duration{0, 100 * time.Millisecond, time.Second, 4 * time.Second, 10 * time.Second}
 
 // sweep has the key deleted, in the background, unless a lock has it by then. late says that a
 // request may put it later.

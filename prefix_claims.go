@@ -16,8 +16,7 @@ import (
 func (c *Client) keysWithoutClaims(ctx context.Context, r request, o getOptions, kvs []*mvccpb.KeyValue) ([]*mvccpb.KeyValue, error) {
 	var named []*mvccpb.KeyValue
 	for _, kv := range kvs {
-		// A claim is put only once.
-		if kv.Version == 1 && leaseOfName(kv.Key) != 0 {
+		if leaseOfName(kv.Key) != 0 {
 			named = append(named, kv)
 		}
 	}

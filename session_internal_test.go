@@ -53,13 +53,13 @@ func pausedHolder(t *testing.T) *Lock {
 	c := &claim{session: s}
 	c.ctx, c.cancel = context.WithCancelCause(t.Context())
 	s.expiry.Stop()
-	return &Lock{client: &Client{conn: r.conn}, session: s, claim: c}
+	return &Lock{seat: &contender{client: &Client{conn: r.conn}, session: s, claim: c}}
 }
 
 func TestContextsAreRightAfterAPause(t *testing.T) {
 	t.Parallel()
 	for name, contextOf := range map[string]func(*Lock) context.Context{
-		"session": func(l *Lock) context.Context { return (&Session{lease: l.session}).Context() },
+		"session": func(l *Lock) context.Context { return (&Session{lease: l.seat.session}).Context() },
 		"lock":    (*Lock).Context,
 		"guard":   func(l *Lock) context.Context { return l.Guard(context.Background()) },
 	} {

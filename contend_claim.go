@@ -1,0 +1,311 @@
+package etcd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/blueprint-go/etcd/internal/errs"
+)
+
+// lockCleanup bounds the extra time that a call takes to withdraw its claim after its
+// context has ended: half of what Lock promises.
+const lockCleanup = 50 * time.Millisecond
+
+// claim is a place in a queue, or what is queued for.
+type claim struct {
+	heldKey
+	session *session
+	// repeated says that the request for the claim was sent again. The earlier one may
+	// still arrive and make a claim that nobody releases. So the lease must go with this
+	// claim.
+	repeated bool
+	// existed says that the key was there before its request came.
+	existed bool
+	// Set by begin, when the claim holds.
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	unhook func() bool
+}
+
+// begin makes the context of a claim that holds, and has its key watched.
+func (c *claim) begin(held *heldKeys) {
+	c.ctx, c.cancel = context.WithCancelCause(context.Background())
+	if err := held.add(&c.heldKey); err != nil {
+		c.fail(err)
+	}
+	// Only now, since it may call fail at once.
+	c.unhook = context.AfterFunc(c.session.ctx, func() { c.fail(context.Cause(c.session.ctx)) })
+}
+
+// look ends the context of a claim whose lease has run out: see promptContext.
+func (c *claim) look() {
+	if !c.session.alive() {
+		c.session.look()
+		c.fail(c.session.ended())
+	}
+}
+
+// end ends the context of a claim that is over.
+func (c *claim) end() {
+	c.drop()
+	c.unhook()
+	c.cancel(context.Canceled)
+}
+
+// fail ends the context of a claim that can't be relied upon any more; the first reason
+// counts.
+func (c *claim) fail(reason error) {
+	c.drop()
+	c.cancel(errs.WithKind(ErrLockLost, reason))
+}
+
+// lost returns ErrLockLost with its reason if a claim that held was lost, otherwise nil.
+func (c *claim) lost() error {
+	switch {
+	case c.ctx.Err() != nil:
+		return context.Cause(c.ctx)
+	case !c.session.alive():
+		return lockLost(c.session)
+	}
+	return nil
+}
+
+// over implements [fencing].
+func (c *claim) over() error {
+	if err := c.lost(); err == nil || errors.Is(err, ErrLockLost) {
+		return err
+	}
+	return errReleased
+}
+
+// life implements [fencing].
+func (c *claim) life() context.Context { return c.ctx }
+
+// tryClaim makes a claim if it holds at once.
+func (l *contender) tryClaim(ctx context.Context, op string) (bool, error) {
+	c, v, err := l.makeClaim(ctx, op, false)
+	if err != nil || v != holds {
+		return false, err
+	}
+	err = l.noteHeld(c, op)
+	return err == nil, err
+}
+
+// queue makes a claim and waits for its turn while waiting lives.
+func (l *contender) queue(ctx, waiting context.Context, op string) error {
+	c, v, err := l.makeClaim(ctx, op, true)
+	if err != nil {
+		return err
+	}
+	if v != holds {
+		if err := l.await(waiting, op, c); err != nil {
+			l.withdraw(c)
+			return err
+		}
+	}
+	return l.noteHeld(c, op)
+}
+
+// makeClaim makes a claim if it holds at once, or else puts one into the queue if queue
+// says so. It replaces a lease that the server no longer knows, for example after this
+// machine was suspended.
+func (l *contender) makeClaim(ctx context.Context, op string, queue bool) (*claim, verdict, error) {
+	for first := true; ; first = false {
+		s, err := l.liveSession(ctx, op)
+		if err != nil {
+			return nil, refused, err
+		}
+		c, v, err := l.sendClaim(ctx, op, s, queue)
+		if err == nil {
+			if c.repeated && v == refused {
+				l.giveUp(s, true) // the earlier request could still make the claim
+			}
+			return c, v, nil
+		}
+		unknown := errors.Is(err, ErrLeaseNotFound)
+		switch {
+		case unknown && l.place != nil:
+			s.end(errLeaseGone)
+		case unknown:
+			s.abandon()
+		case MaybeApplied(err): // nobody would ever release the claim
+			l.giveUp(s, true)
+		}
+		switch {
+		case l.isClosing():
+			return nil, refused, fail(op, l.name, l.closedReason())
+		case !unknown || !first || l.place != nil:
+			return nil, refused, err
+		}
+	}
+}
+
+// sendClaim asks for a claim. If its answer is lost, sendClaim looks for the key of the
+// claim, and sends the request again, also elsewhere, only if the key isn't there: the
+// request puts the key only if it is missing. The key belongs to one lease, which has one
+// claim at a time.
+func (l *contender) sendClaim(ctx context.Context, op string, s *session, queue bool) (c *claim, v verdict, err error) {
+	c = &claim{session: s}
+	c.key, c.lease, c.ttl, c.lose = l.prefix+s.id.String(), s.id, s.ttl, c.fail
+	if c.stored, err = l.client.stored(c.key); err != nil {
+		return nil, refused, fail(op, l.name, err)
+	}
+	ctx = Unguarded(ctx) // no other claim must keep this one from being found and withdrawn
+	err = l.client.persist(ctx, request{op: op, key: l.name}, l.closing, func(ctx context.Context) (err error) {
+		if c.repeated && l.place == nil {
+			if v, err = l.lookFor(ctx, op, c, queue); v != refused || err != nil {
+				return err
+			}
+		}
+		v, err = l.ask(ctx, op, c, queue)
+		return err
+	})
+	if err == nil && queue && v == refused {
+		err = answered(op, l.name, fmt.Errorf("%w: answer lacks parts", ErrServer))
+		c.repeated = true
+	}
+	if err != nil && c.repeated {
+		err = maybeApplied(err) // one of the requests
+	}
+	return c, v, err
+}
+
+// ask sends the request for a claim until its rule can say what the answer means.
+func (l *contender) ask(ctx context.Context, op string, c *claim, queue bool) (verdict, error) {
+	for {
+		resp, err := l.client.sendTxn(ctx, request{op: op, key: l.name, write: true}, l.rule.request(c, queue))
+		if err != nil {
+			c.repeated = c.repeated || MaybeApplied(err)
+			return refused, err
+		}
+		c.existed = false
+		v, err := l.rule.answered(c, resp)
+		switch {
+		case err != nil:
+			return refused, answered(op, l.name, err)
+		case v == undecided:
+			continue
+		case l.place == nil || !c.existed:
+			return v, nil
+		}
+		// Of an earlier request, in a place of the queue that nobody knows, and its deletion
+		// may be under way.
+		if _, err := l.remove(ctx, op, c.key, c.token); err != nil {
+			return refused, err
+		}
+		c.repeated = true
+	}
+}
+
+// lookFor looks for the key of a claim that may have been made. Without a queue only one
+// that holds is made.
+func (l *contender) lookFor(ctx context.Context, op string, c *claim, queue bool) (verdict, error) {
+	resp, err := do(ctx, l.client.conn, request{op: op, key: l.name}, l.client.rpc.Get, &pb.RangeRequest{Key: c.stored, KeysOnly: true})
+	if err != nil || len(resp.Kvs) == 0 {
+		return refused, err
+	}
+	c.token = resp.Kvs[0].CreateRevision
+	if queue {
+		return queued, nil // await finds out whether it holds
+	}
+	return holds, nil
+}
+
+// foundOwn takes note of a key that was there before its request came, if it is there: a request
+// was applied that this process believes it sent once or never. A proxy that repeats requests
+// can cause that.
+func (c *claim) foundOwn(own *pb.RangeResponse) bool {
+	kvs := own.GetKvs()
+	if len(kvs) == 0 {
+		return false
+	}
+	c.token, c.repeated, c.existed = kvs[0].CreateRevision, true, true
+	return true
+}
+
+// withdraw takes back the claim of a caller that no longer waits. If that can't be
+// confirmed soon, it gives up the lease, and the claim with it.
+func (l *contender) withdraw(c *claim) {
+	if c.repeated {
+		l.giveUp(c.session, true)
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), lockCleanup)
+	defer cancel()
+	if _, err := l.client.commit(ctx, request{op: "withdraw", key: l.name}, removal(l.client, c.key, c.token)); err != nil {
+		l.giveUp(c.session, false)
+	}
+}
+
+// giveUp has a claim end that its holder can't end for sure: with its lease, or by its key if
+// others have that lease too. late says that a request for the claim may still arrive.
+func (l *contender) giveUp(s *session, late bool) {
+	if l.place == nil {
+		s.abandon()
+		return
+	}
+	l.place.sweep(late)
+}
+
+// liveSession returns a session whose lease can be relied upon.
+func (l *contender) liveSession(ctx context.Context, op string) (*session, error) {
+	l.mu.Lock()
+	s := l.session
+	l.mu.Unlock()
+	if s.alive() {
+		return s, nil // if l was closed meanwhile, noteHeld notices
+	}
+	if l.place != nil {
+		return nil, fail(op, l.name, s.ended())
+	}
+	s, err := l.client.renewals.newSession(ctx, l.ttl)
+	if err != nil {
+		return nil, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		s.abandon()
+		return nil, fail(op, l.name, l.closedError)
+	}
+	l.session = s
+	return s, nil
+}
+
+// noteHeld records that a claim holds, unless the contender was closed or its lease lost
+// meanwhile.
+func (l *contender) noteHeld(c *claim, op string) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.closed:
+		l.giveUp(c.session, c.repeated)
+		return fail(op, l.name, l.closedError)
+	case !c.session.alive():
+		l.giveUp(c.session, c.repeated)
+		return fail(op, l.name, lockLost(c.session))
+	}
+	c.begin(l.client.held)
+	l.claim = c
+	return nil
+}
+
+// lockLost returns ErrLockLost with the reason.
+func lockLost(s *session) error { return errs.WithKind(ErrLockLost, s.ended()) }
+
+// remove deletes a key that was created at a revision and reports whether it was there. It asks
+// again if an answer is lost: nothing else can have that key with that revision.
+func (l *contender) remove(ctx context.Context, op, key string, created int64) (there bool, err error) {
+	sent := false
+	err = l.client.persist(ctx, request{op: op, key: l.name}, l.client.rpc.Closing(), func(ctx context.Context) error {
+		res, err := l.client.commit(ctx, request{op: op, key: l.name}, removal(l.client, key, created))
+		there = err == nil && (res.Succeeded || sent)
+		sent = sent || MaybeApplied(err)
+		return err
+	})
+	return there, err
+}

@@ -1,0 +1,96 @@
+package etcd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+
+	"github.com/blueprint-go/etcd/internal/errs"
+	"github.com/blueprint-go/etcd/internal/keys"
+	"github.com/blueprint-go/etcd/internal/rpc"
+	"github.com/blueprint-go/etcd/internal/txntree"
+)
+
+// lookAgain is how long a waiter watches the claims before its own before it reads the
+// queue again, give or take a fifth. A server before 3.4.34 and 3.5.15 can lose a
+// deletion to a compaction (etcd-io/etcd#18089); nobody must wait for that forever.
+const lookAgain = 10 * time.Second
+
+// await waits until c holds, by the rule. Whatever wakes it, it asks the rule again.
+func (l *contender) await(ctx context.Context, op string, c *claim) error {
+	// A waiter whose lease is gone has lost its place. Closing the contender or the client
+	// ends the session, and so this wait.
+	waiting, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(c.session.ctx, cancel)()
+	for n := 1; ; n++ {
+		wait, err := l.rule.ahead(waiting, l, op, c)
+		if err == nil && wait == nil {
+			return nil
+		}
+		if err == nil {
+			err = untilLate(waiting, wait)
+		}
+		switch {
+		case l.isClosing():
+			return answered(op, l.name, l.closedReason())
+		case !c.session.alive():
+			return answered(op, l.name, lockLost(c.session))
+		case ctx.Err() != nil:
+			return answered(op, l.name, errs.WithDetail(errs.OfContext(ctx), ErrLocked))
+		case err != nil && !IsRetryable(err):
+			return err
+		case err != nil:
+			rpc.Pause(waiting, l.closing, rpc.Backoff(n))
+		}
+	}
+}
+
+// untilLate calls wait, which it ends when it is time to look again.
+func untilLate(ctx context.Context, wait func(context.Context) error) error {
+	watching, cancel := context.WithTimeout(ctx, lookAgain*4/5+rand.N(lookAgain*2/5))
+	defer cancel()
+	err := wait(watching)
+	if watching.Err() != nil && ctx.Err() == nil {
+		return nil
+	}
+	return err
+}
+
+// look reads claims that were made before c, and returns them with the revision at which
+// they were there. It fails with ErrLockLost if c is no longer there.
+func (l *contender) look(ctx context.Context, op string, c *claim, claims *pb.RangeRequest) ([]*mvccpb.KeyValue, int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, l.client.cfg.RequestTimeout) // await may look again
+	defer cancel()
+	claims.KeysOnly, claims.MaxCreateRevision = true, c.token-1
+	resp, err := l.client.sendTxn(ctx, request{op: op, key: l.name}, &pb.TxnRequest{
+		Compare: []*pb.Compare{c.stands()},
+		Success: []*pb.RequestOp{txntree.Range(claims)},
+	})
+	if err != nil {
+		return nil, 0, err
+	}
+	if !resp.Succeeded {
+		return nil, 0, answered(op, l.name, errs.WithKind(ErrLockLost, ErrLockKeyDeleted))
+	}
+	if len(resp.Responses) == 0 {
+		return nil, 0, answered(op, l.name, fmt.Errorf("%w: answer lacks parts", ErrServer))
+	}
+	return resp.Responses[0].GetResponseRange().GetKvs(), resp.Header.GetRevision(), nil
+}
+
+// gone waits until a key, as stored, is deleted at revision from or later.
+func (c *Client) gone(ctx context.Context, op string, stored []byte, from int64) error {
+	key := c.visible(stored)
+	w := &watcher{conn: c.conn, hub: c.watches, key: key, keys: keys.Range{Start: stored}, next: from, opts: watchOptions{noPut: true, buffer: watchQueueBytes}}
+	err := w.run(ctx, func(WatchResponse) bool { return false })
+	if errors.Is(err, errStopped) || errors.Is(err, ErrCompacted) {
+		return nil // look again
+	}
+	return answered(op, key, err)
+}
