@@ -15,6 +15,7 @@ import (
 
 // loading is some workers that put batches until they are stopped.
 type loading struct {
+	config       *etcd.Config
 	client       *etcd.Client
 	acknowledged atomic.Int64
 	stopped      atomic.Bool
@@ -26,9 +27,10 @@ type loading struct {
 	longest time.Duration // that a call took
 }
 
-func startLoading(t *testing.T, c *etcd.Client) *loading {
+func startLoading(t *testing.T, cfg *etcd.Config) *loading {
 	t.Helper()
-	l := &loading{client: c}
+	c := client(t, cfg)
+	l := &loading{config: cfg, client: c}
 	t.Cleanup(func() { l.stop() })
 	for w := range batchWorkers {
 		l.working.Go(func() {
@@ -78,10 +80,10 @@ func (l *loading) more(t *testing.T) {
 func (l *loading) finish(t *testing.T) {
 	t.Helper()
 	l.stop()
-	resumed := 0
+	patient, resumed := client(t, l.config.WithTimeout(busyTimeout)), 0
 	for _, b := range l.batches {
 		if !b.requireWhole(t, l.client) {
-			b.put(l.client)
+			b.put(patient)
 			require.NoError(t, b.err)
 			require.True(t, b.requireWhole(t, l.client))
 			resumed++
@@ -94,7 +96,7 @@ func (l *loading) finish(t *testing.T) {
 func TestBulkPutsContinueAfterAFollowerIsKilled(t *testing.T) {
 	t.Parallel()
 	cluster := newCluster(t)
-	l := startLoading(t, client(t, cluster.config().WithTimeout(2*time.Second)))
+	l := startLoading(t, cluster.config().WithTimeout(busyTimeout))
 	l.more(t)
 	cluster.after(cluster.leader(), 1).kill()
 	l.more(t)
@@ -106,7 +108,7 @@ func TestBulkPutsContinueAfterAFollowerIsKilled(t *testing.T) {
 func TestBulkPutsResumeAfterTheLeaderIsKilled(t *testing.T) {
 	t.Parallel()
 	cluster := newCluster(t)
-	l := startLoading(t, client(t, cluster.config().WithTimeout(2*time.Second)))
+	l := startLoading(t, cluster.config().WithTimeout(2*time.Second))
 	// Once is nearly always enough to meet a bulk put on its way.
 	for n := 0; n < 5 && l.failures() == 0; n++ {
 		l.more(t)

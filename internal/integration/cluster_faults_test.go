@@ -18,7 +18,7 @@ func requireReads(t *testing.T, c *etcd.Client, key string) {
 	began := time.Now()
 	var reads sync.WaitGroup
 	for range 64 {
-		reads.Go(func() { assert.NoError(t, get(c, key)(within(t, 5*time.Second))) })
+		reads.Go(func() { assert.NoError(t, get(c, key)(within(t, beforeGivenUp))) })
 	}
 	reads.Wait()
 	t.Logf("64 reads took %v", time.Since(began).Round(time.Millisecond))
@@ -40,7 +40,7 @@ func TestWithoutQuorumCallsEndAndSerializableReadsSucceed(t *testing.T) {
 	// No leader takes it, but one might yet.
 	require.True(t, etcd.MaybeApplied(requireEnds(t, put(c, key))))
 	for range 10 {
-		require.NoError(t, get(c, key, etcd.WithSerializable())(within(t, 5*time.Second)))
+		require.NoError(t, get(c, key, etcd.WithSerializable())(within(t, patience)))
 	}
 	cluster.heal()
 	t.Logf("back after %v", requireBack(t, put(c, key)).Round(time.Millisecond))
@@ -62,7 +62,7 @@ func TestReadsLeaveAMemberCutOffFromOthers(t *testing.T) {
 			requireReads(t, c, key)
 			requireEnds(t, get(pinned, key))
 			require.True(t, etcd.MaybeApplied(requireEnds(t, put(pinned, key))))
-			require.NoError(t, get(pinned, key, etcd.WithSerializable())(within(t, 5*time.Second)))
+			require.NoError(t, get(pinned, key, etcd.WithSerializable())(within(t, patience)))
 			cluster.heal()
 			t.Logf("back after %v", requireBack(t, put(pinned, key)).Round(time.Millisecond))
 		})

@@ -279,6 +279,9 @@ func put(c *etcd.Client, key string) func(ctx context.Context) error {
 // givenUp is when a connection is given up on which nothing comes back.
 const givenUp = etcd.DefaultKeepAliveInterval + etcd.DefaultKeepAliveTimeout
 
+// beforeGivenUp is the time of a call that must not wait for that, on a busy machine.
+const beforeGivenUp = 10 * time.Second
+
 // requireEnds holds that a call fails at its deadline, as one that may be tried
 // again, and returns its error.
 func requireEnds(t *testing.T, call func(ctx context.Context) error) error {

@@ -51,10 +51,10 @@ func TestWrongCredentialsFailFastAndAreNeverPrinted(t *testing.T) {
 		"token and user":   {config(srv).WithAuth("root", "the-wrong-password").WithToken("the-wrong-password.1"), etcd.ErrInvalidConfig},
 	} {
 		began := time.Now()
-		c, err := etcd.NewClient(tc.cfg.WithLogger(logger).WithDialTimeout(time.Minute))
+		c, err := etcd.NewClient(tc.cfg.WithLogger(logger).WithDialTimeout(patience))
 		require.Nil(t, c, name)
 		require.ErrorIs(t, err, tc.want, name)
-		require.Less(t, time.Since(began), 15*time.Second, name)
+		require.Less(t, time.Since(began), patience/2, name)
 		require.False(t, etcd.IsRetryable(err), name)
 		for _, verb := range []string{"%v", "%+v", "%#v", "%q"} {
 			require.NotContains(t, fmt.Sprintf(verb, err), "the-wrong-password", name)
@@ -75,7 +75,7 @@ func TestGivenTokenIsUsed(t *testing.T) {
 	// committed the log entry with it.
 	require.NoError(t, second(admin(t, srv).Defragment(t.Context(), srv.Endpoint())))
 	require.NoError(t, srv.Restart())
-	err = second(c.Get(within(t, 20*time.Second), "key"))
+	err = second(c.Get(within(t, patience), "key"))
 	require.ErrorIs(t, err, etcd.ErrUnauthenticated)
 	require.NotContains(t, err.Error(), resp.Token)
 }
@@ -92,13 +92,13 @@ func TestExpiredTokenIsReplacedWithinTheRequest(t *testing.T) {
 			return nil
 		}))
 	srv, faults := faultyServer(t, etcdtest.WithAuth(rootPassword), etcdtest.WithAuthTokenTTL(time.Second), etcdtest.WithLogger(logger))
-	c := client(t, root(srv).WithTimeout(20*time.Second))
+	c := client(t, root(srv).WithTimeout(busyTimeout))
 	require.Equal(t, int64(1), faults.authentications.Load())
 	expire := func() {
 		t.Helper()
 		select {
 		case <-deleted:
-		case <-within(t, 20*time.Second).Done():
+		case <-within(t, patience).Done():
 			t.Fatal("the token does not expire")
 		}
 	}
@@ -124,7 +124,7 @@ func TestExpiredTokenIsReplacedWithinTheRequest(t *testing.T) {
 func TestRequestsAndWatchesSurviveAForgottenToken(t *testing.T) {
 	t.Parallel()
 	srv, faults := faultyServer(t, etcdtest.WithAuth(rootPassword))
-	c := client(t, root(srv).WithTimeout(20*time.Second))
+	c := client(t, root(srv).WithTimeout(busyTimeout))
 	changes := c.WatchPrefix(t.Context(), prefix(t))
 
 	for i := range 3 {
@@ -133,13 +133,13 @@ func TestRequestsAndWatchesSurviveAForgottenToken(t *testing.T) {
 		s := &script{}
 		// A read first, lest the write meet the dying connection.
 		require.ErrorIs(t, second(c.Get(t.Context(), key)), etcd.ErrKeyNotFound)
-		require.NoError(t, c.Put(faults.follow(within(t, 20*time.Second), s), key, nil))
+		require.NoError(t, c.Put(faults.follow(within(t, patience), s), key, nil))
 		require.Equal(t, int64(1), s.executed.Load())
 		select {
 		case r := <-changes:
 			require.NoError(t, r.Err())
 			require.Equal(t, key, r.Events[0].Kv.Key)
-		case <-within(t, 20*time.Second).Done():
+		case <-within(t, patience).Done():
 			t.Fatal("the watch is silent")
 		}
 	}

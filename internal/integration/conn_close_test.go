@@ -27,7 +27,7 @@ func TestCloseEndsPendingRequestsWithTheirOutcome(t *testing.T) {
 		arrived <- struct{}{}
 		<-ctx.Done() // until the connection is gone
 	}}
-	ctx := faults.follow(within(t, 20*time.Second), s)
+	ctx := faults.follow(within(t, patience), s)
 	put, get := make(chan error, 1), make(chan error, 1)
 	go func() { put <- c.Put(ctx, prefix(t), nil) }()
 	go func() { get <- second(c.Get(ctx, prefix(t))) }()
@@ -51,7 +51,7 @@ func TestCloseEndsUnconnectedRequestsAsNotApplied(t *testing.T) {
 	c, err := etcd.NewClient(etcd.DefaultConfig().WithEndpoints(etcdtest.ClosedPort(t)).WithLazyConnect())
 	require.NoError(t, err)
 	put := make(chan error, 1)
-	go func() { put <- c.Put(within(t, 20*time.Second), "key", nil) }()
+	go func() { put <- c.Put(within(t, patience), "key", nil) }()
 	require.NoError(t, c.Close())
 	err = <-put
 	require.ErrorIs(t, err, etcd.ErrClosed)
@@ -104,7 +104,7 @@ func TestClientsThatComeAndGoLeaveNothingBehind(t *testing.T) {
 		use()
 	}
 	require.NoError(t, goleak.Find(before))
-	require.Eventually(t, func() bool { return openFiles(t) <= files }, 20*time.Second, time.Millisecond,
+	require.Eventually(t, func() bool { return openFiles(t) <= files }, patience, time.Millisecond,
 		"the server closes its ends")
 }
 

@@ -184,7 +184,7 @@ func TestPlaintextCredentialsAreWarnedOfWhereverTheyGo(t *testing.T) {
 	moved.Store(true)
 	select {
 	case <-reached:
-	case <-time.After(30 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("the advertised endpoint was not connected to")
 	}
 	require.NoError(t, c.Put(t.Context(), "key", nil))
@@ -216,7 +216,7 @@ func TestRequiredTLSHoldsForAdvertisedEndpoints(t *testing.T) {
 	c := client(t, config(srv).WithTLS("", "", srv.CAFile(), false).WithRequireTLS().
 		WithAuth("root", "root").WithAutoSync(10*time.Millisecond))
 	moved.Store(true)
-	require.Eventually(t, func() bool { return c.Endpoints()[0] == plain.Endpoint() }, 30*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return c.Endpoints()[0] == plain.Endpoint() }, patience, 10*time.Millisecond)
 	err := c.Put(within(t, 5*time.Second), "key", nil)
 	require.ErrorIs(t, err, etcd.ErrNotTLS)
 	assert.Zero(t, tokens.Load())

@@ -9,7 +9,6 @@ import (
 	"sync"
 	"testing"
 	"text/tabwriter"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -105,7 +104,7 @@ func rawExecutions(t *testing.T, endpoints []string, faults *faults) map[rawCase
 	c, err := clientv3.New(clientv3.Config{Endpoints: endpoints, Logger: zap.NewNop()})
 	require.NoError(t, err)
 	defer func() { require.NoError(t, c.Close()) }()
-	ctx := within(t, 20*time.Second)
+	ctx := within(t, patience)
 
 	var mu sync.Mutex
 	var calls sync.WaitGroup

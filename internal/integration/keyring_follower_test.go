@@ -264,10 +264,9 @@ func TestProcessThatCannotOpenAChangeStopsWriting(t *testing.T) {
 	added := leader.rotated(t)
 	require.Eventually(t, func() bool {
 		err = c.Put(ctx, "/k", []byte("lagging"))
-		return err != nil
+		return errors.Is(err, errAEADDown) // a slow read of the ring is another reason
 	}, patience, 10*time.Millisecond)
 	require.ErrorIs(t, err, etcd.ErrKeyringStale)
-	require.ErrorIs(t, err, errAEADDown)
 	p.outer.down.Store(false)
 	require.Eventually(t, func() bool { return c.Put(ctx, "/k", []byte("new")) == nil }, patience, 10*time.Millisecond)
 	require.Equal(t, added, p.primary(t))

@@ -127,7 +127,8 @@ func TestHangingProviderIsLeftByTimeoutOrClose(t *testing.T) {
 			},
 		})
 	}
-	_, err := client(t, hanging().WithTimeout(200*time.Millisecond)).Get(context.Background(), p)
+	short := client(t, hanging().WithTimeout(200*time.Millisecond))
+	err := failsWith(t, etcd.ErrKeyUnavailable, func() error { return second(short.Get(context.Background(), p)) })
 	requireUnavailable(t, err, context.DeadlineExceeded, "get")
 	next(t, asked)
 

@@ -51,7 +51,7 @@ func TestFileHoldsTheDocumentThatWasJudged(t *testing.T) {
 	// The one that etcd has at the start is judged late, when there is another one.
 	slow := make(chan struct{})
 	require.NoError(t, c.Put(t.Context(), key, []byte(`{"name": "slow"}`)))
-	v := open(live.WithValidateTimeout(200*time.Millisecond), live.WithValidate(func(s *service) error {
+	v := open(live.WithValidateTimeout(time.Second), live.WithValidate(func(s *service) error {
 		switch s.Name {
 		case "slow":
 			<-slow

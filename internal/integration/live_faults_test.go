@@ -21,9 +21,7 @@ func coldClient(t *testing.T, endpoint string) *etcd.Client {
 	t.Helper()
 	c := client(t, etcd.DefaultConfig().WithEndpoints(endpoint).WithEncryption(testKey).WithLazyConnect().
 		WithTimeout(300*time.Millisecond))
-	require.Eventually(t, func() bool {
-		return errors.Is(second(c.Get(t.Context(), "k")), etcd.ErrConnectionRefused)
-	}, patience, time.Millisecond)
+	isRefused(t, c)
 	return c
 }
 

@@ -45,7 +45,7 @@ func TestBlockedValidatorWedgesNothing(t *testing.T) {
 	commit(t, c, map[string]string{p + "name": "a"})
 	hold := map[string]chan struct{}{"good late": make(chan struct{}), "bad late": make(chan struct{})}
 	var running, most atomic.Int64
-	v := liveOf[service](t, c, p, live.WithValidateTimeout(50*time.Millisecond), live.WithValidate(func(s *service) error {
+	v := liveOf[service](t, c, p, live.WithValidateTimeout(time.Second), live.WithValidate(func(s *service) error {
 		most.Store(max(most.Load(), running.Add(1)))
 		defer running.Add(-1)
 		if wait := hold[s.Name]; wait != nil {
@@ -104,7 +104,7 @@ func TestBlockedValidatorHoldsUpNeitherOpenNorClose(t *testing.T) {
 	require.ErrorIs(t, next(t, ended), context.Canceled)
 
 	commit(t, c, map[string]string{p + "name": "good"})
-	v := liveOf[service](t, c, p, block, live.WithValidateTimeout(10*time.Millisecond))
+	v := liveOf[service](t, c, p, block, live.WithValidateTimeout(time.Second))
 	refusedAt(t, v, commit(t, c, map[string]string{p + "name": "a"}))
 	v.Close()
 	require.Equal(t, "good", v.Load().Name)

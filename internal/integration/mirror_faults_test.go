@@ -44,8 +44,11 @@ func TestMirrorTellsWhatACompactionHid(t *testing.T) {
 	require.False(t, created.More)
 	require.Equal(t, gone.Revision, created.Revision)
 	equalsServer(t, o.c, m, p)
-	require.Eventually(t, func() bool { return m.Status().Connected }, patience, time.Millisecond)
-	status := m.Status()
+	var status mirror.Status
+	require.Eventually(t, func() bool {
+		status = m.Status()
+		return status.Connected
+	}, patience, time.Millisecond)
 	require.EqualValues(t, 1, status.Resyncs)
 	require.NoError(t, status.Cause)
 	require.True(t, status.Since.After(since))

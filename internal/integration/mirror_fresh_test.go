@@ -233,7 +233,7 @@ func TestFreshWaitsForEventsOnTheirWay(t *testing.T) {
 
 func TestFreshReadsAgainUntilItsDeadline(t *testing.T) {
 	t.Parallel()
-	o := newOutage(t, etcd.DefaultConfig().WithTimeout(50*time.Millisecond), server(t))
+	o := newOutage(t, etcd.DefaultConfig(), server(t))
 	p := prefix(t)
 	m := mirrorOf(t, o.c, p)
 	o.begin()

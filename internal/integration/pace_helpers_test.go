@@ -1,9 +1,14 @@
 package integration
 
 import (
+	"errors"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/blueprint-go/etcd"
 )
 
 // pace measures how long this process waits for the machine while a test takes
@@ -42,6 +47,27 @@ func keepPace(t testing.TB) *pace {
 		<-stopped
 	})
 	return p
+}
+
+// failsWith calls until the call fails with want, and returns the error. On a busy machine
+// a call's time may be up before there is a reason that it could tell. It never succeeds.
+func failsWith(t testing.TB, want error, call func() error) error {
+	t.Helper()
+	var err error
+	require.Eventually(t, func() bool {
+		err = call()
+		return err == nil || errors.Is(err, want)
+	}, patience, time.Millisecond)
+	require.ErrorIs(t, err, want)
+	return err
+}
+
+// isRefused waits until the endpoint of a client has refused it.
+func isRefused(t testing.TB, c *etcd.Client) {
+	t.Helper()
+	_ = failsWith(t, etcd.ErrConnectionRefused, func() error {
+		return second(c.Get(within(t, 100*time.Millisecond), "key"))
+	})
 }
 
 // allow returns how long something may take that takes at most limit on a machine

@@ -177,7 +177,7 @@ func TestWriteTheServerGaveUpOnIsUnknown(t *testing.T) {
 func TestAppliedWriteWithoutSpaceIsNeverCalledRefused(t *testing.T) {
 	t.Parallel()
 	srv := server(t, etcdtest.WithQuota(8<<20))
-	c := client(t, config(srv).WithTimeout(20*time.Second))
+	c := client(t, config(srv).WithTimeout(busyTimeout))
 
 	// All write until they are told to stop, so that some are between the check
 	// at the door and their turn when the limit is met.
@@ -214,7 +214,7 @@ func TestUnsentWriteIsSentWhenTheServerStarts(t *testing.T) {
 	t.Parallel()
 	srv, faults := faultyServer(t)
 	srv.Stop()
-	c := client(t, config(srv).WithTimeout(20*time.Second).WithLazyConnect())
+	c := client(t, config(srv).WithTimeout(busyTimeout).WithLazyConnect())
 
 	s := &script{}
 	put := make(chan error, 1)

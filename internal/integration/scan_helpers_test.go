@@ -138,7 +138,7 @@ func (f *streams) idle(t *testing.T) {
 	go func() { f.running.Wait(); close(done) }()
 	select {
 	case <-done:
-	case <-time.After(20 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("a range stream was left behind")
 	}
 }
@@ -156,6 +156,10 @@ func scan(t *testing.T, seq iter.Seq2[etcd.KeyValue, error]) []etcd.KeyValue {
 	require.NoError(t, err)
 	return kvs
 }
+
+// filledAtOnce is how many keys go into one request: a busy server has some seconds for it,
+// whatever the client has.
+const filledAtOnce = 2500
 
 // fill stores n keys under p, each with its own number as the value.
 func fill(t testing.TB, c *etcd.Client, p string, n int) {
@@ -205,16 +209,20 @@ func scanWatchingTheHeap(tb testing.TB, c *etcd.Client, p string, work time.Dura
 	return keys, growth
 }
 
-// manyKeys stores more keys than one page holds, in one revision.
+// manyKeys stores more keys than one page holds.
 func manyKeys(t *testing.T, c *etcd.Client, p string) []string {
 	t.Helper()
-	const n = 10_050
-	keys, kvs := make([]string, n), make(map[string][]byte, n)
+	keys := make([]string, 10_050)
 	for i := range keys {
 		keys[i] = fmt.Sprintf("%s%05d", p, i)
-		kvs[keys[i]] = []byte("v")
 	}
-	require.NoError(t, c.BulkPut(t.Context(), kvs))
+	for some := range slices.Chunk(keys, filledAtOnce) {
+		kvs := make(map[string][]byte, len(some))
+		for _, key := range some {
+			kvs[key] = []byte("v")
+		}
+		require.NoError(t, c.BulkPut(t.Context(), kvs))
+	}
 	return keys
 }
 
@@ -268,10 +276,9 @@ func collect(t *testing.T, seq iter.Seq2[etcd.KeyValue, error]) (kvs []etcd.KeyV
 // fillWith is fill with something before the numbers.
 func fillWith(t testing.TB, c *etcd.Client, p string, n int, before []byte) {
 	t.Helper()
-	const each = 2500 // a busy server has five seconds for a request
-	for first := 0; first < n; first += each {
+	for first := 0; first < n; first += filledAtOnce {
 		kvs := map[string][]byte{}
-		for i := first; i < min(first+each, n); i++ {
+		for i := first; i < min(first+filledAtOnce, n); i++ {
 			kvs[fmt.Sprintf("%s%05d", p, i)] = fmt.Append(slices.Clone(before), i)
 		}
 		require.NoError(t, c.BulkPut(t.Context(), kvs))

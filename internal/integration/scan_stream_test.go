@@ -139,7 +139,7 @@ func TestScanSurvivesCutConnections(t *testing.T) {
 			f := &streams{unsupported: unsupported}
 			srv := streamingServer(t, f)
 			proxy := etcdtest.NewProxy(t, srv.Endpoint())
-			direct := client(t, config(srv))
+			direct := client(t, config(srv).WithTimeout(busyTimeout))
 			c := client(t, etcd.DefaultConfig().WithEndpoints(proxy.Endpoint()).WithTimeout(busyTimeout))
 			p := prefix(t)
 			const n = 8000
@@ -180,7 +180,7 @@ func TestSilentServerEndsAScan(t *testing.T) {
 	inEachWay(t, func(t *testing.T, other *etcd.Client, f *streams) {
 		p := prefix(t)
 		fill(t, other, p, 3000)
-		const timeout = 300 * time.Millisecond
+		const timeout = time.Second
 		c := client(t, etcd.DefaultConfig().WithEndpoints(other.Endpoints()...).WithTimeout(timeout))
 		for part := int64(1); part <= 3; part++ {
 			require.Len(t, scan(t, other.Scan(t.Context(), p)), 3000)
@@ -200,7 +200,7 @@ func TestSilentServerEndsAScan(t *testing.T) {
 func TestSlowConsumerDoesNotEndAScan(t *testing.T) {
 	inEachWay(t, func(t *testing.T, other *etcd.Client, _ *streams) {
 		fill(t, other, prefix(t), 3000)
-		const timeout = time.Second
+		const timeout = 2 * time.Second
 		c := client(t, etcd.DefaultConfig().WithEndpoints(other.Endpoints()...).WithTimeout(timeout))
 		n := 0
 		for _, err := range c.Scan(t.Context(), prefix(t)) {
@@ -221,7 +221,7 @@ func TestScanLeavesASilentEndpoint(t *testing.T) {
 	srv := streamingServer(t, f)
 	one, two := etcdtest.NewProxy(t, srv.Endpoint()), etcdtest.NewProxy(t, srv.Endpoint())
 	c := client(t, etcd.DefaultConfig().WithEndpoints(one.Endpoint(), two.Endpoint()).WithTimeout(4*time.Second))
-	fill(t, c, prefix(t), 3000)
+	fill(t, client(t, config(srv).WithTimeout(busyTimeout)), prefix(t), 3000)
 	all := list(t, c, prefix(t))
 	part, streams := int64(5), int64(2)
 	if !hasRangeStream(t, srv) {

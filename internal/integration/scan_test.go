@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -362,7 +361,7 @@ func TestFirstKeysOfAScanComeSoon(t *testing.T) {
 	for _, opts := range [][]etcd.ScanOption{nil, {etcd.WithKeysOnly()}} {
 		requests := o.during(func() {
 			n := 0
-			for _, err := range c.Scan(within(t, 20*time.Second), prefix(t), opts...) {
+			for _, err := range c.Scan(within(t, patience), prefix(t), opts...) {
 				require.NoError(t, err)
 				if n++; n == 64 {
 					break

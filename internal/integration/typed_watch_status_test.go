@@ -2,7 +2,6 @@ package integration
 
 import (
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -14,7 +13,7 @@ func TestTypedWatchTellsItsStateWhenAsked(t *testing.T) {
 	t.Parallel()
 	srv := server(t)
 	proxy := etcdtest.NewProxy(t, srv.Endpoint())
-	c := client(t, etcd.DefaultConfig().WithEndpoints(proxy.Endpoint()).WithTimeout(time.Second))
+	c := client(t, etcd.DefaultConfig().WithEndpoints(proxy.Endpoint()))
 	p, ctx := prefix(t), within(t, patience)
 	direct := etcd.NewTyped[user](client(t, config(srv)), p)
 	put := func(name string) {
@@ -56,7 +55,7 @@ func TestTypedWatchKeepsItsStateToItselfUnasked(t *testing.T) {
 	t.Parallel()
 	srv := server(t)
 	proxy := etcdtest.NewProxy(t, srv.Endpoint())
-	c := client(t, etcd.DefaultConfig().WithEndpoints(proxy.Endpoint()).WithTimeout(time.Second))
+	c := client(t, etcd.DefaultConfig().WithEndpoints(proxy.Endpoint()))
 	p, ctx := prefix(t), within(t, patience)
 	users := etcd.NewTyped[user](c, p)
 	require.NoError(t, users.Put(ctx, "ann", user{Name: "ann"}))

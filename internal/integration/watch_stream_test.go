@@ -149,7 +149,7 @@ func TestInterruptionOfAWatchIsTold(t *testing.T) {
 	proxy := etcdtest.NewProxy(t, srv.Endpoint())
 	var hook observedWatch
 	log := &lockedBuffer{}
-	c := client(t, etcd.DefaultConfig().WithEndpoints(proxy.Endpoint()).WithTimeout(time.Second).WithHooks(&hook).
+	c := client(t, etcd.DefaultConfig().WithEndpoints(proxy.Endpoint()).WithHooks(&hook).
 		WithLogger(slog.New(slog.NewTextHandler(log, nil))))
 	direct := client(t, config(srv))
 	p := prefix(t)
@@ -196,6 +196,7 @@ func TestWatchWithoutAServerTellsWhenItBegins(t *testing.T) {
 	srv := server(t)
 	srv.Stop()
 	c := client(t, config(srv).WithLazyConnect().WithTimeout(300*time.Millisecond))
+	isRefused(t, c)
 	p, ctx := prefix(t), within(t, patience)
 	w := c.Watch(ctx, p+"k", etcd.WithWatchStatus())
 	r := next(t, w)
