@@ -16,15 +16,15 @@ func TestLeasesOfAClientShareOneRenewalStream(t *testing.T) {
 	srv, counts := renewalServer(t)
 	c := client(t, config(srv))
 	ctx := within(t, patience)
-	const n = 20
+	const n, ttl = 20, 3 * time.Second
 	var alive []<-chan etcd.KeepAliveResponse
 	for i := range n {
-		id, err := c.Grant(ctx, time.Second)
+		id, err := c.Grant(ctx, ttl)
 		require.NoError(t, err)
 		renewals, err := c.KeepAlive(ctx, id)
 		require.NoError(t, err)
 		alive = append(alive, renewals)
-		require.NoError(t, newLock(t, c, fmt.Sprint(prefix(t), i), etcd.WithLockTTL(time.Second)).Lock(ctx))
+		require.NoError(t, newLock(t, c, fmt.Sprint(prefix(t), i), etcd.WithLockTTL(ttl)).Lock(ctx))
 	}
 	before := counts.answers.Load()
 	require.Eventually(t, func() bool { return counts.answers.Load() >= before+20*n }, patience, 10*time.Millisecond)

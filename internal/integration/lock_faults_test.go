@@ -74,7 +74,6 @@ func TestLockIsLostBeforeAnotherCanGetIt(t *testing.T) {
 	slices.Sort(margins)
 	t.Logf("TTL %v, %d trials: another had the lock between %v and %v after it was lost, median %v", ttl, trials,
 		margins[0].Round(time.Millisecond), margins[trials-1].Round(time.Millisecond), margins[trials/2].Round(time.Millisecond))
-	require.Positive(t, margins[0], "two held the lock at once")
 }
 
 // margin returns how long after holder has lost the lock, its network being gone,
@@ -84,15 +83,19 @@ func margin(t *testing.T, ctx context.Context, holder, other *etcd.Lock, proxy *
 		t.Error(err)
 		return 0
 	}
-	acquired := make(chan time.Time, 1)
+	acquired, held := make(chan time.Time, 1), holder.Context()
 	go func() {
 		defer close(acquired)
-		if err := other.Lock(ctx); err != nil {
+		err := other.Lock(ctx)
+		at := time.Now()
+		if err != nil {
 			t.Error(err)
 		}
-		acquired <- time.Now()
+		if held.Err() == nil {
+			t.Error("two hold the lock at once")
+		}
+		acquired <- at
 	}()
-	held := holder.Context()
 	time.AfterFunc(after, func() { proxy.Blackhole() }) // at any moment between two renewals
 	<-held.Done()
 	lost := time.Now()
@@ -108,7 +111,7 @@ func TestLostLockIsHarmlessAndCanBeRetaken(t *testing.T) {
 	direct := client(t, config(srv))
 	c, proxy := cutOff(t, srv)
 	name, ctx := prefix(t)+"lock", within(t, patience)
-	former := brokenLock(t, c, proxy, name, time.Second)
+	former := brokenLock(t, c, proxy, name, 3*time.Second)
 	heir := newLock(t, direct, name)
 	require.NoError(t, former.Lock(ctx))
 	token, held := former.Token(), former.Held()
@@ -154,7 +157,7 @@ func TestLockWhoseLeaseIsRevokedIsLost(t *testing.T) {
 			require.NoError(t, err)
 		}
 	}
-	lock := newLock(t, c, name, etcd.WithLockTTL(time.Second))
+	lock := newLock(t, c, name, etcd.WithLockTTL(4*time.Second))
 	require.NoError(t, lock.Lock(ctx))
 	held := lock.Context()
 	revokeAll()
@@ -182,10 +185,10 @@ func TestLockWhoseLeaseIsRevokedIsLost(t *testing.T) {
 		revokeAll()
 		<-ctx.Done()
 		return context.Cause(ctx)
-	}, etcd.WithLockTTL(time.Second))
+	}, etcd.WithLockTTL(4*time.Second))
 	require.ErrorIs(t, err, etcd.ErrLockLost)
 
-	holder, waiter := newLock(t, c, name), newLock(t, c, name, etcd.WithLockTTL(time.Second))
+	holder, waiter := newLock(t, c, name), newLock(t, c, name, etcd.WithLockTTL(4*time.Second))
 	require.NoError(t, holder.Lock(ctx))
 	waited := make(chan error, 1)
 	go func() { waited <- waiter.Lock(ctx) }()
@@ -199,7 +202,7 @@ func TestLockReturnsSoonAfterItsContextEnds(t *testing.T) {
 	srv := server(t)
 	direct := client(t, config(srv))
 	ctx := within(t, patience)
-	const limit, ttl = time.Second, time.Second
+	const limit, ttl = 500 * time.Millisecond, time.Second
 	pace, worst := keepPace(t), time.Duration(0)
 	for name, cut := range map[string]func(*etcdtest.Proxy){
 		"healthy":        func(*etcdtest.Proxy) {},
@@ -346,7 +349,7 @@ func TestWaiterThatLosesItsLeaseIsTold(t *testing.T) {
 	direct := client(t, config(srv))
 	c, proxy, inQueue := cutOffWaiter(t, srv)
 	name, ctx := prefix(t)+"lock", within(t, patience)
-	holder, waiter := newLock(t, direct, name), brokenLock(t, c, proxy, name, time.Second)
+	holder, waiter := newLock(t, direct, name), brokenLock(t, c, proxy, name, 3*time.Second)
 	require.NoError(t, holder.Lock(ctx))
 	waited := make(chan error, 1)
 	go func() { waited <- waiter.Lock(ctx) }()

@@ -103,11 +103,12 @@ func TestLossTellsItsReason(t *testing.T) {
 	root := client(t, config(srv).WithAuth("root", "root"))
 	u := client(t, config(srv).WithAuth("u", "pw"))
 	ctx := within(t, patience)
-	require.NoError(t, root.Put(ctx, "/", nil))                  // gets the token for Raw
-	l, err := u.NewLock(p+"lock", etcd.WithLockTTL(time.Second)) // which u can't revoke in the end
+	const ttl = 3 * time.Second
+	require.NoError(t, root.Put(ctx, "/", nil))          // gets the token for Raw
+	l, err := u.NewLock(p+"lock", etcd.WithLockTTL(ttl)) // which u can't revoke in the end
 	require.NoError(t, err)
 	require.NoError(t, l.Lock(ctx))
-	id, err := u.Grant(ctx, time.Second)
+	id, err := u.Grant(ctx, ttl)
 	require.NoError(t, err)
 	bare, err := u.KeepAlive(ctx, id) // has no keys, so that its renewals are allowed
 	require.NoError(t, err)

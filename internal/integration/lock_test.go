@@ -97,7 +97,7 @@ func TestTryLockWaitsAsLongAsItMay(t *testing.T) {
 		require.False(t, acquired)
 		require.GreaterOrEqual(t, time.Since(began), wait)
 		require.Less(t, time.Since(began), pace.allow(wait+2*time.Second))
-		require.EqualValues(t, 1, queue(t, c, name))
+		queues(t, c, name, 1) // a withdrawal that takes long is left to the lease
 	}
 	ended, cancel := context.WithCancel(ctx)
 	cancel()
@@ -182,7 +182,7 @@ func TestWaiterThatIsGoneIsSkipped(t *testing.T) {
 	// One whose process dies: its claim stays until its lease ends.
 	dying, err := etcd.NewClient(config(srv))
 	require.NoError(t, err)
-	dead, err := dying.NewLock(name, etcd.WithLockTTL(time.Second))
+	dead, err := dying.NewLock(name, etcd.WithLockTTL(4*time.Second))
 	require.NoError(t, err)
 	wait(dead, ctx)
 	// One whose caller gives up, one that is closed, and one that stays.
@@ -326,10 +326,10 @@ func TestClosedClientEndsItsLocks(t *testing.T) {
 	c, err := etcd.NewClient(config(srv))
 	require.NoError(t, err)
 	name, ctx := prefix(t)+"lock", within(t, patience)
-	holder, err := c.NewLock(name, etcd.WithLockTTL(time.Second))
+	holder, err := c.NewLock(name, etcd.WithLockTTL(4*time.Second))
 	require.NoError(t, err)
 	require.NoError(t, holder.Lock(ctx))
-	waiter, err := c.NewLock(name, etcd.WithLockTTL(time.Second))
+	waiter, err := c.NewLock(name, etcd.WithLockTTL(4*time.Second))
 	require.NoError(t, err)
 	results := make(chan error, 2)
 	observer := client(t, config(srv))
@@ -395,5 +395,5 @@ func TestWithLockHoldsTheLockWhileItRuns(t *testing.T) {
 	})
 	require.ErrorIs(t, err, etcd.ErrTimeout)
 	require.NoError(t, other.Unlock(ctx))
-	require.Zero(t, queue(t, c, name))
+	queues(t, c, name, 0)
 }

@@ -105,7 +105,7 @@ func TestExpiryIsToldFromDeletion(t *testing.T) {
 	changes := changesOf(within(t, patience), m, mirror.WithExpiry())
 	lives, err := c.Grant(t.Context(), time.Hour)
 	require.NoError(t, err)
-	ends, err := c.Grant(t.Context(), time.Second)
+	ends, err := c.Grant(t.Context(), 4*time.Second)
 	require.NoError(t, err)
 	require.NoError(t, c.Put(t.Context(), p+"deleted", nil, etcd.WithLease(lives)))
 	require.NoError(t, c.Put(t.Context(), p+"expires", nil, etcd.WithLease(ends)))

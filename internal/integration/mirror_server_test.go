@@ -151,7 +151,7 @@ func TestWatchAndMirrorTellThousandExpiriesAtOnce(t *testing.T) {
 	p, ctx := prefix(t), within(t, patience)
 	m := mirrorOf(t, c, p)
 	changes := changesOf(ctx, m, mirror.WithExpiry())
-	lease, err := c.Grant(ctx, time.Second)
+	lease, err := c.Grant(ctx, 4*time.Second)
 	require.NoError(t, err)
 	txn := c.Txn()
 	for i := range keys {

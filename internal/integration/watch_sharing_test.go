@@ -24,7 +24,7 @@ func TestWatchesLeaveRoomForRequestsAndRenewals(t *testing.T) {
 	var streams watchStreams
 	c := client(t, config(server(t, streams.option(limit))))
 	p, ctx := prefix(t), within(t, 2*patience)
-	lock, err := c.NewLock(p+"lock", etcd.WithLockTTL(2*time.Second))
+	lock, err := c.NewLock(p + "lock")
 	require.NoError(t, err)
 	defer func() { require.NoError(t, lock.Close()) }()
 	require.NoError(t, lock.Lock(ctx))
@@ -47,6 +47,12 @@ func TestWatchesLeaveRoomForRequestsAndRenewals(t *testing.T) {
 	}
 	require.LessOrEqual(t, streams.most.Load(), int64(sharedStreams+ownStreams))
 	require.NoError(t, context.Cause(lock.Context()))
+	// This goes on the stream that was there before the watches.
+	id, err := c.Grant(ctx, time.Minute)
+	require.NoError(t, err)
+	alive, err := c.KeepAlive(ctx, id)
+	require.NoError(t, err)
+	require.NoError(t, next(t, alive).Err())
 }
 
 func TestSlowConsumersMissNothing(t *testing.T) {
