@@ -8,12 +8,18 @@ import (
 	"slices"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/blueprint-go/etcd"
+	"github.com/blueprint-go/etcd/etcdtest"
 )
+
+// patientServer is for requests about thousands of keys. A server gives each five seconds
+// and two elections, and a busy machine may need them.
+func patientServer() etcdtest.Option { return etcdtest.WithTick(100*time.Millisecond, 20*time.Second) }
 
 // versions are those of all keys, as the server has them.
 func versions(t *testing.T, c *etcd.Client) map[string]int64 {

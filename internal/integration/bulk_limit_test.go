@@ -2,7 +2,6 @@ package integration
 
 import (
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -24,9 +23,7 @@ func TestThousandsOfKeysTakeOneRequestAndRevision(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			// The server gives a request five seconds and two elections, which a busy
-			// machine may need more than for so many keys.
-			srv, o := observedServer(t, etcdtest.WithTick(100*time.Millisecond, 3*time.Second))
+			srv, o := observedServer(t, patientServer())
 			c := client(t, tc.set(config(srv)).WithTimeout(busyTimeout))
 			kvs, keys := small(tc.n)
 			require.Equal(t, []string{"Txn"}, o.during(func() { assert.NoError(t, c.BulkPut(t.Context(), kvs)) }))

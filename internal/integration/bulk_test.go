@@ -22,7 +22,7 @@ func TestBulkIsOneRequestAndOneRevision(t *testing.T) {
 	for _, n := range bulkSizes {
 		t.Run(strconv.Itoa(n), func(t *testing.T) {
 			t.Parallel()
-			srv, o := observedServer(t)
+			srv, o := observedServer(t, patientServer())
 			c := client(t, config(srv).WithEncryption(testKey).WithNamespace("space/").WithTimeout(busyTimeout))
 			ctx, p := t.Context(), prefix(t)
 			kvs, keys := make(map[string][]byte, n), make([]string, n)

@@ -40,10 +40,10 @@ func TestRenewalsGoOnBehindGRPCProxy(t *testing.T) {
 	endpoint := grpcProxy(t, srv)
 	c := client(t, etcd.DefaultConfig().WithEndpoints(endpoint))
 	name, ctx := prefix(t)+"lock", within(t, 2*patience)
-	// The proxy answers when it hears of a lease itself: 1 s after it last did, for a
-	// time to live of 2 s. The time before the second answer counts from the call.
+	// The proxy answers when it hears of a lease itself: 1.5 s after it last did, for a
+	// time to live of 4 s. The time before the second answer counts from the call.
 	const ttl = 5 * time.Second
-	lock := newLock(t, c, name, etcd.WithLockTTL(2*time.Second))
+	lock := newLock(t, c, name, etcd.WithLockTTL(4*time.Second))
 	require.NoError(t, lock.Lock(ctx))
 	token := lock.Token()
 	id, err := c.PutWithTTL(ctx, prefix(t)+"key", nil, ttl)

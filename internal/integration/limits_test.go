@@ -98,14 +98,14 @@ func TestLimitOfKeysIsAMatterOfConfiguration(t *testing.T) {
 	t.Parallel()
 	const limit = 1 << 20
 	srv := server(t)
-	c := client(t, config(srv).WithMaxKeyBytes(limit))
+	c := client(t, config(srv).WithMaxKeyBytes(limit).WithTimeout(busyTimeout))
 	key := string(make([]byte, limit))
 	require.NoError(t, c.Put(t.Context(), key, []byte("value")))
 	value, err := c.Get(t.Context(), key)
 	require.NoError(t, err)
 	require.Equal(t, "value", string(value))
 	require.ErrorIs(t, c.Put(t.Context(), key+"\x00", nil), etcd.ErrTooLarge)
-	keys, err := client(t, config(srv)).List(t.Context(), "")
+	keys, err := client(t, config(srv).WithTimeout(busyTimeout)).List(t.Context(), "")
 	require.NoError(t, err)
 	require.Equal(t, []string{key}, keys)
 }

@@ -40,10 +40,14 @@ func maybeBatched(cfg *etcd.Config) *etcd.Config {
 	return cfg
 }
 
-// client connects to a server for one test.
+// client connects to a server for one test, and has patience with it.
 func client(t testing.TB, cfg *etcd.Config) *etcd.Client {
 	t.Helper()
-	c, err := etcd.NewClient(maybeBatched(cfg))
+	own := *maybeBatched(cfg)
+	if own.DialTimeout == etcd.DefaultDialTimeout {
+		own.DialTimeout = patience
+	}
+	c, err := etcd.NewClient(&own)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, c.Close()) })
 	return c
