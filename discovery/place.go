@@ -1,0 +1,33 @@
+package discovery
+
+import (
+	"fmt"
+	"net/url"
+	"unicode/utf8"
+
+	"github.com/blueprint-go/etcd"
+)
+
+// DefaultPrefix is what the keys of all services begin with, unless [WithPrefix] says
+// otherwise.
+const DefaultPrefix = "/services/"
+
+// placeOf returns the prefix of the keys of a service.
+func placeOf(prefix, service string) (string, error) {
+	if service == "" {
+		return "", fmt.Errorf("%w: empty name of a service", etcd.ErrInvalidArgument)
+	}
+	if !utf8.ValidString(service) {
+		return "", fmt.Errorf("%w: name of a service that is not UTF-8", etcd.ErrInvalidArgument)
+	}
+	return prefix + url.PathEscape(service) + "/", nil
+}
+
+// idOf returns the id that the rest of a key stands for.
+func idOf(rest string) (string, error) {
+	id, err := url.PathUnescape(rest)
+	if err != nil || id == "" || url.PathEscape(id) != rest {
+		return "", fmt.Errorf("%w: not the key of an instance", etcd.ErrEncoding)
+	}
+	return id, nil
+}
