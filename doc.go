@@ -19,7 +19,8 @@
 //   - to read a prefix far more often than it changes, package mirror, which keeps it in
 //     memory;
 //   - for a configuration in a struct that follows etcd, package live;
-//   - for a registration that goes away with its process, [Client.Grant],
+//   - for services that register and find one another, package discovery;
+//   - for another key that goes away with its process, [Client.Grant],
 //     [Client.PutWithLease] and [Client.KeepAlive];
 //   - for work that one process at a time may do, [Client.WithLock];
 //   - for values of a Go type, [Typed];

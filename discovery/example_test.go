@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log"
 	"log/slog"
 
@@ -28,7 +27,7 @@ func exampleClient() (client *etcd.Client, end func()) {
 	}
 }
 
-var silent = discovery.WithLogger(slog.New(slog.NewTextHandler(io.Discard, nil)))
+var silent = discovery.WithLogger(slog.New(slog.DiscardHandler))
 
 // A process registers where it serves, and says when it is about to stop.
 func ExampleRegister() {

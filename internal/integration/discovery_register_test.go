@@ -375,7 +375,7 @@ func TestBadRegistrationsAreRefusedUnsent(t *testing.T) {
 		want error
 		call func() error
 	}{
-		"nil context":    {etcd.ErrNilContext, register(nil, c, "s", good)}, //nolint:staticcheck // it is refused
+		"nil context":    {etcd.ErrNilContext, register(nil, c, "s", good)},
 		"nil client":     {etcd.ErrInvalidArgument, register(ctx, nil, "s", good)},
 		"no name":        {etcd.ErrInvalidArgument, register(ctx, c, "", good)},
 		"name in bytes":  {etcd.ErrInvalidArgument, register(ctx, c, "\xff", good)},
