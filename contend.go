@@ -24,8 +24,14 @@ type contender struct {
 	rule   precedence
 	name   string // what errors and hooks are told
 	prefix string // of the keys of its claims: a lease follows
-	ttl    int64
-	place  *lockPlace // on a shared session; nil for one that has its own lease
+	// bare says that the lease follows without leading zeros, as in package concurrency.
+	bare bool
+	// twin is the prefix of a second key for each claim, in which the lease is bare; empty for
+	// none.
+	twin  string
+	owner string // what records of claims say, see WithOwner
+	ttl   int64
+	place *lockPlace // on a shared session; nil for one that has its own lease
 	// closedError is what calls fail with after close.
 	closedError error
 
@@ -90,11 +96,19 @@ func (l *contender) sit(ctx context.Context, s *Session, grant func(context.Cont
 		l.session, err = grant(ctx, l.ttl)
 		return err
 	}
-	if l.place, err = s.place(l.client, l.name, l.prefix); err != nil {
+	if l.place, err = s.place(l.client, l.name, l.key(s.lease.id)); err != nil {
 		return fail("new lock", l.name, err)
 	}
 	l.session, l.turn = s.lease, l.place.turn
 	return nil
+}
+
+// key returns the key of a claim that is attached to a lease.
+func (l *contender) key(id LeaseID) string {
+	if l.bare {
+		return l.prefix + bareLease(id)
+	}
+	return l.prefix + id.String()
 }
 
 // try is acquire for the claim that holds at once, or else in the time given by wait, which
@@ -230,7 +244,7 @@ func (l *contender) delete(ctx context.Context, op string, c *claim) (bool, erro
 	}
 	defer cancel()
 	// Also if somebody else overwrote it: otherwise it would stay for good.
-	res, err := l.client.commit(patience, request{op: op, key: l.name}, removal(l.client, c.key, c.token))
+	res, err := l.client.commit(patience, request{op: op, key: l.name}, l.removal(c))
 	switch {
 	case err == nil:
 		return res.Succeeded, nil

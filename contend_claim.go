@@ -18,6 +18,9 @@ const lockCleanup = 50 * time.Millisecond
 // claim is a place in a queue, or what is queued for.
 type claim struct {
 	heldKey
+	// twin is the other key of a claim that has two, made by the same request; nil for one key.
+	twin    *heldKey
+	record  []byte // what the keys hold
 	session *session
 	// repeated says that the request for the claim was sent again. The earlier one may
 	// still arrive and make a claim that nobody releases. So the lease must go with this
@@ -34,7 +37,12 @@ type claim struct {
 // begin makes the context of a claim that holds, and has its key watched.
 func (c *claim) begin(held *heldKeys) {
 	c.ctx, c.cancel = context.WithCancelCause(context.Background())
-	if err := held.add(&c.heldKey); err != nil {
+	keys := []*heldKey{&c.heldKey}
+	if c.twin != nil {
+		c.twin.token = c.token
+		keys = append(keys, c.twin)
+	}
+	if err := held.add(keys...); err != nil {
 		c.fail(err)
 	}
 	// Only now, since it may call fail at once.
@@ -51,7 +59,7 @@ func (c *claim) look() {
 
 // end ends the context of a claim that is over.
 func (c *claim) end() {
-	c.drop()
+	c.unwatch()
 	c.unhook()
 	c.cancel(context.Canceled)
 }
@@ -59,8 +67,16 @@ func (c *claim) end() {
 // fail ends the context of a claim that can't be relied upon any more; the first reason
 // counts.
 func (c *claim) fail(reason error) {
-	c.drop()
+	c.unwatch()
 	c.cancel(errs.WithKind(ErrLockLost, reason))
+}
+
+// unwatch ends the watch over the keys.
+func (c *claim) unwatch() {
+	c.drop()
+	if c.twin != nil {
+		c.twin.drop()
+	}
 }
 
 // lost returns ErrLockLost with its reason if a claim that held was lost, otherwise nil.
@@ -150,9 +166,17 @@ func (l *contender) makeClaim(ctx context.Context, op string, queue bool) (*clai
 // claim at a time.
 func (l *contender) sendClaim(ctx context.Context, op string, s *session, queue bool) (c *claim, v verdict, err error) {
 	c = &claim{session: s}
-	c.key, c.lease, c.ttl, c.lose = l.prefix+s.id.String(), s.id, s.ttl, c.fail
+	c.key, c.lease, c.ttl, c.lose = l.key(s.id), s.id, s.ttl, c.fail
 	if c.stored, err = l.client.stored(c.key); err != nil {
 		return nil, refused, fail(op, l.name, err)
+	}
+	if !l.bare {
+		c.record = l.client.claimRecord(ctx, c.stored, l.owner)
+	}
+	if l.twin != "" {
+		if err := l.pair(c); err != nil {
+			return nil, refused, fail(op, l.name, err)
+		}
 	}
 	ctx = Unguarded(ctx) // no other claim must keep this one from being found and withdrawn
 	err = l.client.persist(ctx, request{op: op, key: l.name}, l.closing, func(ctx context.Context) (err error) {
@@ -177,7 +201,7 @@ func (l *contender) sendClaim(ctx context.Context, op string, s *session, queue 
 // ask sends the request for a claim until its rule can say what the answer means.
 func (l *contender) ask(ctx context.Context, op string, c *claim, queue bool) (verdict, error) {
 	for {
-		resp, err := l.client.sendTxn(ctx, request{op: op, key: l.name, write: true}, l.rule.request(c, queue))
+		resp, err := l.send(ctx, op, l.rule.request(c, queue))
 		if err != nil {
 			c.repeated = c.repeated || MaybeApplied(err)
 			return refused, err
@@ -199,6 +223,16 @@ func (l *contender) ask(ctx context.Context, op string, c *claim, queue bool) (v
 		}
 		c.repeated = true
 	}
+}
+
+// send sends the request for a claim. A key that a proxy has put by sending the request twice is
+// in the answer (foundOwn), so none is looked for in the history.
+func (l *contender) send(ctx context.Context, op string, req *pb.TxnRequest) (*pb.TxnResponse, error) {
+	r := request{op: op, key: l.name, write: true}
+	if err := l.client.rpc.CheckSize(req); err != nil {
+		return nil, r.fail(err)
+	}
+	return do(ctx, l.client.conn, r, l.client.rpc.Txn, req)
 }
 
 // lookFor looks for the key of a claim that may have been made. Without a queue only one
@@ -236,7 +270,7 @@ func (l *contender) withdraw(c *claim) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), lockCleanup)
 	defer cancel()
-	if _, err := l.client.commit(ctx, request{op: "withdraw", key: l.name}, removal(l.client, c.key, c.token)); err != nil {
+	if _, err := l.client.commit(ctx, request{op: "withdraw", key: l.name}, l.removal(c)); err != nil {
 		l.giveUp(c.session, false)
 	}
 }
@@ -309,3 +343,33 @@ func (l *contender) remove(ctx context.Context, op, key string, created int64) (
 	})
 	return there, err
 }
+
+// pair gives a claim its second key.
+func (l *contender) pair(c *claim) (err error) {
+	twin := &heldKey{key: l.twin + bareLease(c.lease), lease: c.lease, ttl: c.ttl, lose: c.fail}
+	twin.stored, err = l.client.stored(twin.key)
+	c.twin = twin
+	return err
+}
+
+// removal deletes the keys of a claim, whichever of them are still there.
+func (l *contender) removal(c *claim) *Txn {
+	one := removal(l.client, c.key, c.token)
+	if c.twin == nil {
+		return one
+	}
+	return one.Then(OpDelete(c.twin.key)).Else(OpTxn(removal(l.client, c.twin.key, c.token)))
+}
+
+// pairedWith binds writes to the second key of a claim, for as long as the claim lasts.
+type pairedWith struct {
+	*claim
+}
+
+// stands implements [fencing].
+func (p pairedWith) stands() *pb.Compare {
+	return p.twin.stands()
+}
+
+// found implements [fencing].
+func (p pairedWith) found(got *pb.RangeResponse) { p.twin.found(got) }

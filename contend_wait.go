@@ -64,24 +64,29 @@ func untilLate(ctx context.Context, wait func(context.Context) error) error {
 
 // look reads claims that were made before c, and returns them with the revision at which
 // they were there. It fails with ErrLockLost if c is no longer there.
-func (l *contender) look(ctx context.Context, op string, c *claim, claims *pb.RangeRequest) ([]*mvccpb.KeyValue, int64, error) {
+func (l *contender) look(ctx context.Context, op string, c *claim, claims ...*pb.RangeRequest) ([][]*mvccpb.KeyValue, int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, l.client.cfg.RequestTimeout) // await may look again
 	defer cancel()
-	claims.KeysOnly, claims.MaxCreateRevision = true, c.token-1
-	resp, err := l.client.sendTxn(ctx, request{op: op, key: l.name}, &pb.TxnRequest{
-		Compare: []*pb.Compare{c.stands()},
-		Success: []*pb.RequestOp{txntree.Range(claims)},
-	})
+	req := &pb.TxnRequest{Compare: []*pb.Compare{c.stands()}}
+	for _, read := range claims {
+		read.MaxCreateRevision = c.token - 1
+		req.Success = append(req.Success, txntree.Range(read))
+	}
+	resp, err := l.client.sendTxn(ctx, request{op: op, key: l.name}, req)
 	if err != nil {
 		return nil, 0, err
 	}
 	if !resp.Succeeded {
 		return nil, 0, answered(op, l.name, errs.WithKind(ErrLockLost, ErrLockKeyDeleted))
 	}
-	if len(resp.Responses) == 0 {
+	if len(resp.Responses) != len(claims) {
 		return nil, 0, answered(op, l.name, fmt.Errorf("%w: answer lacks parts", ErrServer))
 	}
-	return resp.Responses[0].GetResponseRange().GetKvs(), resp.Header.GetRevision(), nil
+	found := make([][]*mvccpb.KeyValue, len(claims))
+	for i, r := range resp.Responses {
+		found[i] = r.GetResponseRange().GetKvs()
+	}
+	return found, resp.Header.GetRevision(), nil
 }
 
 // gone waits until a key, as stored, is deleted at revision from or later.

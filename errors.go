@@ -322,6 +322,10 @@ var (
 	// another held the lock.
 	ErrLocked = errors.New("lock is held by another")
 
+	// ErrForeignKey is returned by a lock [WithConcurrencyKeys] or [WithBothKeys] when a key
+	// that is no claim lies under its name, which would be in the way for good.
+	ErrForeignKey = errors.New("a key that is no claim lies under the name of the lock")
+
 	// ErrNotHeld is returned by [Lock.Unlock] when the lock is not held. Not
 	// to be confused with [ErrLockLost], whose reason it is for what is guarded by a lock
 	// that was released.

@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log"
+	"os"
 	"time"
+
+	"go.etcd.io/etcd/client/v3/concurrency"
 
 	"github.com/blueprint-go/etcd"
 )
@@ -106,4 +109,53 @@ func ExampleLock_TryLock() {
 	// Output:
 	// node-1 cleans up: true
 	// node-2 cleans up: false
+}
+
+// Who holds a lock, and who waits for it.
+func ExampleLock_Queue() {
+	client, end := exampleClient(nil)
+	defer end()
+	ctx := context.Background()
+
+	lock, err := client.NewLock("/locks/report", etcd.WithOwner("report 2.1, ask team blue"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer func() { _ = lock.Close() }()
+	if err := lock.Lock(ctx); err != nil {
+		log.Fatal(err)
+	}
+	claims, err := lock.Queue(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, claim := range claims {
+		fmt.Println(claim.Held, claim.Owner.Text, claim.Owner.PID == os.Getpid(), claim.TTL > 0)
+	}
+	// Output: true report 2.1, ask team blue true true
+}
+
+// A lock that excludes programs which use clientv3's package concurrency, or "etcdctl lock".
+func ExampleWithConcurrencyKeys() {
+	client, end := exampleClient(nil)
+	defer end()
+	ctx := context.Background()
+
+	mine, err := client.NewLock("/locks/report", etcd.WithConcurrencyKeys())
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer func() { _ = mine.Close() }()
+	if err := mine.Lock(ctx); err != nil {
+		log.Fatal(err)
+	}
+
+	session, err := concurrency.NewSession(client.Raw())
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer func() { _ = session.Close() }()
+	theirs := concurrency.NewMutex(session, "/locks/report")
+	fmt.Println(errors.Is(theirs.TryLock(ctx), concurrency.ErrLocked))
+	// Output: true
 }

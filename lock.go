@@ -36,7 +36,7 @@ import (
 // them too: its result may then hold fewer key-values than there are.
 type Lock struct {
 	seat *contender
-	all  keys.Range // where claims to it lie
+	all  []keys.Range // where claims to it lie
 	wait time.Duration
 }
 
@@ -45,8 +45,10 @@ type Lock struct {
 // never exclude each other, even if one name begins with the other. A name must not be empty or
 // contain a NUL byte.
 //
-// The keys of a lock are its name, a NUL byte and the lease of the waiter or holder. They
-// have no value, so a client without a primary key can also lock.
+// The keys of a lock are its name, a NUL byte and the lease of the waiter or holder, unless
+// [WithConcurrencyKeys] or [WithBothKeys] says otherwise. Their values tell [Lock.Queue] whose
+// they are, encrypted where the client encrypts; they are empty if it can't, so a client without
+// a primary key can also lock.
 func (c *Client) NewLock(name string, opts ...LockOption) (*Lock, error) {
 	return c.newLock(context.Background(), name, opts, c.renewals.newSession)
 }
@@ -65,14 +67,38 @@ func (c *Client) newLock(ctx context.Context, name string, opts []LockOption, gr
 		return nil, fail(op, name, err)
 	}
 	l := &Lock{seat: seat, wait: o.wait}
-	if l.all, err = c.lockRange(name); err != nil {
+	if err := l.layOut(o); err != nil {
 		return nil, fail(op, name, err)
 	}
-	seat.rule, seat.closedError = inOrder{l.all}, errLockClosed
+	seat.owner, seat.closedError = o.owner, errLockClosed
 	if err := seat.sit(ctx, o.session, grant); err != nil {
 		return nil, err
 	}
 	return l, nil
+}
+
+// layOut gives the lock its rule, and says where its keys lie.
+func (l *Lock) layOut(o lockOptions) error {
+	c, seat := l.seat.client, l.seat
+	own, err := c.lockRange(seat.name)
+	if err != nil {
+		return err
+	}
+	if !o.theirKeys && !o.bothKeys {
+		seat.rule, l.all = inOrder{own}, []keys.Range{own}
+		return nil
+	}
+	rule := likeConcurrency{client: c}
+	if rule.theirs, err = c.prefixRange(seat.name + "/"); err != nil {
+		return err
+	}
+	if o.bothKeys {
+		rule.ours, seat.twin = &inOrder{own}, seat.name+"/"
+	} else {
+		seat.prefix, seat.bare = seat.name+"/", true
+	}
+	seat.rule, l.all = rule, rule.ranges()
+	return nil
 }
 
 // Name returns the name of the lock.
@@ -156,8 +182,19 @@ func (l *Lock) Held() Condition {
 
 // IsLocked reports whether anybody holds the lock or waits for it, in one round trip.
 func (l *Lock) IsLocked(ctx context.Context) (bool, error) {
-	n, err := l.seat.client.count(ctx, l.seat.prefix, l.all, getOptions{})
+	n, err := l.seat.countClaims(ctx, l.all)
 	return n > 0, err
+}
+
+// Queue lists who holds the lock and who waits for it, in the order in which they get it. It
+// takes one round trip for the claims, and then one for each of their leases, sixteen at a time;
+// a claim whose lease has ended by then is left out. Nobody waits for it, and it is over as soon
+// as it is made: never decide by it who may do what.
+//
+// A claim whose record can't be decoded is listed with its [Claim.Err]. Without a claim, the list
+// is empty.
+func (l *Lock) Queue(ctx context.Context) ([]Claim, error) {
+	return l.seat.listClaims(ctx, l.all)
 }
 
 // WithLock runs f while it holds the lock of that name, with a context of [Lock.Guard]: it ends

@@ -41,10 +41,15 @@ import "context"
 // the lock is released. A nil ctx gives nil, which every call refuses.
 func (l *Lock) Guard(ctx context.Context) context.Context {
 	f := &fence{conn: l.seat.client.conn, owner: l}
-	if c := l.seat.current(); c != nil {
+	c := l.seat.current()
+	if c != nil {
 		f.claim = c
 	}
-	return f.in(ctx)
+	ctx = f.in(ctx)
+	if c != nil && c.twin != nil {
+		ctx = (&fence{conn: f.conn, owner: l, claim: pairedWith{c}}).in(ctx)
+	}
+	return ctx
 }
 
 // LockOf returns the lock that ctx is guarded by, the innermost of several, or nil: in the

@@ -54,8 +54,8 @@ const keyCheck = 2 * time.Second
 // keysPerCheck is how many keys one request reads: a server's default limit.
 const keysPerCheck = 128
 
-// add starts watching over the key of a lock that was just taken.
-func (h *heldKeys) add(k *heldKey) error {
+// add starts watching over the keys of a lock that was just taken.
+func (h *heldKeys) add(keys ...*heldKey) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if !h.running {
@@ -64,8 +64,10 @@ func (h *heldKeys) add(k *heldKey) error {
 		}
 		h.running = true
 	}
-	k.keeper, k.checked = h, time.Now()
-	h.keys[k] = struct{}{}
+	for _, k := range keys {
+		k.keeper, k.checked = h, time.Now()
+		h.keys[k] = struct{}{}
+	}
 	select {
 	case h.wake <- struct{}{}:
 	default:

@@ -46,6 +46,24 @@ func isClaim(kv *mvccpb.KeyValue) bool {
 	return kv.Lease != 0 && leaseOfName(kv.Key) == kv.Lease
 }
 
+// isBareClaim reports whether a key-value, read with its lease, is a claim of package
+// concurrency: behind so many bytes its key is the lease that it is attached to.
+func isBareClaim(kv *mvccpb.KeyValue, prefix int) bool {
+	return kv.Lease != 0 && len(kv.Key) > prefix && string(kv.Key[prefix:]) == bareLease(LeaseID(kv.Lease))
+}
+
+// isClaimIn reports whether a key-value, read with its lease, is a claim in a range of a queue,
+// which begins with what the keys of the claims begin with.
+func isClaimIn(r keys.Range, kv *mvccpb.KeyValue) bool {
+	if r.Start[len(r.Start)-1] == 0 {
+		return isClaim(kv)
+	}
+	return isBareClaim(kv, len(r.Start))
+}
+
+// bareLease returns the ID of a lease as package concurrency puts it into keys.
+func bareLease(id LeaseID) string { return strconv.FormatInt(int64(id), 16) }
+
 // withoutClaims returns kvs, read with their leases, without the claims of locks.
 func withoutClaims(kvs []*mvccpb.KeyValue) []*mvccpb.KeyValue {
 	if !slices.ContainsFunc(kvs, isClaim) {

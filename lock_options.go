@@ -3,9 +3,11 @@ package etcd
 import (
 	"fmt"
 	"time"
+	"unicode/utf8"
 )
 
-// LockOption changes a [Lock]: [WithLockTTL], [WithTryWait] and [WithSession].
+// LockOption changes a [Lock]: [WithLockTTL], [WithTryWait], [WithSession], [WithOwner],
+// [WithConcurrencyKeys] and [WithBothKeys].
 type LockOption interface{ applyLock(*lockOptions) }
 
 // lockOptions are what options set.
@@ -14,6 +16,10 @@ type lockOptions struct {
 	ttlSet  bool
 	wait    time.Duration
 	session *Session
+	owner   string
+	// theirKeys says that the keys are those of package concurrency, bothKeys that there are
+	// two.
+	theirKeys, bothKeys bool
 }
 
 // check returns the time to live in the server's unit, or why the options make no sense.
@@ -23,6 +29,15 @@ func (o lockOptions) check() (ttlSeconds int64, err error) {
 	}
 	if o.session != nil && o.ttlSet {
 		return 0, fmt.Errorf("%w: WithLockTTL and WithSession, which has its own time to live", ErrInvalidArgument)
+	}
+	if len(o.owner) > maxOwner {
+		return 0, fmt.Errorf("%w: owner of %d bytes, the limit is %d", ErrTooLarge, len(o.owner), maxOwner)
+	}
+	if !utf8.ValidString(o.owner) {
+		return 0, fmt.Errorf("%w: owner that is not UTF-8", ErrInvalidArgument)
+	}
+	if o.bothKeys && (o.theirKeys || o.session != nil) {
+		return 0, fmt.Errorf("%w: WithBothKeys beside WithConcurrencyKeys or WithSession", ErrInvalidArgument)
 	}
 	return checkTTL(o.ttl)
 }
@@ -65,3 +80,52 @@ func WithTryWait(d time.Duration) LockOption { return tryWaitOption(d) }
 type tryWaitOption time.Duration
 
 func (d tryWaitOption) applyLock(o *lockOptions) { o.wait = time.Duration(d) }
+
+// maxOwner is the most bytes of an owner's text. The doc of WithOwner names it.
+const maxOwner = 1024
+
+// WithOwner sets what [Lock.Queue] tells others of the owner of a claim, beside the name of its
+// machine and its process: a version, a task, whom to ask. It is UTF-8 of at most 1 KiB; more is
+// refused with [ErrTooLarge], and other bytes with [ErrInvalidArgument]. The default is no text.
+func WithOwner(text string) LockOption { return ownerOption(text) }
+
+type ownerOption string
+
+func (text ownerOption) applyLock(o *lockOptions) { o.owner = string(text) }
+
+// WithConcurrencyKeys has the lock take turns with those of other programs that use the keys of
+// clientv3's package concurrency: its Mutex and Election, "etcdctl lock" and "etcdctl elect",
+// the server's own lock service, and the locks of the Blueprint provider. All of one name
+// exclude each other. [WithBothKeys] is for the time in which others use this package's keys.
+//
+// The keys are the name, a slash and the lease in hexadecimal, without a value, so that
+// [Lock.Queue] knows no owner. They lie among those of users: lists show them, as they show those
+// of other programs, and where the client encrypts, reads report them as [ErrNotEncrypted] or
+// [ErrCorrupt]. Keep them away from data.
+//
+// What lies under the name and a slash and is no claim, such as data or the locks of a longer
+// name, would be waited for like a claim, and for good. If such a key is older than the claim,
+// [Lock.Lock] and [Lock.TryLock] fail with [ErrForeignKey] instead, and leave nothing behind.
+//
+// The other programs don't have the guards of this one: what they write while they believe to
+// hold the lock is not bound to it.
+func WithConcurrencyKeys() LockOption { return theirKeysOption{} }
+
+type theirKeysOption struct{}
+
+func (theirKeysOption) applyLock(o *lockOptions) { o.theirKeys = true }
+
+// WithBothKeys has each claim lie both under the key of this package and under that of
+// package concurrency (see [WithConcurrencyKeys]): the lock is held by who is first in both
+// queues, so that it excludes those with either keys. It is for a migration: begin with it, or
+// with WithConcurrencyKeys, while old programs still run, go on with it in all programs, and then
+// without. It costs no further round trip, since one transaction puts and deletes both keys.
+//
+// The lock is lost when either key is. [Lock.Guard] binds writes to both; [Lock.Held] is the
+// condition for the first alone. It can't be used beside WithConcurrencyKeys or [WithSession]
+// ([ErrInvalidArgument]).
+func WithBothKeys() LockOption { return bothKeysOption{} }
+
+type bothKeysOption struct{}
+
+func (bothKeysOption) applyLock(o *lockOptions) { o.bothKeys = true }

@@ -23,7 +23,6 @@ import (
 type lockPlace struct {
 	session *Session
 	name    string
-	prefix  string // of the key
 	key     string
 	turn    chan struct{} // of those who have the place
 
@@ -34,8 +33,8 @@ type lockPlace struct {
 	round    int  // of sweeps since a claim came in doubt
 }
 
-// place gives somebody a place on the session, for claims whose keys begin with prefix.
-func (s *Session) place(c *Client, name, prefix string) (*lockPlace, error) {
+// place gives somebody a place on the session, for claims with that key.
+func (s *Session) place(c *Client, name, key string) (*lockPlace, error) {
 	if s.client != c {
 		return nil, fmt.Errorf("%w: session of another client", ErrInvalidArgument)
 	}
@@ -47,10 +46,10 @@ func (s *Session) place(c *Client, name, prefix string) (*lockPlace, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	p := s.places[prefix]
+	p := s.places[key]
 	if p == nil {
-		p = &lockPlace{session: s, name: name, prefix: prefix, key: prefix + s.lease.id.String(), turn: make(chan struct{}, 1)}
-		s.places[prefix] = p
+		p = &lockPlace{session: s, name: name, key: key, turn: make(chan struct{}, 1)}
+		s.places[key] = p
 	}
 	p.users++
 	return p, nil
@@ -67,7 +66,7 @@ func (p *lockPlace) leave() {
 // clear forgets a place that nobody needs. The mu of session must be held.
 func (p *lockPlace) clear() {
 	if p.users == 0 && !p.sweeping {
-		delete(p.session.places, p.prefix)
+		delete(p.session.places, p.key)
 	}
 }
 

@@ -23,7 +23,7 @@ func (c *Client) lockRange(name string) (keys.Range, error) {
 
 // request implements [precedence].
 func (r inOrder) request(c *claim, queue bool) *pb.TxnRequest {
-	put := []*pb.RequestOp{txntree.Put(&pb.PutRequest{Key: c.stored, Lease: int64(c.lease)})}
+	put := []*pb.RequestOp{txntree.Put(&pb.PutRequest{Key: c.stored, Value: c.record, Lease: int64(c.lease)})}
 	get := []*pb.RequestOp{txntree.Range(&pb.RangeRequest{Key: c.stored, KeysOnly: true})}
 	own := keys.Range{Start: c.stored}
 	otherwise := get
@@ -71,13 +71,17 @@ func (inOrder) answered(c *claim, resp *pb.TxnResponse) (verdict, error) {
 
 // ahead implements [precedence].
 func (r inOrder) ahead(ctx context.Context, l *contender, op string, c *claim) (func(context.Context) error, error) {
-	last := &pb.RangeRequest{
-		Key: r.before.Start, RangeEnd: r.before.End, Limit: 1,
-		SortTarget: pb.RangeRequest_CREATE, SortOrder: pb.RangeRequest_DESCEND,
-	}
-	found, now, err := l.look(ctx, op, c, last)
-	if err != nil || len(found) == 0 {
+	found, now, err := l.look(ctx, op, c, r.last())
+	if err != nil || len(found[0]) == 0 {
 		return nil, err
 	}
-	return func(ctx context.Context) error { return l.client.gone(ctx, op, found[0].Key, now+1) }, nil
+	return func(ctx context.Context) error { return l.client.gone(ctx, op, found[0][0].Key, now+1) }, nil
+}
+
+// last reads the youngest claim.
+func (r inOrder) last() *pb.RangeRequest {
+	return &pb.RangeRequest{
+		Key: r.before.Start, RangeEnd: r.before.End, Limit: 1, KeysOnly: true,
+		SortTarget: pb.RangeRequest_CREATE, SortOrder: pb.RangeRequest_DESCEND,
+	}
 }

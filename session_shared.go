@@ -19,7 +19,7 @@ type Session struct {
 
 	mu     sync.Mutex // guards what follows; never held over a request
 	closed bool
-	places map[string]*lockPlace // by what the keys of their claims begin with
+	places map[string]*lockPlace // by the key of their claims
 }
 
 // SessionOption changes a [Session]: [WithSessionTTL].

@@ -134,7 +134,8 @@ func TestClaimsOfLocksAreNoDataOfOthers(t *testing.T) {
 	raw, err := c.Raw().Get(ctx, p+"a\x00", clientv3.WithPrefix())
 	require.NoError(t, err)
 	require.Len(t, raw.Kvs, 1)
-	require.Empty(t, raw.Kvs[0].Value, "a claim has no value, and nothing to encrypt")
+	require.NotEmpty(t, raw.Kvs[0].Value)
+	require.NotContains(t, string(raw.Kvs[0].Value), "pid", "the record of a claim is encrypted, and no value")
 
 	rev, err := c.Revision(ctx)
 	require.NoError(t, err)
