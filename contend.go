@@ -91,13 +91,13 @@ func (c *Client) seat(name, kind string) (*contender, error) {
 
 // sit gives the contender its lease: its place on a session that is not nil, otherwise the
 // one that grant makes.
-func (l *contender) sit(ctx context.Context, s *Session, grant func(context.Context, int64) (*session, error)) (err error) {
+func (l *contender) sit(ctx context.Context, op string, s *Session, grant func(context.Context, int64) (*session, error)) (err error) {
 	if s == nil {
 		l.session, err = grant(ctx, l.ttl)
 		return err
 	}
 	if l.place, err = s.place(l.client, l.name, l.key(s.lease.id)); err != nil {
-		return fail("new lock", l.name, err)
+		return fail(op, l.name, err)
 	}
 	l.session, l.turn = s.lease, l.place.turn
 	return nil
@@ -258,20 +258,13 @@ func (l *contender) delete(ctx context.Context, op string, c *claim) (bool, erro
 // close gives back the claim that is held, and ends the lease unless others share it. Calls
 // that wait end with closedError.
 func (l *contender) close() error {
-	l.mu.Lock()
-	if l.closed {
-		l.mu.Unlock()
+	c, s := l.shut()
+	switch {
+	case s == nil:
 		return nil
-	}
-	l.closed = true
-	close(l.closing)
-	c, s := l.claim, l.session
-	l.claim = nil
-	l.mu.Unlock()
-	if l.place != nil {
+	case l.place != nil:
 		return l.leavePlace(c)
-	}
-	if c != nil {
+	case c != nil:
 		c.end()
 		<-l.turn
 	}
@@ -280,6 +273,39 @@ func (l *contender) close() error {
 		return nil // the client was closed first; the lease ends by itself
 	}
 	return err
+}
+
+// shut has every later call fail, and those that wait. It returns what is to be ended, nil if
+// that was done before.
+func (l *contender) shut() (*claim, *session) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return nil, nil
+	}
+	l.closed = true
+	close(l.closing)
+	c := l.claim
+	l.claim = nil
+	return c, l.session
+}
+
+// forsake is close that doesn't wait for the server.
+func (l *contender) forsake() {
+	c, s := l.shut()
+	if s == nil {
+		return
+	}
+	if c != nil {
+		c.end()
+		defer func() { <-l.turn }()
+	}
+	if l.place != nil {
+		defer l.place.leave()
+	}
+	if l.place == nil || c != nil { // whoever waits there withdraws its claim
+		l.giveUp(s, c != nil && c.repeated)
+	}
 }
 
 // leavePlace is close on a shared session, where c may be held.
@@ -376,3 +402,6 @@ func (l *contender) isClosing() bool {
 		return false
 	}
 }
+
+// isOf reports whether the claims are of a kind, or one that begins like it.
+func (l *contender) isOf(kind string) bool { return strings.HasPrefix(l.prefix, l.name+"\x00"+kind) }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"strings"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -28,6 +30,8 @@ type claim struct {
 	repeated bool
 	// existed says that the key was there before its request came.
 	existed bool
+	// seen is a revision at which the claim would have held, if the rule has seen one.
+	seen int64
 	// Set by begin, when the claim holds.
 	ctx    context.Context
 	cancel context.CancelCauseFunc
@@ -68,7 +72,18 @@ func (c *claim) end() {
 // counts.
 func (c *claim) fail(reason error) {
 	c.unwatch()
+	known := c.ctx.Err() != nil
 	c.cancel(errs.WithKind(ErrLockLost, reason))
+	if !known && !errors.Is(reason, ErrClosed) {
+		c.log(slog.LevelWarn, "etcd: a lock is lost", slog.Any("reason", reason))
+	}
+}
+
+// log tells of the claim.
+func (c *claim) log(level slog.Level, what string, more ...slog.Attr) {
+	name, _, _ := strings.Cut(c.key, "\x00")
+	c.session.renewals.conn.cfg.Logger.LogAttrs(context.Background(), level, what,
+		append(more, slog.String("name", name), slog.Int64("token", c.token))...)
 }
 
 // unwatch ends the watch over the keys.
@@ -77,6 +92,17 @@ func (c *claim) unwatch() {
 	if c.twin != nil {
 		c.twin.drop()
 	}
+}
+
+// watched returns copies of the keys for a wait, of which lose is told.
+func (c *claim) watched(lose func(reason error)) []*heldKey {
+	out := []*heldKey{}
+	for _, k := range []*heldKey{&c.heldKey, c.twin} {
+		if k != nil {
+			out = append(out, &heldKey{key: k.key, stored: k.stored, token: c.token, lease: k.lease, ttl: k.ttl, lose: lose})
+		}
+	}
+	return out
 }
 
 // lost returns ErrLockLost with its reason if a claim that held was lost, otherwise nil.
@@ -101,6 +127,32 @@ func (c *claim) over() error {
 // life implements [fencing].
 func (c *claim) life() context.Context { return c.ctx }
 
+// context returns what a holder gets of a claim; nil stands for none that is held, as it does
+// for condition and fencingToken.
+func (c *claim) context() context.Context {
+	if c == nil {
+		ctx, cancel := context.WithCancelCause(context.Background())
+		cancel(ErrNotHeld)
+		return ctx
+	}
+	return promptContext{c.ctx, c.look}
+}
+
+// condition returns the condition that the claim, to that name, stands.
+func (c *claim) condition(name string) Condition {
+	if c == nil {
+		return Version(name).Less(0) // no version is negative
+	}
+	return CreateRevision(c.key).Equal(c.token)
+}
+
+func (c *claim) fencingToken() int64 {
+	if c == nil {
+		return 0
+	}
+	return c.token
+}
+
 // tryClaim makes a claim if it holds at once.
 func (l *contender) tryClaim(ctx context.Context, op string) (bool, error) {
 	c, v, err := l.makeClaim(ctx, op, false)
@@ -118,10 +170,14 @@ func (l *contender) queue(ctx, waiting context.Context, op string) error {
 		return err
 	}
 	if v != holds {
+		began := time.Now()
+		c.log(slog.LevelDebug, "etcd: waits for a lock")
 		if err := l.await(waiting, op, c); err != nil {
+			c.log(slog.LevelDebug, "etcd: waits for a lock no more", slog.Any("reason", err))
 			l.withdraw(c)
 			return err
 		}
+		c.log(slog.LevelDebug, "etcd: has waited for a lock", slog.Duration("for", time.Since(began)))
 	}
 	return l.noteHeld(c, op)
 }

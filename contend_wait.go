@@ -23,11 +23,16 @@ const lookAgain = 10 * time.Second
 
 // await waits until c holds, by the rule. Whatever wakes it, it asks the rule again.
 func (l *contender) await(ctx context.Context, op string, c *claim) error {
-	// A waiter whose lease is gone has lost its place. Closing the contender or the client
-	// ends the session, and so this wait.
-	waiting, cancel := context.WithCancel(ctx)
-	defer cancel()
-	defer context.AfterFunc(c.session.ctx, cancel)()
+	// A waiter whose lease or key is gone has lost its place. Closing the contender or the
+	// client ends the session, and so this wait.
+	waiting, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(c.session.ctx, func() { cancel(nil) })()
+	place := c.watched(func(reason error) { cancel(errs.WithKind(ErrLockLost, reason)) })
+	if err := l.client.held.add(place...); err != nil {
+		return fail(op, l.name, err)
+	}
+	defer dropAll(place)
 	for n := 1; ; n++ {
 		wait, err := l.rule.ahead(waiting, l, op, c)
 		if err == nil && wait == nil {
@@ -36,13 +41,15 @@ func (l *contender) await(ctx context.Context, op string, c *claim) error {
 		if err == nil {
 			err = untilLate(waiting, wait)
 		}
-		switch {
+		switch cause := context.Cause(waiting); {
 		case l.isClosing():
 			return answered(op, l.name, l.closedReason())
 		case !c.session.alive():
 			return answered(op, l.name, lockLost(c.session))
 		case ctx.Err() != nil:
 			return answered(op, l.name, errs.WithDetail(errs.OfContext(ctx), ErrLocked))
+		case errors.Is(cause, ErrLockLost):
+			return answered(op, l.name, cause)
 		case err != nil && !IsRetryable(err):
 			return err
 		case err != nil:
@@ -91,9 +98,22 @@ func (l *contender) look(ctx context.Context, op string, c *claim, claims ...*pb
 
 // gone waits until a key, as stored, is deleted at revision from or later.
 func (c *Client) gone(ctx context.Context, op string, stored []byte, from int64) error {
-	key := c.visible(stored)
-	w := &watcher{conn: c.conn, hub: c.watches, key: key, keys: keys.Range{Start: stored}, next: from, opts: watchOptions{noPut: true, buffer: watchQueueBytes}}
-	err := w.run(ctx, func(WatchResponse) bool { return false })
+	return c.goneFrom(ctx, op, keys.Range{Start: stored}, from, func(string) bool { return true })
+}
+
+// goneFrom waits until keys in a range, as stored, are deleted at revision from or later, and
+// enough says so of one of them.
+func (c *Client) goneFrom(ctx context.Context, op string, claims keys.Range, from int64, enough func(key string) bool) error {
+	key := c.visible(claims.Start)
+	w := &watcher{conn: c.conn, hub: c.watches, key: key, keys: claims, next: from, opts: watchOptions{noPut: true, buffer: watchQueueBytes}}
+	err := w.run(ctx, func(resp WatchResponse) bool {
+		for _, ev := range resp.Events {
+			if enough(ev.Kv.Key) {
+				return false
+			}
+		}
+		return true
+	})
 	if errors.Is(err, errStopped) || errors.Is(err, ErrCompacted) {
 		return nil // look again
 	}

@@ -22,7 +22,9 @@
 //   - for services that register and find one another, package discovery;
 //   - for another key that goes away with its process, [Client.Grant],
 //     [Client.PutWithLease] and [Client.KeepAlive];
-//   - for work that one process at a time may do, [Client.WithLock];
+//   - for work that one process at a time may do, [Client.WithLock]; for what many may read
+//     and one may change, [Client.NewRWLock]; for work that so many may do at once,
+//     [Client.NewSemaphore];
 //   - for values of a Go type, [Typed];
 //   - for secrets, [Config.WithEncryption]. Nothing else changes.
 //

@@ -302,8 +302,8 @@ var (
 	// ErrLockLost is the cause of a [Lock.Context] that ended because the lock could no
 	// longer be relied upon, and the error of a write that [Lock.Guard] kept from being
 	// applied. [Lock.Unlock] returns it when another process may have taken the lock
-	// since, and then so do [Lock.Lock] and [Lock.TryLock] until Unlock is called. The
-	// reason is in its chain: [ErrLeaseLost] with the error of the last renewal or
+	// since, and then so do [Lock.Lock] and [Lock.TryLock] until Unlock is called. The same
+	// goes for an [RWLock] and a [Semaphore]. The reason is in its chain: [ErrLeaseLost] with the error of the last renewal or
 	// [ErrLeaseNotFound], [ErrLockKeyDeleted], [ErrLockKeyReplaced], [ErrClosed] or, of a
 	// context of Guard, [ErrNotHeld]. [IsRetryable] is false for it, whatever the reason.
 	ErrLockLost = errors.New("lock lost")
@@ -318,18 +318,24 @@ var (
 	// to the lock's lease.
 	ErrLockKeyReplaced = errors.New("the key of the lock was replaced")
 
-	// ErrLocked is part of the error of [Lock.Lock] when its context ended while
-	// another held the lock.
+	// ErrLocked is part of the error of [Lock.Lock], [RWLock.Lock], [RWLock.RLock] and
+	// [Semaphore.Acquire] when its context ended while others were before it.
 	ErrLocked = errors.New("lock is held by another")
 
 	// ErrForeignKey is returned by a lock [WithConcurrencyKeys] or [WithBothKeys] when a key
 	// that is no claim lies under its name, which would be in the way for good.
 	ErrForeignKey = errors.New("a key that is no claim lies under the name of the lock")
 
-	// ErrNotHeld is returned by [Lock.Unlock] when the lock is not held. Not
-	// to be confused with [ErrLockLost], whose reason it is for what is guarded by a lock
-	// that was released.
+	// ErrNotHeld is returned by [Lock.Unlock], [RWLock.Unlock], [RWLock.RUnlock] and
+	// [Semaphore.Release] when there is nothing to give back. Not to be confused with
+	// [ErrLockLost], whose reason it is for what is guarded by a lock that was released.
 	ErrNotHeld = errors.New("lock is not held")
+
+	// ErrSemaphoreSize is returned by [Semaphore.Acquire] and [Semaphore.TryAcquire] when
+	// others who hold the semaphore or wait for it were made with another size, or when a key
+	// that is no claim lies among theirs. Nothing was changed. [Client.NewSemaphore] refuses
+	// a size below 1 by [ErrInvalidArgument].
+	ErrSemaphoreSize = errors.New("semaphore has another size")
 )
 
 // hint adds advice to the error of a request that was sent and timed out.

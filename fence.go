@@ -86,8 +86,14 @@ func (f *fence) lost() error {
 // releasing returns ctx for the release of a claim, which ends the contexts that are guarded
 // by it: one of those lives on as long as what it was made from, and to its own deadline.
 func releasing(ctx context.Context, c fencing) (context.Context, context.CancelFunc) {
+	return outside(ctx, func(f *fence) bool { return f.claim == c })
+}
+
+// outside returns ctx as it is outside of the innermost fence for which is reports true: it
+// doesn't end with that.
+func outside(ctx context.Context, is func(*fence) bool) (context.Context, context.CancelFunc) {
 	for f := fenceOf(ctx); f != nil; f = f.around {
-		if f.claim != c {
+		if !is(f) {
 			continue
 		}
 		out, end := detached(ctx)

@@ -71,7 +71,7 @@ func (c *Client) newLock(ctx context.Context, name string, opts []LockOption, gr
 		return nil, fail(op, name, err)
 	}
 	seat.owner, seat.closedError = o.owner, errLockClosed
-	if err := seat.sit(ctx, o.session, grant); err != nil {
+	if err := seat.sit(ctx, op, o.session, grant); err != nil {
 		return nil, err
 	}
 	return l, nil
@@ -114,7 +114,8 @@ func (l *Lock) Name() string { return l.seat.name }
 // it does if the lock was lost before and has not been unlocked.
 //
 // Lock watches the key before its own in the queue, and also reads the queue again about
-// every ten seconds.
+// every ten seconds. If somebody deletes or replaces its own key, it ends with [ErrLockLost]
+// within about two seconds.
 func (l *Lock) Lock(ctx context.Context) error {
 	return l.seat.acquire(ctx, ctx, "lock")
 }
@@ -153,32 +154,15 @@ func (l *Lock) Close() error { return l.seat.close() }
 //
 // Its Err looks at the clock, so that it is right at once after a pause of the process. Done, and
 // contexts derived from this one, take a moment more.
-func (l *Lock) Context() context.Context {
-	if c := l.seat.current(); c != nil {
-		return promptContext{c.ctx, c.look}
-	}
-	ctx, cancel := context.WithCancelCause(context.Background())
-	cancel(ErrNotHeld)
-	return ctx
-}
+func (l *Lock) Context() context.Context { return l.seat.current().context() }
 
 // Token returns a number that grows each time anybody takes the lock: a fencing token for
 // stores that can refuse an older one. It is 0 if the lock is not held.
-func (l *Lock) Token() int64 {
-	if c := l.seat.current(); c != nil {
-		return c.token
-	}
-	return 0
-}
+func (l *Lock) Token() int64 { return l.seat.current().fencingToken() }
 
 // Held returns a condition for a transaction that holds only while this claim to the lock
 // stands. If the lock is not held, the condition never holds.
-func (l *Lock) Held() Condition {
-	if c := l.seat.current(); c != nil {
-		return CreateRevision(c.key).Equal(c.token)
-	}
-	return Version(l.seat.name).Less(0) // no version is negative
-}
+func (l *Lock) Held() Condition { return l.seat.current().condition(l.seat.name) }
 
 // IsLocked reports whether anybody holds the lock or waits for it, in one round trip.
 func (l *Lock) IsLocked(ctx context.Context) (bool, error) {

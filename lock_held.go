@@ -13,12 +13,13 @@ import (
 	"github.com/blueprint-go/etcd/internal/txntree"
 )
 
-// heldKeys watches over the keys of held locks: the key is the lock, and whoever deletes
-// it, or binds it to another lease, ends the lock for everyone except its holder. The
+// heldKeys watches over the keys of held locks, and of those that are waited for: the key is
+// the lock, or the place in its queue, and whoever deletes it, or binds it to another lease,
+// ends that for everyone except its holder. The
 // keys of all locks are read together, which costs less than a watch for each and misses
 // nothing, whatever was compacted.
 //
-// One goroutine works for it while any lock is held (run); it ends with the client.
+// One goroutine works for it while there are any (run); it ends with the client.
 type heldKeys struct {
 	conn *conn
 
@@ -36,7 +37,7 @@ type heldKey struct {
 	token  int64  // the create revision of key
 	lease  LeaseID
 	ttl    time.Duration
-	// lose is called with the reason when the lock is lost.
+	// lose is called with the reason when the lock, or the place, is lost.
 	lose func(reason error)
 
 	keeper  *heldKeys // nil before add
@@ -83,6 +84,13 @@ func (k *heldKey) drop() {
 	k.keeper.mu.Lock()
 	defer k.keeper.mu.Unlock()
 	delete(k.keeper.keys, k)
+}
+
+// dropAll stops watching over keys.
+func dropAll(keys []*heldKey) {
+	for _, k := range keys {
+		k.drop()
+	}
 }
 
 // run checks the keys until no lock is held.

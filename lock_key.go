@@ -71,3 +71,19 @@ func withoutClaims(kvs []*mvccpb.KeyValue) []*mvccpb.KeyValue {
 	}
 	return slices.DeleteFunc(slices.Clone(kvs), isClaim)
 }
+
+// Kinds of claims: what stands between the NUL behind a name and the lease. Each has a range of
+// its own, since a word in front of the lease begins behind the digits. What decides is in the
+// key, so that a read without values suffices.
+const (
+	readKind      = rwKind + "r\x00"
+	writeKind     = rwKind + "w\x00"
+	rwKind        = "rw\x00"
+	semaphoreKind = "sem\x00" // then size, slash, weight, NUL
+)
+
+// lockRange returns the range of the claims to the lock of that name.
+func (n namespace) lockRange(name string) (keys.Range, error) {
+	stored, err := n.stored(name + "\x00")
+	return keys.Range{Start: stored, End: append(slices.Clip(stored), 'f'+1)}, err
+}

@@ -6,9 +6,16 @@ import (
 	"unicode/utf8"
 )
 
-// LockOption changes a [Lock]: [WithLockTTL], [WithTryWait], [WithSession], [WithOwner],
-// [WithConcurrencyKeys] and [WithBothKeys].
+// LockOption changes a [Lock] or an [RWLock]: [WithLockTTL], [WithTryWait], [WithSession] and
+// [WithOwner], and only a Lock [WithConcurrencyKeys] and [WithBothKeys].
 type LockOption interface{ applyLock(*lockOptions) }
+
+// ClaimOption is an option for everything that is held or waited for: [WithLockTTL],
+// [WithTryWait], [WithSession] and [WithOwner].
+type ClaimOption interface {
+	LockOption
+	SemaphoreOption
+}
 
 // lockOptions are what options set.
 type lockOptions struct {
@@ -42,27 +49,31 @@ func (o lockOptions) check() (ttlSeconds int64, err error) {
 	return checkTTL(o.ttl)
 }
 
-// WithLockTTL sets the time to live of the lock's lease, in whole seconds (rounded up;
+// WithLockTTL sets the time to live of the lease of a lock, or of each claim to an [RWLock] or a
+// [Semaphore], in whole seconds (rounded up;
 // the server may raise it, see [Client.Grant]). Others get the lock after this time if
 // its holder has died. A holder survives three quarters of it without an answer from the
 // cluster: the lease is renewed at least every eighth, and counts as lost a tenth of it,
 // at most a second, before it may end. The default is [DefaultLockTTL].
-func WithLockTTL(ttl time.Duration) LockOption { return lockTTLOption(ttl) }
+func WithLockTTL(ttl time.Duration) ClaimOption { return lockTTLOption(ttl) }
 
 type lockTTLOption time.Duration
 
 func (ttl lockTTLOption) applyLock(o *lockOptions) { o.ttl, o.ttlSet = time.Duration(ttl), true }
 
+func (ttl lockTTLOption) applySemaphore(o *semaphoreOptions) { ttl.applyLock(&o.lockOptions) }
+
 // WithSession has the lock use the lease of a session, instead of one of its own: then
 // [Client.NewLock] and [Lock.Close] of a lock that is not held take no round trip, and the lock
-// is lost with the session. Locks of one name on one session exclude each other. A nil session
+// is lost with the session. The claims to an [RWLock] or a [Semaphore] need no leases of their
+// own then. Locks of one name on one session exclude each other. A nil session
 // is refused, one of another client too, and WithLockTTL beside it, with [ErrInvalidArgument];
 // one that has ended with [ErrClosed] or [ErrLeaseLost].
 //
 // A claim whose answer is lost can't be given up with the lease then, as others depend on it: it
 // is deleted by its key. Until the server answers that, it is tried again, from ten times a
 // second down to every ten seconds, for as long as the session lives.
-func WithSession(s *Session) LockOption {
+func WithSession(s *Session) ClaimOption {
 	if s == nil {
 		return nil // refused like any nil option
 	}
@@ -73,13 +84,18 @@ type lockSessionOption struct{ session *Session }
 
 func (s lockSessionOption) applyLock(o *lockOptions) { o.session = s.session }
 
-// WithTryWait lets [Lock.TryLock] wait up to d for a lock that is taken, in addition to
-// the time that the server takes to answer. The default is 0: it doesn't wait.
-func WithTryWait(d time.Duration) LockOption { return tryWaitOption(d) }
+func (s lockSessionOption) applySemaphore(o *semaphoreOptions) { s.applyLock(&o.lockOptions) }
+
+// WithTryWait lets [Lock.TryLock], [RWLock.TryLock], [RWLock.TryRLock] and
+// [Semaphore.TryAcquire] wait up to d for what is taken, in addition to the time that the
+// server takes to answer. The default is 0: they don't wait.
+func WithTryWait(d time.Duration) ClaimOption { return tryWaitOption(d) }
 
 type tryWaitOption time.Duration
 
 func (d tryWaitOption) applyLock(o *lockOptions) { o.wait = time.Duration(d) }
+
+func (d tryWaitOption) applySemaphore(o *semaphoreOptions) { d.applyLock(&o.lockOptions) }
 
 // maxOwner is the most bytes of an owner's text. The doc of WithOwner names it.
 const maxOwner = 1024
@@ -87,11 +103,13 @@ const maxOwner = 1024
 // WithOwner sets what [Lock.Queue] tells others of the owner of a claim, beside the name of its
 // machine and its process: a version, a task, whom to ask. It is UTF-8 of at most 1 KiB; more is
 // refused with [ErrTooLarge], and other bytes with [ErrInvalidArgument]. The default is no text.
-func WithOwner(text string) LockOption { return ownerOption(text) }
+func WithOwner(text string) ClaimOption { return ownerOption(text) }
 
 type ownerOption string
 
 func (text ownerOption) applyLock(o *lockOptions) { o.owner = string(text) }
+
+func (text ownerOption) applySemaphore(o *semaphoreOptions) { text.applyLock(&o.lockOptions) }
 
 // WithConcurrencyKeys has the lock take turns with those of other programs that use the keys of
 // clientv3's package concurrency: its Mutex and Election, "etcdctl lock" and "etcdctl elect",

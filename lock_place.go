@@ -3,6 +3,7 @@ package etcd
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -33,16 +34,35 @@ type lockPlace struct {
 	round    int  // of sweeps since a claim came in doubt
 }
 
-// place gives somebody a place on the session, for claims with that key.
-func (s *Session) place(c *Client, name, key string) (*lockPlace, error) {
+// usable returns why claims of a client can't be made on the session.
+func (s *Session) usable(c *Client) error {
 	if s.client != c {
-		return nil, fmt.Errorf("%w: session of another client", ErrInvalidArgument)
+		return fmt.Errorf("%w: session of another client", ErrInvalidArgument)
 	}
 	if err := c.admit(context.Background()); err != nil {
-		return nil, err
+		return err
 	}
 	if !s.lease.alive() {
-		return nil, s.lease.ended()
+		return s.lease.ended()
+	}
+	return nil
+}
+
+// longestNumber is as long as the longest number.
+const longestNumber = "ffffffffffffffff\x00"
+
+// number returns what tells claims on the session apart whose keys would be the same.
+func (s *Session) number() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.numbered++
+	return strconv.FormatUint(s.numbered, 16) + "\x00"
+}
+
+// place gives somebody a place on the session, for claims with that key.
+func (s *Session) place(c *Client, name, key string) (*lockPlace, error) {
+	if err := s.usable(c); err != nil {
+		return nil, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -2,7 +2,6 @@ package etcd
 
 import (
 	"context"
-	"slices"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
@@ -13,13 +12,6 @@ import (
 // inOrder is the rule of locks: a claim holds when no older one is left in a range of keys.
 // Each waiter watches only the youngest of those, so that a release wakes one waiter.
 type inOrder struct{ before keys.Range }
-
-// lockRange returns the range of the claims to the lock of that name. What is claimed under
-// the name in other ways has a word before the lease, which begins behind the digits.
-func (c *Client) lockRange(name string) (keys.Range, error) {
-	stored, err := c.stored(name + "\x00")
-	return keys.Range{Start: stored, End: append(slices.Clip(stored), 'f'+1)}, err
-}
 
 // request implements [precedence].
 func (r inOrder) request(c *claim, queue bool) *pb.TxnRequest {

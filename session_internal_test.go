@@ -2,6 +2,7 @@ package etcd
 
 import (
 	"context"
+	"log/slog"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,7 +16,7 @@ import (
 // waits.
 func offline(t testing.TB) *renewals {
 	t.Helper()
-	return newRenewals(&conn{cfg: &Config{}, rpc: rpc.NewConn(rpc.Params{})})
+	return newRenewals(&conn{cfg: &Config{Logger: slog.New(slog.DiscardHandler)}, rpc: rpc.NewConn(rpc.Params{})})
 }
 
 func TestSessionEndsBeforeItsLeaseMay(t *testing.T) {

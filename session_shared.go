@@ -17,9 +17,10 @@ type Session struct {
 	client *Client
 	lease  *session
 
-	mu     sync.Mutex // guards what follows; never held over a request
-	closed bool
-	places map[string]*lockPlace // by the key of their claims
+	mu       sync.Mutex // guards what follows; never held over a request
+	closed   bool
+	places   map[string]*lockPlace // by the key of their claims
+	numbered uint64                // the last number
 }
 
 // SessionOption changes a [Session]: [WithSessionTTL].

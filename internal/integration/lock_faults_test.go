@@ -28,16 +28,9 @@ func cutOff(t testing.TB, srv *etcdtest.Server) (*etcd.Client, *etcdtest.Proxy) 
 // client that is cut off in between is told that its outcome is unknown.
 func cutOffWaiter(t testing.TB, srv *etcdtest.Server) (*etcd.Client, *etcdtest.Proxy, <-chan struct{}) {
 	t.Helper()
-	proxy, inQueue := etcdtest.NewProxy(t, srv.Endpoint()), make(chan struct{}, 1)
-	claimed := hook{after: func(req etcd.RequestInfo, _ etcd.ResultInfo) {
-		if req.Op == "lock" {
-			select {
-			case inQueue <- struct{}{}:
-			default: // a later request of the same wait
-			}
-		}
-	}}
-	return client(t, etcd.DefaultConfig().WithEndpoints(proxy.Endpoint()).WithHooks(claimed)), proxy, inQueue
+	proxy := etcdtest.NewProxy(t, srv.Endpoint())
+	c, inQueue := queueingClient(t, etcd.DefaultConfig().WithEndpoints(proxy.Endpoint()))
+	return c, proxy, inQueue
 }
 
 // brokenLock returns a lock of a client whose way to the server can be broken,

@@ -72,6 +72,8 @@ var calls = map[string]func(ctx context.Context, c *etcd.Client) error{
 	"ListWithValues": func(ctx context.Context, c *etcd.Client) error { return second(c.ListWithValues(ctx, "k")) },
 	"MoveKey":        func(ctx context.Context, c *etcd.Client) error { return c.MoveKey(ctx, "a", "b") },
 	"NewLock":        func(_ context.Context, c *etcd.Client) error { return second(c.NewLock("l")) },
+	"NewRWLock":      func(_ context.Context, c *etcd.Client) error { return second(c.NewRWLock("l")) },
+	"NewSemaphore":   func(_ context.Context, c *etcd.Client) error { return second(c.NewSemaphore("s", 1)) },
 	"NewSession":     func(ctx context.Context, c *etcd.Client) error { return second(c.NewSession(ctx)) },
 	"Put":            func(ctx context.Context, c *etcd.Client) error { return c.Put(ctx, "k", nil) },
 	"PutIfChanged":   func(ctx context.Context, c *etcd.Client) error { return second(c.PutIfChanged(ctx, "k", nil)) },

@@ -1,0 +1,239 @@
+package integration
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/blueprint-go/etcd"
+)
+
+func TestSemaphoreAdmitsAsManyAsItsSize(t *testing.T) {
+	t.Parallel()
+	inEachMode(t, func(t *testing.T, c *etcd.Client, _ *observer) {
+		name, ctx := prefix(t)+"semaphore", within(t, patience)
+		one, heavy := newSemaphore(t, c, name, 5), newSemaphore(t, c, name, 5, etcd.WithWeight(3))
+		require.Equal(t, name, one.Name())
+		require.NoError(t, heavy.Acquire(ctx))
+		require.False(t, second1(t)(heavy.TryAcquire(ctx)))
+		require.NoError(t, one.Acquire(ctx))
+		require.True(t, second1(t)(one.TryAcquire(ctx)))
+		require.False(t, second1(t)(one.TryAcquire(ctx)))
+		require.EqualValues(t, 3, queue(t, c, name))
+		require.NoError(t, one.Release(ctx))
+		require.False(t, second1(t)(heavy.TryAcquire(ctx)))
+		require.NoError(t, heavy.Release(ctx))
+		require.True(t, second1(t)(heavy.TryAcquire(ctx)))
+		require.NoError(t, heavy.Release(ctx))
+		require.NoError(t, one.Release(ctx))
+		require.ErrorIs(t, one.Release(ctx), etcd.ErrNotHeld)
+		require.Zero(t, queue(t, c, name))
+		huge := newSemaphore(t, c, name, math.MaxInt, etcd.WithWeight(math.MaxInt))
+		require.NoError(t, huge.Acquire(ctx))
+		require.False(t, second1(t)(huge.TryAcquire(ctx)))
+	})
+}
+
+// second1 returns a function that wants no error.
+func second1(t testing.TB) func(taken bool, err error) bool {
+	return func(taken bool, err error) bool {
+		t.Helper()
+		require.NoError(t, err)
+		return taken
+	}
+}
+
+func TestSemaphoresOfTwoSizesAreRefused(t *testing.T) {
+	t.Parallel()
+	inEachMode(t, func(t *testing.T, c *etcd.Client, o *observer) {
+		ctx, s := within(t, patience), newSession(t, c)
+		for _, sizes := range [][2]int{{2, 3}, {3, 2}, {2, 20}, {20, 2}, {10, 9}} {
+			name := fmt.Sprint(prefix(t), sizes)
+			own, other := newSemaphore(t, c, name, sizes[0]), newSemaphore(t, c, name, sizes[1], etcd.WithSession(s))
+			require.NoError(t, own.Acquire(ctx))
+			for _, acquire := range []func(context.Context) error{
+				other.Acquire,
+				func(ctx context.Context) error { return second(other.TryAcquire(ctx)) },
+			} {
+				var err error
+				require.Equal(t, []string{"Txn"}, lockRequests(o, func() { err = acquire(ctx) }))
+				require.ErrorIs(t, err, etcd.ErrSemaphoreSize)
+				require.ErrorContains(t, err, fmt.Sprintf("%d here, others use %d", sizes[1], sizes[0]))
+				require.False(t, etcd.MaybeApplied(err))
+				require.False(t, etcd.IsRetryable(err))
+				require.EqualValues(t, 1, queue(t, c, name), "nothing is left behind")
+			}
+			require.ErrorIs(t, other.Release(ctx), etcd.ErrNotHeld)
+			require.NoError(t, own.Release(ctx))
+			require.NoError(t, other.Acquire(ctx), "all who used the other size have gone")
+			require.ErrorIs(t, own.Acquire(ctx), etcd.ErrSemaphoreSize)
+		}
+	})
+}
+
+func TestForeignKeyInASemaphoreIsAnError(t *testing.T) {
+	t.Parallel()
+	c := client(t, config(server(t)))
+	ctx := within(t, patience)
+	for i, foreign := range []string{"x", "3/", "3/0\x00", "3/9\x00", "3", "/1", "3/-1\x00", "\xff"} {
+		s := newSemaphore(t, c, fmt.Sprint(prefix(t), i), 3)
+		require.NoError(t, second(c.Raw().Put(ctx, s.Name()+"\x00sem\x00"+foreign, "")))
+		for _, err := range []error{s.Acquire(ctx), second(s.TryAcquire(ctx))} {
+			require.ErrorIs(t, err, etcd.ErrSemaphoreSize, foreign)
+		}
+		require.EqualValues(t, 1, queue(t, c, s.Name()), foreign)
+	}
+}
+
+func TestHeavyClaimIsNotStarvedByLightOnes(t *testing.T) {
+	t.Parallel()
+	srv := server(t)
+	c, other := client(t, config(srv)), client(t, config(srv))
+	name, ctx := prefix(t)+"semaphore", within(t, patience)
+	light, end := context.WithCancel(ctx)
+	var crowd sync.WaitGroup
+	for range 6 { // without a queue there would always be one
+		s := semaphoreOf(3, 1)(t, other, name)
+		crowd.Go(func() {
+			for light.Err() == nil {
+				if err := s.take(ctx); err != nil {
+					t.Error(err)
+					return
+				}
+				if err := s.release(ctx); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	heavy := semaphoreOf(3, 3)(t, c, name)
+	for range 5 {
+		require.NoError(t, heavy.take(ctx))
+		require.NoError(t, heavy.release(ctx))
+	}
+	end()
+	crowd.Wait()
+
+	first, last := semaphoreOf(3, 1)(t, c, name), semaphoreOf(3, 1)(t, c, name)
+	require.NoError(t, first.take(ctx))
+	waits := heavy.taking(t, ctx, c, 2)
+	require.False(t, last.tries(t, ctx), "a light one goes behind a heavy one that waits")
+	after := last.taking(t, ctx, c, 3)
+	require.NoError(t, first.release(ctx))
+	require.NoError(t, next(t, waits))
+	require.Empty(t, after)
+	require.NoError(t, heavy.release(ctx))
+	require.NoError(t, next(t, after))
+}
+
+// semaphoreWays are the ways to take a semaphore.
+var semaphoreWays = map[string]func(context.Context, *etcd.Semaphore) (bool, error){
+	"acquire": func(ctx context.Context, s *etcd.Semaphore) (bool, error) {
+		err := s.Acquire(ctx)
+		return err == nil, err
+	},
+	"try": func(ctx context.Context, s *etcd.Semaphore) (bool, error) { return s.TryAcquire(ctx) },
+}
+
+func TestSemaphoreIsNeverTakenBeyondItsSize(t *testing.T) {
+	t.Parallel()
+	const size, workers, rounds = 4, 9, 20
+	srv := server(t)
+	clients := []*etcd.Client{client(t, config(srv)), client(t, config(srv))}
+	name, ctx := prefix(t)+"semaphore", within(t, 2*patience)
+	shared := newSemaphore(t, clients[0], name, size)
+	var inside, most atomic.Int64
+	var all sync.WaitGroup
+	for i := range workers {
+		s, weight := shared, int64(1)
+		if i >= 3 {
+			weight = int64(1 + i%size)
+			s = newSemaphore(t, clients[i%2], name, size, etcd.WithWeight(int(weight)))
+		}
+		all.Go(func() {
+			for n := range rounds {
+				acquire := semaphoreWays["acquire"]
+				if n%4 == 3 {
+					acquire = semaphoreWays["try"]
+				}
+				taken, err := acquire(ctx, s)
+				if err != nil {
+					t.Errorf("worker %d: %v", i, err)
+					return
+				}
+				if !taken {
+					continue
+				}
+				now := inside.Add(weight)
+				for seen := most.Load(); now > seen && !most.CompareAndSwap(seen, now); seen = most.Load() {
+				}
+				inside.Add(-weight)
+				if err := s.Release(ctx); err != nil {
+					t.Errorf("worker %d: %v", i, err)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+	require.LessOrEqual(t, most.Load(), int64(size))
+	t.Logf("%d of %d at once", most.Load(), size)
+	require.Zero(t, queue(t, clients[0], name))
+}
+
+func TestSemaphoreWaitersComeInTheirOrder(t *testing.T) {
+	t.Parallel()
+	const waiters = 20
+	srv, o := observedServer(t)
+	clients := []*etcd.Client{client(t, config(srv)), client(t, config(srv)), client(t, config(srv))}
+	name, ctx := prefix(t)+"semaphore", within(t, patience)
+	holder := semaphoreOf(1, 1)(t, clients[0], name)
+	require.NoError(t, holder.take(ctx))
+	got := make(chan int, waiters)
+	releases := make([]func(), waiters)
+	for i := range waiters {
+		w := semaphoreOf(1, 1)(t, clients[i%len(clients)], name)
+		releases[i] = func() { require.NoError(t, w.release(ctx)) }
+		n := queue(t, clients[0], name)
+		go func() {
+			if err := w.take(ctx); err != nil {
+				t.Error(err)
+			}
+			got <- i
+		}()
+		queues(t, clients[0], name, n+1)
+	}
+	seen := lockRequests(o, func() {
+		require.NoError(t, holder.release(ctx))
+		for i := range waiters {
+			require.Equal(t, i, next(t, got))
+			releases[i]()
+		}
+	})
+	// A release and a look for each; some look again meanwhile, since ten seconds have passed
+	// or their watch begins later than the release. If all looked each time, it would be 210.
+	requests := slices.DeleteFunc(seen, func(method string) bool { return method != "Txn" })
+	require.Less(t, len(requests), 5*waiters, "a release wakes one waiter, not all")
+	require.Zero(t, queue(t, clients[0], name))
+}
+
+func TestSemaphoreClaimSaysSizeAndWeight(t *testing.T) {
+	t.Parallel()
+	c := client(t, config(server(t)))
+	name, ctx := prefix(t)+"semaphore", within(t, patience)
+	s := newSemaphore(t, c, name, 7, etcd.WithWeight(2))
+	require.NoError(t, s.Acquire(ctx))
+	resp, err := c.Raw().Get(ctx, name+"\x00", clientv3.WithPrefix())
+	require.NoError(t, err)
+	require.Len(t, resp.Kvs, 1)
+	require.Equal(t, name+"\x00sem\x007/2\x00"+etcd.LeaseID(resp.Kvs[0].Lease).String(), string(resp.Kvs[0].Key))
+	require.Equal(t, s.Token(), resp.Kvs[0].CreateRevision)
+}
