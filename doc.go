@@ -24,7 +24,8 @@
 //     [Client.PutWithLease] and [Client.KeepAlive];
 //   - for work that one process at a time may do, [Client.WithLock]; for what many may read
 //     and one may change, [Client.NewRWLock]; for work that so many may do at once,
-//     [Client.NewSemaphore];
+//     [Client.NewSemaphore]; for a leader that goes on leading and whom others can follow,
+//     [Client.Lead];
 //   - for values of a Go type, [Typed];
 //   - for secrets, [Config.WithEncryption]. Nothing else changes.
 //
@@ -74,7 +75,8 @@
 // A [Lock] excludes others while [Lock.Context] lives, which ends before the server gives
 // the lock to another, provided the clocks of both run equally fast. A paused process
 // can't notice that: its writes to etcd are bound to the lock if they are made with a context
-// of [Lock.Guard], which [Client.WithLock] passes; give other stores [Lock.Token].
+// of [Lock.Guard], which [Client.WithLock] passes; give other stores [Lock.Token]. The same goes
+// for the leader of an [Election].
 //
 // A request ends with its context, or after [Config.RequestTimeout] if the context has no
 // deadline. Whatever can be known to be wrong is refused before anything is sent. Errors

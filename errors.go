@@ -63,6 +63,9 @@ var (
 // errLockClosed is the ErrClosed of a lock whose client is open.
 var errLockClosed error = closedError("lock is closed")
 
+// errElectionClosed is the ErrClosed of an election whose client is open.
+var errElectionClosed error = closedError("election is closed")
+
 // closedError says that something other than the client was closed.
 type closedError string
 
@@ -299,11 +302,13 @@ var (
 	// [ErrLeaseNotFound] is in its chain, otherwise the error of the last renewal.
 	ErrLeaseLost = errors.New("lease lost")
 
-	// ErrLockLost is the cause of a [Lock.Context] that ended because the lock could no
-	// longer be relied upon, and the error of a write that [Lock.Guard] kept from being
-	// applied. [Lock.Unlock] returns it when another process may have taken the lock
+	// ErrLockLost is the cause of a [Lock.Context], or an [Election.Context], that ended
+	// because the lock could no longer be relied upon, and the error of a write that
+	// [Lock.Guard] kept from being applied. For an [Election] it means the leadership, or the
+	// place of a candidate. [Lock.Unlock] returns it when another process may have taken the lock
 	// since, and then so do [Lock.Lock] and [Lock.TryLock] until Unlock is called. The same
-	// goes for an [RWLock] and a [Semaphore]. The reason is in its chain: [ErrLeaseLost] with the error of the last renewal or
+	// goes for an [RWLock] and a [Semaphore]. The
+	// reason is in its chain: [ErrLeaseLost] with the error of the last renewal or
 	// [ErrLeaseNotFound], [ErrLockKeyDeleted], [ErrLockKeyReplaced], [ErrClosed] or, of a
 	// context of Guard, [ErrNotHeld]. [IsRetryable] is false for it, whatever the reason.
 	ErrLockLost = errors.New("lock lost")
@@ -318,8 +323,9 @@ var (
 	// to the lock's lease.
 	ErrLockKeyReplaced = errors.New("the key of the lock was replaced")
 
-	// ErrLocked is part of the error of [Lock.Lock], [RWLock.Lock], [RWLock.RLock] and
-	// [Semaphore.Acquire] when its context ended while others were before it.
+	// ErrLocked is part of the error of [Lock.Lock], [RWLock.Lock], [RWLock.RLock],
+	// [Semaphore.Acquire] and [Election.Campaign] when its context ended while others were
+	// before it, or another led.
 	ErrLocked = errors.New("lock is held by another")
 
 	// ErrForeignKey is returned by a lock [WithConcurrencyKeys] or [WithBothKeys] when a key
@@ -327,7 +333,8 @@ var (
 	ErrForeignKey = errors.New("a key that is no claim lies under the name of the lock")
 
 	// ErrNotHeld is returned by [Lock.Unlock], [RWLock.Unlock], [RWLock.RUnlock] and
-	// [Semaphore.Release] when there is nothing to give back. Not to be confused with
+	// [Semaphore.Release] when there is nothing to give back, and by [Election.Resign] and
+	// [Election.Proclaim] of an Election that doesn't lead. Not to be confused with
 	// [ErrLockLost], whose reason it is for what is guarded by a lock that was released.
 	ErrNotHeld = errors.New("lock is not held")
 
@@ -336,7 +343,40 @@ var (
 	// that is no claim lies among theirs. Nothing was changed. [Client.NewSemaphore] refuses
 	// a size below 1 by [ErrInvalidArgument].
 	ErrSemaphoreSize = errors.New("semaphore has another size")
+
+	// ErrVacant is returned by [Election.Leader] when nobody leads. Not to be confused with
+	// [ErrNoLeader], which is about the cluster.
+	ErrVacant = errors.New("election has no leader")
+
+	// ErrCampaigning is returned by [Election.Campaign] while the same Election campaigns.
+	ErrCampaigning = errors.New("campaign is under way")
+
+	// ErrLeading is returned by [Election.Campaign] of an Election that leads, or that has
+	// failed to resign and whose key may still be there.
+	ErrLeading = errors.New("leads already")
+
+	// ErrNoCandidate is returned by [Election.Resign] when the successor that [WithSuccessor]
+	// names is no candidate.
+	ErrNoCandidate = errors.New("successor is no candidate")
 )
+
+// Sentinels in words for elections.
+var (
+	errNotLeading   error = worded{"not the leader", ErrNotHeld}
+	errAnotherLeads error = worded{"another leads", ErrLocked}
+	lostKey               = errs.WithKind(ErrLockLost, ErrLockKeyDeleted)
+)
+
+// worded is a sentinel in other words.
+type worded struct {
+	text string
+	of   error
+}
+
+func (e worded) Error() string { return e.text }
+
+// Is reports that e is the sentinel.
+func (e worded) Is(target error) bool { return target == e.of }
 
 // hint adds advice to the error of a request that was sent and timed out.
 func hint(err error, advice string) error {

@@ -55,9 +55,10 @@ func (l *Lock) Guard(ctx context.Context) context.Context {
 // LockOf returns the lock that ctx is guarded by, the innermost of several, or nil: in the
 // function of [Client.WithLock] the lock that it holds, for its [Lock.Token].
 func LockOf(ctx context.Context) *Lock {
-	if f := fenceOf(ctx); f != nil {
-		l, _ := f.owner.(*Lock)
-		return l
+	for f := fenceOf(ctx); f != nil; f = f.around {
+		if l, ok := f.owner.(*Lock); ok {
+			return l
+		}
 	}
 	return nil
 }

@@ -39,6 +39,10 @@ type heldKey struct {
 	ttl    time.Duration
 	// lose is called with the reason when the lock, or the place, is lost.
 	lose func(reason error)
+	// rewritten says that its holder puts the key again; seen is the mod revision at which it
+	// was still attached to its lease, for the goroutine that checks.
+	rewritten bool
+	seen      int64
 
 	keeper  *heldKeys // nil before add
 	checked time.Time // when the key was last looked at; guarded by the mu of keeper
@@ -186,7 +190,33 @@ func (h *heldKeys) check(keys []*heldKey) {
 		return // try again next time; without a connection the leases expire
 	}
 	for i, k := range keys {
-		k.found(resp.Responses[i].GetResponseRange())
+		got := resp.Responses[i].GetResponseRange()
+		k.found(got)
+		for _, kv := range got.GetKvs() {
+			if at := kv.ModRevision; k.rewritten && at != k.token && at != k.seen {
+				h.checkBinding(ctx, k, at)
+			}
+		}
+	}
+}
+
+// checkBinding checks whether a key that was put again, by its holder or somebody else, is still
+// attached to its lease: an answer without values doesn't say that since etcd 3.7.
+func (h *heldKeys) checkBinding(ctx context.Context, k *heldKey, at int64) {
+	attached := &pb.Compare{
+		Key: k.stored, Target: pb.Compare_LEASE, Result: pb.Compare_EQUAL,
+		TargetUnion: &pb.Compare_Lease{Lease: int64(k.lease)},
+	}
+	resp, err := do(ctx, h.conn, request{op: "check locks", key: k.key}, h.conn.rpc.Txn, &pb.TxnRequest{
+		Compare: []*pb.Compare{k.stands(), attached},
+		Success: []*pb.RequestOp{txntree.Range(&pb.RangeRequest{Key: k.stored, KeysOnly: true})}, // so that it isn't a stale read
+	})
+	switch {
+	case err != nil: // try again next time
+	case resp.Succeeded:
+		k.seen = at
+	default:
+		k.lose(ErrLockKeyReplaced)
 	}
 }
 
@@ -210,14 +240,14 @@ func refusesOne(err error) bool {
 	return errors.Is(err, ErrPermissionDenied) || errors.Is(err, ErrTooManyOps) || errors.Is(err, ErrTooLarge)
 }
 
-// found evaluates what is stored under the key. A claim is put once, at the revision that
-// is its token.
+// found evaluates what is stored under the key. A claim is put at the revision that is its
+// token, and never again unless it is rewritten.
 func (k *heldKey) found(got *pb.RangeResponse) {
 	switch kvs := got.GetKvs(); {
 	case got == nil:
 	case len(kvs) == 0:
 		k.lose(ErrLockKeyDeleted)
-	case kvs[0].CreateRevision != k.token || kvs[0].ModRevision != k.token:
+	case kvs[0].CreateRevision != k.token || !k.rewritten && kvs[0].ModRevision != k.token:
 		k.lose(ErrLockKeyReplaced)
 	}
 }

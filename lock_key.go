@@ -20,6 +20,9 @@ import (
 // A user's key with both properties would hold the lock of that name. A key that lacks one
 // of them is shown: if an answer comes without leases (a keys-only read since etcd 3.7),
 // keys with such names are read again. A claim may have a value, which says whose it is.
+//
+// The key of the leader of an election is the same whoever leads (election_key.go). It is
+// recognized by its name, and by being attached to a lease.
 
 // claimSuffix is the length of the end of a claim's key: the NUL and the digits.
 const claimSuffix = 1 + 16
@@ -41,9 +44,12 @@ func leaseOfName(key []byte) int64 {
 	return int64(id)
 }
 
+// isNamedClaim reports whether a key is named like a claim.
+func isNamedClaim(key []byte) bool { return leaseOfName(key) != 0 || isLeaderName(key) }
+
 // isClaim reports whether a key-value, read with its lease, is the claim of a lock.
 func isClaim(kv *mvccpb.KeyValue) bool {
-	return kv.Lease != 0 && leaseOfName(kv.Key) == kv.Lease
+	return kv.Lease != 0 && (leaseOfName(kv.Key) == kv.Lease || isLeaderName(kv.Key))
 }
 
 // isBareClaim reports whether a key-value, read with its lease, is a claim of package

@@ -10,9 +10,15 @@ import (
 // [WithOwner], and only a Lock [WithConcurrencyKeys] and [WithBothKeys].
 type LockOption interface{ applyLock(*lockOptions) }
 
-// ClaimOption is an option for everything that is held or waited for: [WithLockTTL],
-// [WithTryWait], [WithSession] and [WithOwner].
+// ClaimOption is an option for locks, semaphores and elections: [WithLockTTL] and
+// [WithSession].
 type ClaimOption interface {
+	SeatOption
+	ElectionOption
+}
+
+// SeatOption is an option for locks and semaphores: [WithTryWait] and [WithOwner].
+type SeatOption interface {
 	LockOption
 	SemaphoreOption
 }
@@ -49,10 +55,10 @@ func (o lockOptions) check() (ttlSeconds int64, err error) {
 	return checkTTL(o.ttl)
 }
 
-// WithLockTTL sets the time to live of the lease of a lock, or of each claim to an [RWLock] or a
-// [Semaphore], in whole seconds (rounded up;
-// the server may raise it, see [Client.Grant]). Others get the lock after this time if
-// its holder has died. A holder survives three quarters of it without an answer from the
+// WithLockTTL sets the time to live of the lease of a lock or an election, or of each claim to an
+// [RWLock] or a [Semaphore], in whole seconds (rounded up; the server may raise it, see
+// [Client.Grant]). Others get the lock after this time if its holder has died. A holder survives
+// three quarters of it without an answer from the
 // cluster: the lease is renewed at least every eighth, and counts as lost a tenth of it,
 // at most a second, before it may end. The default is [DefaultLockTTL].
 func WithLockTTL(ttl time.Duration) ClaimOption { return lockTTLOption(ttl) }
@@ -63,10 +69,10 @@ func (ttl lockTTLOption) applyLock(o *lockOptions) { o.ttl, o.ttlSet = time.Dura
 
 func (ttl lockTTLOption) applySemaphore(o *semaphoreOptions) { ttl.applyLock(&o.lockOptions) }
 
-// WithSession has the lock use the lease of a session, instead of one of its own: then
-// [Client.NewLock] and [Lock.Close] of a lock that is not held take no round trip, and the lock
-// is lost with the session. The claims to an [RWLock] or a [Semaphore] need no leases of their
-// own then. Locks of one name on one session exclude each other. A nil session
+// WithSession has a lock or an election use the lease of a session, instead of one of its own:
+// then [Client.NewLock] and [Lock.Close] of a lock that is not held take no round trip, and the
+// lock is lost with the session. The claims to an [RWLock] or a [Semaphore] need no leases of
+// their own then. Locks of one name on one session exclude each other. A nil session
 // is refused, one of another client too, and WithLockTTL beside it, with [ErrInvalidArgument];
 // one that has ended with [ErrClosed] or [ErrLeaseLost].
 //
@@ -89,7 +95,7 @@ func (s lockSessionOption) applySemaphore(o *semaphoreOptions) { s.applyLock(&o.
 // WithTryWait lets [Lock.TryLock], [RWLock.TryLock], [RWLock.TryRLock] and
 // [Semaphore.TryAcquire] wait up to d for what is taken, in addition to the time that the
 // server takes to answer. The default is 0: they don't wait.
-func WithTryWait(d time.Duration) ClaimOption { return tryWaitOption(d) }
+func WithTryWait(d time.Duration) SeatOption { return tryWaitOption(d) }
 
 type tryWaitOption time.Duration
 
@@ -103,7 +109,7 @@ const maxOwner = 1024
 // WithOwner sets what [Lock.Queue] tells others of the owner of a claim, beside the name of its
 // machine and its process: a version, a task, whom to ask. It is UTF-8 of at most 1 KiB; more is
 // refused with [ErrTooLarge], and other bytes with [ErrInvalidArgument]. The default is no text.
-func WithOwner(text string) ClaimOption { return ownerOption(text) }
+func WithOwner(text string) SeatOption { return ownerOption(text) }
 
 type ownerOption string
 

@@ -2,7 +2,6 @@ package etcd
 
 import (
 	"context"
-	"fmt"
 	"strconv"
 	"time"
 
@@ -34,20 +33,6 @@ type lockPlace struct {
 	round    int  // of sweeps since a claim came in doubt
 }
 
-// usable returns why claims of a client can't be made on the session.
-func (s *Session) usable(c *Client) error {
-	if s.client != c {
-		return fmt.Errorf("%w: session of another client", ErrInvalidArgument)
-	}
-	if err := c.admit(context.Background()); err != nil {
-		return err
-	}
-	if !s.lease.alive() {
-		return s.lease.ended()
-	}
-	return nil
-}
-
 // longestNumber is as long as the longest number.
 const longestNumber = "ffffffffffffffff\x00"
 
@@ -61,7 +46,7 @@ func (s *Session) number() string {
 
 // place gives somebody a place on the session, for claims with that key.
 func (s *Session) place(c *Client, name, key string) (*lockPlace, error) {
-	if err := s.usable(c); err != nil {
+	if err := s.usableBy(c); err != nil {
 		return nil, err
 	}
 	s.mu.Lock()

@@ -16,7 +16,7 @@ import (
 func (c *Client) keysWithoutClaims(ctx context.Context, r request, o getOptions, kvs []*mvccpb.KeyValue) ([]*mvccpb.KeyValue, error) {
 	var named []*mvccpb.KeyValue
 	for _, kv := range kvs {
-		if leaseOfName(kv.Key) != 0 {
+		if isNamedClaim(kv.Key) {
 			named = append(named, kv)
 		}
 	}

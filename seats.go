@@ -39,7 +39,7 @@ func (c *Client) newSeats(name, longest string, o lockOptions, closedError error
 		err = fmt.Errorf("%w: keys of package concurrency are for a Lock", ErrInvalidArgument)
 	}
 	if err == nil && o.session != nil {
-		err = o.session.usable(c)
+		err = o.session.usableBy(c)
 	}
 	if err != nil {
 		return nil, err

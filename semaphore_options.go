@@ -2,8 +2,8 @@ package etcd
 
 import "fmt"
 
-// SemaphoreOption changes a [Semaphore]: [WithWeight], and as a [ClaimOption] [WithLockTTL],
-// [WithTryWait], [WithSession] and [WithOwner].
+// SemaphoreOption changes a [Semaphore]: [WithWeight], [WithLockTTL], [WithTryWait],
+// [WithSession] and [WithOwner].
 type SemaphoreOption interface{ applySemaphore(*semaphoreOptions) }
 
 // semaphoreOptions are what options set.

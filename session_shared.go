@@ -2,6 +2,7 @@ package etcd
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 )
@@ -70,6 +71,20 @@ func (s *Session) TTL() time.Duration { return s.lease.ttl }
 // another process can see the lease end. Its [context.Cause] is [ErrLeaseLost] with the reason,
 // or [ErrClosed] after [Session.Close] or [Client.Close].
 func (s *Session) Context() context.Context { return promptContext{s.lease.ctx, s.lease.look} }
+
+// usableBy returns why a claim of that client can't be on the session, or nil.
+func (s *Session) usableBy(c *Client) error {
+	if s.client != c {
+		return fmt.Errorf("%w: session of another client", ErrInvalidArgument)
+	}
+	if err := c.admit(context.Background()); err != nil {
+		return err
+	}
+	if !s.lease.alive() {
+		return s.lease.ended()
+	}
+	return nil
+}
 
 // Close ends the session and revokes its lease, in one round trip: every key attached to it is
 // deleted. Locks on it that are still held are lost: their contexts end with [ErrLockLost] and

@@ -79,7 +79,8 @@ type Event struct {
 	// time that passes. The other events are not affected.
 	Err error
 
-	claim bool // of a lock, which has no value to decode
+	claim bool             // of a lock, whose value is nobody's
+	raw   *mvccpb.KeyValue // what is stored, if the watch wants that
 }
 
 // IsCreate reports whether the event created its key.

@@ -23,6 +23,7 @@ type watchOptions struct {
 	resync   bool
 	buffer   int
 	badType  bool
+	raw      bool // events bear what is stored, for the library's own keys
 }
 
 // check returns why a watch can't have these options, or nil.

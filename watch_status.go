@@ -69,6 +69,9 @@ func (w *watcher) interrupted(ctx context.Context, cause error) bool {
 
 // ended reports the end to the hooks.
 func (w *watcher) ended(ctx context.Context, err error) {
+	if w.told == nil {
+		return
+	}
 	if ctx.Err() != nil {
 		err = nil
 	}

@@ -405,9 +405,21 @@ func (w *watcher) decode(ctx context.Context, events []*mvccpb.Event) WatchRespo
 	out := WatchResponse{Events: make([]*Event, 0, len(events))}
 	for _, ev := range events {
 		if ev.Kv.ModRevision >= w.next {
-			out.Events = append(out.Events, d.event(ev))
+			out.Events = append(out.Events, w.event(&d, ev))
 			out.Revision = ev.Kv.ModRevision
 		}
+	}
+	return out
+}
+
+func (w *watcher) event(d *decoding, ev *mvccpb.Event) *Event {
+	if !w.opts.raw {
+		return d.event(ev)
+	}
+	kv, _ := d.keyValue(ev.Kv, true) // nothing is decoded
+	out := &Event{Kv: &kv, raw: ev.Kv}
+	if ev.Type == mvccpb.Event_DELETE {
+		out.Type = EventDelete
 	}
 	return out
 }

@@ -20,7 +20,7 @@ func TestLostAnswerToAClaimLeavesNoGhost(t *testing.T) {
 		srv, f := faultyServer(t)
 		c, other := client(t, config(srv)), client(t, config(srv))
 		ctx, s := within(t, 2*patience), newSession(t, c, etcd.WithSessionTTL(time.Minute))
-		for on, opts := range map[string][]etcd.ClaimOption{
+		for on, opts := range map[string][]etcd.SeatOption{
 			"lease":   {etcd.WithLockTTL(time.Minute)},
 			"session": {etcd.WithSession(s)},
 		} {
@@ -51,7 +51,7 @@ func TestClaimIsTakenThoughTheAnswerWasLost(t *testing.T) {
 		srv, f := faultyServer(t)
 		c := client(t, config(srv))
 		ctx, s := within(t, 2*patience), newSession(t, c)
-		for on, opts := range map[string][]etcd.ClaimOption{"lease": nil, "session": {etcd.WithSession(s)}} {
+		for on, opts := range map[string][]etcd.SeatOption{"lease": nil, "session": {etcd.WithSession(s)}} {
 			own, heir := kind.of(t, c, prefix(t)+on, opts...), kind.against(t, c, prefix(t)+on)
 			for way, acquire := range own.ways() {
 				require.NoError(t, own.take(ctx), "so that a lease is at hand")

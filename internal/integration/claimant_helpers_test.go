@@ -30,8 +30,8 @@ type claimant struct {
 
 // claimKind is a kind of claim, and that of one which excludes it.
 type claimKind struct {
-	of      func(t testing.TB, c *etcd.Client, name string, opts ...etcd.ClaimOption) claimant
-	against func(t testing.TB, c *etcd.Client, name string, opts ...etcd.ClaimOption) claimant
+	of      func(t testing.TB, c *etcd.Client, name string, opts ...etcd.SeatOption) claimant
+	against func(t testing.TB, c *etcd.Client, name string, opts ...etcd.SeatOption) claimant
 }
 
 // claimKinds are the kinds of claims of which one value may hold several.
@@ -43,7 +43,7 @@ var claimKinds = map[string]claimKind{
 }
 
 // newRWLock returns a read-write lock for one test.
-func newRWLock(t testing.TB, c *etcd.Client, name string, opts ...etcd.ClaimOption) *etcd.RWLock {
+func newRWLock(t testing.TB, c *etcd.Client, name string, opts ...etcd.SeatOption) *etcd.RWLock {
 	t.Helper()
 	var all []etcd.LockOption
 	for _, opt := range opts {
@@ -64,19 +64,19 @@ func newSemaphore(t testing.TB, c *etcd.Client, name string, size int, opts ...e
 	return s
 }
 
-func readerOf(t testing.TB, c *etcd.Client, name string, opts ...etcd.ClaimOption) claimant {
+func readerOf(t testing.TB, c *etcd.Client, name string, opts ...etcd.SeatOption) claimant {
 	l := newRWLock(t, c, name, opts...)
 	return claimant{l, l.RLock, l.TryRLock, l.RUnlock}
 }
 
-func writerOf(t testing.TB, c *etcd.Client, name string, opts ...etcd.ClaimOption) claimant {
+func writerOf(t testing.TB, c *etcd.Client, name string, opts ...etcd.SeatOption) claimant {
 	l := newRWLock(t, c, name, opts...)
 	return claimant{l, l.Lock, l.TryLock, l.Unlock}
 }
 
 // semaphoreOf returns what takes a weight of a semaphore of a size.
-func semaphoreOf(size, weight int) func(testing.TB, *etcd.Client, string, ...etcd.ClaimOption) claimant {
-	return func(t testing.TB, c *etcd.Client, name string, opts ...etcd.ClaimOption) claimant {
+func semaphoreOf(size, weight int) func(testing.TB, *etcd.Client, string, ...etcd.SeatOption) claimant {
+	return func(t testing.TB, c *etcd.Client, name string, opts ...etcd.SeatOption) claimant {
 		all := []etcd.SemaphoreOption{etcd.WithWeight(weight)}
 		for _, opt := range opts {
 			all = append(all, opt)

@@ -281,7 +281,7 @@ func TestCloseGivesBackEveryClaim(t *testing.T) {
 	c := client(t, config(server(t)))
 	ctx := within(t, patience)
 	s := newSession(t, c)
-	for name, opts := range map[string][]etcd.ClaimOption{"leases": nil, "session": {etcd.WithSession(s)}} {
+	for name, opts := range map[string][]etcd.SeatOption{"leases": nil, "session": {etcd.WithSession(s)}} {
 		for kind, many := range map[string]claimant{
 			"readers":   readerOf(t, c, prefix(t)+name+"readers", opts...),
 			"semaphore": semaphoreOf(5, 1)(t, c, prefix(t)+name+"semaphore", opts...),

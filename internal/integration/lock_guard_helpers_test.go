@@ -180,6 +180,9 @@ var guardedWrites = map[string]guardedWrite{
 	"Client.WithLock": {nil, func(ctx context.Context, c *etcd.Client, p string) error {
 		return c.WithLock(ctx, p+"inner", func(ctx context.Context) error { return c.Put(ctx, p+"a", nil) })
 	}},
+	"Client.Lead": {nil, func(ctx context.Context, c *etcd.Client, p string) error {
+		return c.Lead(ctx, p+"inner", nil, func(ctx context.Context) error { return c.Put(ctx, p+"a", nil) })
+	}},
 	"Txn.Commit": {oldValues, func(ctx context.Context, c *etcd.Client, p string) error {
 		return committed(ctx, c.Txn().If(etcd.Exists(p+"a")).Then(etcd.OpPut(p+"a", nil), etcd.OpGet(p+"b")).Else(etcd.OpGet(p+"b")))
 	}},

@@ -31,6 +31,7 @@ func lookalikes(t testing.TB, c *etcd.Client, p string) []string {
 		p + "upper\x00" + strings.ToUpper(id.String()):      id,
 		p + "separator/" + id.String():                      id,
 		p + "shorter\x00" + id.String()[1:]:                 id,
+		p + "no lease\x00lead\x00leader":                    0,
 		p + "longer\x00" + id.String() + "0":                id,
 		p + "\x00" + id.String() + "\x000123456789abcdef/x": id,
 	}

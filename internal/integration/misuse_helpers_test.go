@@ -65,12 +65,16 @@ var calls = map[string]func(ctx context.Context, c *etcd.Client) error{
 	"Import": func(ctx context.Context, c *etcd.Client) error {
 		return second(c.Import(ctx, strings.NewReader(noKeys)))
 	},
-	"KeepAlive":      func(ctx context.Context, c *etcd.Client) error { return second(c.KeepAlive(ctx, 1)) },
-	"KeepAliveOnce":  func(ctx context.Context, c *etcd.Client) error { return second(c.KeepAliveOnce(ctx, 1)) },
+	"KeepAlive":     func(ctx context.Context, c *etcd.Client) error { return second(c.KeepAlive(ctx, 1)) },
+	"KeepAliveOnce": func(ctx context.Context, c *etcd.Client) error { return second(c.KeepAliveOnce(ctx, 1)) },
+	"Lead": func(ctx context.Context, c *etcd.Client) error {
+		return c.Lead(ctx, "e", nil, func(context.Context) error { return nil })
+	},
 	"Lease":          func(_ context.Context, c *etcd.Client) error { return second(c.Lease(60)) },
 	"List":           func(ctx context.Context, c *etcd.Client) error { return second(c.List(ctx, "k")) },
 	"ListWithValues": func(ctx context.Context, c *etcd.Client) error { return second(c.ListWithValues(ctx, "k")) },
 	"MoveKey":        func(ctx context.Context, c *etcd.Client) error { return c.MoveKey(ctx, "a", "b") },
+	"NewElection":    func(_ context.Context, c *etcd.Client) error { return second(c.NewElection("e")) },
 	"NewLock":        func(_ context.Context, c *etcd.Client) error { return second(c.NewLock("l")) },
 	"NewRWLock":      func(_ context.Context, c *etcd.Client) error { return second(c.NewRWLock("l")) },
 	"NewSemaphore":   func(_ context.Context, c *etcd.Client) error { return second(c.NewSemaphore("s", 1)) },

@@ -1,0 +1,165 @@
+package integration
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/blueprint-go/etcd"
+)
+
+func TestLeaderHandsOverToANamedCandidate(t *testing.T) {
+	t.Parallel()
+	inEachMode(t, func(t *testing.T, c *etcd.Client, _ *observer) {
+		name, ctx := prefix(t)+"election", within(t, patience)
+		leader := newElection(t, c, name, etcd.WithCandidate("leader"))
+		require.NoError(t, leader.Campaign(ctx, nil))
+		first := newElection(t, c, name, etcd.WithPriority(1), etcd.WithCandidate("first"))
+		before := campaigning(t, ctx, c, first, "first", 2)
+		heir := newElection(t, c, name, etcd.WithCandidate("heir"))
+		elected := campaigning(t, ctx, c, heir, "heir", 3)
+		last := newElection(t, c, name, etcd.WithPriority(2))
+		behind := campaigning(t, ctx, c, last, "last", 4)
+		require.NoError(t, leader.Resign(ctx, etcd.WithSuccessor("heir")))
+		require.NoError(t, next(t, elected))
+		leads(t, c, name, "heir")
+		require.Empty(t, before)
+		require.Empty(t, behind)
+		require.NoError(t, heir.Resign(ctx))
+		require.NoError(t, next(t, behind), "the highest priority")
+		require.NoError(t, last.Resign(ctx, etcd.WithSuccessor("first")))
+		require.NoError(t, next(t, before))
+		require.NoError(t, first.Resign(ctx))
+		nothingLeft(t, c, name)
+	})
+}
+
+func TestUnknownSuccessorChangesNothing(t *testing.T) {
+	t.Parallel()
+	c := client(t, config(server(t)))
+	name, ctx := prefix(t)+"election", within(t, patience)
+	leader := newElection(t, c, name, etcd.WithCandidate("leader"))
+	require.NoError(t, leader.Campaign(ctx, []byte("leader")))
+	token, held := leader.Token(), leader.Context()
+	for _, nobody := range []string{"nobody", "leader"} {
+		require.ErrorIs(t, leader.Resign(ctx, etcd.WithSuccessor(nobody)), etcd.ErrNoCandidate)
+		require.NoError(t, held.Err())
+		require.Equal(t, token, leads(t, c, name, "leader").Token)
+	}
+	require.NoError(t, leader.Proclaim(ctx, []byte("still")))
+	require.NoError(t, leader.Resign(ctx))
+}
+
+func TestDeadSuccessorHoldsUpNobody(t *testing.T) {
+	t.Parallel()
+	srv := server(t)
+	direct := client(t, config(srv))
+	for _, dies := range []string{"by its lease", "by its context"} {
+		t.Run(dies, func(t *testing.T) {
+			t.Parallel()
+			c, proxy := cutOff(t, srv)
+			name, ctx := prefix(t)+"election", within(t, patience)
+			leader, first := newElection(t, direct, name), newElection(t, direct, name)
+			heir := brokenElection(t, c, proxy, name, etcd.WithCandidate("heir"), etcd.WithLockTTL(2*time.Second))
+			require.NoError(t, leader.Campaign(ctx, nil))
+			before := campaigning(t, ctx, direct, first, "first", 2)
+			waiting, cancel := context.WithCancel(ctx)
+			defer cancel()
+			elected := campaigning(t, waiting, direct, heir, "heir", 3)
+			proxy.Blackhole() // so that it doesn't notice that it was named
+			require.NoError(t, leader.Resign(ctx, etcd.WithSuccessor("heir")))
+			require.ErrorIs(t, second(leader.Leader(ctx)), etcd.ErrVacant)
+			require.Empty(t, before, "the successor may come")
+			if dies == "by its context" {
+				cancel()
+			}
+			require.Error(t, next(t, elected))
+			require.NoError(t, next(t, before))
+			require.NoError(t, first.Resign(ctx))
+			proxy.Heal()
+			nothingLeft(t, direct, name)
+		})
+	}
+}
+
+// The successor leaves after the leader has looked for it, and before it has named it.
+func TestLeavingSuccessorLeavesTheElectionFree(t *testing.T) {
+	t.Parallel()
+	srv := server(t)
+	direct := client(t, config(srv))
+	var leave atomic.Pointer[func()]
+	c := client(t, config(srv).WithHooks(hook{after: func(req etcd.RequestInfo, _ etcd.ResultInfo) {
+		if f := leave.Swap(nil); req.Op == "resign" && f != nil {
+			(*f)()
+		}
+	}}))
+	name, ctx := prefix(t)+"election", within(t, patience)
+	leader := newElection(t, c, name)
+	heir := newElection(t, direct, name, etcd.WithCandidate("heir"))
+	require.NoError(t, leader.Campaign(ctx, nil))
+	waiting, cancel := context.WithCancel(ctx)
+	elected := campaigning(t, waiting, direct, heir, "heir", 2)
+	f := func() {
+		cancel()
+		assert.Error(t, <-elected)
+	}
+	leave.Store(&f)
+	require.ErrorIs(t, leader.Resign(ctx, etcd.WithSuccessor("heir")), etcd.ErrNoCandidate)
+	require.Zero(t, leader.Token())
+	require.ErrorIs(t, second(leader.Leader(ctx)), etcd.ErrVacant)
+	require.ErrorIs(t, leader.Resign(ctx), etcd.ErrNotHeld)
+	nothingLeft(t, direct, name)
+}
+
+func TestHandOverWakesOneOfManyCandidates(t *testing.T) {
+	t.Parallel()
+	const candidates, handOvers = 50, 10
+	srv := server(t)
+	direct := client(t, config(srv).WithTimeout(busyTimeout))
+	var requests atomic.Int64
+	c := client(t, config(srv).WithTimeout(busyTimeout).WithHooks(hook{after: func(req etcd.RequestInfo, _ etcd.ResultInfo) {
+		if req.Op == "campaign" {
+			requests.Add(1)
+		}
+	}}))
+	name, ctx := prefix(t)+"election", within(t, 2*busyTimeout)
+	s := newSession(t, c)
+	leader := newElection(t, direct, name)
+	require.NoError(t, leader.Campaign(ctx, nil))
+	began := time.Now()
+	elected := make(chan *etcd.Election, candidates)
+	var waiting sync.WaitGroup
+	for i := range candidates {
+		e := newElection(t, c, name, etcd.WithSession(s))
+		outcome := campaigning(t, ctx, direct, e, fmt.Sprint(i), int64(i)+2)
+		waiting.Go(func() {
+			if err := <-outcome; err == nil {
+				elected <- e
+			} else {
+				assert.ErrorIs(t, err, etcd.ErrLockLost, "when the session is closed")
+			}
+		})
+	}
+	require.Eventually(t, func() bool { return requests.Load() >= candidates }, patience, time.Millisecond)
+	before := requests.Load()
+	for i := range handOvers {
+		require.NoError(t, leader.Resign(ctx))
+		leader = next(t, elected)
+		leads(t, direct, name, fmt.Sprint(i))
+	}
+	// The elected one looks and takes the lead. Besides, each looks again every eight seconds at most.
+	again := int64(time.Since(began)/(8*time.Second)) * candidates
+	sent := requests.Load() - before
+	t.Logf("%d requests for %d hand-overs among %d candidates", sent, handOvers, candidates)
+	require.LessOrEqual(t, sent, 2*handOvers+again)
+	require.GreaterOrEqual(t, sent, int64(2*handOvers))
+	require.NoError(t, s.Close(ctx))
+	waiting.Wait()
+	require.Empty(t, elected)
+}
