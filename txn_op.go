@@ -76,6 +76,13 @@ func OpGetRange(start, end string, opts ...GetOption) Op {
 	return Op{kind: kindGet, reach: upToEnd, key: start, end: end, get: o, bad: err}
 }
 
+// OpListRange reads the keys from start up to but not including end, without their values:
+// see [OpGetRange].
+func OpListRange(start, end string, opts ...GetOption) Op {
+	o, err := getOptionsOf(opts)
+	return Op{kind: kindGet, reach: upToEnd, key: start, end: end, get: o, keysOnly: true, bad: err}
+}
+
 // OpDelete deletes key.
 func OpDelete(key string, opts ...DeleteOption) Op {
 	o, err := deleteOptionsOf(opts)

@@ -129,7 +129,7 @@ func TestNilOptionsAndFunctionsAreRefusedEverywhere(t *testing.T) {
 
 		for name, op := range map[string]any{
 			"OpPut": etcd.OpPut, "OpGet": etcd.OpGet, "OpGetPrefix": etcd.OpGetPrefix, "OpListPrefix": etcd.OpListPrefix,
-			"OpGetRange": etcd.OpGetRange, "OpDeletePrefix": etcd.OpDeletePrefix, "OpDeleteRange": etcd.OpDeleteRange,
+			"OpGetRange": etcd.OpGetRange, "OpListRange": etcd.OpListRange, "OpDeletePrefix": etcd.OpDeletePrefix, "OpDeleteRange": etcd.OpDeleteRange,
 		} {
 			f := reflect.ValueOf(op)
 			commit := reflect.MakeFunc(reflect.FuncOf(inOf(f.Type()), []reflect.Type{reflect.TypeFor[error]()}, true), func(in []reflect.Value) []reflect.Value {

@@ -69,6 +69,7 @@ func TestTransactionReadsPrefixes(t *testing.T) {
 			etcd.OpGet(p+"b", etcd.WithRevision(old.ModRevision)),
 			etcd.OpGetPrefix(p+"c"),
 			etcd.OpGetPrefix(""),
+			etcd.OpListRange(p+"a/2", p+"b\x00", etcd.WithLimit(1)),
 		).Commit(ctx)
 		require.NoError(t, err)
 		require.True(t, res.Succeeded)
@@ -81,9 +82,11 @@ func TestTransactionReadsPrefixes(t *testing.T) {
 			}
 		}
 		require.Equal(t, []string{
-			"2 a/1=1 a/2=2", "3 a/1=1", "2 a/1= a/2=", "1 b=3", "0", "3 a/1=1 a/2=2 b=4",
+			"2 a/1=1 a/2=2", "3 a/1=1", "2 a/1= a/2=", "1 b=3", "0", "3 a/1=1 a/2=2 b=4", "2 a/2=",
 		}, texts)
-		require.Nil(t, res.Results[2].KVs[0].Value, "a list reads no values")
+		for _, i := range []int{2, 6} {
+			require.Nil(t, res.Results[i].KVs[0].Value, "a list reads no values")
+		}
 		kv, ok := res.KV(p + "a/2")
 		require.True(t, ok)
 		require.Equal(t, "2", string(kv.Value))
