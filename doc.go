@@ -19,6 +19,8 @@
 //   - to read a prefix far more often than it changes, package mirror, which keeps it in
 //     memory;
 //   - for a configuration in a struct that follows etcd, package live;
+//   - for jobs that one of many processes does, package queue, and for processes that wait
+//     for one another, package barrier;
 //   - for services that register and find one another, package discovery;
 //   - for another key that goes away with its process, [Client.Grant],
 //     [Client.PutWithLease] and [Client.KeepAlive];

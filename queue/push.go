@@ -1,0 +1,77 @@
+package queue
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/blueprint-go/etcd"
+)
+
+// Push puts a job into the queue, in one round trip. It is there exactly once if Push returns
+// nil. If Push fails, it is certainly not there unless [etcd.MaybeApplied] reports true;
+// [etcd.Client.Settle] can then find out, if the client encrypts.
+//
+// A job that can't be marshalled fails with [etcd.ErrEncoding], one that is too large with
+// [etcd.ErrTooLarge], and one for which there is no room with [ErrFull].
+func (q *Queue[T]) Push(ctx context.Context, value T, opts ...PushOption) error {
+	const op = "push"
+	if err := q.store.check(ctx); err != nil {
+		return q.store.fail(op, err)
+	}
+	ops, err := q.pushOps(value, opts)
+	if err != nil {
+		return q.store.fail(op, err)
+	}
+	if q.store.options.capacity > 0 {
+		err = q.store.pushWithin(ctx, ops)
+	} else {
+		_, err = q.store.client.Txn().Then(ops...).Commit(ctx)
+	}
+	if err != nil {
+		return q.store.as(op, err)
+	}
+	return nil
+}
+
+// PushOps returns the operations that put a job into the queue, for a transaction of the
+// caller's own: with other writes, for several queues, or in [Job.AckWith], so that a job is
+// followed by another exactly once. It sends nothing. Each call makes one job; commit its
+// operations once, and soon: a job that is committed more than two seconds after PushOps may be
+// noticed late, by about ten seconds, or a minute while consumers have others to do.
+// [WithCapacity] doesn't hold it back, but it counts.
+func (q *Queue[T]) PushOps(value T, opts ...PushOption) ([]etcd.Op, error) {
+	ops, err := q.pushOps(value, opts)
+	if err != nil {
+		return nil, q.store.fail("push", err)
+	}
+	return ops, nil
+}
+
+func (q *Queue[T]) pushOps(value T, opts []PushOption) ([]etcd.Op, error) {
+	o, err := pushOptionsOf(opts)
+	if err != nil {
+		return nil, err
+	}
+	data, err := q.encoding.Marshal(value)
+	if err != nil {
+		return nil, &encodingError{err}
+	}
+	now := time.Now()
+	e, at := entry{id: q.store.newID(now), priority: o.priority}, ready
+	if o.delay > 0 {
+		e.due, at = now.Add(o.delay).UnixNano(), delayed
+	}
+	if e.due < 0 {
+		return nil, fmt.Errorf("%w: delay of %v", etcd.ErrInvalidArgument, o.delay)
+	}
+	return []etcd.Op{etcd.OpPut(q.store.job(e.id), data), etcd.OpPut(q.store.key(at, e), nil)}, nil
+}
+
+// encodingError is an etcd.ErrEncoding. Its text leaves out what the encoding says, which may
+// quote the value.
+type encodingError struct{ cause error }
+
+func (e *encodingError) Error() string { return etcd.ErrEncoding.Error() }
+
+func (e *encodingError) Unwrap() []error { return []error{etcd.ErrEncoding, e.cause} }
