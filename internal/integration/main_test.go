@@ -14,7 +14,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if serveIfAsked() || serveMemberIfAsked() || serveGRPCProxyIfAsked() || beFIPSClientIfAsked() || beEtcdctlIfAsked() || fightIfAsked() {
+	if serveIfAsked() || serveMemberIfAsked() || serveGRPCProxyIfAsked() || beFIPSClientIfAsked() || beEtcdctlIfAsked() || fightIfAsked() || workIfAsked() {
 		os.Exit(0)
 	}
 	goleak.VerifyTestMain(m)
