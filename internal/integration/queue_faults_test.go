@@ -69,7 +69,7 @@ func TestAckInDoubtIsSettledByHistory(t *testing.T) {
 			q, second := openQueueOf[string](t, c, "q"), openQueueOf[string](t, other, "q")
 			push(t, q, "a")
 			j := popped(t, q)
-			lease, _ := leaseOf(t, c, q, j)
+			lease, _ := leaseOfJob(t, c, q, j)
 			s := &script{answer: status.Error(codes.Unavailable, "lost"), writesOnly: true, refuse: !applied}
 			ctx, cancel := context.WithCancel(faults.follow(t.Context(), s))
 			s.arrived = func(context.Context) {
@@ -247,7 +247,7 @@ func TestNoJobIsLostAndEffectsHappenOnce(t *testing.T) {
 		wg.Go(func() {
 			_ = q.Work(ctx, func(ctx context.Context, j *jobqueue.Job[int]) error {
 				if j.Value%loss == 0 && j.Attempt() == 1 {
-					id, key := leaseOf(t, c, q, j)
+					id, key := leaseOfJob(t, c, q, j)
 					if err := c.RevokeLease(context.WithoutCancel(ctx), id); err != nil {
 						return err
 					}

@@ -65,8 +65,8 @@ func deadOf[T any](t testing.TB, q *jobqueue.Queue[T]) []jobqueue.Dead[T] {
 	return out
 }
 
-// leaseOf returns the lease that the claim to a job of a queue hangs on, and the claim's key.
-func leaseOf[T any](t testing.TB, c *etcd.Client, q *jobqueue.Queue[T], j *jobqueue.Job[T]) (etcd.LeaseID, string) {
+// leaseOfJob returns the lease that the claim to a job of a queue hangs on, and the claim's key.
+func leaseOfJob[T any](t testing.TB, c *etcd.Client, q *jobqueue.Queue[T], j *jobqueue.Job[T]) (etcd.LeaseID, string) {
 	t.Helper()
 	running := q.Name() + "\x01running/"
 	keys, err := c.List(t.Context(), running)
@@ -85,7 +85,7 @@ func leaseOf[T any](t testing.TB, c *etcd.Client, q *jobqueue.Queue[T], j *jobqu
 // loseConsumer ends the lease of the consumer that has a job, and waits until the consumer knows.
 func loseConsumer[T any](t testing.TB, c *etcd.Client, q *jobqueue.Queue[T], j *jobqueue.Job[T]) {
 	t.Helper()
-	id, _ := leaseOf(t, c, q, j)
+	id, _ := leaseOfJob(t, c, q, j)
 	require.NoError(t, c.RevokeLease(t.Context(), id))
 	closes(t, j.Context().Done())
 }
