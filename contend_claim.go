@@ -30,6 +30,7 @@ type claim struct {
 	repeated bool
 	// existed says that the key was there before its request came.
 	existed bool
+	mayWait bool // in the queue
 	// seen is a revision at which the claim would have held, if the rule has seen one.
 	seen int64
 	// Set by begin, when the claim holds.
@@ -221,7 +222,7 @@ func (l *contender) makeClaim(ctx context.Context, op string, queue bool) (*clai
 // request puts the key only if it is missing. The key belongs to one lease, which has one
 // claim at a time.
 func (l *contender) sendClaim(ctx context.Context, op string, s *session, queue bool) (c *claim, v verdict, err error) {
-	c = &claim{session: s}
+	c = &claim{session: s, mayWait: queue}
 	c.key, c.lease, c.ttl, c.lose = l.key(s.id), s.id, s.ttl, c.fail
 	if c.stored, err = l.client.stored(c.key); err != nil {
 		return nil, refused, fail(op, l.name, err)

@@ -43,25 +43,30 @@ func (r likeConcurrency) ranges() []keys.Range {
 // request implements [precedence].
 func (r likeConcurrency) request(c *claim, queue bool) *pb.TxnRequest {
 	put := []*pb.RequestOp{txntree.Put(&pb.PutRequest{Key: c.stored, Value: c.record, Lease: int64(c.lease)})}
-	get := []*pb.RequestOp{txntree.Range(&pb.RangeRequest{Key: c.stored, KeysOnly: true})}
+	get := txntree.Range(&pb.RangeRequest{Key: c.stored, KeysOnly: true})
 	own := []keys.Range{{Start: c.stored}}
 	if c.twin != nil {
 		put = append(put, txntree.Put(&pb.PutRequest{Key: c.twin.stored, Lease: int64(c.lease)}))
 		own = append(own, keys.Range{Start: c.twin.stored})
 	}
-	// With its lease, which a read of keys alone leaves out.
-	otherwise := []*pb.RequestOp{get[0], txntree.Range(r.end(pb.RangeRequest_ASCEND))}
-	if queue {
-		otherwise = []*pb.RequestOp{txntree.Txn(&pb.TxnRequest{Compare: absent(own...), Success: put, Failure: get})}
+	if !queue {
+		return &pb.TxnRequest{
+			Compare: absent(r.ranges()...), Success: put,
+			Failure: []*pb.RequestOp{get, txntree.Range(r.end(pb.RangeRequest_ASCEND))},
+		}
 	}
-	return &pb.TxnRequest{Compare: absent(r.ranges()...), Success: put, Failure: otherwise}
+	for _, all := range r.ranges() {
+		put = append(put, txntree.Range(outermost(all, pb.RangeRequest_ASCEND)))
+	}
+	return &pb.TxnRequest{Compare: absent(own...), Success: put, Failure: []*pb.RequestOp{get}}
 }
 
-// end reads the oldest or the youngest key of their range.
+// end reads the oldest or the youngest key of their range, with its lease, which a read of keys
+// alone leaves out.
 func (r likeConcurrency) end(order pb.RangeRequest_SortOrder) *pb.RangeRequest {
-	return &pb.RangeRequest{
-		Key: r.theirs.Start, RangeEnd: r.theirs.End, Limit: 1, SortTarget: pb.RangeRequest_CREATE, SortOrder: order,
-	}
+	read := outermost(r.theirs, order)
+	read.KeysOnly = false
+	return read
 }
 
 // answered implements [precedence].
