@@ -18,7 +18,8 @@ import (
 	"github.com/blueprint-go/etcd/internal/txntree"
 )
 
-// Claim is a place in the queue for a lock, or the lock itself: see [Lock.Queue].
+// Claim is a place in the queue for a [Lock], an [RWLock] or a [Semaphore], or what is queued
+// for: see [Lock.Queue].
 type Claim struct {
 	// Name is the name of the lock.
 	Name string
@@ -26,6 +27,10 @@ type Claim struct {
 	Key string
 	// Held reports whether the claim holds the lock; otherwise it waits.
 	Held bool
+	// Shared reports whether the claim is to read, of an [RWLock].
+	Shared bool
+	// Weight is how much the claim takes of a [Semaphore]; 0 for other locks.
+	Weight int
 	// Token is the create revision of the key: for its holder, the [Lock.Token].
 	Token int64
 	// Owner is who made the claim. It is zero if the claim doesn't say: its client had no
@@ -61,20 +66,20 @@ const leaseQueries = 16
 
 // listClaims lists the claims in the ranges of a queue, the oldest first. A claim may have a key
 // in each of them; it holds if none is older in any of its ranges.
-func (l *contender) listClaims(ctx context.Context, ranges []keys.Range) ([]Claim, error) {
+func (c *Client) listClaims(ctx context.Context, name string, ranges ...keys.Range) ([]Claim, error) {
 	const op = "queue"
 	req := &pb.TxnRequest{}
 	for _, r := range ranges {
 		req.Success = append(req.Success, txntree.Range(&pb.RangeRequest{Key: r.Start, RangeEnd: r.End}))
 	}
-	resp, err := l.client.sendTxn(ctx, request{op: op, key: l.name}, req)
+	resp, err := c.sendTxn(ctx, request{op: op, key: name}, req)
 	if err != nil {
 		return nil, err
 	}
 	if len(resp.Responses) != len(ranges) {
-		return nil, answered(op, l.name, fmt.Errorf("%w: answer lacks parts", ErrServer))
+		return nil, answered(op, name, fmt.Errorf("%w: answer lacks parts", ErrServer))
 	}
-	d := l.client.codec.decoding(ctx)
+	d := c.codec.decoding(ctx)
 	defer d.end()
 	byToken := map[int64]int{}
 	var claims []Claim
@@ -87,13 +92,13 @@ func (l *contender) listClaims(ctx context.Context, ranges []keys.Range) ([]Clai
 				continue
 			}
 			byToken[kv.CreateRevision] = len(claims)
-			claim := Claim{Name: l.name, Token: kv.CreateRevision, Lease: LeaseID(kv.Lease), Held: i == 0}
+			claim := Claim{Name: name, Token: kv.CreateRevision, Lease: LeaseID(kv.Lease), Held: i == 0}
 			claim.tell(&d, kv)
 			claims = append(claims, claim)
 		}
 	}
 	slices.SortFunc(claims, func(a, b Claim) int { return cmp.Compare(a.Token, b.Token) })
-	return l.client.timeLeft(ctx, op, claims)
+	return c.timeLeft(ctx, op, claims)
 }
 
 // tell takes over what the record of a claim says.
@@ -165,13 +170,13 @@ func (c *Client) leaseLeft(ctx context.Context, op string, id LeaseID) (time.Dur
 }
 
 // countClaims counts the keys in the ranges of a queue.
-func (l *contender) countClaims(ctx context.Context, ranges []keys.Range) (n int64, err error) {
+func (c *Client) countClaims(ctx context.Context, name string, ranges ...keys.Range) (n int64, err error) {
 	const op = "count"
 	req := &pb.TxnRequest{}
 	for _, r := range ranges {
 		req.Success = append(req.Success, txntree.Range(&pb.RangeRequest{Key: r.Start, RangeEnd: r.End, CountOnly: true}))
 	}
-	resp, err := l.client.sendTxn(ctx, request{op: op, key: l.name}, req)
+	resp, err := c.sendTxn(ctx, request{op: op, key: name}, req)
 	if err != nil {
 		return 0, err
 	}

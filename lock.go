@@ -166,7 +166,7 @@ func (l *Lock) Held() Condition { return l.seat.current().condition(l.seat.name)
 
 // IsLocked reports whether anybody holds the lock or waits for it, in one round trip.
 func (l *Lock) IsLocked(ctx context.Context) (bool, error) {
-	n, err := l.seat.countClaims(ctx, l.all)
+	n, err := l.seat.client.countClaims(ctx, l.seat.name, l.all...)
 	return n > 0, err
 }
 
@@ -178,7 +178,7 @@ func (l *Lock) IsLocked(ctx context.Context) (bool, error) {
 // A claim whose record can't be decoded is listed with its [Claim.Err]. Without a claim, the list
 // is empty.
 func (l *Lock) Queue(ctx context.Context) ([]Claim, error) {
-	return l.seat.listClaims(ctx, l.all)
+	return l.seat.client.listClaims(ctx, l.seat.name, l.all...)
 }
 
 // WithLock runs f while it holds the lock of that name, with a context of [Lock.Guard]: it ends

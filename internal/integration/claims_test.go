@@ -16,34 +16,6 @@ import (
 	"github.com/blueprint-go/etcd"
 )
 
-// requestLog holds the operations of a client's requests, but for those in the background.
-type requestLog struct {
-	mu  sync.Mutex
-	ops []string
-}
-
-func (l *requestLog) hook() hook {
-	return hook{after: func(req etcd.RequestInfo, _ etcd.ResultInfo) {
-		if req.Op == "check locks" {
-			return
-		}
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		l.ops = append(l.ops, req.Op)
-	}}
-}
-
-// during returns the operations of the requests that are made while f runs.
-func (l *requestLog) during(f func()) []string {
-	l.mu.Lock()
-	l.ops = nil
-	l.mu.Unlock()
-	f()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.ops
-}
-
 func TestQueueNamesHolderAndWaitersInOrder(t *testing.T) {
 	t.Parallel()
 	inEachMode(t, func(t *testing.T, c *etcd.Client, _ *observer) {
@@ -242,4 +214,80 @@ func TestBadOwnersAreRefusedUnsent(t *testing.T) {
 		require.ErrorIs(t, err, etcd.ErrInvalidArgument)
 	}))
 	require.NoError(t, newLock(t, c, "lock", etcd.WithOwner(strings.Repeat("a", 1024))).Lock(within(t, patience)))
+}
+
+func TestQueueOfAnRWLockTellsReadersFromWriters(t *testing.T) {
+	t.Parallel()
+	inEachMode(t, func(t *testing.T, c *etcd.Client, _ *observer) {
+		ctx, name := within(t, patience), prefix(t)+"lock"
+		l, err := c.NewRWLock(name, etcd.WithOwner("me"))
+		require.NoError(t, err)
+		defer func() { require.NoError(t, l.Close()) }()
+		claims, err := l.Queue(ctx)
+		require.NoError(t, err)
+		require.Empty(t, claims)
+		require.NoError(t, l.RLock(ctx))
+		require.NoError(t, l.RLock(ctx))
+		waiting, giveUp := context.WithCancel(ctx)
+		var wg sync.WaitGroup
+		for i, wait := range []func(context.Context) error{l.Lock, l.RLock} {
+			wg.Go(func() { require.ErrorIs(t, wait(waiting), context.Canceled) })
+			queues(t, c, name, int64(i)+3)
+		}
+		claims, err = l.Queue(ctx)
+		require.NoError(t, err)
+		require.Len(t, claims, 4)
+		for i, want := range []struct{ shared, held bool }{{true, true}, {true, true}, {false, false}, {true, false}} {
+			require.Equal(t, want.shared, claims[i].Shared)
+			require.Equal(t, want.held, claims[i].Held)
+			require.Equal(t, "me", claims[i].Owner.Text)
+			require.Positive(t, claims[i].TTL)
+			require.Zero(t, claims[i].Weight)
+		}
+		require.Equal(t, l.Token(), claims[0].Token)
+		giveUp()
+		wg.Wait()
+		require.NoError(t, l.RUnlock(ctx))
+		require.NoError(t, l.RUnlock(ctx))
+		require.NoError(t, l.Lock(ctx))
+		claims, err = l.Queue(ctx)
+		require.NoError(t, err)
+		require.Len(t, claims, 1)
+		require.True(t, claims[0].Held)
+		require.False(t, claims[0].Shared)
+	})
+}
+
+func TestQueueOfASemaphoreTellsWeights(t *testing.T) {
+	t.Parallel()
+	inEachMode(t, func(t *testing.T, c *etcd.Client, _ *observer) {
+		ctx, name := within(t, patience), prefix(t)+"semaphore"
+		light, err := c.NewSemaphore(name, 3, etcd.WithOwner("light"))
+		require.NoError(t, err)
+		defer func() { require.NoError(t, light.Close()) }()
+		heavy, err := c.NewSemaphore(name, 3, etcd.WithWeight(2), etcd.WithOwner("heavy"))
+		require.NoError(t, err)
+		defer func() { require.NoError(t, heavy.Close()) }()
+		require.NoError(t, light.Acquire(ctx))
+		require.NoError(t, heavy.Acquire(ctx))
+		waiting, giveUp := context.WithCancel(ctx)
+		var wg sync.WaitGroup
+		wg.Go(func() { require.ErrorIs(t, light.Acquire(waiting), context.Canceled) })
+		queues(t, c, name, 3)
+		claims, err := heavy.Queue(ctx)
+		require.NoError(t, err)
+		require.Len(t, claims, 3)
+		for i, want := range []struct {
+			owner  string
+			weight int
+			held   bool
+		}{{"light", 1, true}, {"heavy", 2, true}, {"light", 1, false}} {
+			require.Equal(t, want.owner, claims[i].Owner.Text)
+			require.Equal(t, want.weight, claims[i].Weight)
+			require.Equal(t, want.held, claims[i].Held)
+			require.False(t, claims[i].Shared)
+		}
+		giveUp()
+		wg.Wait()
+	})
 }

@@ -97,3 +97,31 @@ func (j *journal) take() []entry {
 	j.entries = nil
 	return out
 }
+
+// requestLog holds the operations of a client's requests, but for those in the background.
+type requestLog struct {
+	mu  sync.Mutex
+	ops []string
+}
+
+func (l *requestLog) hook() hook {
+	return hook{after: func(req etcd.RequestInfo, _ etcd.ResultInfo) {
+		if req.Op == "check locks" {
+			return
+		}
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.ops = append(l.ops, req.Op)
+	}}
+}
+
+// during returns the operations of the requests that are made while f runs.
+func (l *requestLog) during(f func()) []string {
+	l.mu.Lock()
+	l.ops = nil
+	l.mu.Unlock()
+	f()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.ops
+}
