@@ -11,6 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/client/v3/concurrency"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/blueprint-go/etcd"
 	"github.com/blueprint-go/etcd/etcdtest"
@@ -298,6 +300,55 @@ func TestConcurrencyKeyThatIsGoneLosesTheLock(t *testing.T) {
 				require.NoError(t, heir.Unlock(ctx))
 			})
 		}
+	}
+}
+
+func TestLostAnswerLeavesNoConcurrencyKey(t *testing.T) {
+	t.Parallel()
+	srv, f := faultyServer(t)
+	c, ctx := client(t, config(srv)), within(t, patience)
+	for keys, option := range theirKeys {
+		for way, acquire := range acquisitions {
+			name := prefix(t) + keys + way
+			l := newLock(t, c, name, option, etcd.WithLockTTL(time.Hour))
+			lost := &script{answer: status.Error(codes.Unknown, "lost"), times: 1, writesOnly: true}
+			require.True(t, etcd.MaybeApplied(second(acquire(f.follow(ctx, lost), l))))
+			m, _ := mutex(t, c.Raw(), name)
+			require.NoError(t, m.Lock(ctx), "long before the lease ends")
+			require.Zero(t, queue(t, c, name))
+			require.NoError(t, m.Unlock(ctx))
+
+			again := &script{answer: status.Error(codes.Unavailable, "lost"), times: 1, writesOnly: true}
+			acquired, err := acquire(f.follow(ctx, again), l)
+			require.NoError(t, err)
+			require.True(t, acquired, "by the request that was applied")
+			require.ErrorIs(t, m.TryLock(ctx), concurrency.ErrLocked)
+			require.NoError(t, c.Put(l.Guard(ctx), name+"-data", nil))
+			require.NoError(t, l.Unlock(ctx))
+			keysUnder(t, c.Raw(), name+"/", 0)
+			require.Zero(t, queue(t, c, name))
+		}
+	}
+}
+
+func TestWaiterThatGivesUpLeavesNoConcurrencyKey(t *testing.T) {
+	t.Parallel()
+	c := client(t, config(server(t)))
+	ctx := within(t, patience)
+	for keys, option := range theirKeys {
+		name := prefix(t) + keys
+		m, _ := mutex(t, c.Raw(), name)
+		require.NoError(t, m.Lock(ctx))
+		l := newLock(t, c, name, option)
+		waiting, giveUp := context.WithCancel(ctx)
+		waited := make(chan error, 1)
+		go func() { waited <- l.Lock(waiting) }()
+		keysUnder(t, c.Raw(), name+"/", 2)
+		giveUp()
+		require.ErrorIs(t, next(t, waited), etcd.ErrLocked)
+		keysUnder(t, c.Raw(), name+"/", 1)
+		require.Zero(t, queue(t, c, name))
+		require.NoError(t, m.Unlock(ctx))
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/client/v3/concurrency"
 
 	"github.com/blueprint-go/etcd"
 )
@@ -50,4 +51,22 @@ func ownKey(t testing.TB, c *etcd.Client, name string) string {
 	require.NoError(t, err)
 	require.Len(t, resp.Kvs, 1)
 	return string(resp.Kvs[0].Key)
+}
+
+// mutex returns a mutex with a session of its own.
+func mutex(t testing.TB, c *clientv3.Client, name string) (*concurrency.Mutex, *concurrency.Session) {
+	t.Helper()
+	s, err := concurrency.NewSession(c, concurrency.WithTTL(60))
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = s.Close() })
+	return concurrency.NewMutex(s, name), s
+}
+
+// keysUnder waits until n keys are there that begin with a prefix.
+func keysUnder(t testing.TB, c *clientv3.Client, prefix string, n int64) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		resp, err := c.Get(t.Context(), prefix, clientv3.WithPrefix(), clientv3.WithCountOnly())
+		return err == nil && resp.Count == n
+	}, patience, 10*time.Millisecond)
 }

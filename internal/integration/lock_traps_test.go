@@ -50,27 +50,6 @@ type rivals struct {
 	theirs *clientv3.Client
 }
 
-// mutex returns a mutex with a session of its own.
-func mutex(t testing.TB, c *clientv3.Client, name string) (*concurrency.Mutex, *concurrency.Session) {
-	t.Helper()
-	s, err := concurrency.NewSession(c, concurrency.WithTTL(60))
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = s.Close() })
-	return concurrency.NewMutex(s, name), s
-}
-
-// first returns the first of two values.
-func first[T, U any](v T, _ U) T { return v }
-
-// keysUnder waits until n keys are there that begin with a prefix.
-func keysUnder(t testing.TB, c *clientv3.Client, prefix string, n int64) {
-	t.Helper()
-	require.Eventually(t, func() bool {
-		resp, err := c.Get(t.Context(), prefix, clientv3.WithPrefix(), clientv3.WithCountOnly())
-		return err == nil && resp.Count == n
-	}, patience, 10*time.Millisecond)
-}
-
 // etcd-io/etcd#22082
 func twoMutexesOnASession(t *testing.T, r *rivals) {
 	a, s := mutex(t, r.theirs, "/theirs")

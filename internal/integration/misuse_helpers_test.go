@@ -145,3 +145,6 @@ func requireRefused(t *testing.T, o *observer, name string, want error, call fun
 	require.False(t, etcd.MaybeApplied(err), name)
 	require.False(t, etcd.IsRetryable(err), name)
 }
+
+// first returns the first of two values.
+func first[T, U any](v T, _ U) T { return v }
