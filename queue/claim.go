@@ -140,14 +140,15 @@ func (q *store) resolve(c *claim, from candidate) {
 func (c *claim) hold(life context.Context) {
 	c.turn <- struct{}{} // the hooks may run at once
 	defer func() { <-c.turn }()
-	c.ctx, c.cancel = context.WithCancelCause(context.WithoutCancel(life))
+	ctx, cancel := context.WithCancelCause(context.WithoutCancel(life))
+	c.ctx, c.cancel = jobContext{ctx, c.session.Context(), cancel}, cancel
 	c.unhook = []func() bool{
 		context.AfterFunc(c.session.Context(), func() {
 			why := context.Cause(c.session.Context())
-			if c.ctx.Err() == nil && !errors.Is(why, etcd.ErrClosed) {
+			if ctx.Err() == nil && !errors.Is(why, etcd.ErrClosed) {
 				c.store.options.logger.Warn("queue: claim lost", "queue", c.store.name, "job", c.entry.id, "cause", why)
 			}
-			c.cancel(&lostError{why})
+			cancel(&lostError{why})
 		}),
 		context.AfterFunc(life, func() {
 			why := context.Cause(life)
@@ -155,6 +156,21 @@ func (c *claim) hold(life context.Context) {
 			c.store.begin(func(ctx context.Context) { c.giveBack(ctx, false, why) })
 		}),
 	}
+}
+
+// jobContext is a context whose Err looks at the session first: after a pause of the process, its
+// caller may run before what ends the context.
+type jobContext struct {
+	context.Context
+	session context.Context
+	cancel  context.CancelCauseFunc
+}
+
+func (c jobContext) Err() error {
+	if c.Context.Err() == nil && c.session.Err() != nil {
+		c.cancel(&lostError{context.Cause(c.session)})
+	}
+	return c.Context.Err()
 }
 
 // end ends the context of a claim that is over. The claim's turn must be held.

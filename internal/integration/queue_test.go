@@ -93,6 +93,35 @@ func TestJobOfALostConsumerComesToAnother(t *testing.T) {
 	holds(t, q, jobqueue.Counts{})
 }
 
+func TestSettlingIsBoundToTheClaim(t *testing.T) {
+	t.Parallel()
+	srv := server(t)
+	c := client(t, config(srv))
+	q, successor := openQueue[string](t, c), openQueue[string](t, client(t, config(srv)))
+	push(t, q, "a")
+	first := popped(t, q)
+	id, _ := leaseOf(t, c, q, first)
+	// Somebody deletes the key that says that the consumer lives: its lease lives on.
+	n, err := c.Delete(t.Context(), q.Name()+"\x01wait/alive/"+id.String())
+	require.NoError(t, err)
+	require.EqualValues(t, 1, n)
+	j := popped(t, successor)
+	require.Equal(t, 2, j.Attempt())
+	require.NoError(t, first.Context().Err(), "it can't know")
+	key := prefix(t) + "effect"
+	require.ErrorIs(t, first.AckWith(t.Context(), etcd.OpPut(key, nil)), jobqueue.ErrClaimLost)
+	require.ErrorIs(t, context.Cause(first.Context()), jobqueue.ErrClaimLost)
+	there, err := c.Exists(t.Context(), key)
+	require.NoError(t, err)
+	require.False(t, there)
+	push(t, q, "b")
+	next := popped(t, q) // by a new lease
+	require.Equal(t, "b", next.Value)
+	require.NoError(t, next.Ack(t.Context()))
+	require.NoError(t, j.Ack(t.Context()))
+	holds(t, q, jobqueue.Counts{})
+}
+
 // A consumer that is too slow to notice that it is lost is kept from settling by the server.
 func TestPausedConsumerCannotSettleALostJob(t *testing.T) {
 	t.Parallel()
