@@ -100,7 +100,7 @@ func TestSettlingIsBoundToTheClaim(t *testing.T) {
 	q, successor := openQueue[string](t, c), openQueue[string](t, client(t, config(srv)))
 	push(t, q, "a")
 	first := popped(t, q)
-	id, _ := leaseOf(t, c, q, first)
+	id, _ := leaseOfJob(t, c, q, first)
 	// Somebody deletes the key that says that the consumer lives: its lease lives on.
 	n, err := c.Delete(t.Context(), q.Name()+"\x01wait/alive/"+id.String())
 	require.NoError(t, err)
