@@ -15,10 +15,30 @@ func TestLongFightOverALock(t *testing.T) {
 	requireExclusion(t, "lock", exclusive, *exclusionFor)
 }
 
-// The same fight over clientv3's mutex, whose figures it prints.
-func TestLongFightOverTheMutexOfClientv3(t *testing.T) {
+func TestLongFightOverAnElection(t *testing.T) {
 	t.Parallel()
-	r, began := newExclusionRun(t, "concurrency.Mutex", exclusive), time.Now()
-	r.fight(*exclusionFor)
-	r.report(time.Since(began))
+	requireExclusion(t, "election", exclusive, *exclusionFor)
+}
+
+func TestLongFightOverARWLock(t *testing.T) {
+	t.Parallel()
+	requireExclusion(t, "read-write lock", oneWriter, *exclusionFor)
+}
+
+func TestLongFightOverASemaphore(t *testing.T) {
+	t.Parallel()
+	requireExclusion(t, "semaphore", someSeats, *exclusionFor)
+}
+
+// The same fights over what clientv3 has, whose figures they print.
+func TestLongFightOverClientv3(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []string{"concurrency.Mutex", "concurrency.Election"} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			r, began := newExclusionRun(t, kind, exclusive), time.Now()
+			r.fight(*exclusionFor)
+			r.report(time.Since(began))
+		})
+	}
 }

@@ -24,3 +24,25 @@ func TestProcessesNeverShareALockThroughFaults(t *testing.T) {
 	t.Parallel()
 	requireExclusion(t, "lock", exclusive, 0)
 }
+
+func TestProcessesNeverLeadTogetherThroughFaults(t *testing.T) {
+	t.Parallel()
+	requireExclusion(t, "election", exclusive, 0)
+}
+
+var (
+	// oneWriter is the rule of a read-write lock.
+	oneWriter = exclusionRule{size: exclusionWorkers, weight: map[string]int{"r": 1, "w": exclusionWorkers}}
+	// someSeats is that of a semaphore.
+	someSeats = exclusionRule{size: exclusionSeats, weight: map[string]int{"": 1}}
+)
+
+func TestWritersAreAloneThroughFaults(t *testing.T) {
+	t.Parallel()
+	requireExclusion(t, "read-write lock", oneWriter, 0)
+}
+
+func TestSemaphoreIsNeverExceededThroughFaults(t *testing.T) {
+	t.Parallel()
+	requireExclusion(t, "semaphore", someSeats, 0)
+}

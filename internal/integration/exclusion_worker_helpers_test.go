@@ -61,8 +61,12 @@ type exclusionKind struct {
 
 // exclusionKinds are what processes can fight over, by name.
 var exclusionKinds = map[string]func(task exclusionTask, random *rand.Rand) (exclusionKind, error){
-	"lock":              ofLibrary(lockKind),
-	"concurrency.Mutex": mutexKind,
+	"lock":                 ofLibrary(lockKind),
+	"election":             ofLibrary(electionKind),
+	"read-write lock":      ofLibrary(rwLockKind),
+	"semaphore":            ofLibrary(semaphoreKind),
+	"concurrency.Mutex":    ofClientv3(takeMutex),
+	"concurrency.Election": ofClientv3(takeElection),
 }
 
 // fightIfAsked fights over what the variable names until standard input ends, if this process
@@ -160,6 +164,14 @@ func (h possession) guarded(c *etcd.Client, guard func(context.Context) context.
 	return &h
 }
 
+// forget gives back what was lost, so that it can be taken again, and returns err.
+func forget(ctx context.Context, err error, release func(context.Context) error) error {
+	if errors.Is(err, etcd.ErrLockLost) {
+		_ = release(ctx) // says again that it was lost
+	}
+	return err
+}
+
 func lockKind(c *etcd.Client, task exclusionTask, _ *rand.Rand) (exclusionKind, error) {
 	l, err := c.NewLock(task.name(), etcd.WithLockTTL(exclusionTTL))
 	if err != nil {
@@ -168,10 +180,7 @@ func lockKind(c *etcd.Client, task exclusionTask, _ *rand.Rand) (exclusionKind, 
 	return exclusionKind{
 		take: func(ctx context.Context) (*possession, error) {
 			if err := l.Lock(ctx); err != nil {
-				if errors.Is(err, etcd.ErrLockLost) {
-					_ = l.Unlock(ctx)
-				}
-				return nil, err
+				return nil, forget(ctx, err, l.Unlock)
 			}
 			return possession{token: l.Token(), life: l.Context(), release: l.Unlock}.guarded(c, l.Guard), nil
 		},
@@ -179,55 +188,133 @@ func lockKind(c *etcd.Client, task exclusionTask, _ *rand.Rand) (exclusionKind, 
 	}, nil
 }
 
-// mutexKind is clientv3's mutex, used as its documentation shows: a session that is made again
-// once it is done, and plain writes.
-func mutexKind(task exclusionTask, _ *rand.Rand) (exclusionKind, error) {
-	c, err := clientv3.New(clientv3.Config{Endpoints: task.Endpoints, Logger: zap.NewNop(), DialTimeout: 2 * time.Second})
+func electionKind(c *etcd.Client, task exclusionTask, _ *rand.Rand) (exclusionKind, error) {
+	e, err := c.NewElection(task.name(), etcd.WithLockTTL(exclusionTTL))
 	if err != nil {
 		return exclusionKind{}, err
 	}
-	var s *concurrency.Session
-	take := func(ctx context.Context) (*possession, error) {
-		if s != nil {
-			select {
-			case <-s.Done():
-				s = nil
-			default:
-			}
-		}
-		if s == nil {
-			made, err := concurrency.NewSession(c, concurrency.WithTTL(int(exclusionTTL/time.Second)))
-			if err != nil {
+	resign := func(ctx context.Context) error { return e.Resign(ctx) }
+	return exclusionKind{
+		take: func(ctx context.Context) (*possession, error) {
+			if err := e.Campaign(ctx, []byte("a value")); err != nil {
+				_ = resign(ctx) // what was lost, or a resignation that has failed
 				return nil, err
 			}
-			s = made
+			return possession{token: e.Token(), life: e.Context(), release: resign}.guarded(c, e.Guard), nil
+		},
+		close: func() { _ = e.Close() },
+	}, nil
+}
+
+func rwLockKind(c *etcd.Client, task exclusionTask, random *rand.Rand) (exclusionKind, error) {
+	l, err := c.NewRWLock(task.name(), etcd.WithLockTTL(exclusionTTL))
+	if err != nil {
+		return exclusionKind{}, err
+	}
+	return exclusionKind{
+		take: func(ctx context.Context) (*possession, error) {
+			mode, lock, unlock := "r", l.RLock, l.RUnlock
+			if random.IntN(3) == 0 {
+				mode, lock, unlock = "w", l.Lock, l.Unlock
+			}
+			if err := lock(ctx); err != nil {
+				return nil, forget(ctx, err, unlock)
+			}
+			return possession{mode: mode, token: l.Token(), life: l.Context(), release: unlock}.guarded(c, l.Guard), nil
+		},
+		close: func() { _ = l.Close() },
+	}, nil
+}
+
+// exclusionSeats is the size of the semaphore that processes fight over.
+const exclusionSeats = 3
+
+func semaphoreKind(c *etcd.Client, task exclusionTask, _ *rand.Rand) (exclusionKind, error) {
+	s, err := c.NewSemaphore(task.name(), exclusionSeats, etcd.WithLockTTL(exclusionTTL))
+	if err != nil {
+		return exclusionKind{}, err
+	}
+	return exclusionKind{
+		take: func(ctx context.Context) (*possession, error) {
+			if err := s.Acquire(ctx); err != nil {
+				return nil, forget(ctx, err, s.Release)
+			}
+			return possession{token: s.Token(), life: s.Context(), release: s.Release}.guarded(c, s.Guard), nil
+		},
+		close: func() { _ = s.Close() },
+	}, nil
+}
+
+// ofClientv3 makes a kind of clientv3's package concurrency, used as its documentation shows: a
+// session that is made again once it is done, and plain writes.
+func ofClientv3(take func(ctx context.Context, c *clientv3.Client, s *concurrency.Session, name string) (*possession, error)) func(exclusionTask, *rand.Rand) (exclusionKind, error) {
+	return func(task exclusionTask, _ *rand.Rand) (exclusionKind, error) {
+		c, err := clientv3.New(clientv3.Config{Endpoints: task.Endpoints, Logger: zap.NewNop(), DialTimeout: 2 * time.Second})
+		if err != nil {
+			return exclusionKind{}, err
 		}
-		m := concurrency.NewMutex(s, task.name())
-		if err := m.Lock(ctx); err != nil {
-			return nil, err
+		var s *concurrency.Session
+		session := func() (*concurrency.Session, error) {
+			if s != nil {
+				select {
+				case <-s.Done():
+				default:
+					return s, nil
+				}
+			}
+			var err error
+			s, err = concurrency.NewSession(c, concurrency.WithTTL(int(exclusionTTL/time.Second)))
+			return s, err
 		}
-		life, end := context.WithCancel(context.Background())
-		go func(done <-chan struct{}) {
-			<-done
-			end()
-		}(s.Done())
-		key, err := c.Get(ctx, m.Key())
-		if err != nil || len(key.Kvs) == 0 {
-			_ = m.Unlock(ctx)
-			return nil, errors.Join(err, concurrency.ErrSessionExpired)
-		}
-		return &possession{
-			token: key.Kvs[0].CreateRevision, life: life, release: m.Unlock,
-			write: func(ctx context.Context, key, value string) error {
-				_, err := c.Put(ctx, key, value)
-				return err
+		return exclusionKind{
+			take: func(ctx context.Context) (*possession, error) {
+				s, err := session()
+				if err != nil {
+					return nil, err
+				}
+				p, err := take(ctx, c, s, task.name())
+				if err != nil {
+					return nil, err
+				}
+				life, end := context.WithCancel(context.Background())
+				go func() { // ends with the session, or with the process
+					<-s.Done()
+					end()
+				}()
+				p.life = life
+				p.write = func(ctx context.Context, key, value string) error {
+					_, err := c.Put(ctx, key, value)
+					return err
+				}
+				return p, nil
+			},
+			close: func() {
+				if s != nil {
+					_ = s.Close()
+				}
+				_ = c.Close()
 			},
 		}, nil
 	}
-	return exclusionKind{take: take, close: func() {
-		if s != nil {
-			_ = s.Close()
-		}
-		_ = c.Close()
-	}}, nil
+}
+
+func takeMutex(ctx context.Context, c *clientv3.Client, s *concurrency.Session, name string) (*possession, error) {
+	m := concurrency.NewMutex(s, name)
+	if err := m.Lock(ctx); err != nil {
+		return nil, err
+	}
+	key, err := c.Get(ctx, m.Key())
+	if err != nil || len(key.Kvs) == 0 {
+		_ = m.Unlock(ctx)
+		return nil, errors.Join(err, concurrency.ErrSessionExpired)
+	}
+	return &possession{token: key.Kvs[0].CreateRevision, release: m.Unlock}, nil
+}
+
+func takeElection(ctx context.Context, _ *clientv3.Client, s *concurrency.Session, name string) (*possession, error) {
+	e := concurrency.NewElection(s, name)
+	if err := e.Campaign(ctx, "a value"); err != nil {
+		return nil, err
+	}
+	return &possession{token: e.Rev(), release: e.Resign}, nil
 }
