@@ -35,9 +35,16 @@ func TestSemaphoreAdmitsAsManyAsItsSize(t *testing.T) {
 		require.NoError(t, one.Release(ctx))
 		require.ErrorIs(t, one.Release(ctx), etcd.ErrNotHeld)
 		require.Zero(t, queue(t, c, name))
-		huge := newSemaphore(t, c, name, math.MaxInt, etcd.WithWeight(math.MaxInt))
-		require.NoError(t, huge.Acquire(ctx))
-		require.False(t, second1(t)(huge.TryAcquire(ctx)))
+		huge := semaphoreOf(math.MaxInt, math.MaxInt)(t, c, name)
+		require.NoError(t, huge.take(ctx))
+		require.False(t, huge.tries(t, ctx))
+		waits := huge.taking(t, ctx, c, 2)
+		after := huge.taking(t, ctx, c, 3)
+		require.NoError(t, huge.release(ctx))
+		require.NoError(t, next(t, waits))
+		require.Empty(t, after, "the sum of the weights is more than can be counted")
+		require.NoError(t, huge.release(ctx))
+		require.NoError(t, next(t, after))
 	})
 }
 
@@ -85,10 +92,10 @@ func TestForeignKeyInASemaphoreIsAnError(t *testing.T) {
 	for i, foreign := range []string{"x", "3/", "3/0\x00", "3/9\x00", "3", "/1", "3/-1\x00", "\xff"} {
 		s := newSemaphore(t, c, fmt.Sprint(prefix(t), i), 3)
 		require.NoError(t, second(c.Raw().Put(ctx, s.Name()+"\x00sem\x00"+foreign, "")))
-		for _, err := range []error{s.Acquire(ctx), second(s.TryAcquire(ctx))} {
-			require.ErrorIs(t, err, etcd.ErrSemaphoreSize, foreign)
+		for _, acquire := range semaphoreWays {
+			require.ErrorIs(t, second(acquire(ctx, s)), etcd.ErrSemaphoreSize, foreign)
+			require.EqualValues(t, 1, queue(t, c, s.Name()), foreign)
 		}
-		require.EqualValues(t, 1, queue(t, c, s.Name()), foreign)
 	}
 }
 
