@@ -17,7 +17,8 @@ type ClaimOption interface {
 	ElectionOption
 }
 
-// SeatOption is an option for locks and semaphores: [WithTryWait] and [WithOwner].
+// SeatOption is an option for locks and semaphores: [WithTryWait], [WithOwner], and as a
+// [ClaimOption] [WithLockTTL] and [WithSession].
 type SeatOption interface {
 	LockOption
 	SemaphoreOption

@@ -61,6 +61,13 @@ func criticalSection(ctx context.Context, client *etcd.Client, report func(conte
 	})
 }
 
+func leader(ctx context.Context, client *etcd.Client, address string, schedule func(context.Context) error) error {
+	err := client.Lead(ctx, "/elections/scheduler", []byte(address), func(ctx context.Context) error {
+		return schedule(ctx) // ctx ends should the leadership be lost, and then nothing is written with it
+	})
+	return err
+}
+
 func transfer(ctx context.Context, client *etcd.Client, balances *etcd.Typed[int], amount int) error {
 	err := client.Transact(ctx, func(tx *etcd.Tx) error {
 		from, err := balances.GetIn(tx, "alice")
@@ -114,6 +121,10 @@ func TestWaysFromClientv3DoWhatTheySay(t *testing.T) {
 
 	require.NoError(t, criticalSection(ctx, client, func(ctx context.Context) error {
 		return client.Put(ctx, "/v3/report", nil)
+	}))
+
+	require.NoError(t, leader(ctx, client, "10.0.0.7:80", func(ctx context.Context) error {
+		return client.Put(ctx, "/v3/schedule", nil)
 	}))
 
 	balances := etcd.NewTyped[int](client, "/v3/balances/")

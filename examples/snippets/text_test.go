@@ -31,6 +31,7 @@ var fromClientv3 = map[string][]string{
 	"A copy of a prefix":                  {"copyOf"},
 	"A configuration that is always good": {"followConfiguration"},
 	"A critical section":                  {"criticalSection"},
+	"A leader":                            {"leader"},
 	"A transfer":                          {"transfer"},
 }
 
