@@ -76,7 +76,7 @@ func (c *claim) fail(reason error) {
 	known := c.ctx.Err() != nil
 	c.cancel(errs.WithKind(ErrLockLost, reason))
 	if !known && !errors.Is(reason, ErrClosed) {
-		c.log(slog.LevelWarn, "etcd: a lock is lost", slog.Any("reason", reason))
+		c.log(slog.LevelWarn, "etcd: a claim is lost", slog.Any("reason", reason))
 	}
 }
 

@@ -221,12 +221,8 @@ func (e *Election) noteElected(c *candidacy, token int64, op string) error {
 
 // noteEnd gives up what is left of a leadership that was lost.
 func (l *leadership) noteEnd() {
-	lost := context.Cause(l.ctx)
-	if !errors.Is(lost, ErrLockLost) {
-		return
-	}
-	l.seat.election.log(slog.LevelWarn, "etcd: leadership is lost", slog.Int64("token", l.token), slog.Any("reason", lost))
-	if l.session.alive() { // its candidate would stay in the way of the others
+	// Its candidate would stay in the way of the others, but for one whose lease ends.
+	if errors.Is(context.Cause(l.ctx), ErrLockLost) && l.session.alive() {
 		l.seat.giveUp()
 	}
 }

@@ -39,10 +39,10 @@ type heldKey struct {
 	ttl    time.Duration
 	// lose is called with the reason when the lock, or the place, is lost.
 	lose func(reason error)
-	// rewritten says that its holder puts the key again; seen is the mod revision at which it
+	// rewritten says that its holder puts the key again; bound is the mod revision at which it
 	// was still attached to its lease, for the goroutine that checks.
 	rewritten bool
-	seen      int64
+	bound     int64
 
 	keeper  *heldKeys // nil before add
 	checked time.Time // when the key was last looked at; guarded by the mu of keeper
@@ -193,7 +193,7 @@ func (h *heldKeys) check(keys []*heldKey) {
 		got := resp.Responses[i].GetResponseRange()
 		k.found(got)
 		for _, kv := range got.GetKvs() {
-			if at := kv.ModRevision; k.rewritten && at != k.token && at != k.seen {
+			if at := kv.ModRevision; k.rewritten && at != k.token && at != k.bound {
 				h.checkBinding(ctx, k, at)
 			}
 		}
@@ -214,7 +214,7 @@ func (h *heldKeys) checkBinding(ctx context.Context, k *heldKey, at int64) {
 	switch {
 	case err != nil: // try again next time
 	case resp.Succeeded:
-		k.seen = at
+		k.bound = at
 	default:
 		k.lose(ErrLockKeyReplaced)
 	}
