@@ -32,6 +32,7 @@ var fromClientv3 = map[string][]string{
 	"A configuration that is always good": {"followConfiguration"},
 	"A critical section":                  {"criticalSection"},
 	"A leader":                            {"leader"},
+	"An instance of a service":            {"serveInstance"},
 	"A transfer":                          {"transfer"},
 }
 
