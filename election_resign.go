@@ -22,7 +22,8 @@ import (
 //
 // After any other error the leadership has ended here, and its key may not be gone: Resign can be
 // called again, until it returns nil, which says that the key is certainly gone. Meanwhile the
-// key is removed in the background, and goes with its lease at the latest.
+// key is removed in the background, and goes with its lease at the latest. The successor may then
+// not be named: whoever is next leads.
 func (e *Election) Resign(ctx context.Context, opts ...ResignOption) error {
 	const op = "resign"
 	var o resignOptions
@@ -41,9 +42,10 @@ func (e *Election) Resign(ctx context.Context, opts ...ResignOption) error {
 		return fail(op, e.name, err)
 	}
 	var heir *candidate
+	var unfound error
 	if o.named && !again {
-		if heir, err = l.heir(ctx, op, o.successor); err != nil {
-			return err
+		if heir, unfound = l.heir(ctx, op, o.successor); errors.Is(unfound, ErrNoCandidate) {
+			return unfound
 		}
 	}
 	ctx, cancel := releasing(ctx, &l.claim)
@@ -57,6 +59,9 @@ func (e *Election) Resign(ctx context.Context, opts ...ResignOption) error {
 			l.seat.giveUp()
 		}
 	}()
+	if unfound != nil { // who resigns must not lead on because the successor can't be looked up
+		return unfound
+	}
 	left, err := l.remove(ctx, op, heir)
 	if err != nil {
 		return err

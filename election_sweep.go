@@ -99,5 +99,7 @@ func (c *candidacy) clean() bool {
 		removed, err := c.remove(ctx, txntree.Unchanged(c.stored, touched))
 		return err == nil && removed
 	}
-	return true
+	// It may have been named after somebody deleted its own key.
+	_, err = c.remove(ctx, createdAt(c.stored, 0))
+	return err == nil
 }

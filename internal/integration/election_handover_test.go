@@ -117,6 +117,45 @@ func TestLeavingSuccessorLeavesTheElectionFree(t *testing.T) {
 	nothingLeft(t, direct, name)
 }
 
+func TestResignStepsDownWithoutFindingItsSuccessor(t *testing.T) {
+	t.Parallel()
+	c := client(t, config(server(t)))
+	name, ctx := prefix(t)+"election", within(t, patience)
+	leader := newElection(t, c, name)
+	require.NoError(t, leader.Campaign(ctx, nil))
+	ended, cancel := context.WithCancel(ctx)
+	cancel()
+	held, guarded := leader.Context(), leader.Guard(ctx)
+	require.ErrorIs(t, leader.Resign(ended, etcd.WithSuccessor("heir")), context.Canceled)
+	require.Error(t, held.Err())
+	require.ErrorIs(t, c.Put(guarded, name, nil), etcd.ErrLockLost)
+	require.Zero(t, leader.Token())
+	require.NoError(t, leader.Resign(ctx))
+	require.NoError(t, newElection(t, c, name).Campaign(ctx, nil))
+}
+
+// A named successor that somebody deletes would keep its session's other candidates waiting.
+func TestDeletedSuccessorHoldsUpNobody(t *testing.T) {
+	t.Parallel()
+	srv := server(t)
+	direct := client(t, config(srv))
+	c, proxy := cutOff(t, srv)
+	name, ctx := prefix(t)+"election", within(t, patience)
+	s, err := c.NewSession(ctx, etcd.WithSessionTTL(time.Hour))
+	require.NoError(t, err)
+	leader := newElection(t, direct, name)
+	require.NoError(t, leader.Campaign(ctx, nil))
+	heir := newElection(t, c, name, etcd.WithCandidate("heir"), etcd.WithSession(s))
+	elected := campaigning(t, ctx, direct, heir, "heir", 2)
+	proxy.Pause() // so that it doesn't notice that it was named
+	require.NoError(t, leader.Resign(ctx, etcd.WithSuccessor("heir")))
+	_, err = direct.DeletePrefix(ctx, name+"\x00lead\x00candidate\x00")
+	require.NoError(t, err)
+	proxy.Heal()
+	require.ErrorIs(t, next(t, elected), etcd.ErrLockLost)
+	require.NoError(t, newElection(t, direct, name).Campaign(ctx, nil))
+}
+
 func TestHandOverWakesOneOfManyCandidates(t *testing.T) {
 	t.Parallel()
 	const candidates, handOvers = 50, 10
