@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-var exclusionFor = flag.Duration("exclusion.for", time.Minute, "how long processes fight over each thing, at least")
+var exclusionFor = flag.Duration("exclusion.for", 30*time.Second, "how long processes fight over each thing, at least")
 
 func TestLongFightOverALock(t *testing.T) {
 	t.Parallel()
