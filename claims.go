@@ -13,6 +13,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 
+	"github.com/blueprint-go/etcd/internal/envelope"
 	"github.com/blueprint-go/etcd/internal/errs"
 	"github.com/blueprint-go/etcd/internal/keys"
 	"github.com/blueprint-go/etcd/internal/txntree"
@@ -23,9 +24,11 @@ import (
 type Claim struct {
 	// Name is the name of the lock.
 	Name string
-	// Key is the key of the claim.
+	// Key is the key of the claim; of the two of [WithBothKeys], this package's.
 	Key string
-	// Held reports whether the claim holds the lock; otherwise it waits.
+	// Held reports whether the claim holds the lock; otherwise it waits. Of a claim
+	// [WithBothKeys] whose one key was deleted, which is lost, nothing tells the other from a
+	// claim of one key.
 	Held bool
 	// Shared reports whether the claim is to read, of an [RWLock].
 	Shared bool
@@ -38,15 +41,15 @@ type Claim struct {
 	// ([WithConcurrencyKeys]), or for the reason in Err.
 	Owner Owner
 	// Since is when the claim was made, in milliseconds by the clock of its owner. It is
-	// zero where Owner is.
+	// zero where the claim doesn't say.
 	Since time.Time
 	// Lease is the lease that the claim is attached to.
 	Lease LeaseID
 	// TTL is the time that the lease has left if it isn't renewed, in whole seconds: a little
 	// less than its time to live for an owner that is alive.
 	TTL time.Duration
-	// Err says why what the claim says of its owner could not be decoded: a [*DecodeError], or
-	// [ErrKeyUnavailable].
+	// Err says why what the claim says of its owner could not be decoded: a [*DecodeError], with
+	// [ErrUnknownKey] also for a client without encryption, or [ErrKeyUnavailable].
 	Err error
 }
 
@@ -108,13 +111,20 @@ func (claim *Claim) tell(d *decoding, kv *mvccpb.KeyValue) {
 	}
 	got, err := d.keyValue(kv, false)
 	var r claimRecord
-	if err == nil {
+	switch {
+	case err != nil:
+	case envelope.IsEnvelope(got.Value): // as stored, for a client without a key
+		err = &DecodeError{Key: claim.Key, Err: ErrUnknownKey}
+	default:
 		if err = json.Unmarshal(got.Value, &r); err != nil {
 			err = &DecodeError{Key: claim.Key, Err: errs.WithUnspoken(ErrEncoding, err)}
 		}
 	}
-	if claim.Err = err; err == nil {
-		claim.Owner = Owner{Host: r.Host, PID: r.PID, Text: r.Text}
+	if claim.Err = err; err != nil {
+		return
+	}
+	claim.Owner = Owner{Host: r.Host, PID: r.PID, Text: r.Text}
+	if r.Since != 0 {
 		claim.Since = time.UnixMilli(r.Since)
 	}
 }

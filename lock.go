@@ -42,8 +42,9 @@ type Lock struct {
 
 // NewLock returns the lock of that name, not yet taken. It takes one round trip of at
 // most [Config.RequestTimeout], for the lease, or none [WithSession]. Locks of different names
-// never exclude each other, even if one name begins with the other. A name must not be empty or
-// contain a NUL byte.
+// never exclude each other, even if one name begins with the other; but keep a lock
+// [WithConcurrencyKeys] or [WithBothKeys] away from one whose name is its own, a slash and more.
+// A name must not be empty or contain a NUL byte.
 //
 // The keys of a lock are its name, a NUL byte and the lease of the waiter or holder, unless
 // [WithConcurrencyKeys] or [WithBothKeys] says otherwise. Their values tell [Lock.Queue] whose

@@ -110,6 +110,7 @@ const maxOwner = 1024
 // WithOwner sets what [Lock.Queue] tells others of the owner of a claim, beside the name of its
 // machine and its process: a version, a task, whom to ask. It is UTF-8 of at most 1 KiB; more is
 // refused with [ErrTooLarge], and other bytes with [ErrInvalidArgument]. The default is no text.
+// [WithConcurrencyKeys] there is no place for it.
 func WithOwner(text string) SeatOption { return ownerOption(text) }
 
 type ownerOption string

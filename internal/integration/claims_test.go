@@ -123,6 +123,39 @@ func TestUndecodableRecordHidesNoClaim(t *testing.T) {
 	require.NotContains(t, claims[3].Err.Error(), "no record")
 }
 
+func TestRecordThatNeedsAKeySaysSo(t *testing.T) {
+	t.Parallel()
+	srv := server(t)
+	c, plain := client(t, config(srv).WithEncryption(testKey)), client(t, config(srv))
+	ctx, name := within(t, patience), prefix(t)+"lock"
+	require.NoError(t, newLock(t, c, name, etcd.WithOwner("me")).Lock(ctx))
+	claims, err := newLock(t, plain, name).Queue(ctx)
+	require.NoError(t, err)
+	require.Len(t, claims, 1)
+	require.ErrorIs(t, claims[0].Err, etcd.ErrUnknownKey)
+	var bad *etcd.DecodeError
+	require.ErrorAs(t, claims[0].Err, &bad)
+	require.Equal(t, claims[0].Key, bad.Key)
+	require.Zero(t, claims[0].Owner)
+	require.Zero(t, claims[0].Since)
+}
+
+func TestRecordThatSaysNothingHasNoTime(t *testing.T) {
+	t.Parallel()
+	inEachMode(t, func(t *testing.T, c *etcd.Client, _ *observer) {
+		ctx, name := within(t, patience), prefix(t)+"lock"
+		lease, err := c.Grant(ctx, time.Minute)
+		require.NoError(t, err)
+		require.NoError(t, c.PutWithLease(ctx, name+"\x00"+lease.String(), []byte("{}"), lease))
+		claims, err := newLock(t, c, name).Queue(ctx)
+		require.NoError(t, err)
+		require.Len(t, claims, 1)
+		require.NoError(t, claims[0].Err)
+		require.Zero(t, claims[0].Owner)
+		require.Zero(t, claims[0].Since)
+	})
+}
+
 func TestClaimOfAClientWithoutAKeySaysNothing(t *testing.T) {
 	t.Parallel()
 	srv := server(t)
