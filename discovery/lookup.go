@@ -34,7 +34,9 @@ const opInstances = "instances"
 // fails there, the instances as last known are returned together with the error.
 //
 // A service without instances is [ErrUnknownService]. If some can't be decoded, the error joins
-// an [*etcd.DecodeError] for each, and the others are returned.
+// an [*etcd.DecodeError] for each, in the order of their IDs, and the others are returned. The
+// user needs permission to read the keys of the service: those that begin with the prefix, its
+// escaped name and a slash.
 func Instances(ctx context.Context, client *etcd.Client, service string, opts ...LookupOption) ([]Instance, error) {
 	o, err := lookupOptionsOf(opts)
 	if err == nil && o.warm != 0 {
@@ -54,8 +56,8 @@ func Instances(ctx context.Context, client *etcd.Client, service string, opts ..
 		found, err = read(ctx, client, place)
 	}
 	var bad []error
-	for _, why := range found.Bad {
-		bad = append(bad, why)
+	for _, id := range slices.Sorted(maps.Keys(found.Bad)) {
+		bad = append(bad, found.Bad[id])
 	}
 	if err = errors.Join(append(bad, err)...); err == nil && len(found.Instances) == 0 {
 		err = fail(opInstances, service, ErrUnknownService)

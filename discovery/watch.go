@@ -23,7 +23,8 @@ const opWatch = "watch service"
 // All loops of a client over one service share a mirror of it (see package mirror), which takes
 // two round trips to load; a loop that begins while there is one takes none. [WithWarm] keeps it
 // for later ones. After a restore of the cluster to an older revision, the instances that it has
-// taken away are kept until they are registered again, for half a minute.
+// taken away are kept until they are registered again, for half a minute. The user needs the
+// permission that [Instances] needs.
 //
 // What is returned may be used for several loops. The body runs in the caller's goroutine.
 func Watch(ctx context.Context, client *etcd.Client, service string, opts ...LookupOption) iter.Seq2[Service, error] {
