@@ -12,6 +12,7 @@ import (
 // It is for what must be written whoever holds the lock, and for another cluster. It still ends
 // with ctx, which has ended when the lock is lost: write a note of the loss with the context
 // from before Guard or [Client.WithLock], or with [context.WithoutCancel] of the unguarded one.
+// A context that no lock guards is returned as it is.
 func Unguarded(ctx context.Context) context.Context {
 	if fenceOf(ctx) == nil {
 		return ctx

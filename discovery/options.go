@@ -80,7 +80,9 @@ func WithSession(s *etcd.Session) RegisterOption {
 
 // WithBackground has [Register] return at once and register in the background, for as long as
 // it takes: for services that start while etcd is away, or while the lease of their predecessor
-// with the same id has yet to end. [Registration.Status] says how far it is.
+// with the same id has yet to end. [Registration.Status] says how far it is. A guarded context
+// ([etcd.Lock.Guard]) is refused with [etcd.ErrInvalidArgument], since nobody would learn that its
+// lock was lost; give [etcd.Unguarded] of it where the registration needs no lock.
 func WithBackground() RegisterOption {
 	return registerFunc(func(o *registerOptions) { o.background = true })
 }

@@ -25,7 +25,7 @@ const opRegister = "register"
 // request. A key under the id that is nobody's registration is replaced.
 //
 // With a context of [etcd.Lock.Guard] the first put is bound to the lock; the registration then
-// goes on whoever holds it.
+// goes on whoever holds it. [WithBackground] refuses such a context.
 func Register(ctx context.Context, client *etcd.Client, service string, instance Instance, opts ...RegisterOption) (*Registration, error) {
 	r, err := newRegistration(ctx, client, service, instance, opts)
 	if err != nil {
@@ -56,6 +56,9 @@ func newRegistration(ctx context.Context, client *etcd.Client, service string, i
 	if err := o.check(); err != nil {
 		return nil, err
 	}
+	if o.background && isGuarded(ctx) {
+		return nil, fmt.Errorf("%w: WithBackground with a guarded context", etcd.ErrInvalidArgument)
+	}
 	place, err := placeOf(o.prefix, service)
 	if err != nil {
 		return nil, err
@@ -75,8 +78,17 @@ func newRegistration(ctx context.Context, client *etcd.Client, service string, i
 	r.base = etcd.Unguarded(context.WithoutCancel(ctx))
 	r.ctx, r.cancel = context.WithCancelCause(r.base)
 	r.keeper = keeperOf(client, o.ttl)
+	living.Store(r.name, nil)
 	r.forget = context.AfterFunc(client.Raw().Ctx(), func() { r.end(etcd.ErrClosed) })
 	return r, nil
+}
+
+// isGuarded reports whether writes with ctx are bound to a lock. What it compares are pointers,
+// whatever the type of ctx.
+func isGuarded(ctx context.Context) bool {
+	type probe struct{}
+	ctx = context.WithValue(ctx, probe{}, nil)
+	return etcd.Unguarded(ctx) != ctx
 }
 
 // first registers the instance for the first time, for a caller who waits for it.

@@ -27,7 +27,8 @@ type Registration struct {
 	ctx    context.Context // ends with the registration
 	cancel context.CancelCauseFunc
 	forget func() bool // that the client ends it
-	closed sync.Once
+	closed sync.Once   // by Close
+	left   sync.Once
 
 	// turn is taken by whoever changes the key, and guards what follows. It is held over
 	// requests, and therefore is no mutex: waiting for it ends with a context.
@@ -135,13 +136,28 @@ func (r *Registration) change(ctx context.Context, op string, f func(Instance) (
 // Close removes the instance and ends the registration, in one round trip, or two for the last
 // registration on the lease. If the server can't be reached it returns the error; the instance
 // is then removed in the background, or ends with its lease. After the first call Close returns
-// nil. Close registrations before their client.
+// nil. Close registrations before their client: afterwards the first Close fails with
+// [etcd.ErrClosed] if the instance is left behind.
 func (r *Registration) Close(ctx context.Context) error {
 	if ctx == nil {
 		return r.failed("close registration", etcd.ErrNilContext)
 	}
 	r.end(errClosed)
-	return r.leave(etcd.Unguarded(ctx))
+	var err error
+	r.closed.Do(func() { err = r.close(etcd.Unguarded(ctx)) })
+	return err
+}
+
+func (r *Registration) close(ctx context.Context) error {
+	left, err := r.leave(ctx)
+	if left {
+		return err
+	}
+	// The client or the session of WithSession was closed before, which nobody waited for.
+	if _, err = r.erase(ctx); errors.Is(err, etcd.ErrClosed) {
+		err = r.failed("close registration", etcd.ErrClosed)
+	}
+	return err
 }
 
 // end ends the registration, for the reason that is given first.
@@ -150,33 +166,40 @@ func (r *Registration) end(why error) {
 	r.status.end(context.Cause(r.ctx))
 }
 
-// leave removes the instance of a registration that has ended, once.
-func (r *Registration) leave(ctx context.Context) (err error) {
-	r.closed.Do(func() {
-		err = r.take(ctx)
-		mine := err == nil
-		if mine && (r.revision != 0 || r.doubt) {
-			err = r.remove(ctx)
-		}
-		left := err != nil || mine && r.doubt
-		if mine {
-			r.pass()
-		}
+// leave removes the instance of a registration that has ended, once. It reports whether this
+// call did.
+func (r *Registration) leave(ctx context.Context) (did bool, err error) {
+	r.left.Do(func() {
+		did = true
+		doubt, failed := r.erase(ctx)
+		living.Delete(r.name)
 		r.forget()
-		last, failed := r.keeper.release(ctx)
-		if left && (!last || r.opts.session != nil) { // otherwise it goes with the lease
+		last, lease := r.keeper.release(ctx)
+		if (failed != nil || doubt) && (!last || r.opts.session != nil) { // otherwise it goes with the lease
 			go r.sweep()
 		}
-		err = errors.Join(err, failed)
+		err = errors.Join(failed, lease)
 	})
-	return err
+	return did, err
+}
+
+// erase removes the instance, if it is there. It reports whether a put may yet arrive.
+func (r *Registration) erase(ctx context.Context) (doubt bool, err error) {
+	if err := r.take(ctx); err != nil {
+		return false, err
+	}
+	defer r.pass()
+	if r.revision != 0 || r.doubt {
+		err = r.remove(ctx)
+	}
+	return r.doubt, err
 }
 
 // abandon is leave without waiting for the server.
 func (r *Registration) abandon() {
 	gone, cancel := context.WithCancel(r.base)
 	cancel()
-	_ = r.leave(gone)
+	_, _ = r.leave(gone)
 }
 
 // take takes the turn.

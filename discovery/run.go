@@ -26,7 +26,7 @@ func (r *Registration) run() {
 		began := time.Now()
 		err := r.safely(r.follow)
 		if errors.Is(err, etcd.ErrClosed) {
-			r.end(err) // the client
+			r.end(etcd.ErrClosed) // the client
 		}
 		if r.ctx.Err() != nil {
 			break
@@ -178,7 +178,7 @@ func (p *patrol) heal(look bool) {
 	case p.ctx.Err() != nil:
 		return
 	case errors.Is(err, etcd.ErrClosed):
-		p.end(err)
+		p.end(etcd.ErrClosed)
 	case p.Status().Registered:
 		p.status.doubtful(err)
 	default:

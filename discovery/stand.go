@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/blueprint-go/etcd"
 )
@@ -70,7 +71,7 @@ func (r *Registration) store(ctx context.Context, s *etcd.Session) error {
 			r.stored(value, done.Revision, s)
 			return nil
 		}
-		found, what, err := r.look(ctx)
+		found, what, err := r.look(ctx, s.Lease())
 		switch {
 		case err != nil:
 			return err
@@ -101,28 +102,39 @@ const (
 	anothers       // a registration whose lease lives
 )
 
-// look reads the key.
-func (r *Registration) look(ctx context.Context) (etcd.KeyValue, whose, error) {
+// sealed is what every encrypted value begins with, and no text: see docs/encryption.md. A
+// client without encryption gets such a value as it is stored.
+const sealed = "\xFFecv"
+
+// living holds the names of the registrations of this process that have not ended. No other
+// process puts instances under a lease of this one, so that what lies under such a lease, and
+// under no name of these, is nobody's.
+var living sync.Map
+
+// look reads the key. The lease is that which the instance is to be attached to.
+func (r *Registration) look(ctx context.Context, lease etcd.LeaseID) (etcd.KeyValue, whose, error) {
 	kv, err := r.client.GetKV(ctx, r.key)
 	_, undecodable := errors.AsType[*etcd.DecodeError](err)
 	switch {
 	case errors.Is(err, etcd.ErrKeyNotFound):
 		return etcd.KeyValue{}, nothing, nil
-	case undecodable && kv.Lease != 0:
-		return kv, anothers, nil // of a client with another key
-	case undecodable:
-		return kv, nobodys, nil
-	case err != nil:
+	case err != nil && !undecodable:
 		return kv, nothing, err
 	}
-	stored, err := encoding{}.Unmarshal(kv.Value)
+	var stored record
+	if !undecodable {
+		stored, err = encoding{}.Unmarshal(kv.Value)
+	}
+	_, lives := living.Load(stored.Registration)
 	switch {
+	case err == nil && stored.Registration == r.name:
+		return kv, own, nil
+	case kv.Lease == 0, kv.Lease == lease && !lives:
+		return kv, nobodys, nil
+	case undecodable, bytes.HasPrefix(kv.Value, []byte(sealed)):
+		return kv, anothers, nil // of a client with another key, or with one
 	case err != nil:
 		return kv, nobodys, nil //nolint:nilerr // what is no instance is overwritten
-	case stored.Registration == r.name:
-		return kv, own, nil
-	case kv.Lease == 0:
-		return kv, nobodys, nil
 	}
 	return kv, anothers, nil
 }
@@ -133,7 +145,7 @@ func (r *Registration) verify(ctx context.Context) error {
 	if r.revision == 0 {
 		return nil
 	}
-	found, _, err := r.look(ctx)
+	found, _, err := r.look(ctx, r.session.Lease())
 	switch {
 	case err != nil:
 		return err
@@ -160,7 +172,7 @@ func (r *Registration) remove(ctx context.Context) error {
 				break
 			}
 		}
-		found, what, err := r.look(ctx)
+		found, what, err := r.look(ctx, 0)
 		if err != nil {
 			return err
 		}

@@ -3,7 +3,6 @@ package integration
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -368,6 +367,7 @@ func TestBadRegistrationsAreRefusedUnsent(t *testing.T) {
 	s, err := c.NewSession(ctx)
 	require.NoError(t, err)
 	good := discovery.Instance{Address: "x"}
+	guarded := newLock(t, c, "/lock").Guard(ctx)
 	register := func(ctx context.Context, c *etcd.Client, service string, i discovery.Instance, opts ...discovery.RegisterOption) func() error {
 		return func() error { return second(discovery.Register(ctx, c, service, i, opts...)) }
 	}
@@ -390,6 +390,8 @@ func TestBadRegistrationsAreRefusedUnsent(t *testing.T) {
 		"nil session":    {etcd.ErrInvalidArgument, register(ctx, c, "s", good, discovery.WithSession(nil))},
 		"nil logger":     {etcd.ErrInvalidArgument, register(ctx, c, "s", good, discovery.WithLogger(nil))},
 		"session, TTL":   {etcd.ErrInvalidArgument, register(ctx, c, "s", good, discovery.WithSession(s), discovery.WithTTL(time.Minute))},
+		"guard, later":   {etcd.ErrInvalidArgument, register(guarded, c, "s", good, discovery.WithBackground())},
+		"outlived guard": {etcd.ErrInvalidArgument, register(context.WithoutCancel(guarded), c, "s", good, discovery.WithBackground())},
 		"lookup, name":   {etcd.ErrInvalidArgument, func() error { return second(discovery.Instances(ctx, c, "")) }},
 		"lookup, client": {etcd.ErrInvalidArgument, func() error { return second(discovery.Instances(ctx, nil, "s")) }},
 		"lookup, nil":    {etcd.ErrInvalidArgument, func() error { return second(discovery.Instances(ctx, c, "s", nil)) }},
@@ -462,21 +464,6 @@ func TestRegisterBehindALostLockWritesNothing(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []discovery.Instance{{ID: "a", Address: "x"}}, found, "not drained, and not bound any more")
 	_ = l.Unlock(ctx)
-}
-
-func TestEndOfTheClientEndsRegistrations(t *testing.T) {
-	t.Parallel()
-	c := client(t, config(server(t)))
-	r := registered(t, c, "cart", "a")
-	require.NoError(t, c.Close())
-	<-r.Context().Done()
-	require.ErrorIs(t, context.Cause(r.Context()), etcd.ErrClosed)
-	var last discovery.Status
-	for last = range r.StatusChanges(within(t, patience)) {
-	}
-	require.ErrorIs(t, last.Cause, etcd.ErrClosed)
-	require.False(t, last.Registered)
-	require.NoError(t, errors.Join(r.Close(t.Context())))
 }
 
 func TestRoundTripsOfRegistrationsAreAsDocumented(t *testing.T) {
