@@ -55,8 +55,12 @@ func bodyOf(r etcd.OpResult) body {
 // was there first; then the stock is up to date again. The answer to a claim may be lost:
 // then it is asked for again, which tells, since a claim is bound to the job's waiting.
 func (q *store) take(ctx context.Context, s *etcd.Session, from candidate) (c *claim, b body, err error) {
-	o := unclear
-	defer func() { q.stock.settled(from, o) }()
+	o, resolving := unclear, false
+	defer func() {
+		if !resolving {
+			q.stock.settled(from, o)
+		}
+	}()
 	c = &claim{store: q, session: s, entry: from.entry, turn: make(chan struct{}, 1)}
 	c.entry.attempts++
 	c.entry.due, c.entry.consumer = 0, s.Lease()
@@ -69,6 +73,7 @@ func (q *store) take(ctx context.Context, s *etcd.Session, from candidate) (c *c
 			return nil, body{}, nil
 		case err == nil:
 			o = inTime
+			q.stock.own(c)
 			return c, b, nil
 		}
 		inDoubt = inDoubt || etcd.MaybeApplied(err)
@@ -80,7 +85,7 @@ func (q *store) take(ctx context.Context, s *etcd.Session, from candidate) (c *c
 		}
 	}
 	if inDoubt {
-		q.resolve(c, from)
+		resolving = q.resolve(c, from)
 	}
 	return nil, body{}, err
 }
@@ -107,6 +112,9 @@ func (c *claim) ask(ctx context.Context, from candidate) (body, error) {
 	if res.Results[2].Count == 0 {
 		return body{}, etcd.ErrLeaseNotFound
 	}
+	if q.stock.isOwned(c) { // another goroutine has it
+		return b, nil
+	}
 	for _, kv := range res.Results[1].KVs { // an earlier request for it was applied
 		c.created = kv.CreateRevision
 	}
@@ -117,9 +125,12 @@ func (c *claim) ask(ctx context.Context, from candidate) (body, error) {
 var errUntaken = errors.New("the call that claimed it has ended")
 
 // resolve finds out in the background whether a claim was applied whose caller has left, and
-// gives the job back if so: otherwise nobody would work on it as long as the session lives.
-func (q *store) resolve(c *claim, from candidate) {
-	q.begin(func(ctx context.Context) {
+// gives the job back if so: otherwise nobody would work on it as long as the session lives. Until
+// then it keeps other goroutines from the job, whose claims would have the same key. It returns
+// false if the queue is closed.
+func (q *store) resolve(c *claim, from candidate) bool {
+	return q.begin(func(ctx context.Context) {
+		defer q.stock.settled(from, unclear)
 		for n := 0; ; n++ {
 			_, err := c.ask(ctx, from)
 			if err == nil {
@@ -145,6 +156,7 @@ func (c *claim) hold(life context.Context) {
 	c.unhook = []func() bool{
 		context.AfterFunc(c.session.Context(), func() {
 			why := context.Cause(c.session.Context())
+			c.store.stock.disown(c)
 			if ctx.Err() == nil && !errors.Is(why, etcd.ErrClosed) {
 				c.store.options.logger.Warn("queue: claim lost", "queue", c.store.name, "job", c.entry.id, "cause", why)
 			}
@@ -176,6 +188,7 @@ func (c jobContext) Err() error {
 // end ends the context of a claim that is over. The claim's turn must be held.
 func (c *claim) end(over, cause error) {
 	c.over = over
+	c.store.stock.disown(c)
 	if c.cancel == nil {
 		return
 	}

@@ -42,13 +42,15 @@ type consumer struct {
 }
 
 // begin runs f in a goroutine of the queue, which Close waits for, with a context that ends
-// with the queue; it does nothing if the queue is closed: then the leases have gone, or go.
-func (q *store) begin(f func(ctx context.Context)) {
+// with the queue; it reports false, and does nothing, if the queue is closed: then the leases have
+// gone, or go.
+func (q *store) begin(f func(ctx context.Context)) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if !q.closed {
 		q.tasks.Go(func() { f(q.ctx) })
 	}
+	return !q.closed
 }
 
 func (q *store) close() error {

@@ -341,3 +341,30 @@ func TestAJobWakesOneOfFiftyConsumers(t *testing.T) {
 	t.Logf("transactions for a job, pushed, taken and acknowledged, at the median: %d with 5 consumers that wait, %d with 50", requests[5], requests[50])
 	require.Less(t, requests[50], 30)
 }
+
+// Claims of one queue to one attempt have the same key: what becomes of a call whose context ends
+// while its claim is under way must not touch the claim of another call.
+func TestEndedCallGivesBackNoOtherClaim(t *testing.T) {
+	t.Parallel()
+	srv := server(t)
+	q, other := openQueue[int](t, client(t, config(srv))), openQueue[int](t, client(t, config(srv)))
+	ctx := within(t, patience)
+	for n := range 200 {
+		push(t, q, n)
+		brief, cancel := context.WithCancel(ctx)
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			if j, err := q.TryPop(brief); err == nil {
+				<-j.Context().Done()
+			}
+		}()
+		late := time.AfterFunc(time.Duration(n%40)*100*time.Microsecond, cancel)
+		j := popped(t, q)
+		cancel()
+		<-ended
+		late.Stop()
+		require.ErrorIs(t, second(other.TryPop(ctx)), jobqueue.ErrEmpty)
+		require.NoError(t, j.Ack(ctx))
+	}
+}
