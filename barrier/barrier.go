@@ -34,13 +34,16 @@ func (b *Barrier) holder() string { return b.place.root + "holder/" }
 func (b *Barrier) Hold(ctx context.Context) error {
 	const op = "hold barrier"
 	p := b.place
-	if err := p.begin(ctx); err != nil {
+	ctx, end, err := p.begin(ctx, coming, func(s *stay, now phase) error {
+		if s != nil && now == none {
+			return ErrHeld
+		}
+		return nil
+	})
+	if err != nil {
 		return p.fail(op, err)
 	}
-	defer func() { <-p.turn }()
-	if p.current() != nil {
-		return p.fail(op, ErrHeld)
-	}
+	defer end()
 	s, err := p.newStay(ctx)
 	if err != nil {
 		return p.as(op, err)
@@ -60,6 +63,9 @@ func (b *Barrier) Hold(ctx context.Context) error {
 		err = ErrHeld
 	}
 	if err != nil {
+		if etcd.MaybeApplied(err) && !s.own {
+			_ = p.drop(ctx, s) // else it ends with the lease
+		}
 		return p.as(op, errors.Join(err, s.end(ctx, err)))
 	}
 	p.set(s)
@@ -73,14 +79,17 @@ func (b *Barrier) Hold(ctx context.Context) error {
 func (b *Barrier) Release(ctx context.Context) error {
 	const op = "release barrier"
 	p := b.place
-	if err := p.begin(ctx); err != nil {
+	ctx, end, err := p.begin(ctx, going, func(s *stay, now phase) error {
+		if s == nil && now == none {
+			return ErrNotHeld
+		}
+		return nil
+	})
+	if err != nil {
 		return p.fail(op, err)
 	}
-	defer func() { <-p.turn }()
+	defer end()
 	s := p.current()
-	if s == nil {
-		return p.fail(op, ErrNotHeld)
-	}
 	lost := s.lost()
 	if lost == nil {
 		res, inDoubt, err := p.persist(ctx, p.client.Txn().
@@ -95,7 +104,7 @@ func (b *Barrier) Release(ctx context.Context) error {
 		}
 	}
 	p.set(nil)
-	err := s.end(ctx, lost)
+	err = s.end(ctx, lost)
 	if lost != nil {
 		return p.fail(op, lost)
 	}
@@ -170,6 +179,6 @@ func (b *Barrier) wait(ctx context.Context) (over bool, err error) {
 func (b *Barrier) Context() context.Context { return b.place.context() }
 
 // Close gives up a hold without opening the barrier, as if this process were lost: those who wait
-// are told [ErrHolderLost]. It takes one round trip if the barrier is held. Later calls fail with
-// [etcd.ErrClosed]. It is idempotent. Close the barrier before its client.
+// are told [ErrHolderLost]. It takes one round trip if the barrier is held. Later calls, and a Hold or
+// Release under way, fail with [etcd.ErrClosed]. It is idempotent. Close the barrier before its client.
 func (b *Barrier) Close() error { return b.place.close() }

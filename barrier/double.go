@@ -49,7 +49,8 @@ func (d *Double) turn() string { return d.place.root + "turn" }
 
 // Enter enters and waits until all have. If ctx ends before, it withdraws: it returns nil if all
 // had entered by then, and otherwise the cause, and nobody counts on this one. It fails with
-// [ErrEntered] if this Double has entered already, with [ErrSize] if one who came before counts on
+// [ErrEntered] if this Double is entering or has entered, with [etcd.ErrClosed] if it is closed
+// meanwhile, with [ErrSize] if one who came before counts on
 // another number, and with [ErrLost] if the lease was lost during the wait.
 //
 // It takes a round trip for the lease, two to enter, and a watch, by which each sees all others
@@ -57,13 +58,16 @@ func (d *Double) turn() string { return d.place.root + "turn" }
 func (d *Double) Enter(ctx context.Context) error {
 	const op = "enter barrier"
 	p := d.place
-	if err := p.begin(ctx); err != nil {
+	ctx, end, err := p.begin(ctx, coming, func(s *stay, now phase) error {
+		if now == coming || s != nil && now == none {
+			return ErrEntered
+		}
+		return nil
+	})
+	if err != nil {
 		return p.fail(op, err)
 	}
-	defer func() { <-p.turn }()
-	if p.current() != nil {
-		return p.fail(op, ErrEntered)
-	}
+	defer end()
 	s, err := p.newStay(ctx)
 	if err != nil {
 		return p.as(op, err)
@@ -188,22 +192,25 @@ func (d *Double) withdraw(ctx context.Context, s *stay) bool {
 }
 
 // Leave leaves and waits until all have, or were lost. It fails with [ErrNotHeld] if this Double has
-// not entered, and with [ErrLost] if its place was lost. Whatever it returns, this one has left: if
-// ctx ends, the others may not have; if the server can't be reached, others see it when the lease
+// not entered or is leaving, and with [ErrLost] if its place was lost. Whatever else it returns,
+// this one has left: if ctx ends, or with [etcd.ErrClosed], the others may not have; if the server can't be reached, others see it when the lease
 // ends. It takes two round trips, one more for the lease, and a watch.
 func (d *Double) Leave(ctx context.Context) error {
 	const op = "leave barrier"
 	p := d.place
-	if err := p.begin(ctx); err != nil {
+	ctx, end, err := p.begin(ctx, going, func(s *stay, now phase) error {
+		if s == nil || now != none {
+			return ErrNotHeld
+		}
+		return nil
+	})
+	if err != nil {
 		return p.fail(op, err)
 	}
-	defer func() { <-p.turn }()
+	defer end()
 	s := p.current()
-	if s == nil {
-		return p.fail(op, ErrNotHeld)
-	}
 	p.set(nil)
-	err := s.lost()
+	err = s.lost()
 	if err == nil {
 		var res *etcd.TxnResult
 		var inDoubt bool
@@ -211,6 +218,9 @@ func (d *Double) Leave(ctx context.Context) error {
 			If(etcd.CreateRevision(s.key).Equal(s.created)).Then(etcd.OpDelete(s.key)))
 		if err == nil && !res.Succeeded && !inDoubt {
 			err = &lostError{errGone}
+		}
+		if etcd.MaybeApplied(err) && !s.own {
+			_ = p.drop(ctx, s) // else it ends with the lease
 		}
 	}
 	gone := s.end(ctx, err)
@@ -253,5 +263,6 @@ func (d *Double) untilOver(created int64) judge {
 func (d *Double) Context() context.Context { return d.place.context() }
 
 // Close leaves without waiting for the others. It takes one round trip if this Double has entered.
-// Later calls fail with [etcd.ErrClosed]. It is idempotent. Close the barrier before its client.
+// Later calls fail with [etcd.ErrClosed], as does what is under way: Close waits until an Enter has
+// withdrawn. It is idempotent. Close the barrier before its client.
 func (d *Double) Close() error { return d.place.close() }

@@ -12,7 +12,7 @@ var (
 	ErrHeld = errors.New("barrier is held")
 
 	// ErrNotHeld is returned by [Barrier.Release] when this Barrier doesn't hold it, and by
-	// [Double.Leave] when this Double has not entered.
+	// [Double.Leave] when this Double has not entered, or is leaving.
 	ErrNotHeld = errors.New("barrier is not held")
 
 	// ErrHolderLost is returned by [Barrier.Wait] when the holder was lost before it released

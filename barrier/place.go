@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -19,13 +20,25 @@ type place struct {
 	root    string
 	options options
 
-	// turn holds one value; whoever puts it in may hold, release, enter or leave.
-	turn chan struct{}
+	// ctx ends with close, and what is under way with it.
+	ctx  context.Context
+	stop context.CancelCauseFunc
 
-	mu     sync.Mutex // guards what follows; never held over a request
-	closed bool
-	stay   *stay
+	mu    sync.Mutex // guards what follows; never held over a request
+	phase phase
+	idle  chan struct{} // closed when the phase is over; nil if none is under way
+	stay  *stay
 }
+
+// phase is what is under way at a place: one call at a time.
+type phase int
+
+const (
+	none    phase = iota
+	coming        // Hold, Enter
+	going         // Release, Leave
+	closing       // Close
+)
 
 // stay is a hold of a barrier, or an entry.
 type stay struct {
@@ -53,13 +66,18 @@ func newPlace(client *etcd.Client, name, kind string, opts []Option) (*place, er
 	if err != nil {
 		return nil, err
 	}
-	return &place{client: client, name: name, root: name + "\x01" + kind + "/", options: o, turn: make(chan struct{}, 1)}, nil
+	p := &place{client: client, name: name, root: name + "\x01" + kind + "/", options: o}
+	p.ctx, p.stop = context.WithCancelCause(context.Background())
+	return p, nil
 }
 
 func (p *place) fail(op string, err error) error { return &etcd.Error{Op: op, Key: p.name, Err: err} }
 
 // as returns err as that of a call on a barrier: an error of a request keeps what it says of that.
 func (p *place) as(op string, err error) error {
+	if p.ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return p.fail(op, errors.Join(errClosed, err))
+	}
 	if failed, ok := err.(*etcd.Error); ok { //nolint:errorlint // one that is joined to others stays
 		named := *failed
 		named.Op, named.Key = op, p.name
@@ -71,30 +89,65 @@ func (p *place) as(op string, err error) error {
 	return p.fail(op, err)
 }
 
-// begin waits for the turn; the caller gives it back.
-func (p *place) begin(ctx context.Context) error {
-	if err := p.check(ctx); err != nil {
-		return err
+// begin begins a phase when no other is under way, unless refuse has an error for the place as it
+// is, before or after that. The context that it returns ends with the place too; the caller calls
+// end when the phase is over.
+func (p *place) begin(ctx context.Context, next phase, refuse func(*stay, phase) error) (joined context.Context, end func(), err error) {
+	for {
+		if err := p.check(ctx); err != nil {
+			return nil, nil, err
+		}
+		idle, err := p.enter(next, refuse)
+		if err != nil {
+			return nil, nil, err
+		}
+		if idle == nil {
+			break
+		}
+		select {
+		case <-idle:
+		case <-ctx.Done():
+		}
 	}
-	select {
-	case p.turn <- struct{}{}:
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	joined, cancel := context.WithCancelCause(ctx)
+	unhook := context.AfterFunc(p.ctx, func() { cancel(errClosed) })
+	return joined, func() {
+		unhook()
+		cancel(nil)
+		p.leave()
+	}, nil
+}
+
+// enter begins a phase, or returns what is closed when the one under way is over.
+func (p *place) enter(next phase, refuse func(*stay, phase) error) (idle <-chan struct{}, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if next != closing && p.ctx.Err() != nil {
+		return nil, errClosed
 	}
-	if err := p.check(ctx); err != nil {
-		<-p.turn
-		return err
+	if err := refuse(p.stay, p.phase); err != nil {
+		return nil, err
 	}
-	return nil
+	if p.idle != nil {
+		return p.idle, nil
+	}
+	p.phase, p.idle = next, make(chan struct{})
+	return nil, nil
+}
+
+// leave ends the phase.
+func (p *place) leave() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	close(p.idle)
+	p.phase, p.idle = none, nil
 }
 
 func (p *place) check(ctx context.Context) error {
 	if ctx == nil {
 		return etcd.ErrNilContext
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.closed {
+	if p.ctx.Err() != nil {
 		return errClosed
 	}
 	if ctx.Err() != nil {
@@ -175,29 +228,35 @@ func (p *place) context() context.Context {
 	return ctx
 }
 
-// close ends the barrier here: what hangs on a session of its own goes with that, and else its key
-// is deleted.
+// close ends what is under way, and the barrier here: what hangs on a session of its own goes with
+// that, and else its key is deleted.
 func (p *place) close() error {
-	p.mu.Lock()
-	first := !p.closed
-	p.closed = true
-	p.mu.Unlock()
-	if !first {
-		return nil
+	p.stop(errClosed)
+	for {
+		idle, _ := p.enter(closing, func(*stay, phase) error { return nil })
+		if idle == nil {
+			break
+		}
+		<-idle
 	}
-	p.turn <- struct{}{}
-	defer func() { <-p.turn }()
+	defer p.leave()
 	s := p.current()
 	if s == nil {
 		return nil
 	}
 	p.set(nil)
 	ctx := context.Background()
+	err := s.end(ctx, &lostError{errClosed})
 	if s.own || s.lost() != nil {
-		return s.end(ctx, &lostError{errClosed})
+		return err
 	}
-	_ = s.end(ctx, &lostError{errClosed}) // sends nothing
-	_, err := p.client.Txn().If(etcd.CreateRevision(s.key).Equal(s.created)).Then(etcd.OpDelete(s.key)).Commit(ctx)
+	return p.drop(ctx, s)
+}
+
+// drop deletes the key of a stay whose session lives on; no other stay has that key. It is bounded by RequestTimeout, since ctx
+// may be what has ended.
+func (p *place) drop(ctx context.Context, s *stay) error {
+	_, err := p.client.Txn().Then(etcd.OpDelete(s.key)).Commit(context.WithoutCancel(ctx))
 	return err
 }
 

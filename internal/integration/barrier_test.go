@@ -229,6 +229,67 @@ func TestDoubleBarrierTellsALostPlace(t *testing.T) {
 	require.NoError(t, <-entered)
 }
 
+// entering starts to enter a double barrier, and returns its error when n are in.
+func entering(ctx context.Context, t testing.TB, c *etcd.Client, d *barrier.Double, n int64) <-chan error {
+	t.Helper()
+	entered := make(chan error, 1)
+	go func() { entered <- d.Enter(ctx) }()
+	requireIn(t, c, n)
+	return entered
+}
+
+// requireIn waits until n are in the double barrier.
+func requireIn(t testing.TB, c *etcd.Client, n int64) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		in, err := c.Count(t.Context(), prefix(t)+"barrier\x01double/in/")
+		return err == nil && in == n
+	}, patience, time.Millisecond)
+}
+
+func TestCloseEndsWaitsAtADoubleBarrier(t *testing.T) {
+	t.Parallel()
+	c := client(t, config(server(t)))
+	for _, opts := range [][]barrier.Option{nil, {barrier.WithSession(newSession(t, c))}} {
+		alone := newDouble(t, c, 2, opts...)
+		entered := entering(t.Context(), t, c, alone, 1)
+		require.NoError(t, alone.Close())
+		require.ErrorIs(t, <-entered, etcd.ErrClosed)
+		requireIn(t, c, 0)
+
+		first, second := newDouble(t, c, 2, opts...), newDouble(t, c, 2, opts...)
+		entered = entering(t.Context(), t, c, first, 1)
+		require.NoError(t, second.Enter(within(t, patience)))
+		require.NoError(t, <-entered)
+		left := make(chan error, 1)
+		go func() { left <- first.Leave(t.Context()) }()
+		requireIn(t, c, 1)
+		require.NoError(t, first.Close())
+		require.ErrorIs(t, <-left, etcd.ErrClosed)
+		require.NoError(t, second.Leave(within(t, patience)))
+	}
+}
+
+func TestDoubleBarrierSaysWhatIsUnderWay(t *testing.T) {
+	t.Parallel()
+	c := client(t, config(server(t)))
+	first, second := newDouble(t, c, 2), newDouble(t, c, 2)
+	entered := entering(t.Context(), t, c, first, 1)
+	require.ErrorIs(t, first.Enter(within(t, patience)), barrier.ErrEntered)
+	require.ErrorIs(t, first.Leave(within(t, patience)), barrier.ErrNotHeld)
+	require.NoError(t, second.Enter(within(t, patience)))
+	require.NoError(t, <-entered)
+	left := make(chan error, 1)
+	go func() { left <- first.Leave(t.Context()) }()
+	requireIn(t, c, 1)
+	require.ErrorIs(t, first.Leave(within(t, patience)), barrier.ErrNotHeld)
+	short, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	require.ErrorIs(t, first.Enter(short), context.DeadlineExceeded, "the round isn't over")
+	require.NoError(t, second.Leave(within(t, patience)))
+	require.NoError(t, <-left)
+}
+
 func TestDoubleBarrierRefusesAnotherSize(t *testing.T) {
 	t.Parallel()
 	c := client(t, config(server(t)))
