@@ -16,7 +16,7 @@ import (
 // After a loss Lead campaigns again, and runs f again: f has returned nil, the end of its context,
 // or an error that matches [ErrLockLost]. Otherwise Lead resigns, whatever has become of ctx, and
 // returns the error of f, joined with what became of the resignation if that failed; nil if f
-// returned nil. It goes on campaigning while the cluster can't be reached, and ends when ctx does.
+// returned nil. If f has resigned by itself, Lead returns its error. It goes on campaigning while the cluster can't be reached, and ends when ctx does.
 // It returns what can't pass by itself: bad arguments, a permission that is missing, a value that
 // can't be encrypted.
 func (c *Client) Lead(ctx context.Context, name string, value []byte, f func(ctx context.Context) error, opts ...ElectionOption) (err error) {
@@ -60,9 +60,13 @@ func (e *Election) mayLeadYet(lost error) bool {
 func (e *Election) lead(ctx context.Context, f func(context.Context) error) (again bool, err error) {
 	guarded := e.Guard(ctx)
 	err = f(guarded)
-	lost := guarded.Err() != nil && errors.Is(context.Cause(guarded), ErrLockLost)
+	over := context.Cause(guarded)
 	// The end of f may be that of its caller, but it must resign in any case.
 	resigned := e.Resign(context.WithoutCancel(ctx))
+	if errors.Is(over, ErrNotHeld) && errors.Is(resigned, ErrNotHeld) { // f has resigned
+		return false, err
+	}
+	lost := errors.Is(over, ErrLockLost) || errors.Is(resigned, ErrLockLost) // perhaps not known before
 	told := err == nil || errors.Is(err, context.Canceled) || errors.Is(err, ErrLockLost)
 	if lost && told && ctx.Err() == nil && e.mayLeadYet(ErrLockLost) {
 		return true, nil

@@ -197,6 +197,7 @@ func (l *leadership) removal(heir *candidate) *pb.TxnRequest {
 	alone := &pb.TxnRequest{
 		Compare: []*pb.Compare{l.stands()},
 		Success: []*pb.RequestOp{txntree.Delete(&pb.DeleteRangeRequest{Key: l.stored}), own},
+		Failure: []*pb.RequestOp{own}, // somebody deleted the leader's key
 	}
 	if heir == nil {
 		return alone

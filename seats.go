@@ -195,11 +195,15 @@ func (s *seats) close() error {
 	all := slices.AppendSeq(s.holding, maps.Keys(s.competing))
 	s.holding = nil
 	s.mu.Unlock()
+	closed := 0
+	defer func() { // after an error rather than have each wait in vain, and when a hook panics
+		for _, l := range all[closed:] {
+			l.forsake()
+		}
+	}()
 	for i, l := range all {
+		closed = i + 1
 		if err := l.close(); err != nil {
-			for _, l := range all[i+1:] {
-				l.forsake() // rather than have each wait in vain
-			}
 			return err
 		}
 	}

@@ -73,7 +73,7 @@ func (q *store) take(ctx context.Context, s *etcd.Session, from candidate) (c *c
 			return nil, body{}, nil
 		case err == nil:
 			o = inTime
-			q.stock.own(c)
+			q.stock.own(c.key(), c)
 			return c, b, nil
 		}
 		inDoubt = inDoubt || etcd.MaybeApplied(err)
@@ -112,7 +112,7 @@ func (c *claim) ask(ctx context.Context, from candidate) (body, error) {
 	if res.Results[2].Count == 0 {
 		return body{}, etcd.ErrLeaseNotFound
 	}
-	if q.stock.isOwned(c) { // another goroutine has it
+	if q.stock.isOwned(c.key()) { // another goroutine has it
 		return b, nil
 	}
 	for _, kv := range res.Results[1].KVs { // an earlier request for it was applied
@@ -156,7 +156,7 @@ func (c *claim) hold(life context.Context) {
 	c.unhook = []func() bool{
 		context.AfterFunc(c.session.Context(), func() {
 			why := context.Cause(c.session.Context())
-			c.store.stock.disown(c)
+			c.store.stock.disown(c.key(), c)
 			if ctx.Err() == nil && !errors.Is(why, etcd.ErrClosed) {
 				c.store.options.logger.Warn("queue: claim lost", "queue", c.store.name, "job", c.entry.id, "cause", why)
 			}
@@ -188,7 +188,7 @@ func (c jobContext) Err() error {
 // end ends the context of a claim that is over. The claim's turn must be held.
 func (c *claim) end(over, cause error) {
 	c.over = over
-	c.store.stock.disown(c)
+	c.store.stock.disown(c.key(), c)
 	if c.cancel == nil {
 		return
 	}

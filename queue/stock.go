@@ -21,11 +21,11 @@ type stock struct {
 
 	mu      sync.Mutex // guards what follows
 	shelves []*shelf
-	taken   map[string]bool   // keys that are being claimed by this process
-	owned   map[string]*claim // the claims that its goroutines have, by their keys
-	spread  int               // among how many a claim chooses
-	scanned time.Time         // when the shelves were last read from their beginnings
-	scan    time.Duration     // how long that took
+	taken   map[string]bool // keys that are being claimed by this process
+	owned   map[string]any  // by the keys of the claims that its goroutines have, whose they are
+	spread  int             // among how many a claim chooses
+	scanned time.Time       // when the shelves were last read from their beginnings
+	scan    time.Duration   // how long that took
 }
 
 // candidate is a job that may be claimed.
@@ -67,7 +67,7 @@ const (
 )
 
 func newStock(l layout) *stock {
-	s := &stock{layout: l, taken: map[string]bool{}, owned: map[string]*claim{}, spread: 1}
+	s := &stock{layout: l, taken: map[string]bool{}, owned: map[string]any{}, spread: 1}
 	for priority := MaxPriority; priority >= MinPriority; priority-- {
 		s.shelves = append(s.shelves, &shelf{place: ready, prefix: l.lane(priority)})
 	}
@@ -214,28 +214,28 @@ func (s *stock) settled(c candidate, o outcome) {
 	}
 }
 
-// own notes that a goroutine of this process has a claim, before the candidate is settled: whoever
-// finds its key by what it knew of the queue before must not take it for that of its own claim.
-func (s *stock) own(c *claim) {
+// own notes that a goroutine of this process has the claim with a key, before the candidate is
+// settled: whoever finds the key by what it knew of the queue before must not take it for its own.
+func (s *stock) own(key string, by any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.owned[c.key()] = c
+	s.owned[key] = by
 }
 
 // disown notes that a claim is over.
-func (s *stock) disown(c *claim) {
+func (s *stock) disown(key string, by any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.owned[c.key()] == c {
-		delete(s.owned, c.key())
+	if s.owned[key] == by {
+		delete(s.owned, key)
 	}
 }
 
-// isOwned reports whether a goroutine of this process has a claim with the key of c.
-func (s *stock) isOwned(c *claim) bool {
+// isOwned reports whether a goroutine of this process has the claim with a key.
+func (s *stock) isOwned(key string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.owned[c.key()] != nil
+	return s.owned[key] != nil
 }
 
 // add notes a job that has come, as a watch tells of it.

@@ -2,6 +2,7 @@ package integration
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -217,4 +218,28 @@ func TestPanicOfAHookLeavesNoClaim(t *testing.T) {
 			require.NoError(t, heir.release(ctx), way)
 		}
 	})
+}
+
+func TestPanicWhileClosingLeavesNoOtherClaim(t *testing.T) {
+	t.Parallel()
+	srv := server(t)
+	other := client(t, config(srv))
+	var panics atomic.Bool
+	c := client(t, config(srv).WithHooks(hook{after: func(req etcd.RequestInfo, _ etcd.ResultInfo) {
+		if req.Op == "revoke" && panics.CompareAndSwap(true, false) {
+			panic("hook")
+		}
+	}}))
+	name, ctx := prefix(t)+"name", within(t, patience)
+	many, err := c.NewSemaphore(name, 3, etcd.WithLockTTL(time.Hour))
+	require.NoError(t, err)
+	for range 3 {
+		require.NoError(t, many.Acquire(ctx))
+	}
+	panics.Store(true)
+	require.Panics(t, func() { _ = many.Close() })
+	all, err := other.NewSemaphore(name, 3, etcd.WithWeight(3))
+	require.NoError(t, err)
+	require.NoError(t, all.Acquire(ctx))
+	require.NoError(t, all.Close())
 }

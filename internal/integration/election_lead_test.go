@@ -65,6 +65,44 @@ func TestLeadCampaignsAgainAfterALoss(t *testing.T) {
 	}), fatal, "an error of its own ends it")
 }
 
+// Its function may have returned before the loss was noticed.
+func TestLeadCampaignsAgainAfterALateNotice(t *testing.T) {
+	t.Parallel()
+	c := client(t, config(server(t)))
+	name, ctx := prefix(t)+"election", within(t, patience)
+	runs := 0
+	require.NoError(t, c.Lead(ctx, name, nil, func(ctx context.Context) error {
+		if runs++; runs == 2 {
+			return nil
+		}
+		return second(c.Raw().Delete(ctx, leaderKey(name)))
+	}))
+	require.Equal(t, 2, runs)
+	nothingLeft(t, c, name)
+}
+
+func TestLeadEndsWhenItsFunctionResigns(t *testing.T) {
+	t.Parallel()
+	c := client(t, config(server(t)))
+	ctx, reason := within(t, patience), errors.New("the reason")
+	for way, resign := range map[string]func(ctx context.Context, e *etcd.Election) error{
+		"resigns": func(ctx context.Context, e *etcd.Election) error { return e.Resign(ctx) },
+		"closes":  func(_ context.Context, e *etcd.Election) error { return e.Close() },
+	} {
+		for _, want := range []error{nil, reason} {
+			runs, name := 0, prefix(t)+way
+			err := c.Lead(ctx, name, nil, func(ctx context.Context) error {
+				runs++
+				assert.NoError(t, resign(ctx, etcd.ElectionOf(ctx)), way)
+				return want
+			})
+			require.ErrorIs(t, err, want, way)
+			require.Equal(t, 1, runs, way)
+			nothingLeft(t, c, name)
+		}
+	}
+}
+
 func TestLeadGoesOnThroughAnOutage(t *testing.T) {
 	t.Parallel()
 	srv := server(t)
