@@ -30,12 +30,13 @@ func (b *Barrier) shut() string { return b.place.root + "shut" }
 func (b *Barrier) holder() string { return b.place.root + "holder/" }
 
 // Hold shuts the barrier, in one round trip and one for the lease. It fails with [ErrHeld] if it is
-// held. The end of ctx doesn't end the hold.
+// held, and with [ErrLost] if the session of [WithSession] was lost. A hold of this Barrier that was
+// lost is none. The end of ctx doesn't end the hold.
 func (b *Barrier) Hold(ctx context.Context) error {
 	const op = "hold barrier"
 	p := b.place
 	ctx, end, err := p.begin(ctx, coming, func(s *stay, now phase) error {
-		if s != nil && now == none {
+		if s.lives() && now == none {
 			return ErrHeld
 		}
 		return nil
@@ -96,10 +97,11 @@ func (b *Barrier) Release(ctx context.Context) error {
 			If(etcd.CreateRevision(s.key).Equal(s.created)).
 			Then(etcd.OpDelete(b.shut()), etcd.OpDelete(s.key)).
 			Else(etcd.OpListPrefix(b.shut())))
+		s.doubt = s.doubt || inDoubt
 		switch {
 		case err != nil:
 			return p.as(op, err)
-		case !res.Succeeded && (!inDoubt || res.Results[0].Count > 0):
+		case !res.Succeeded && (!s.doubt || res.Results[0].Count > 0):
 			lost = &lostError{errGone}
 		}
 	}

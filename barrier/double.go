@@ -51,7 +51,8 @@ func (d *Double) turn() string { return d.place.root + "turn" }
 // had entered by then, and otherwise the cause, and nobody counts on this one. It fails with
 // [ErrEntered] if this Double is entering or has entered, with [etcd.ErrClosed] if it is closed
 // meanwhile, with [ErrSize] if one who came before counts on
-// another number, and with [ErrLost] if the lease was lost during the wait.
+// another number, and with [ErrLost] if the lease was lost during the wait, or the session of
+// [WithSession] before. After a loss it enters anew.
 //
 // It takes a round trip for the lease, two to enter, and a watch, by which each sees all others
 // come.
@@ -59,7 +60,7 @@ func (d *Double) Enter(ctx context.Context) error {
 	const op = "enter barrier"
 	p := d.place
 	ctx, end, err := p.begin(ctx, coming, func(s *stay, now phase) error {
-		if now == coming || s != nil && now == none {
+		if now == coming || s.lives() && now == none {
 			return ErrEntered
 		}
 		return nil

@@ -21,8 +21,8 @@ var (
 	ErrHolderLost = errors.New("holder of the barrier was lost")
 
 	// ErrLost is the cause of a [Barrier.Context] or [Double.Context] that ended because the
-	// lease could no longer be relied upon, and the error of calls after that. The reason is in
-	// its chain: [etcd.ErrLeaseLost] or [etcd.ErrClosed], if it is known.
+	// lease could no longer be relied upon, and the error of the Release or Leave after that. A
+	// new Hold or Enter is a new place, unless the session is shared. The reason is in its chain: [etcd.ErrLeaseLost] or [etcd.ErrClosed], if it is known.
 	ErrLost = errors.New("place at the barrier lost")
 
 	// ErrSize is returned by [Double.Enter] when one who came before counts on another number.

@@ -48,6 +48,7 @@ type stay struct {
 	key     string
 	created int64
 	round   int64 // of an entry: the create revision of the key that opened the barrier
+	doubt   bool  // of a hold: a request that releases it may have been applied
 	ctx     context.Context
 	cancel  context.CancelCauseFunc
 	unhook  func() bool
@@ -168,8 +169,15 @@ func (p *place) set(s *stay) {
 	p.stay = s
 }
 
-// newStay returns a stay whose key is not put yet.
+// lives reports whether a stay is there that can be relied upon.
+func (s *stay) lives() bool { return s != nil && s.lost() == nil }
+
+// newStay returns a stay whose key is not put yet, in place of one that was lost.
 func (p *place) newStay(ctx context.Context) (*stay, error) {
+	if old := p.current(); old != nil {
+		p.set(nil)
+		_ = old.end(ctx, old.lost()) // its lease has ended, or is about to
+	}
 	s := &stay{session: p.options.session}
 	if s.session == nil {
 		var err error

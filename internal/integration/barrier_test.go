@@ -352,6 +352,74 @@ func TestBarrierRefusesBadInputUnsent(t *testing.T) {
 	requireRefused(t, o, "lost session", barrier.ErrLost, func() error { return lost.Hold(t.Context()) })
 }
 
+func TestLostPlaceAtABarrierCanBeTakenAnew(t *testing.T) {
+	t.Parallel()
+	c := client(t, config(server(t)))
+	ctx := within(t, patience)
+	b, d := newBarrier(t, c), newDouble(t, c, 1)
+	require.NoError(t, b.Hold(ctx))
+	require.NoError(t, d.Enter(ctx))
+	leases, err := c.Raw().Leases(ctx)
+	require.NoError(t, err)
+	for _, l := range leases.Leases {
+		require.NoError(t, c.RevokeLease(ctx, etcd.LeaseID(l.ID)))
+	}
+	closes(t, b.Context().Done())
+	closes(t, d.Context().Done())
+	require.NoError(t, b.Hold(ctx))
+	require.NoError(t, d.Enter(ctx))
+	require.NoError(t, b.Context().Err())
+	require.NoError(t, d.Context().Err())
+	require.NoError(t, b.Release(ctx))
+	require.NoError(t, d.Leave(ctx))
+}
+
+func TestReleaseInDoubtCanBeCalledAgain(t *testing.T) {
+	t.Parallel()
+	srv, faults := faultyServer(t)
+	c := client(t, config(srv).WithTimeout(busyTimeout))
+	b := newBarrier(t, c, barrier.WithSession(newSession(t, c)))
+	require.NoError(t, b.Hold(t.Context()))
+	script := lostAnswer()
+	script.times = 0
+	ctx, cancel := context.WithCancel(faults.follow(t.Context(), script))
+	defer cancel()
+	released := make(chan error, 1)
+	go func() { released <- b.Release(ctx) }()
+	require.Eventually(t, func() bool { return script.executed.Load() > 0 }, patience, time.Millisecond)
+	cancel()
+	require.True(t, etcd.MaybeApplied(<-released))
+	require.NoError(t, b.Release(t.Context()), "it was the earlier one")
+	require.ErrorIs(t, b.Release(t.Context()), barrier.ErrNotHeld)
+}
+
+func TestCloseInDoubtLeavesNobodyAtABarrier(t *testing.T) {
+	t.Parallel()
+	srv, faults := faultyServer(t)
+	c := client(t, config(srv).WithTimeout(busyTimeout))
+	s := newSession(t, c)
+	b, d := newBarrier(t, c, barrier.WithSession(s)), newDouble(t, c, 1, barrier.WithSession(s))
+	require.NoError(t, d.Enter(t.Context()))
+	for _, tc := range []struct {
+		call   func(ctx context.Context) error
+		close  func() error
+		script *script
+		left   string
+	}{
+		{b.Hold, b.Close, &script{answer: lostAnswer().answer, writesOnly: true}, "barrier/holder/"},
+		{d.Leave, d.Close, &script{answer: lostAnswer().answer, writesOnly: true, refuse: true, times: 1}, "double/in/"},
+	} {
+		done := make(chan error, 1)
+		go func() { done <- tc.call(faults.follow(t.Context(), tc.script)) }()
+		require.Eventually(t, func() bool { return tc.script.seen.Load() > 0 }, patience, time.Millisecond)
+		require.NoError(t, tc.close())
+		<-done // with an error, unless a Leave was quicker
+		n, err := c.Count(t.Context(), prefix(t)+"barrier\x01"+tc.left)
+		require.NoError(t, err)
+		require.Zero(t, n)
+	}
+}
+
 func TestLostAnswersChangeNothingAtABarrier(t *testing.T) {
 	t.Parallel()
 	srv, faults := faultyServer(t)
