@@ -22,9 +22,8 @@ type claim struct {
 	// turn holds one value; whoever puts it in may settle the claim.
 	turn chan struct{}
 	// What follows is guarded by turn.
-	over  error // why it can't be settled any more
-	doubt bool  // a request to settle it may have been applied
-	acked bool  // and one of those was an Ack
+	over  error    // why it can't be settled any more
+	doubt []ending // those that may have been applied
 }
 
 // key returns the key that stands as long as the job is this consumer's. Once the consumer is

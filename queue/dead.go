@@ -44,13 +44,13 @@ type obituary struct {
 	Reason string    `json:"reason"`
 }
 
-// deadOp returns the operation that notes a dead job.
-func (q *store) deadOp(e entry, reason string) (etcd.Op, error) {
+// among returns the place of a job among the dead ones.
+func (q *store) among(e entry, reason string) (whereabouts, error) {
 	note, err := json.Marshal(obituary{now().UTC(), reason})
 	if err != nil {
-		return etcd.Op{}, err
+		return whereabouts{}, err
 	}
-	return etcd.OpPut(q.key(dead, e), note), nil
+	return whereabouts{q.key(dead, e), note}, nil
 }
 
 // tellDead logs that a job has died. The reason of a Bury is the caller's, and may hold what no

@@ -17,7 +17,9 @@ var (
 	ErrClaimLost = errors.New("claim to the job lost")
 
 	// ErrSettled is returned by [Job.Ack], [Job.AckWith], [Job.Nack] and [Job.Bury] for a job
-	// that one of them has settled before.
+	// that one of them has settled before, also by a request whose outcome was in doubt until
+	// now. What the failed call was to do is certainly not done, unless [etcd.MaybeApplied]
+	// reports true.
 	ErrSettled = errors.New("job is settled already")
 
 	// ErrEmpty is returned by [Queue.TryPop] when no job is due.

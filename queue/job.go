@@ -49,15 +49,18 @@ func (j *Job[T]) Held() etcd.Condition { return j.claim.held() }
 // job may be another consumer's by now; then the job is certainly not removed.
 //
 // If the answer is lost, Ack asks again while ctx and the claim live. If it then fails with an
-// error for which [etcd.MaybeApplied] reports true, a later call of Ack finds out. After any
-// other error than ErrClaimLost and [ErrSettled] the job is still this consumer's.
+// error for which [etcd.MaybeApplied] reports true, a later call of Ack finds out: it succeeds if
+// an earlier Ack or AckWith has removed the job, and fails with [ErrSettled] if a Nack or a Bury
+// was applied instead. After any other error than ErrClaimLost and ErrSettled the job is still
+// this consumer's.
 func (j *Job[T]) Ack(ctx context.Context) error { return j.AckWith(ctx) }
 
 // AckWith is [Job.Ack] with writes of the caller's own in the same transaction, as in
 // [etcd.Txn.Then]: they are applied exactly once for the job, or not at all if AckWith fails,
-// unless [etcd.MaybeApplied] reports true. So what a job does in etcd is done once, although the
-// job may be tried several times. Operations that can't share a transaction fail as
-// [etcd.Txn.Commit] says, and then the job is still this consumer's.
+// unless [etcd.MaybeApplied] reports true. Then call it again with the same operations: with
+// others it fails with [ErrSettled] if the first ones were applied. So what a job does in etcd is
+// done once, although the job may be tried several times. Operations that can't share a
+// transaction fail as [etcd.Txn.Commit] says, and then the job is still this consumer's.
 func (j *Job[T]) AckWith(ctx context.Context, ops ...etcd.Op) error {
 	return j.settle(ctx, "ack", func() error { return j.claim.ack(ctx, ops) })
 }
@@ -65,15 +68,16 @@ func (j *Job[T]) AckWith(ctx context.Context, ops ...etcd.Op) error {
 // Nack gives the job back, to be tried again after a delay. Then it comes before those of its
 // priority that were pushed after it: a job that fails wants a delay, lest it is tried again at
 // once. If this was its last attempt ([WithMaxAttempts]), it is moved to the dead
-// ones. It takes one round trip, and fails as [Job.Ack] does; a negative delay fails with
-// [etcd.ErrInvalidArgument].
+// ones. It takes one round trip, and fails as [Job.Ack] does: after one in doubt, another Nack of
+// the same delay finds out, and anything else fails with [ErrSettled] if it was applied. A
+// negative delay fails with [etcd.ErrInvalidArgument].
 func (j *Job[T]) Nack(ctx context.Context, delay time.Duration) error {
 	return j.settle(ctx, "nack", func() error { return j.claim.nack(ctx, delay) })
 }
 
 // Bury moves the job to the dead ones ([Queue.Dead]), with a reason for whoever looks at them;
 // it is stored as values are, encrypted if the client encrypts. It takes one round trip, and
-// fails as [Job.Ack] does.
+// fails as [Job.Ack] does: after one in doubt, another Bury for the same reason finds out.
 func (j *Job[T]) Bury(ctx context.Context, reason string) error {
 	return j.settle(ctx, "bury", func() error { return j.claim.bury(ctx, reason, nil) })
 }

@@ -2,7 +2,6 @@ package queue
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -11,8 +10,7 @@ import (
 
 // ack removes the job together with what the caller wants done.
 func (c *claim) ack(ctx context.Context, ops []etcd.Op) error {
-	ops = append([]etcd.Op{etcd.OpDelete(c.store.job(c.entry.id))}, ops...)
-	return c.settle(ctx, ending{ops: ops, ack: true, over: ErrSettled})
+	return c.settle(ctx, ending{wish: wish{kind: acked, ops: ops}, over: ErrSettled})
 }
 
 // nack has the job wait again, after a delay, or moves it to the dead ones if this was its last
@@ -21,11 +19,11 @@ func (c *claim) nack(ctx context.Context, delay time.Duration) error {
 	if delay < 0 || now().Add(delay).UnixNano() < 0 {
 		return fmt.Errorf("%w: delay of %v", etcd.ErrInvalidArgument, delay)
 	}
-	op, err := c.store.again(c.entry, delay)
+	to, err := c.store.again(c.entry, delay)
 	if err != nil {
 		return err
 	}
-	if err = c.settle(ctx, ending{ops: []etcd.Op{op}, over: ErrSettled}); err == nil {
+	if err = c.settle(ctx, ending{wish: wish{kind: nacked, delay: delay}, to: to, over: ErrSettled}); err == nil {
 		c.store.tellUsedUp(c.entry)
 	}
 	return err
@@ -33,11 +31,11 @@ func (c *claim) nack(ctx context.Context, delay time.Duration) error {
 
 // bury moves the job to the dead ones.
 func (c *claim) bury(ctx context.Context, reason string, cause error) error {
-	put, err := c.store.deadOp(c.entry, reason)
+	to, err := c.store.among(c.entry, reason)
 	if err != nil {
 		return err
 	}
-	if err := c.settle(ctx, ending{ops: []etcd.Op{put}, over: ErrSettled}); err != nil {
+	if err := c.settle(ctx, ending{wish: wish{kind: buried, reason: reason}, to: to, over: ErrSettled}); err != nil {
 		return err
 	}
 	c.store.tellDead(c.entry, reason, cause)
@@ -46,9 +44,34 @@ func (c *claim) bury(ctx context.Context, reason string, cause error) error {
 
 // ending is how a claim ends.
 type ending struct {
-	ops  []etcd.Op
-	ack  bool  // the job is removed
-	over error // what later calls are told
+	wish
+	to   whereabouts // where the job goes, unless it is removed
+	over error       // what later calls are told
+}
+
+// wish is what a caller asked for that ends a claim.
+type wish struct {
+	kind   endingKind
+	ops    []etcd.Op     // with an Ack
+	delay  time.Duration // of a Nack
+	reason string        // of a Bury
+}
+
+type endingKind int
+
+const (
+	acked endingKind = iota
+	nacked
+	buried
+)
+
+// writes returns the operations that end a claim.
+func (c *claim) writes(as ending) []etcd.Op {
+	ops := []etcd.Op{etcd.OpDelete(c.key())}
+	if as.kind != acked {
+		return append(ops, as.to.op())
+	}
+	return append(append(ops, etcd.OpDelete(c.store.job(c.entry.id))), as.ops...)
 }
 
 // settle ends the claim, by operations that are bound to it. A request whose answer is lost is
@@ -63,21 +86,24 @@ func (c *claim) settle(ctx context.Context, as ending) error {
 	if c.over != nil {
 		return c.over
 	}
+	inDoubt := false
 	for n := 0; ; n++ {
-		if lost := c.lost(); lost != nil && !c.doubt {
+		if lost := c.lost(); lost != nil && len(c.doubt) == 0 {
 			return lost
 		}
-		res, err := c.store.client.Txn().If(c.held()).Then(append([]etcd.Op{etcd.OpDelete(c.key())}, as.ops...)...).Commit(ctx)
+		res, err := c.store.client.Txn().If(c.held()).Then(c.writes(as)...).Commit(ctx)
 		switch {
 		case err == nil && res.Succeeded:
 			c.end(as.over, errSettled)
 			return nil
 		case err == nil:
-			return c.gone(ctx, as)
+			return c.gone(ctx, as, inDoubt)
 		case !etcd.MaybeApplied(err):
 			return c.uncertain(err)
 		}
-		c.doubt, c.acked = true, c.acked || as.ack
+		if !inDoubt {
+			inDoubt, c.doubt = true, append(c.doubt, as)
+		}
 		if c.lost() != nil || !pause(ctx, n) {
 			return err
 		}
@@ -94,63 +120,12 @@ func (c *claim) lost() error {
 
 // uncertain returns an error that says of an earlier request that it may have been applied.
 func (c *claim) uncertain(err error) error {
-	if failed, ok := err.(*etcd.Error); ok && c.doubt { //nolint:errorlint // one that is joined to others stays
+	if failed, ok := err.(*etcd.Error); ok && len(c.doubt) > 0 { //nolint:errorlint // one that is joined to others stays
 		named := *failed
 		named.MaybeApplied = true
 		return &named
 	}
 	return err
-}
-
-// gone returns the outcome of a request to settle a claim that no longer stands. An earlier one
-// of this claim may have ended it. The claim's turn is held.
-func (c *claim) gone(ctx context.Context, as ending) error {
-	lost := c.lost()
-	if lost == nil {
-		lost = &lostError{errGone}
-	}
-	switch {
-	case !c.doubt:
-	case !c.acked:
-		if as.ack {
-			break
-		}
-		c.end(as.over, errSettled) // whoever ended it, the job is not here any more, nor removed
-		return nil
-	default:
-		applied, err := c.wasAcked(ctx)
-		if err != nil {
-			return c.uncertain(err)
-		}
-		if applied {
-			c.end(ErrSettled, errSettled)
-			if !as.ack {
-				return ErrSettled
-			}
-			return nil
-		}
-	}
-	c.end(lost, lost)
-	return lost
-}
-
-var errGone = errors.New("its key is gone")
-
-// wasAcked reports whether the claim ended by an Ack. Only its consumer removes a job while the
-// claim stands: so it did if the job was gone when the claim was.
-func (c *claim) wasAcked(ctx context.Context) (bool, error) {
-	watching, cancel := context.WithCancel(ctx)
-	defer cancel()
-	for resp := range c.store.client.Watch(watching, c.key(), etcd.WithRevision(c.created+1), etcd.WithOnly(etcd.EventDelete)) {
-		if err := resp.Err(); err != nil {
-			return false, err
-		}
-		for _, ev := range resp.Events {
-			there, err := c.store.client.Exists(ctx, c.store.job(c.entry.id), etcd.WithRevision(ev.Kv.ModRevision))
-			return !there, err
-		}
-	}
-	return false, context.Cause(ctx)
 }
 
 // giveBack has the job wait again, as one that nobody tried if untried is true.
@@ -160,12 +135,12 @@ func (c *claim) giveBack(ctx context.Context, untried bool, why error) {
 	if untried {
 		e.attempts--
 	}
-	op, err := q.again(e, 0)
+	to, err := q.again(e, 0)
 	if err != nil {
 		return // nothing in it could be wrong
 	}
 	for n := 0; ; n++ {
-		err := c.settle(ctx, ending{ops: []etcd.Op{op}, over: &lostError{why}})
+		err := c.settle(ctx, ending{wish: wish{kind: nacked}, to: to, over: &lostError{why}})
 		if err == nil {
 			q.tellUsedUp(e)
 		}

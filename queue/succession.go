@@ -60,13 +60,13 @@ func (q *store) inherit(ctx context.Context, id etcd.LeaseID) (int, error) {
 		if !ok {
 			continue
 		}
-		op, err := q.again(e, 0)
+		to, err := q.again(e, 0)
 		if err != nil {
 			return 0, err
 		}
 		res, err := q.client.Txn().
 			If(etcd.CreateRevision(kv.Key).Equal(kv.CreateRevision), lost).
-			Then(etcd.OpDelete(kv.Key), op).
+			Then(etcd.OpDelete(kv.Key), to.op()).
 			Commit(ctx)
 		if err != nil {
 			return 0, err
@@ -81,12 +81,20 @@ func (q *store) inherit(ctx context.Context, id etcd.LeaseID) (int, error) {
 	return found, nil
 }
 
-// again returns the operation that has a job wait for its next attempt, after a delay, or that
-// moves it to the dead ones after its last.
-func (q *store) again(e entry, delay time.Duration) (etcd.Op, error) {
+// whereabouts is where a job is that no consumer has, and what is noted there.
+type whereabouts struct {
+	key  string
+	note []byte
+}
+
+func (w whereabouts) op() etcd.Op { return etcd.OpPut(w.key, w.note) }
+
+// again returns the place where a job waits for its next attempt, after a delay, or its place
+// among the dead ones after its last.
+func (q *store) again(e entry, delay time.Duration) (whereabouts, error) {
 	if e.attempts >= q.options.maxAttempts {
-		return q.deadOp(e, reasonAttempts)
+		return q.among(e, reasonAttempts)
 	}
 	e.due, e.consumer = now().Add(delay).UnixNano(), 0
-	return etcd.OpPut(q.key(delayed, e), nil), nil
+	return whereabouts{key: q.key(delayed, e)}, nil
 }
