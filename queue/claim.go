@@ -120,6 +120,9 @@ func (c *claim) ask(ctx context.Context, from candidate) (body, error) {
 	return b, nil
 }
 
+// errPanic is why a job is given back whose function, or whose encoding, has not returned.
+var errPanic = errors.New("its function panicked, or ended its goroutine")
+
 // errUntaken is why a job is given back that nobody has got.
 var errUntaken = errors.New("the call that claimed it has ended")
 

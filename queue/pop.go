@@ -24,7 +24,7 @@ import (
 //
 // Pop fails with an [*UndecodableError] for a job whose value can't be decoded: call it again. If
 // the encryption key of a value is unavailable, it fails with [etcd.ErrKeyUnavailable] and the
-// job waits again. A lost lease is replaced. If the server can't be reached, Pop returns an
+// job waits again; so it does if the encoding panics. A lost lease is replaced. If the server can't be reached, Pop returns an
 // error for which [etcd.IsRetryable] reports true.
 func (q *Queue[T]) Pop(ctx context.Context) (*Job[T], error) {
 	return q.pop(ctx, ctx, true)
@@ -54,7 +54,7 @@ func (q *Queue[T]) pop(ctx, life context.Context, wait bool) (*Job[T], error) {
 		return nil, s.as(op, err)
 	}
 	job := &Job[T]{claim: c}
-	if job.Value, err = q.decode(b); err == nil {
+	if job.Value, err = q.decode(c, b); err == nil {
 		c.hold(life)
 		return job, nil
 	}
@@ -70,11 +70,20 @@ func (q *Queue[T]) pop(ctx, life context.Context, wait bool) (*Job[T], error) {
 	return nil, s.fail(op, bad)
 }
 
-func (q *Queue[T]) decode(b body) (value T, err error) {
+// decode returns the value of a job, which is given back if the encoding panics: nobody else has
+// the claim yet.
+func (q *Queue[T]) decode(c *claim, b body) (value T, err error) {
 	if b.err != nil {
 		return value, b.err
 	}
+	returned := false
+	defer func() {
+		if !returned {
+			c.store.begin(func(ctx context.Context) { c.giveBack(ctx, false, errPanic) })
+		}
+	}()
 	out, err := q.values.Decode(b.kv)
+	returned = true
 	return out.Value, err
 }
 

@@ -131,16 +131,22 @@ func (c *claim) uncertain(err error) error {
 // giveBack has the job wait again, as one that nobody tried if untried is true.
 // It is for claims whose user has left, for a reason: it goes on until the claim is over.
 func (c *claim) giveBack(ctx context.Context, untried bool, why error) {
-	q, e := c.store, c.entry
+	e := c.entry
 	if untried {
 		e.attempts--
 	}
-	to, err := q.again(e, 0)
+	c.leave(ctx, e, 0, why)
+}
+
+// leave is giveBack of a job as an entry says, which then waits for a delay.
+func (c *claim) leave(ctx context.Context, e entry, delay time.Duration, why error) {
+	q := c.store
+	to, err := q.again(e, delay)
 	if err != nil {
 		return // nothing in it could be wrong
 	}
 	for n := 0; ; n++ {
-		err := c.settle(ctx, ending{wish: wish{kind: nacked}, to: to, over: &lostError{why}})
+		err := c.settle(ctx, ending{wish: wish{kind: nacked, delay: delay}, to: to, over: &lostError{why}})
 		if err == nil {
 			q.tellUsedUp(e)
 		}

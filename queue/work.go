@@ -21,7 +21,8 @@ const (
 //
 // f gets a context that ends with ctx, and when the job is lost ([Job.Context]). When ctx ends, the
 // job stays this consumer's until f has returned: it is acknowledged if f returns nil, and
-// otherwise waits again at once.
+// otherwise waits again at once. A panic of f reaches the caller of Work; the job is tried again
+// then as one that failed.
 //
 // Work rides out outages, with pauses of up to five seconds. It logs what f returns only as the
 // fact that the job failed, jobs that can't be decoded, and failures to settle a job, which is
@@ -68,17 +69,20 @@ func (q *Queue[T]) run(ctx context.Context, job *Job[T], f func(ctx context.Cont
 	running, cancel := context.WithCancelCause(job.Context())
 	defer cancel(nil)
 	defer context.AfterFunc(ctx, func() { cancel(context.Cause(ctx)) })()
+	returned := false
+	defer func() {
+		if !returned {
+			q.abandon(ctx, job)
+		}
+	}()
 	failed := f(running, job)
+	returned = true
 	settling := context.WithoutCancel(ctx)
 	var err error
 	if failed == nil {
 		err = job.Ack(settling)
 	} else {
-		delay := backoff(job.Attempt()-1, firstRetry, lastRetry)
-		if ctx.Err() != nil {
-			delay = 0
-		}
-		if err = job.Nack(settling, delay); err == nil {
+		if err = job.Nack(settling, retryDelay(ctx, job.Attempt())); err == nil {
 			q.store.options.logger.Info("queue: job failed", "queue", q.store.name, "job", job.ID(), "attempt", job.Attempt())
 		}
 	}
@@ -86,4 +90,19 @@ func (q *Queue[T]) run(ctx context.Context, job *Job[T], f func(ctx context.Cont
 		return nil
 	}
 	return err
+}
+
+// abandon gives a job back whose function panicked. The job's context ends at once.
+func (q *Queue[T]) abandon(ctx context.Context, job *Job[T]) {
+	c, delay := job.claim, retryDelay(ctx, job.Attempt())
+	c.cancel(&lostError{errPanic})
+	q.store.begin(func(ctx context.Context) { c.leave(ctx, c.entry, delay, errPanic) })
+}
+
+// retryDelay returns the pause after an attempt that failed; none if ctx has ended.
+func retryDelay(ctx context.Context, attempt int) time.Duration {
+	if ctx.Err() != nil {
+		return 0
+	}
+	return backoff(attempt-1, firstRetry, lastRetry)
 }
