@@ -47,7 +47,7 @@ race = @mkdir -p .cache; \
 .PHONY: test
 test: ## run the tests of every module, with the race detector
 	$(race); set -x; \
-	$(GO) test $$race -p 2 -parallel 6 -timeout 15m -coverpkg=$(COVER_PKG) -coverprofile=$(PROFILE) work
+	$(GO) test $$race -p 2 -parallel 6 -timeout 25m -coverpkg=$(COVER_PKG) -coverprofile=$(PROFILE) work
 
 # The tests in files that begin by `//go:build long`.
 .PHONY: test-long
