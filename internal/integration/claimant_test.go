@@ -430,7 +430,7 @@ func TestLogSaysWhoWaitsAndWhatIsLost(t *testing.T) {
 		require.NoError(t, second(direct.Raw().Delete(ctx, ownKey(t, direct, name))))
 		closes(t, held.Done())
 		require.Eventually(t, func() bool {
-			return strings.Contains(log.String(), `level=WARN msg="etcd: a lock is lost"`+" reason=\"the key of the lock was deleted\" name="+name)
+			return strings.Contains(log.String(), `level=WARN msg="etcd: a claim is lost"`+" reason=\"the key of the lock was deleted\" name="+name)
 		},
 			patience, 10*time.Millisecond)
 		require.Contains(t, log.String(), `level=DEBUG msg="etcd: waits for a lock" name=`+name)
