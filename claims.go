@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -80,7 +79,7 @@ func (c *Client) listClaims(ctx context.Context, name string, ranges ...keys.Ran
 		return nil, err
 	}
 	if len(resp.Responses) != len(ranges) {
-		return nil, answered(op, name, fmt.Errorf("%w: answer lacks parts", ErrServer))
+		return nil, answered(op, name, errIncomplete)
 	}
 	d := c.codec.decoding(ctx)
 	defer d.end()

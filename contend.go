@@ -20,7 +20,7 @@ import (
 //
 // It is safe for concurrent use: those who share it take turns.
 type contender struct {
-	client *Client
+	lifespan
 	rule   precedence
 	name   string // what errors and hooks are told
 	prefix string // of the keys of its claims: a lease follows
@@ -32,14 +32,10 @@ type contender struct {
 	owner string // what records of claims say, see WithOwner
 	ttl   int64
 	place *lockPlace // on a shared session; nil for one that has its own lease
-	// closedError is what calls fail with after close.
-	closedError error
 
 	// turn holds one value; whoever puts it in may compete. It is a channel because waiters
 	// must be able to stop waiting.
 	turn chan struct{}
-	// closing is closed by close.
-	closing chan struct{}
 
 	mu      sync.Mutex // guards what follows; never held over a request
 	closed  bool
@@ -71,7 +67,7 @@ const (
 
 // seat returns a contender without a lease and a rule. Its claims are those of that kind under
 // that name.
-func (c *Client) seat(name, kind string) (*contender, error) {
+func (c *Client) seat(name, kind string, closedError error) (*contender, error) {
 	if name == "" {
 		return nil, ErrEmptyKey
 	}
@@ -79,11 +75,10 @@ func (c *Client) seat(name, kind string) (*contender, error) {
 		return nil, fmt.Errorf("%w: lock name with a NUL byte", ErrInvalidArgument)
 	}
 	l := &contender{
-		client:  c,
-		name:    name,
-		prefix:  name + "\x00" + kind,
-		turn:    make(chan struct{}, 1),
-		closing: make(chan struct{}),
+		lifespan: newLifespan(c, closedError),
+		name:     name,
+		prefix:   name + "\x00" + kind,
+		turn:     make(chan struct{}, 1),
 	}
 	_, err := c.stored(l.prefix + LeaseID(0).String())
 	return l, err
@@ -178,7 +173,7 @@ func (l *contender) acquire(ctx, waiting context.Context, op string) error {
 	case l.turn <- struct{}{}:
 	case <-waiting.Done():
 		return fail(op, l.name, errs.WithDetail(errs.OfContext(waiting), ErrLocked))
-	case <-l.closing:
+	case <-l.life.Done():
 		return fail(op, l.name, l.closedReason())
 	case <-l.client.rpc.Closing():
 		return fail(op, l.name, l.closedReason())
@@ -223,7 +218,7 @@ func (l *contender) release(ctx context.Context, op string) error {
 	case err != nil:
 		return err
 	case !there:
-		return answered(op, l.name, errs.WithKind(ErrLockLost, ErrLockKeyDeleted))
+		return answered(op, l.name, lostKey)
 	}
 	released = !c.repeated // otherwise the claim may come back while its lease lives
 	return nil
@@ -284,7 +279,7 @@ func (l *contender) shut() (*claim, *session) {
 		return nil, nil
 	}
 	l.closed = true
-	close(l.closing)
+	l.end()
 	c := l.claim
 	l.claim = nil
 	return c, l.session
@@ -341,14 +336,8 @@ func (l *contender) yield() *session {
 	default:
 		return nil
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.closed {
-		return nil
-	}
-	l.closed = true
-	close(l.closing)
-	return l.session
+	_, s := l.shut()
+	return s
 }
 
 // current returns the claim that is held, or nil.
@@ -356,20 +345,6 @@ func (l *contender) current() *claim {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.claim
-}
-
-// usable returns why no claim can be made.
-func (l *contender) usable(ctx context.Context) error {
-	if err := l.client.admit(ctx); err != nil {
-		return err
-	}
-	if l.isClosing() {
-		return l.closedReason()
-	}
-	if ctx.Err() != nil {
-		return errs.OfContext(ctx)
-	}
-	return nil
 }
 
 // unreleased returns ErrLockLost, with the reason, if the claim was lost and has not been
@@ -381,26 +356,6 @@ func (l *contender) unreleased(op string) error {
 		}
 	}
 	return nil
-}
-
-// closedReason returns an error for what was closed: the contender, or its client.
-func (l *contender) closedReason() error {
-	if l.client.rpc.IsClosed() {
-		return ErrClosed
-	}
-	return l.closedError
-}
-
-// isClosing reports whether the contender or its client was closed.
-func (l *contender) isClosing() bool {
-	select {
-	case <-l.closing:
-		return true
-	case <-l.client.rpc.Closing():
-		return true
-	default:
-		return false
-	}
 }
 
 // isOf reports whether the claims are of a kind, or one that begins like it.

@@ -3,7 +3,6 @@ package etcd
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"strings"
 	"time"
@@ -11,6 +10,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
 	"github.com/blueprint-go/etcd/internal/errs"
+	"github.com/blueprint-go/etcd/internal/txntree"
 )
 
 // lockCleanup bounds the extra time that a call takes to withdraw its claim after its
@@ -236,7 +236,7 @@ func (l *contender) sendClaim(ctx context.Context, op string, s *session, queue 
 		}
 	}
 	ctx = Unguarded(ctx) // no other claim must keep this one from being found and withdrawn
-	err = l.client.persist(ctx, request{op: op, key: l.name}, l.closing, func(ctx context.Context) (err error) {
+	err = l.client.persist(ctx, request{op: op, key: l.name}, l.life.Done(), func(ctx context.Context) (err error) {
 		if c.repeated && l.place == nil {
 			if v, err = l.lookFor(ctx, op, c, queue); v != refused || err != nil {
 				return err
@@ -246,7 +246,7 @@ func (l *contender) sendClaim(ctx context.Context, op string, s *session, queue 
 		return err
 	})
 	if err == nil && queue && v == refused {
-		err = answered(op, l.name, fmt.Errorf("%w: answer lacks parts", ErrServer))
+		err = answered(op, l.name, errIncomplete)
 		c.repeated = true
 	}
 	if err != nil && c.repeated {
@@ -295,7 +295,7 @@ func (l *contender) send(ctx context.Context, op string, req *pb.TxnRequest) (*p
 // lookFor looks for the key of a claim that may have been made. Without a queue only one
 // that holds is made.
 func (l *contender) lookFor(ctx context.Context, op string, c *claim, queue bool) (verdict, error) {
-	resp, err := do(ctx, l.client.conn, request{op: op, key: l.name}, l.client.rpc.Get, &pb.RangeRequest{Key: c.stored, KeysOnly: true})
+	resp, err := do(ctx, l.client.conn, request{op: op, key: l.name}, l.client.rpc.Get, c.read())
 	if err != nil || len(resp.Kvs) == 0 {
 		return refused, err
 	}
@@ -305,6 +305,14 @@ func (l *contender) lookFor(ctx context.Context, op string, c *claim, queue bool
 	}
 	return holds, nil
 }
+
+// put puts the key of the claim.
+func (c *claim) put() *pb.RequestOp {
+	return txntree.Put(&pb.PutRequest{Key: c.stored, Value: c.record, Lease: int64(c.lease)})
+}
+
+// read reads the key of the claim.
+func (c *claim) read() *pb.RangeRequest { return &pb.RangeRequest{Key: c.stored, KeysOnly: true} }
 
 // foundOwn takes note of a key that was there before its request came, if it is there: a request
 // was applied that this process believes it sent once or never. A proxy that repeats requests

@@ -3,7 +3,6 @@ package etcd
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"time"
 
@@ -53,7 +52,7 @@ func (l *contender) await(ctx context.Context, op string, c *claim) error {
 		case err != nil && !IsRetryable(err):
 			return err
 		case err != nil:
-			rpc.Pause(waiting, l.closing, rpc.Backoff(n))
+			rpc.Pause(waiting, l.life.Done(), rpc.Backoff(n))
 		}
 	}
 }
@@ -84,10 +83,10 @@ func (l *contender) look(ctx context.Context, op string, c *claim, claims ...*pb
 		return nil, 0, err
 	}
 	if !resp.Succeeded {
-		return nil, 0, answered(op, l.name, errs.WithKind(ErrLockLost, ErrLockKeyDeleted))
+		return nil, 0, answered(op, l.name, lostKey)
 	}
 	if len(resp.Responses) != len(claims) {
-		return nil, 0, answered(op, l.name, fmt.Errorf("%w: answer lacks parts", ErrServer))
+		return nil, 0, answered(op, l.name, errIncomplete)
 	}
 	found := make([][]*mvccpb.KeyValue, len(claims))
 	for i, r := range resp.Responses {
@@ -104,8 +103,7 @@ func (c *Client) gone(ctx context.Context, op string, stored []byte, from int64)
 // goneFrom waits until keys in a range, as stored, are deleted at revision from or later, and
 // enough says so of one of them.
 func (c *Client) goneFrom(ctx context.Context, op string, claims keys.Range, from int64, enough func(key string) bool) error {
-	key := c.visible(claims.Start)
-	w := &watcher{conn: c.conn, hub: c.watches, key: key, keys: claims, next: from, opts: watchOptions{noPut: true, buffer: watchQueueBytes}}
+	w := c.claimWatcher(claims, from, watchOptions{noPut: true})
 	err := w.run(ctx, func(resp WatchResponse) bool {
 		for _, ev := range resp.Events {
 			if enough(ev.Kv.Key) {
@@ -117,5 +115,11 @@ func (c *Client) goneFrom(ctx context.Context, op string, claims keys.Range, fro
 	if errors.Is(err, errStopped) || errors.Is(err, ErrCompacted) {
 		return nil // look again
 	}
-	return answered(op, key, err)
+	return answered(op, w.key, err)
+}
+
+// claimWatcher watches keys of the library's own, as stored, from a revision on.
+func (c *Client) claimWatcher(claims keys.Range, from int64, o watchOptions) *watcher {
+	o.buffer = watchQueueBytes
+	return &watcher{conn: c.conn, hub: c.watches, key: c.visible(claims.Start), keys: claims, next: from, opts: o}
 }

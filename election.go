@@ -7,8 +7,6 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
-
-	"github.com/blueprint-go/etcd/internal/errs"
 )
 
 // Election chooses one leader at a time among processes, and tells everybody who it is. Make one
@@ -30,16 +28,13 @@ import (
 // claims of locks (see [Lock]). Give elections a prefix of their own, apart from data that is
 // deleted or restored by prefix.
 type Election struct {
-	client    *Client
+	lifespan
 	name      string
 	ranges    electionRanges
 	candidate string
 	priority  int
 	ttl       int64
 	shared    *session // of a Session; nil if each campaign has a lease of its own
-	// life ends with Close, by end.
-	life context.Context
-	end  context.CancelFunc
 
 	mu          sync.Mutex // guards what follows; never held over a request
 	closed      bool
@@ -84,8 +79,7 @@ func (c *Client) newElection(name string, opts []ElectionOption) (*Election, err
 	if err != nil {
 		return nil, err
 	}
-	e := &Election{client: c, name: name, candidate: o.candidate, priority: o.priority, ttl: ttl}
-	e.life, e.end = context.WithCancel(context.Background())
+	e := &Election{lifespan: newLifespan(c, errElectionClosed), name: name, candidate: o.candidate, priority: o.priority, ttl: ttl}
 	if s := o.lease.session; s != nil {
 		if err := s.usableBy(c); err != nil {
 			return nil, err
@@ -171,33 +165,6 @@ func (e *Election) leave() {
 	e.campaigning = false
 }
 
-// usable returns why a call can't begin.
-func (e *Election) usable(ctx context.Context) error {
-	if err := e.client.admit(ctx); err != nil {
-		return err
-	}
-	if e.isClosing() {
-		return e.closedError()
-	}
-	if ctx.Err() != nil {
-		return errs.OfContext(ctx)
-	}
-	return nil
-}
-
-// isClosing reports whether the election or its client was closed.
-func (e *Election) isClosing() bool {
-	return e.life.Err() != nil || e.client.rpc.IsClosed()
-}
-
-// closedError returns an error for what was closed: the election, or its client.
-func (e *Election) closedError() error {
-	if e.client.rpc.IsClosed() {
-		return ErrClosed
-	}
-	return errElectionClosed
-}
-
 // noteElected records that a campaign was won, unless the election was closed or the lease lost
 // meanwhile.
 func (e *Election) noteElected(c *candidacy, token int64, op string) error {
@@ -205,7 +172,7 @@ func (e *Election) noteElected(c *candidacy, token int64, op string) error {
 	defer e.mu.Unlock()
 	switch {
 	case e.closed:
-		return fail(op, e.name, e.closedError())
+		return fail(op, e.name, e.closedReason())
 	case !c.session.alive():
 		return answered(op, e.name, lockLost(c.session))
 	}

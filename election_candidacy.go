@@ -3,7 +3,6 @@ package etcd
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math"
 	"math/rand/v2"
 	"sync"
@@ -105,7 +104,7 @@ func (c *candidacy) win(ctx context.Context) (int64, error) {
 		}
 		switch {
 		case c.election.isClosing():
-			return 0, answered(c.op, c.election.name, c.election.closedError())
+			return 0, answered(c.op, c.election.name, c.election.closedReason())
 		case !c.session.alive():
 			return 0, answered(c.op, c.election.name, lockLost(c.session))
 		case ctx.Err() != nil:
@@ -126,7 +125,7 @@ func (c *candidacy) stand(ctx context.Context) (s standing, err error) {
 	put := txntree.Put(&pb.PutRequest{Key: c.stored, Lease: int64(c.session.id)})
 	err = e.client.persist(ctx, c.request(), e.life.Done(), func(ctx context.Context) error {
 		resp, err := e.client.sendTxn(ctx, c.request(), &pb.TxnRequest{
-			Compare: absent(keys.Range{Start: c.stored}), Success: append([]*pb.RequestOp{put}, e.ranges.reads()...), Failure: e.ranges.reads(),
+			Compare: txntree.Absent(keys.Range{Start: c.stored}), Success: append([]*pb.RequestOp{put}, e.ranges.reads()...), Failure: e.ranges.reads(),
 		})
 		if err != nil {
 			c.late = c.late || MaybeApplied(err)
@@ -141,7 +140,7 @@ func (c *candidacy) stand(ctx context.Context) (s standing, err error) {
 		}
 		own, there := s.find(c.stored)
 		if !there {
-			return fmt.Errorf("%w: answer lacks parts", ErrServer)
+			return errIncomplete
 		}
 		c.token = own.created
 		return nil
@@ -240,23 +239,15 @@ func (c *candidacy) takeover(s standing) *pb.TxnRequest {
 	r := c.election.ranges
 	touch := &pb.PutRequest{Key: c.stored, IgnoreValue: true, IgnoreLease: true}
 	txn := &pb.TxnRequest{
-		Compare: append(absent(keys.Range{Start: r.leader}), txntree.Unchanged(c.stored, c.token)),
+		Compare: append(txntree.Absent(keys.Range{Start: r.leader}), txntree.Unchanged(c.stored, c.token)),
 		Success: []*pb.RequestOp{txntree.Put(c.leader), txntree.Put(touch)},
 		Failure: r.reads(),
 	}
 	if s.named == nil {
-		txn.Compare = append(txn.Compare, absent(r.successors)...)
+		txn.Compare = append(txn.Compare, txntree.Absent(r.successors)...)
 		return txn
 	}
-	txn.Compare = append(txn.Compare, createdAt(c.successor, s.namedAt))
+	txn.Compare = append(txn.Compare, txntree.CreatedAt(c.successor, s.namedAt))
 	txn.Success = append(txn.Success, txntree.Delete(&pb.DeleteRangeRequest{Key: c.successor}))
 	return txn
-}
-
-// createdAt returns the condition that a key was created at a revision.
-func createdAt(key []byte, revision int64) *pb.Compare {
-	return &pb.Compare{
-		Key: key, Target: pb.Compare_CREATE, Result: pb.Compare_EQUAL,
-		TargetUnion: &pb.Compare_CreateRevision{CreateRevision: revision},
-	}
 }

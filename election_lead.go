@@ -16,9 +16,9 @@ import (
 // After a loss Lead campaigns again, and runs f again: f has returned nil, the end of its context,
 // or an error that matches [ErrLockLost]. Otherwise Lead resigns, whatever has become of ctx, and
 // returns the error of f, joined with what became of the resignation if that failed; nil if f
-// returned nil. If f has resigned by itself, Lead returns its error. It goes on campaigning while the cluster can't be reached, and ends when ctx does.
-// It returns what can't pass by itself: bad arguments, a permission that is missing, a value that
-// can't be encrypted.
+// returned nil. If f has resigned by itself, Lead returns its error. It goes on campaigning while
+// the cluster can't be reached, and ends when ctx does. It returns what can't pass by itself: bad
+// arguments, a permission that is missing, a value that can't be encrypted.
 func (c *Client) Lead(ctx context.Context, name string, value []byte, f func(ctx context.Context) error, opts ...ElectionOption) (err error) {
 	const op = "lead"
 	if err := c.admit(ctx); err != nil {

@@ -90,7 +90,7 @@ func (e *Election) Observe(ctx context.Context) iter.Seq2[LeaderInfo, error] {
 			case o.over:
 				return
 			case e.isClosing():
-				err = fail(op, e.name, e.closedError())
+				err = fail(op, e.name, e.closedReason())
 			case ctx.Err() != nil:
 				err = fail(op, e.name, errs.OfContext(ctx))
 			case errors.Is(err, ErrCompacted), errors.Is(err, ErrRevisionRegressed), IsRetryable(err):
@@ -133,7 +133,7 @@ func (o *observation) run(ctx context.Context, op string) error {
 	for {
 		select {
 		case <-e.life.Done():
-			return e.closedError()
+			return e.closedReason()
 		case r, open := <-changes:
 			for _, ev := range ofLast(r.Events) {
 				if !o.deliver(ctx, ev.raw) {

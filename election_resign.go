@@ -207,7 +207,7 @@ func (l *leadership) removal(heir *candidate) *pb.TxnRequest {
 		Lease: int64(heir.lease),
 	}
 	return &pb.TxnRequest{
-		Compare: []*pb.Compare{l.stands(), createdAt(heir.stored, heir.created)},
+		Compare: []*pb.Compare{l.stands(), txntree.CreatedAt(heir.stored, heir.created)},
 		Success: append(slices.Clone(alone.Success), txntree.Put(named)),
 		Failure: []*pb.RequestOp{txntree.Txn(alone)},
 	}

@@ -1,7 +1,6 @@
 package etcd
 
 import (
-	"fmt"
 	"slices"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -31,7 +30,7 @@ type standing struct {
 // standingOf evaluates the answers to reads.
 func (r electionRanges) standingOf(answers []*pb.ResponseOp, revision int64) (standing, error) {
 	if len(answers) != 3 {
-		return standing{}, fmt.Errorf("%w: answer lacks parts", ErrServer)
+		return standing{}, errIncomplete
 	}
 	s := standing{ranges: r, revision: revision, candidates: r.inOrder(answers[1].GetResponseRange().GetKvs())}
 	if kvs := answers[0].GetResponseRange().GetKvs(); len(kvs) > 0 {

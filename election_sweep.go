@@ -93,13 +93,13 @@ func (c *candidacy) clean() bool {
 	touched := modRevisionOf(own)
 	switch {
 	case len(leader) > 0 && (leader[0].CreateRevision == c.led || leader[0].CreateRevision == touched):
-		removed, err := c.remove(ctx, createdAt(e.ranges.leader, leader[0].CreateRevision), e.ranges.leader)
+		removed, err := c.remove(ctx, txntree.CreatedAt(e.ranges.leader, leader[0].CreateRevision), e.ranges.leader)
 		return err == nil && removed
 	case touched > 0: // unless it takes the lead meanwhile
 		removed, err := c.remove(ctx, txntree.Unchanged(c.stored, touched))
 		return err == nil && removed
 	}
 	// It may have been named after somebody deleted its own key.
-	_, err = c.remove(ctx, createdAt(c.stored, 0))
+	_, err = c.remove(ctx, txntree.CreatedAt(c.stored, 0))
 	return err == nil
 }

@@ -37,11 +37,7 @@ func (c *candidacy) sleep(ctx context.Context, ahead []byte, from int64) error {
 // watchClaim watches a key, as stored, of the library's own, from a revision on. The channel is
 // closed when ctx ends.
 func (c *Client) watchClaim(ctx context.Context, stored []byte, o watchOptions) (<-chan WatchResponse, error) {
-	o.buffer = watchQueueBytes
-	w := &watcher{
-		conn: c.conn, hub: c.watches, key: c.visible(stored), keys: keys.Range{Start: stored},
-		next: o.revision, opts: o,
-	}
+	w := c.claimWatcher(keys.Range{Start: stored}, o.revision, o)
 	if o.raw { // for a caller
 		w.told = c.newWatchStatus(watchSubject{key: w.key})
 	}

@@ -2,6 +2,7 @@ package etcd
 
 import (
 	"errors"
+	"fmt"
 
 	"github.com/blueprint-go/etcd/internal/envelope"
 	"github.com/blueprint-go/etcd/internal/errs"
@@ -65,6 +66,9 @@ var errLockClosed error = closedError("lock is closed")
 
 // errElectionClosed is the ErrClosed of an election whose client is open.
 var errElectionClosed error = closedError("election is closed")
+
+// errIncomplete is the error of an answer that lacks what every server gives.
+var errIncomplete = fmt.Errorf("%w: answer lacks parts", ErrServer)
 
 // closedError says that something other than the client was closed.
 type closedError string

@@ -57,7 +57,7 @@ func (c *Client) NewLock(name string, opts ...LockOption) (*Lock, error) {
 func (c *Client) newLock(ctx context.Context, name string, opts []LockOption, grant func(context.Context, int64) (*session, error)) (*Lock, error) {
 	const op = "new lock"
 	o := lockOptions{ttl: DefaultLockTTL}
-	seat, err := c.seat(name, "")
+	seat, err := c.seat(name, "", errLockClosed)
 	if err != nil {
 		return nil, fail(op, name, err)
 	}
@@ -71,7 +71,7 @@ func (c *Client) newLock(ctx context.Context, name string, opts []LockOption, gr
 	if err := l.layOut(o); err != nil {
 		return nil, fail(op, name, err)
 	}
-	seat.owner, seat.closedError = o.owner, errLockClosed
+	seat.owner = o.owner
 	if err := seat.sit(ctx, op, o.session, grant); err != nil {
 		return nil, err
 	}

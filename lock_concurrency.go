@@ -42,8 +42,8 @@ func (r likeConcurrency) ranges() []keys.Range {
 
 // request implements [precedence].
 func (r likeConcurrency) request(c *claim, queue bool) *pb.TxnRequest {
-	put := []*pb.RequestOp{txntree.Put(&pb.PutRequest{Key: c.stored, Value: c.record, Lease: int64(c.lease)})}
-	get := txntree.Range(&pb.RangeRequest{Key: c.stored, KeysOnly: true})
+	put := []*pb.RequestOp{c.put()}
+	get := txntree.Range(c.read())
 	own := []keys.Range{{Start: c.stored}}
 	if c.twin != nil {
 		put = append(put, txntree.Put(&pb.PutRequest{Key: c.twin.stored, Lease: int64(c.lease)}))
@@ -51,14 +51,14 @@ func (r likeConcurrency) request(c *claim, queue bool) *pb.TxnRequest {
 	}
 	if !queue {
 		return &pb.TxnRequest{
-			Compare: absent(r.ranges()...), Success: put,
+			Compare: txntree.Absent(r.ranges()...), Success: put,
 			Failure: []*pb.RequestOp{get, txntree.Range(r.end(pb.RangeRequest_ASCEND))},
 		}
 	}
 	for _, all := range r.ranges() {
 		put = append(put, txntree.Range(outermost(all, pb.RangeRequest_ASCEND)))
 	}
-	return &pb.TxnRequest{Compare: absent(own...), Success: put, Failure: []*pb.RequestOp{get}}
+	return &pb.TxnRequest{Compare: txntree.Absent(own...), Success: put, Failure: []*pb.RequestOp{get}}
 }
 
 // end reads the oldest or the youngest key of their range, with its lease, which a read of keys

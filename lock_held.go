@@ -253,9 +253,4 @@ func (k *heldKey) found(got *pb.RangeResponse) {
 }
 
 // stands returns the condition that the key of a claim is still there.
-func (k *heldKey) stands() *pb.Compare {
-	return &pb.Compare{
-		Key: k.stored, Target: pb.Compare_CREATE, Result: pb.Compare_EQUAL,
-		TargetUnion: &pb.Compare_CreateRevision{CreateRevision: k.token},
-	}
-}
+func (k *heldKey) stands() *pb.Compare { return txntree.CreatedAt(k.stored, k.token) }

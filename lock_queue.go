@@ -16,29 +16,16 @@ type inOrder struct{ before keys.Range }
 // request implements [precedence]. For a queue it tells the oldest claim beside putting one,
 // which takes a server less time than deciding by a condition whether it is the first.
 func (r inOrder) request(c *claim, queue bool) *pb.TxnRequest {
-	put := txntree.Put(&pb.PutRequest{Key: c.stored, Value: c.record, Lease: int64(c.lease)})
-	get := txntree.Range(&pb.RangeRequest{Key: c.stored, KeysOnly: true})
+	put, get := c.put(), txntree.Range(c.read())
 	own := keys.Range{Start: c.stored}
 	if queue {
 		return &pb.TxnRequest{
-			Compare: absent(own),
+			Compare: txntree.Absent(own),
 			Success: []*pb.RequestOp{put, txntree.Range(r.first())},
 			Failure: []*pb.RequestOp{get},
 		}
 	}
-	return &pb.TxnRequest{Compare: absent(r.before, own), Success: []*pb.RequestOp{put}, Failure: []*pb.RequestOp{get}}
-}
-
-// absent returns the conditions that no key is in any of the ranges.
-func absent(ranges ...keys.Range) []*pb.Compare {
-	var out []*pb.Compare
-	for _, r := range ranges {
-		out = append(out, &pb.Compare{
-			Key: r.Start, RangeEnd: r.End, Target: pb.Compare_CREATE, Result: pb.Compare_EQUAL,
-			TargetUnion: &pb.Compare_CreateRevision{CreateRevision: 0},
-		})
-	}
-	return out
+	return &pb.TxnRequest{Compare: txntree.Absent(r.before, own), Success: []*pb.RequestOp{put}, Failure: []*pb.RequestOp{get}}
 }
 
 // answered implements [precedence].

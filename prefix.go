@@ -57,14 +57,9 @@ func (c *Client) Count(ctx context.Context, prefix string, opts ...GetOption) (i
 	if err != nil {
 		return 0, fail(op, prefix, err)
 	}
-	return c.count(ctx, prefix, rng, o)
-}
-
-// count returns how many keys are in a range; key is what errors and hooks are told.
-func (c *Client) count(ctx context.Context, key string, rng keys.Range, o getOptions) (int64, error) {
 	req := o.rangeRequest(rng)
 	req.CountOnly = true
-	resp, err := do(ctx, c.conn, request{op: "count", key: key}, c.rpc.Get, req)
+	resp, err := do(ctx, c.conn, request{op: op, key: prefix}, c.rpc.Get, req)
 	if err != nil {
 		return 0, err
 	}

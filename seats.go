@@ -6,20 +6,16 @@ import (
 	"maps"
 	"slices"
 	"sync"
-
-	"github.com/blueprint-go/etcd/internal/errs"
 )
 
 // seats are the claims of one value that may hold several at once, such as a [Semaphore]: each
 // is a contender of its own, with a lease of its own or a place on a session.
 type seats struct {
-	client *Client
-	owner  any // the value, as contexts of its Guard know it
-	name   string
-	opts   lockOptions
-	ttl    int64
-	// closedError is what calls fail with after close.
-	closedError error
+	lifespan
+	owner any // the value, as contexts of its Guard know it
+	name  string
+	opts  lockOptions
+	ttl   int64
 
 	mu     sync.Mutex // guards what follows; never held over a request
 	closed bool
@@ -31,7 +27,7 @@ type seats struct {
 
 // newSeats returns the seats for a name, whose claims are of a kind no longer than longest.
 func (c *Client) newSeats(name, longest string, o lockOptions, closedError error) (*seats, error) {
-	if _, err := c.seat(name, longest); err != nil {
+	if _, err := c.seat(name, longest, closedError); err != nil {
 		return nil, err
 	}
 	ttl, err := o.check()
@@ -44,7 +40,7 @@ func (c *Client) newSeats(name, longest string, o lockOptions, closedError error
 	if err != nil {
 		return nil, err
 	}
-	return &seats{client: c, name: name, opts: o, ttl: ttl, closedError: closedError, competing: map[*contender]struct{}{}}, nil
+	return &seats{lifespan: newLifespan(c, closedError), name: name, opts: o, ttl: ttl, competing: map[*contender]struct{}{}}, nil
 }
 
 // acquire takes a seat whose claim is of a kind, and waits until it holds by the rule.
@@ -87,23 +83,17 @@ func (s *seats) compete(ctx context.Context, op, kind string, rule precedence, f
 
 // enter makes a contender.
 func (s *seats) enter(ctx context.Context, op, kind string, rule precedence) (*contender, error) {
-	if err := s.client.admit(ctx); err != nil {
+	if err := s.usable(ctx); err != nil {
 		return nil, fail(op, s.name, err)
-	}
-	if s.isClosed() {
-		return nil, fail(op, s.name, s.closedError)
-	}
-	if ctx.Err() != nil {
-		return nil, fail(op, s.name, errs.OfContext(ctx))
 	}
 	if s.opts.session != nil {
 		kind += s.opts.session.number() // the lease alone doesn't tell its claims apart
 	}
-	l, err := s.client.seat(s.name, kind)
+	l, err := s.client.seat(s.name, kind, s.closedError)
 	if err != nil {
 		return nil, fail(op, s.name, err)
 	}
-	l.rule, l.ttl, l.owner, l.closedError = rule, s.ttl, s.opts.owner, s.closedError
+	l.rule, l.ttl, l.owner = rule, s.ttl, s.opts.owner
 	if err := l.sit(ctx, op, s.opts.session, s.client.kept.session); err != nil {
 		return nil, err
 	}
@@ -192,6 +182,7 @@ func (s *seats) close() error {
 		return nil
 	}
 	s.closed = true
+	s.end()
 	all := slices.AppendSeq(s.holding, maps.Keys(s.competing))
 	s.holding = nil
 	s.mu.Unlock()
@@ -208,12 +199,6 @@ func (s *seats) close() error {
 		}
 	}
 	return nil
-}
-
-func (s *seats) isClosed() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.closed
 }
 
 // oldest returns the claim that has held for the longest time and still stands; one that was

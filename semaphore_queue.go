@@ -42,8 +42,7 @@ func (c *conn) inTotal(name string, size, weight int) (inTotal, error) {
 // none younger than the revision at which it would have held.
 func (r inTotal) request(c *claim, queue bool) *pb.TxnRequest {
 	own := keys.Range{Start: c.stored}
-	put := txntree.Put(&pb.PutRequest{Key: c.stored, Value: c.record, Lease: int64(c.lease)})
-	get := txntree.Range(&pb.RangeRequest{Key: c.stored, KeysOnly: true})
+	put, get := c.put(), txntree.Range(c.read())
 	claims := func(limit int64) *pb.RequestOp {
 		return txntree.Range(&pb.RangeRequest{Key: r.all.Start, RangeEnd: r.all.End, KeysOnly: true, Limit: limit})
 	}
@@ -51,7 +50,7 @@ func (r inTotal) request(c *claim, queue bool) *pb.TxnRequest {
 	enough := int64(r.size-r.weight) + 1
 	if queue {
 		return &pb.TxnRequest{
-			Compare: absent(r.smaller, r.larger, own),
+			Compare: txntree.Absent(r.smaller, r.larger, own),
 			Success: []*pb.RequestOp{claims(enough), put},
 			Failure: []*pb.RequestOp{get, claims(0)},
 		}
@@ -70,7 +69,7 @@ func (r inTotal) request(c *claim, queue bool) *pb.TxnRequest {
 func (r inTotal) answered(c *claim, resp *pb.TxnResponse) (verdict, error) {
 	c.token = resp.Header.GetRevision()
 	if len(resp.Responses) == 0 {
-		return refused, fmt.Errorf("%w: answer lacks parts", ErrServer)
+		return refused, errIncomplete
 	}
 	first, last := resp.Responses[0].GetResponseRange(), resp.Responses[len(resp.Responses)-1].GetResponseRange()
 	there := resp.Succeeded

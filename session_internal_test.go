@@ -54,7 +54,7 @@ func pausedHolder(t *testing.T) *Lock {
 	c := &claim{session: s}
 	c.ctx, c.cancel = context.WithCancelCause(t.Context())
 	s.expiry.Stop()
-	return &Lock{seat: &contender{client: &Client{conn: r.conn}, session: s, claim: c}}
+	return &Lock{seat: &contender{lifespan: lifespan{client: &Client{conn: r.conn}}, session: s, claim: c}}
 }
 
 func TestContextsAreRightAfterAPause(t *testing.T) {

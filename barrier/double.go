@@ -50,9 +50,9 @@ func (d *Double) turn() string { return d.place.root + "turn" }
 // Enter enters and waits until all have. If ctx ends before, it withdraws: it returns nil if all
 // had entered by then, and otherwise the cause, and nobody counts on this one. It fails with
 // [ErrEntered] if this Double is entering or has entered, with [etcd.ErrClosed] if it is closed
-// meanwhile, with [ErrSize] if one who came before counts on
-// another number, and with [ErrLost] if the lease was lost during the wait, or the session of
-// [WithSession] before. After a loss it enters anew.
+// meanwhile, with [ErrSize] if one who came before counts on another number, and with [ErrLost]
+// if the lease was lost during the wait, or the session of [WithSession] before. After a loss it
+// enters anew.
 //
 // It takes a round trip for the lease, two to enter, and a watch, by which each sees all others
 // come.
@@ -160,14 +160,9 @@ func (d *Double) untilAllAreIn(s *stay) judge {
 		case len(r.members) != d.size || !agreed || !last && !late:
 			return false, nil
 		}
-		_, err := d.place.client.Txn().
+		return d.attempt(ctx, d.place.client.Txn().
 			If(etcd.Missing(d.open()), etcd.ModRevision(d.turn()).Equal(r.turn)).
-			Then(etcd.OpPut(d.open(), nil)).
-			Commit(ctx)
-		if etcd.MaybeApplied(err) || etcd.IsRetryable(err) {
-			err = nil // the watch tells, or it is tried again
-		}
-		return err != nil, err
+			Then(etcd.OpPut(d.open(), nil)))
 	}
 }
 
@@ -194,8 +189,9 @@ func (d *Double) withdraw(ctx context.Context, s *stay) bool {
 
 // Leave leaves and waits until all have, or were lost. It fails with [ErrNotHeld] if this Double has
 // not entered or is leaving, and with [ErrLost] if its place was lost. Whatever else it returns,
-// this one has left: if ctx ends, or with [etcd.ErrClosed], the others may not have; if the server can't be reached, others see it when the lease
-// ends. It takes two round trips, one more for the lease, and a watch.
+// this one has left: if ctx ends, or with [etcd.ErrClosed], the others may not have; if the server
+// can't be reached, others see it when the lease ends. It takes two round trips, one more for the
+// lease, and a watch.
 func (d *Double) Leave(ctx context.Context) error {
 	const op = "leave barrier"
 	p := d.place
@@ -246,15 +242,20 @@ func (d *Double) untilOver(created int64) judge {
 			return false, nil
 		}
 		empty = true
-		_, err := d.place.client.Txn().
+		return d.attempt(ctx, d.place.client.Txn().
 			If(etcd.PrefixEmpty(d.in()), etcd.CreateRevision(d.open()).Equal(r.open)).
-			Then(etcd.OpDelete(d.open())).
-			Commit(ctx)
-		if etcd.MaybeApplied(err) || etcd.IsRetryable(err) {
-			err = nil // the watch tells, or it is tried again
-		}
-		return err != nil, err
+			Then(etcd.OpDelete(d.open())))
 	}
+}
+
+// attempt does what others may do as well. Only what can't be cured is the end of a wait:
+// otherwise the watch tells whether it was done, or it is tried again.
+func (d *Double) attempt(ctx context.Context, txn *etcd.Txn) (over bool, err error) {
+	_, err = txn.Commit(ctx)
+	if etcd.MaybeApplied(err) || etcd.IsRetryable(err) {
+		return false, nil
+	}
+	return err != nil, err
 }
 
 // Context returns a context that lives while this Double has entered and not left. It ends with the

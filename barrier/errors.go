@@ -22,7 +22,8 @@ var (
 
 	// ErrLost is the cause of a [Barrier.Context] or [Double.Context] that ended because the
 	// lease could no longer be relied upon, and the error of the Release or Leave after that. A
-	// new Hold or Enter is a new place, unless the session is shared. The reason is in its chain: [etcd.ErrLeaseLost] or [etcd.ErrClosed], if it is known.
+	// new Hold or Enter is a new place, unless the session is shared. The reason is in its chain:
+	// [etcd.ErrLeaseLost] or [etcd.ErrClosed], if it is known.
 	ErrLost = errors.New("place at the barrier lost")
 
 	// ErrSize is returned by [Double.Enter] when one who came before counts on another number.

@@ -261,8 +261,8 @@ func (p *place) close() error {
 	return p.drop(ctx, s)
 }
 
-// drop deletes the key of a stay whose session lives on; no other stay has that key. It is bounded by RequestTimeout, since ctx
-// may be what has ended.
+// drop deletes the key of a stay whose session lives on; no other stay has that key. It is
+// bounded by RequestTimeout, since ctx may be what has ended.
 func (p *place) drop(ctx context.Context, s *stay) error {
 	_, err := p.client.Txn().Then(etcd.OpDelete(s.key)).Commit(context.WithoutCancel(ctx))
 	return err

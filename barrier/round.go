@@ -15,11 +15,11 @@ type round struct {
 	turn    int64            // the mod revision of the turn key
 }
 
-// judge decides whether a wait is over. It is asked for each state, and again with late after a
-// second without news: then one does what another should have done.
+// judge decides whether a wait is over. It is asked for each state, and again with late after
+// lateAfter without news: then one does what another should have done.
 type judge func(ctx context.Context, r *round, late bool) (over bool, err error)
 
-const late = time.Second
+const lateAfter = time.Second
 
 // follow waits until decide says that the wait is over.
 func (d *Double) follow(ctx context.Context, decide judge) error {
@@ -53,7 +53,7 @@ func (d *Double) watch(ctx context.Context, decide judge) (over bool, err error)
 	watching, cancel := context.WithCancel(ctx)
 	defer cancel()
 	events := d.place.client.WatchPrefix(watching, d.place.root, etcd.WithRevision(list.Revision+1))
-	timer := time.NewTimer(late)
+	timer := time.NewTimer(lateAfter)
 	defer timer.Stop()
 	for {
 		late := false
@@ -68,7 +68,7 @@ func (d *Double) watch(ctx context.Context, decide judge) (over bool, err error)
 				d.apply(r, ev.Type, *ev.Kv)
 			}
 		}
-		timer.Reset(time.Second)
+		timer.Reset(lateAfter)
 		if over, err := decide(ctx, r, late); over {
 			return true, err
 		}

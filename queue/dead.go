@@ -126,8 +126,8 @@ func (q *Queue[T]) deadJob(ctx context.Context, e entry, note []byte) (Dead[T], 
 	return d, nil
 }
 
-// Requeue has a dead job wait for a consumer again, with all attempts before it. It takes two round trips. It fails with [ErrNotDead] if no dead job has
-// that ID.
+// Requeue has a dead job wait for a consumer again, with all attempts before it. It takes two
+// round trips. It fails with [ErrNotDead] if no dead job has that ID.
 func (q *Queue[T]) Requeue(ctx context.Context, id string) error {
 	return q.store.revive(ctx, "requeue", id, func(e entry) etcd.Op {
 		e.attempts = 0

@@ -24,8 +24,8 @@ import (
 //
 // Pop fails with an [*UndecodableError] for a job whose value can't be decoded: call it again. If
 // the encryption key of a value is unavailable, it fails with [etcd.ErrKeyUnavailable] and the
-// job waits again; so it does if the encoding panics. A lost lease is replaced. If the server can't be reached, Pop returns an
-// error for which [etcd.IsRetryable] reports true.
+// job waits again; so it does if the encoding panics. A lost lease is replaced. If the server
+// can't be reached, Pop returns an error for which [etcd.IsRetryable] reports true.
 func (q *Queue[T]) Pop(ctx context.Context) (*Job[T], error) {
 	return q.pop(ctx, ctx, true)
 }

@@ -224,12 +224,7 @@ func (p *peer) command() *exec.Cmd {
 	if p.program != "" {
 		return exec.Command(p.program, memberFlags(p.number, p.addr)...)
 	}
-	self, err := os.Executable()
-	require.NoError(p.cluster.t, err)
-	cmd := exec.Command(self)
-	cmd.Env = append(os.Environ(), memberVariable+"="+strconv.Itoa(p.number), memberAddrVariable+"="+p.addr)
-	cmd.Stderr = os.Stderr
-	return cmd
+	return thisProgram(p.cluster.t, memberVariable+"="+strconv.Itoa(p.number), memberAddrVariable+"="+p.addr)
 }
 
 // kill ends a member at once, whatever it is doing.

@@ -35,11 +35,8 @@ type ctl struct {
 // etcdctl starts etcdctl.
 func etcdctl(t testing.TB, srv *etcdtest.Server, args ...string) *ctl {
 	t.Helper()
-	self, err := os.Executable()
-	require.NoError(t, err)
-	p := &ctl{cmd: exec.Command(self, append([]string{"--endpoints", strings.Join(srv.Endpoints(), ",")}, args...)...), lines: make(chan string, 16)}
-	p.cmd.Env = append(os.Environ(), etcdctlVariable+"=1")
-	p.cmd.Stderr = os.Stderr
+	p := &ctl{cmd: thisProgram(t, etcdctlVariable+"=1"), lines: make(chan string, 16)}
+	p.cmd.Args = append(append(p.cmd.Args, "--endpoints", strings.Join(srv.Endpoints(), ",")), args...)
 	stdout, err := p.cmd.StdoutPipe()
 	require.NoError(t, err)
 	require.NoError(t, p.cmd.Start())
@@ -49,12 +46,7 @@ func etcdctl(t testing.TB, srv *etcdtest.Server, args ...string) *ctl {
 			p.lines <- lines.Text()
 		}
 	}()
-	t.Cleanup(func() {
-		if p.cmd.ProcessState == nil {
-			_ = p.cmd.Process.Kill()
-			_ = p.cmd.Wait()
-		}
-	})
+	killAfter(t, p.cmd)
 	return p
 }
 

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"io"
 	"math/rand/v2"
-	"os"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -57,8 +56,8 @@ func newExclusionRun(t *testing.T, kind string, rule exclusionRule) *exclusionRu
 	return r
 }
 
-// fight has processes fight for d at least, and until every fault was there, and returns what
-// the cluster has seen.
+// fight has processes fight for d at least, and until every fault was there, and notes what the
+// cluster has seen.
 func (r *exclusionRun) fight(d time.Duration) {
 	r.t.Helper()
 	watching, stopWatching := context.WithCancel(context.Background())
@@ -85,7 +84,6 @@ func (r *exclusionRun) fight(d time.Duration) {
 	stopStopping()
 	stopper.Wait()
 	n.logIfFailed(r.t)
-	n.stop()
 	r.cluster.heal()
 	r.cluster.waitReady()
 	for _, p := range r.workers {
@@ -113,11 +111,7 @@ func (r *exclusionRun) begin(worker int, reading *sync.WaitGroup) {
 	}
 	asked, err := json.Marshal(task)
 	require.NoError(r.t, err)
-	self, err := os.Executable()
-	require.NoError(r.t, err)
-	cmd := exec.Command(self)
-	cmd.Env = append(os.Environ(), exclusionVariable+"="+string(asked))
-	cmd.Stderr = os.Stderr
+	cmd := thisProgram(r.t, exclusionVariable+"="+string(asked))
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // as for members
 	stdin, err := cmd.StdinPipe()
 	require.NoError(r.t, err)
@@ -126,7 +120,7 @@ func (r *exclusionRun) begin(worker int, reading *sync.WaitGroup) {
 	require.NoError(r.t, cmd.Start())
 	p := &exclusionProcess{cmd: cmd, stdin: stdin}
 	r.workers = append(r.workers, p)
-	r.t.Cleanup(func() { _ = cmd.Process.Kill() }) // it has ended unless the test failed
+	killAfter(r.t, cmd)
 	reading.Go(func() {
 		lines := bufio.NewScanner(stdout)
 		for lines.Scan() {

@@ -60,15 +60,34 @@ func serverProcess(tb testing.TB, variables ...string) []string {
 	return strings.Split(child(tb, env...), ",")
 }
 
-// child runs this program once more, which the variables make another one of, until the
-// test ends, and returns the first line that it prints.
-func child(tb testing.TB, env ...string) string {
+// thisProgram returns this program once more, to be started, which the variables make another
+// one of.
+func thisProgram(tb testing.TB, env ...string) *exec.Cmd {
 	tb.Helper()
 	self, err := os.Executable()
 	require.NoError(tb, err)
 	cmd := exec.Command(self)
 	cmd.Env = append(os.Environ(), env...)
 	cmd.Stderr = os.Stderr
+	return cmd
+}
+
+// killAfter has a process killed when the test ends, should it still be there.
+func killAfter(tb testing.TB, cmd *exec.Cmd) {
+	tb.Helper()
+	tb.Cleanup(func() {
+		if cmd.ProcessState == nil {
+			_ = cmd.Process.Kill()
+			_ = cmd.Wait()
+		}
+	})
+}
+
+// child runs this program once more, which the variables make another one of, until the
+// test ends, and returns the first line that it prints.
+func child(tb testing.TB, env ...string) string {
+	tb.Helper()
+	cmd := thisProgram(tb, env...)
 	stdin, err := cmd.StdinPipe()
 	require.NoError(tb, err)
 	stdout, err := cmd.StdoutPipe()

@@ -25,12 +25,9 @@ import (
 // workerProcess starts a process that works on a queue.
 func workerProcess(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
-	self, err := os.Executable()
-	require.NoError(t, err)
-	cmd := exec.Command(self)
-	cmd.Env = append(os.Environ(), workerVariable+"="+strings.Join(args, "\n"))
-	cmd.Stderr = os.Stderr
+	cmd := thisProgram(t, workerVariable+"="+strings.Join(args, "\n"))
 	require.NoError(t, cmd.Start())
+	killAfter(t, cmd)
 	return cmd
 }
 

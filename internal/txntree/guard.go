@@ -50,6 +50,25 @@ func Unchanged(stored []byte, revision int64) *pb.Compare {
 	}
 }
 
+// CreatedAt returns the condition that a key as stored has this create revision; 0 means that it
+// is missing.
+func CreatedAt(stored []byte, revision int64) *pb.Compare {
+	return &pb.Compare{
+		Key: stored, Target: pb.Compare_CREATE, Result: pb.Compare_EQUAL,
+		TargetUnion: &pb.Compare_CreateRevision{CreateRevision: revision},
+	}
+}
+
+// Absent returns the conditions that no key is in any of the ranges.
+func Absent(ranges ...keys.Range) []*pb.Compare {
+	out := make([]*pb.Compare, len(ranges))
+	for i, r := range ranges {
+		out[i] = CreatedAt(r.Start, 0)
+		out[i].RangeEnd = r.End
+	}
+	return out
+}
+
 // Never returns a condition that never holds: there is no version below 0. It is about a
 // key that the transaction reads anyway, so it needs no further permission.
 func Never(stored []byte) *pb.Compare {
