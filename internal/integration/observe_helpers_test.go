@@ -40,7 +40,7 @@ func (o *observer) during(f func()) []string {
 	f()
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.seen
+	return slices.Clone(o.seen) // requests go on coming
 }
 
 // around has before and after called before and after a request is handled; nil
