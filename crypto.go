@@ -101,6 +101,12 @@ func (c *codec) plain(storedKey []byte) bool {
 	return c.keyring == nil && !c.compress || under(c.excluded, storedKey)
 }
 
+// passesSealed reports whether what was encrypted elsewhere is read as it is stored: the client
+// has no key, or uses none there.
+func (c *codec) passesSealed(storedKey []byte) bool {
+	return c.keyring == nil || under(c.excluded, storedKey)
+}
+
 // unique reports whether only one write can have made what is stored under a key, because
 // it holds a random nonce of this package.
 func (c *codec) unique(storedKey, stored []byte) bool {

@@ -2,9 +2,11 @@ package etcd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
+	"github.com/blueprint-go/etcd/internal/envelope"
 	"github.com/blueprint-go/etcd/internal/errs"
 )
 
@@ -17,6 +19,11 @@ import (
 // A value that can't be unmarshalled is an error with its key, a [*DecodeError] that
 // matches [ErrEncoding], and never a zero T. A value that can't be marshalled fails with
 // [ErrEncoding] too; then nothing is sent.
+//
+// Where the client doesn't encrypt, an encrypted value is a [*DecodeError] that matches
+// [ErrUnknownKey], and is never handed to the encoding: [Client.Get] returns it as it is stored
+// there, and an encoding that takes any bytes would take it for a value. No UTF-8 begins like
+// one; an encoding whose bytes do fails with [ErrEncoding] there.
 type Typed[T any] struct {
 	client   *Client
 	prefix   string
@@ -76,6 +83,9 @@ func (t *Typed[T]) check(op, name string) error {
 // is returned with it.
 func (t *Typed[T]) unmarshal(kv KeyValue) (TypedValue[T], error) {
 	out := TypedValue[T]{Name: kv.Key[len(t.prefix):], ModRevision: kv.ModRevision}
+	if t.isSealed(kv.Key, kv.Value) {
+		return out, &DecodeError{Key: kv.Key, Err: ErrUnknownKey}
+	}
 	value, err := t.encoding.Unmarshal(kv.Value)
 	if err != nil {
 		return out, &DecodeError{Key: kv.Key, Err: errs.WithUnspoken(ErrEncoding, err)}
@@ -84,6 +94,16 @@ func (t *Typed[T]) unmarshal(kv KeyValue) (TypedValue[T], error) {
 	return out, nil
 }
 
+// isSealed reports whether bytes under a key are those of an encrypted value that the client has
+// not decrypted, or can't be told from them.
+func (t *Typed[T]) isSealed(key string, data []byte) bool {
+	c := t.client.codec
+	return envelope.IsEnvelope(data) && c.passesSealed(c.namespace.whole(key))
+}
+
+// errSealed is why bytes are not stored.
+var errSealed = errors.New("they would be taken for an encrypted value")
+
 // marshal returns bytes that are never nil, which would mean a deletion to
 // [Client.Update]: an encoding may return nil for an empty message.
 func (t *Typed[T]) marshal(op, name string, value T) ([]byte, error) {
@@ -91,6 +111,8 @@ func (t *Typed[T]) marshal(op, name string, value T) ([]byte, error) {
 	switch {
 	case err != nil:
 		return nil, fail(op, t.prefix+name, errs.WithUnspoken(ErrEncoding, err))
+	case t.isSealed(t.prefix+name, data):
+		return nil, fail(op, t.prefix+name, errs.WithKind(ErrEncoding, errSealed))
 	case data == nil:
 		return []byte{}, nil
 	}

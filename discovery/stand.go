@@ -102,10 +102,6 @@ const (
 	anothers       // a registration whose lease lives
 )
 
-// sealed is what every encrypted value begins with, and no text: see docs/encryption.md. A
-// client without encryption gets such a value as it is stored.
-const sealed = "\xFFecv"
-
 // living holds the names of the registrations of this process that have not ended. No other
 // process puts instances under a lease of this one, so that what lies under such a lease, and
 // under no name of these, is nobody's.
@@ -114,29 +110,26 @@ var living sync.Map
 // look reads the key. The lease is that which the instance is to be attached to.
 func (r *Registration) look(ctx context.Context, lease etcd.LeaseID) (etcd.KeyValue, whose, error) {
 	kv, err := r.client.GetKV(ctx, r.key)
-	_, undecodable := errors.AsType[*etcd.DecodeError](err)
-	switch {
-	case errors.Is(err, etcd.ErrKeyNotFound):
+	if errors.Is(err, etcd.ErrKeyNotFound) {
 		return etcd.KeyValue{}, nothing, nil
-	case err != nil && !undecodable:
+	}
+	var stored etcd.TypedValue[record]
+	if err == nil {
+		stored, err = etcd.NewTypedWith(r.client, "", encoding{}).Decode(kv)
+	}
+	if _, undecodable := errors.AsType[*etcd.DecodeError](err); err != nil && !undecodable {
 		return kv, nothing, err
 	}
-	var stored record
-	if !undecodable {
-		stored, err = encoding{}.Unmarshal(kv.Value)
-	}
-	_, lives := living.Load(stored.Registration)
+	_, lives := living.Load(stored.Value.Registration)
 	switch {
-	case err == nil && stored.Registration == r.name:
+	case err == nil && stored.Value.Registration == r.name:
 		return kv, own, nil
 	case kv.Lease == 0, kv.Lease == lease && !lives:
 		return kv, nobodys, nil
-	case undecodable, bytes.HasPrefix(kv.Value, []byte(sealed)):
-		return kv, anothers, nil // of a client with another key, or with one
-	case err != nil:
-		return kv, nobodys, nil //nolint:nilerr // what is no instance is overwritten
+	case errors.Is(err, etcd.ErrEncoding):
+		return kv, nobodys, nil // what is no instance is overwritten
 	}
-	return kv, anothers, nil
+	return kv, anothers, nil // also of a client with another key, or with one
 }
 
 // verify looks whether the instance stands as it was put. If not, stand puts it again. The turn

@@ -80,10 +80,21 @@ func (k *keyed) read(ctx context.Context) (state, error) {
 	case got.Err != nil:
 		s.entries[k.key] = entry{err: got.Err}
 	case len(got.KVs) > 0:
-		s.entries[k.key] = entry{value: got.KVs[0].Value}
+		s.entries[k.key] = k.entryOf(&got.KVs[0], nil)
 	}
 	k.confirm(began)
 	return s, nil
+}
+
+// entryOf returns what a read or an event says of the key.
+func (k *keyed) entryOf(kv *etcd.KeyValue, err error) entry {
+	if err == nil {
+		_, err = etcd.NewTypedWith(k.client, k.key, raw{}).Decode(*kv)
+	}
+	if err != nil {
+		return entry{err: err}
+	}
+	return entry{value: kv.Value}
 }
 
 // follow yields the changes after a state. Where the watch ends, it reads the key and goes
@@ -158,8 +169,8 @@ func (k *keyed) watch(at *state, yield func(revision) bool) (registered bool, er
 			r := revision{ev.Kv.ModRevision, []change{{key: k.key}}}
 			delete(at.entries, k.key)
 			if ev.Type == etcd.EventPut {
-				at.entries[k.key] = entry{value: ev.Kv.Value, err: ev.Err}
-				r.changes[0].now = &entry{value: ev.Kv.Value, err: ev.Err}
+				now := k.entryOf(ev.Kv, ev.Err)
+				at.entries[k.key], r.changes[0].now = now, &now
 			}
 			at.revision = r.number
 			if !yield(r) {

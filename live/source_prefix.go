@@ -15,17 +15,17 @@ func followPrefix(life context.Context, client *etcd.Client, prefix string, all 
 		if all {
 			opts = append(opts, mirror.WithAllKeys())
 		}
-		m, err := mirror.Open(ctx, client, prefix, opts...)
+		m, err := mirror.OpenTyped(ctx, etcd.NewTypedWith(client, prefix, raw{}), opts...)
 		if err != nil {
 			return nil, state{}, nil, err
 		}
-		first, changes := begin(life, m)
-		return mirrored{m}, first, revisions(changes), nil
+		first, changes := begin(life, m, prefix)
+		return mirrored{m}, first, revisions(changes, prefix), nil
 	}
 }
 
 // begin returns the state of a mirror, and the changes after exactly that one.
-func begin(life context.Context, m *mirror.Mirror) (state, iter.Seq[mirror.Change]) {
+func begin(life context.Context, m *mirror.Typed[[]byte], prefix string) (state, iter.Seq[mirror.TypedChange[[]byte]]) {
 	for {
 		ctx, drop := context.WithCancel(life)
 		before := m.Snapshot()
@@ -36,13 +36,13 @@ func begin(life context.Context, m *mirror.Mirror) (state, iter.Seq[mirror.Chang
 			continue
 		}
 		s := state{revision: before.Revision(), entries: map[string]entry{}}
-		for kv := range before.All() {
-			s.entries[kv.Key] = entry{value: kv.Value}
+		for v := range before.All() {
+			s.entries[prefix+v.Name] = entry{value: v.Value}
 		}
-		for key, err := range bad {
-			s.entries[key] = entry{err: err}
+		for name, err := range bad {
+			s.entries[prefix+name] = entry{err: err}
 		}
-		return s, func(yield func(mirror.Change) bool) {
+		return s, func(yield func(mirror.TypedChange[[]byte]) bool) {
 			defer drop()
 			changes(yield)
 		}
@@ -50,14 +50,14 @@ func begin(life context.Context, m *mirror.Mirror) (state, iter.Seq[mirror.Chang
 }
 
 // revisions puts the changes of each revision together.
-func revisions(changes iter.Seq[mirror.Change]) iter.Seq[revision] {
+func revisions(changes iter.Seq[mirror.TypedChange[[]byte]], prefix string) iter.Seq[revision] {
 	return func(yield func(revision) bool) {
 		var r revision
 		for c := range changes {
 			if c.Type == mirror.Ended {
 				return
 			}
-			one := change{key: c.Key}
+			one := change{key: prefix + c.Name}
 			if c.Type != mirror.Deleted {
 				one.now = &entry{value: c.New.Value, err: c.Err}
 			}
@@ -74,7 +74,7 @@ func revisions(changes iter.Seq[mirror.Change]) iter.Seq[revision] {
 }
 
 // mirrored is a mirror as a source.
-type mirrored struct{ *mirror.Mirror }
+type mirrored struct{ *mirror.Typed[[]byte] }
 
 func (m mirrored) close() { m.Close() }
 

@@ -41,8 +41,8 @@
 // A job that fails too often ([WithMaxAttempts]), that can't be decoded, or that a consumer
 // buries ([Job.Bury]) is moved to the dead ones: no consumer gets it any more, nothing deletes
 // it, and [Queue.Dead] lists it until [Queue.Requeue] or [Queue.Discard]. A consumer that lacks
-// the encryption key of a job can't decode it and moves it there as well: put the key into all
-// consumers before the producers use it.
+// the encryption key of a job, or that doesn't encrypt at all, can't decode it and moves it there as
+// well: put the key into all consumers before the producers use it.
 //
 // # What it costs
 //

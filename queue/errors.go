@@ -40,7 +40,8 @@ var (
 type UndecodableError struct {
 	// ID is that of the job, see [Job.ID].
 	ID string
-	// Err is the reason: a [*etcd.DecodeError], or [etcd.ErrKeyNotFound] if somebody deleted
+	// Err is the reason: a [*etcd.DecodeError], with [etcd.ErrUnknownKey] also for an encrypted
+	// value where the client doesn't encrypt, or [etcd.ErrKeyNotFound] if somebody deleted
 	// the value.
 	Err error
 }

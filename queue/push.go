@@ -12,7 +12,8 @@ import (
 // nil. If Push fails, it is certainly not there unless [etcd.MaybeApplied] reports true;
 // [etcd.Client.Settle] can then find out, if the client encrypts.
 //
-// A job that can't be marshalled fails with [etcd.ErrEncoding], one that is too large with
+// A job that can't be marshalled fails with [etcd.ErrEncoding], and so does one whose bytes begin
+// like an encrypted value where the client doesn't encrypt; one that is too large fails with
 // [etcd.ErrTooLarge], and one for which there is no room with [ErrFull].
 func (q *Queue[T]) Push(ctx context.Context, value T, opts ...PushOption) error {
 	const op = "push"
@@ -65,8 +66,21 @@ func (q *Queue[T]) pushOps(value T, opts []PushOption) ([]etcd.Op, error) {
 	if e.due < 0 {
 		return nil, fmt.Errorf("%w: delay of %v", etcd.ErrInvalidArgument, o.delay)
 	}
-	return []etcd.Op{etcd.OpPut(q.store.job(e.id), data), etcd.OpPut(q.store.key(at, e), nil)}, nil
+	job := q.store.job(e.id)
+	if _, err := etcd.NewTypedWith(q.store.client, q.store.jobs(), raw{}).Decode(etcd.KeyValue{Key: job, Value: data}); err != nil {
+		return nil, &encodingError{err} // no consumer like this one could decode it
+	}
+	return []etcd.Op{etcd.OpPut(job, data), etcd.OpPut(q.store.key(at, e), nil)}, nil
 }
+
+// raw is the encoding of bytes as they are.
+type raw struct{}
+
+// Marshal implements [etcd.Encoding].
+func (raw) Marshal(data []byte) ([]byte, error) { return data, nil }
+
+// Unmarshal implements [etcd.Encoding].
+func (raw) Unmarshal(data []byte) ([]byte, error) { return data, nil }
 
 // encodingError is an etcd.ErrEncoding. Its text leaves out what the encoding says, which may
 // quote the value.
