@@ -78,6 +78,7 @@ func (d *Double) Enter(ctx context.Context) error {
 	defer cancel()
 	defer context.AfterFunc(s.session.Context(), cancel)()
 	err = errFull
+	away := false // the server is: the lease isn't waited for as well
 	for n := 0; errors.Is(err, errFull); n++ {
 		if n > 0 {
 			pause(living, backoff(n)) // those who are in open it meanwhile
@@ -85,8 +86,11 @@ func (d *Double) Enter(ctx context.Context) error {
 		if err = d.join(living, s); err == nil {
 			err = d.follow(living, d.untilAllAreIn(s))
 		}
-		if err != nil && s.created != 0 && d.withdraw(ctx, s) {
-			err = nil
+		if err != nil && s.created != 0 {
+			var entered bool
+			if entered, away = d.withdraw(ctx, s); entered {
+				err = nil
+			}
 		}
 	}
 	if lost := s.lost(); lost != nil {
@@ -95,6 +99,10 @@ func (d *Double) Enter(ctx context.Context) error {
 	if err != nil {
 		if ctx.Err() != nil {
 			err = context.Cause(ctx)
+		}
+		if away {
+			s.abandon(err)
+			return p.as(op, err)
 		}
 		return p.as(op, errors.Join(err, s.end(ctx, err)))
 	}
@@ -167,8 +175,8 @@ func (d *Double) untilAllAreIn(s *stay) judge {
 }
 
 // withdraw deletes the key of s, unless the barrier is open, and reports whether it is: then s has
-// entered. If the server can't be reached, the key ends with its lease.
-func (d *Double) withdraw(ctx context.Context, s *stay) bool {
+// entered. If the server can't be reached, which it reports too, the key ends with its lease.
+func (d *Double) withdraw(ctx context.Context, s *stay) (entered, away bool) {
 	mine := etcd.CreateRevision(s.key).Equal(s.created)
 	if s.created < 0 {
 		mine = etcd.Exists(s.key)
@@ -180,11 +188,11 @@ func (d *Double) withdraw(ctx context.Context, s *stay) bool {
 		Else(etcd.OpListPrefix(d.open()), etcd.OpListPrefix(s.key)).
 		Commit(context.WithoutCancel(ctx))
 	if err != nil || res.Succeeded || res.Results[0].Count == 0 || res.Results[1].Count == 0 {
-		return false
+		return false, etcd.IsRetryable(err)
 	}
 	s.round = res.Results[0].KVs[0].CreateRevision
 	s.created = res.Results[1].KVs[0].CreateRevision
-	return true
+	return true, false
 }
 
 // Leave leaves and waits until all have, or were lost. It fails with [ErrNotHeld] if this Double has
@@ -266,5 +274,6 @@ func (d *Double) Context() context.Context { return d.place.context() }
 
 // Close leaves without waiting for the others. It takes one round trip if this Double has entered.
 // Later calls fail with [etcd.ErrClosed], as does what is under way: Close waits until an Enter has
-// withdrawn. It is idempotent. Close the barrier before its client.
+// withdrawn. If the server can't be reached, it takes [etcd.Config.RequestTimeout] at most. It is
+// idempotent. Close the barrier before its client.
 func (d *Double) Close() error { return d.place.close() }

@@ -216,6 +216,10 @@ func (s *stay) settle(created int64) {
 // end ends the context of a stay, and the session if it is its own; that deletes the key, if it is
 // still there.
 func (s *stay) end(ctx context.Context, cause error) error {
+	return s.endBy(context.WithoutCancel(ctx), cause)
+}
+
+func (s *stay) endBy(ctx context.Context, cause error) error {
 	if s.cancel != nil {
 		s.unhook()
 		s.cancel(cause)
@@ -223,7 +227,15 @@ func (s *stay) end(ctx context.Context, cause error) error {
 	if !s.own {
 		return nil
 	}
-	return s.session.Close(context.WithoutCancel(ctx))
+	return s.session.Close(ctx)
+}
+
+// abandon is end that doesn't wait for the server: a lease of its own is revoked in the background,
+// or ends by itself.
+func (s *stay) abandon(cause error) {
+	gone, cancel := context.WithCancel(context.Background())
+	cancel()
+	_ = s.endBy(gone, cause)
 }
 
 // context returns that of a stay; one that has ended without one.

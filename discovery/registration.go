@@ -135,9 +135,10 @@ func (r *Registration) change(ctx context.Context, op string, f func(Instance) (
 
 // Close removes the instance and ends the registration, in one round trip, or two for the last
 // registration on the lease. If the server can't be reached it returns the error; the instance
-// is then removed in the background, or ends with its lease. After the first call Close returns
-// nil. Close registrations before their client: afterwards the first Close fails with
-// [etcd.ErrClosed] if the instance is left behind.
+// is then removed in the background, or ends with its lease; without a deadline in ctx, that takes
+// [etcd.Config.RequestTimeout] at most. After the first call Close returns nil. Close
+// registrations before their client: afterwards the first Close fails with [etcd.ErrClosed] if the
+// instance is left behind.
 func (r *Registration) Close(ctx context.Context) error {
 	if ctx == nil {
 		return r.failed("close registration", etcd.ErrNilContext)
@@ -174,11 +175,19 @@ func (r *Registration) leave(ctx context.Context) (did bool, err error) {
 		doubt, failed := r.erase(ctx)
 		living.Delete(r.name)
 		r.forget()
-		last, lease := r.keeper.release(ctx)
+		away := etcd.IsRetryable(failed)
+		release, cancel := context.WithCancel(ctx)
+		defer cancel()
+		if away { // the lease isn't waited for as well
+			cancel()
+		}
+		last, lease := r.keeper.release(release)
 		if (failed != nil || doubt) && (!last || r.opts.session != nil) { // otherwise it goes with the lease
 			go r.sweep()
 		}
-		err = errors.Join(failed, lease)
+		if err = failed; !away {
+			err = errors.Join(failed, lease)
+		}
 	})
 	return did, err
 }

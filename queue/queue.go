@@ -49,9 +49,10 @@ func (q *Queue[T]) Name() string { return q.store.name }
 // Close ends the queue in this process. Jobs that were popped and not settled are given back,
 // and their contexts end with [ErrClaimLost] and [etcd.ErrClosed]; calls that wait end with
 // etcd.ErrClosed, and so do later ones. It waits for the goroutines of the queue, takes a few round
-// trips if the queue was popped from, and one for each job that is given back, is idempotent and safe for
-// concurrent use. If the server can't be reached it returns the error; the jobs are then given
-// back when the lease ends. Close the queue before its client.
+// trips if the queue was popped from, and one for each job that is given back, is idempotent and
+// safe for concurrent use. If the server can't be reached it returns the error, after
+// [etcd.Config.RequestTimeout] at most, or two seconds more if the server falls silent meanwhile;
+// the jobs are then given back when the lease ends. Close the queue before its client.
 func (q *Queue[T]) Close() error { return q.store.close() }
 
 func newStore(ctx context.Context, client *etcd.Client, name string, opts []Option) (*store, error) {

@@ -66,18 +66,36 @@ func (q *store) close() error {
 	q.consumer = consumer{}
 	q.mu.Unlock()
 	var err error
-	if first && c.session != nil {
-		ctx := context.WithoutCancel(q.ctx)
-		if err = c.session.Close(ctx); err == nil {
-			err = q.succeed(ctx, c.session.Lease())
-		}
-	}
-	if first && c.line != nil {
-		err = errors.Join(err, c.line.Close())
+	if first {
+		err = q.part(c)
 	}
 	q.tasks.Wait()
 	return err
 }
+
+// part ends both leases of a consumer, at the same time: a server that is silent lets each request
+// last for RequestTimeout.
+func (q *store) part(c consumer) (err error) {
+	var line error
+	var parting sync.WaitGroup
+	if c.line != nil {
+		parting.Go(func() { line = c.line.Close() })
+	}
+	if c.session != nil {
+		ctx := context.WithoutCancel(q.ctx)
+		if err = c.session.Close(ctx); err == nil {
+			ctx, cancel := context.WithTimeout(ctx, lastSuccession)
+			defer cancel()
+			err = q.succeed(ctx, c.session.Lease())
+		}
+	}
+	parting.Wait()
+	return errors.Join(err, line)
+}
+
+// lastSuccession bounds how long Close has jobs wait again once the lease is gone. If that is too
+// short, others do it.
+const lastSuccession = 2 * time.Second
 
 // check returns why a call can't be made.
 func (q *store) check(ctx context.Context) error {
