@@ -67,7 +67,7 @@ func (b *Barrier) Hold(ctx context.Context) error {
 		if etcd.MaybeApplied(err) && !s.own {
 			_ = p.drop(ctx, s) // else it ends with the lease
 		}
-		return p.as(op, errors.Join(err, s.end(ctx, err)))
+		return p.as(op, err, s.end(ctx, err))
 	}
 	p.set(s)
 	return nil

@@ -104,7 +104,7 @@ func (d *Double) Enter(ctx context.Context) error {
 			s.abandon(err)
 			return p.as(op, err)
 		}
-		return p.as(op, errors.Join(err, s.end(ctx, err)))
+		return p.as(op, err, s.end(ctx, err))
 	}
 	p.set(s)
 	return nil

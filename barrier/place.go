@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 
@@ -74,21 +75,29 @@ func newPlace(client *etcd.Client, name, kind string, opts []Option) (*place, er
 
 func (p *place) fail(op string, err error) error { return &etcd.Error{Op: op, Key: p.name, Err: err} }
 
-// as returns err as that of a call on a barrier: an error of a request keeps what it says of that.
-func (p *place) as(op string, err error) error {
-	if p.ctx.Err() != nil && errors.Is(err, context.Canceled) {
-		return p.fail(op, errors.Join(errClosed, err))
+// as returns what has failed, some of which may be nil, as the error of a call on a barrier: an
+// error of a request says what was asked of the barrier, and keeps everything else. It returns nil
+// if nothing has failed.
+func (p *place) as(op string, errs ...error) error {
+	if p.ctx.Err() != nil && op != opClose && errors.Is(errors.Join(errs...), context.Canceled) {
+		return p.fail(op, errors.Join(append([]error{errClosed}, errs...)...))
 	}
-	if failed, ok := err.(*etcd.Error); ok { //nolint:errorlint // one that is joined to others stays
-		named := *failed
-		named.Op, named.Key = op, p.name
-		return &named
-	}
-	if err == nil {
+	errs = slices.DeleteFunc(errs, func(err error) bool { return err == nil })
+	switch len(errs) {
+	case 0:
 		return nil
+	case 1:
+		if failed, ok := errs[0].(*etcd.Error); ok { //nolint:errorlint // one that is joined to others stays
+			named := *failed
+			named.Op, named.Key = op, p.name
+			return &named
+		}
+		return p.fail(op, errs[0])
 	}
-	return p.fail(op, err)
+	return p.fail(op, errors.Join(errs...))
 }
+
+const opClose = "close barrier"
 
 // begin begins a phase when no other is under way, unless refuse has an error for the place as it
 // is, before or after that. The context that it returns ends with the place too; the caller calls
@@ -251,6 +260,11 @@ func (p *place) context() context.Context {
 // close ends what is under way, and the barrier here: what hangs on a session of its own goes with
 // that, and else its key is deleted.
 func (p *place) close() error {
+	return p.as(opClose, p.vacate())
+}
+
+// vacate is close without the name of the call.
+func (p *place) vacate() error {
 	p.stop(errClosed)
 	for {
 		idle, _ := p.enter(closing, func(*stay, phase) error { return nil })

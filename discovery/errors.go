@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/blueprint-go/etcd"
 )
@@ -39,6 +40,25 @@ func (closedError) Is(target error) bool { return target == etcd.ErrClosed }
 
 // fail returns an error of this package about a service or a key.
 func fail(op, key string, err error) error { return &etcd.Error{Op: op, Key: key, Err: err} }
+
+// as returns what has failed, some of which may be nil, as the error of a call of this package: an
+// error of a request says what was asked of a service or a key, and keeps everything else. It
+// returns nil if nothing has failed.
+func as(op, key string, errs ...error) error {
+	errs = slices.DeleteFunc(errs, func(err error) bool { return err == nil })
+	switch len(errs) {
+	case 0:
+		return nil
+	case 1:
+		if failed, ok := errs[0].(*etcd.Error); ok { //nolint:errorlint // one that is joined to others stays
+			named := *failed
+			named.Op, named.Key = op, key
+			return &named
+		}
+		return fail(op, key, errs[0])
+	}
+	return fail(op, key, errors.Join(errs...))
+}
 
 // ended returns the error of a call whose context has ended.
 func ended(ctx context.Context) error {

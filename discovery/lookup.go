@@ -59,7 +59,11 @@ func Instances(ctx context.Context, client *etcd.Client, service string, opts ..
 	for _, id := range slices.Sorted(maps.Keys(found.Bad)) {
 		bad = append(bad, found.Bad[id])
 	}
-	if err = errors.Join(append(bad, err)...); err == nil && len(found.Instances) == 0 {
+	err = as(opInstances, service, err)
+	if len(bad) > 0 {
+		err = errors.Join(append(bad, err)...)
+	}
+	if err == nil && len(found.Instances) == 0 {
 		err = fail(opInstances, service, ErrUnknownService)
 	}
 	return found.Instances, err
@@ -69,8 +73,8 @@ func checkLookup(ctx context.Context, client *etcd.Client, prefix, service strin
 	if ctx == nil {
 		return "", etcd.ErrNilContext
 	}
-	if client == nil {
-		return "", fmt.Errorf("%w: nil client", etcd.ErrInvalidArgument)
+	if client.Raw() == nil {
+		return "", fmt.Errorf("%w: nil client, or a zero one", etcd.ErrInvalidArgument)
 	}
 	return placeOf(prefix, service)
 }

@@ -141,7 +141,7 @@ func (r *Registration) change(ctx context.Context, op string, f func(Instance) (
 // instance is left behind.
 func (r *Registration) Close(ctx context.Context) error {
 	if ctx == nil {
-		return r.failed("close registration", etcd.ErrNilContext)
+		return r.failed(opClose, etcd.ErrNilContext)
 	}
 	r.end(errClosed)
 	var err error
@@ -156,9 +156,9 @@ func (r *Registration) close(ctx context.Context) error {
 	}
 	// The client or the session of WithSession was closed before, which nobody waited for.
 	if _, err = r.erase(ctx); errors.Is(err, etcd.ErrClosed) {
-		err = r.failed("close registration", etcd.ErrClosed)
+		return r.failed(opClose, etcd.ErrClosed)
 	}
-	return err
+	return r.failed(opClose, err)
 }
 
 // end ends the registration, for the reason that is given first.
@@ -185,9 +185,10 @@ func (r *Registration) leave(ctx context.Context) (did bool, err error) {
 		if (failed != nil || doubt) && (!last || r.opts.session != nil) { // otherwise it goes with the lease
 			go r.sweep()
 		}
-		if err = failed; !away {
-			err = errors.Join(failed, lease)
+		if away {
+			lease = nil
 		}
+		err = r.failed(opClose, failed, lease)
 	})
 	return did, err
 }
@@ -237,10 +238,7 @@ func (r *Registration) signal() {
 	}
 }
 
-// failed returns an error of this registration.
-func (r *Registration) failed(op string, err error) error {
-	if _, is := errors.AsType[*etcd.Error](err); is {
-		return err
-	}
-	return fail(op, r.key, err)
-}
+// failed returns the error of a call on this registration: see as.
+func (r *Registration) failed(op string, errs ...error) error { return as(op, r.key, errs...) }
+
+const opClose = "close registration"

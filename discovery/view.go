@@ -180,7 +180,7 @@ func (v *view) load() *mirror.Typed[record] {
 			return nil
 		}
 		v.mu.Lock()
-		v.next(&moment{service: Service{Name: v.service}, err: err})
+		v.next(&moment{service: Service{Name: v.service}, err: as(opWatch, v.service, err)})
 		v.mu.Unlock()
 		if !pause(v.ctx, backoff(tries)) {
 			return nil

@@ -61,7 +61,7 @@ func (v *view) follow(ctx context.Context, yield func(Service, error) bool) {
 		case <-now.over:
 		case <-ctx.Done():
 		case <-v.ctx.Done():
-			yield(now.service, fail(opWatch, v.service, context.Cause(v.ctx)))
+			yield(now.service, as(opWatch, v.service, context.Cause(v.ctx)))
 			return
 		}
 	}

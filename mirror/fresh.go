@@ -33,7 +33,7 @@ func (m *Mirror) Fresh(ctx context.Context) error {
 	case err != nil && ctx.Err() != nil:
 		return m.fail(opFresh, m.late(ctx))
 	case err != nil:
-		return err
+		return m.fail(opFresh, err)
 	}
 	if err := m.await(ctx, opFresh, r.revision); err != nil {
 		return err

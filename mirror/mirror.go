@@ -114,12 +114,24 @@ func (m *Mirror) begin(f func()) bool {
 	m.tasks.Add(1)
 	go func() {
 		defer m.tasks.Done()
+		returned := false
+		defer func() {
+			if !returned { // an encoding has called runtime.Goexit, which nothing holds up
+				m.end(errExited)
+			}
+		}()
 		f()
+		returned = true
 	}()
-	return true
 }
 
-// fail returns an error of this mirror.
+// fail returns err as the error of a call on this mirror: that of a request says what was asked of
+// the mirror, and keeps everything else.
 func (m *Mirror) fail(op string, err error) error {
+	if failed, ok := err.(*etcd.Error); ok { //nolint:errorlint // one that is joined to others stays
+		named := *failed
+		named.Op, named.Key = op, m.prefix
+		return &named
+	}
 	return &etcd.Error{Op: op, Key: m.prefix, Err: err}
 }

@@ -36,7 +36,7 @@ func open(ctx context.Context, client *etcd.Client, prefix string, decode func(e
 	began := time.Now()
 	first, err := m.load(ctx, nil)
 	if err != nil {
-		return nil, err
+		return nil, m.fail(opOpen, err)
 	}
 	m.current.Store(first)
 	m.applied = first

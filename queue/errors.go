@@ -3,6 +3,7 @@ package queue
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/blueprint-go/etcd"
 )
@@ -79,13 +80,21 @@ func (q *store) fail(op string, err error) error {
 	return &etcd.Error{Op: op, Key: q.name, Err: err}
 }
 
-// as returns err as that of a call of this package: an error of a request says what was asked
-// of the queue, and keeps everything else.
-func (q *store) as(op string, err error) error {
-	if failed, ok := err.(*etcd.Error); ok { //nolint:errorlint // one that is joined to others stays
-		named := *failed
-		named.Op, named.Key = op, q.name
-		return &named
+// as returns what has failed, some of which may be nil, as the error of a call of this package: an
+// error of a request says what was asked of the queue, and keeps everything else. It returns nil if
+// nothing has failed.
+func (q *store) as(op string, errs ...error) error {
+	errs = slices.DeleteFunc(errs, func(err error) bool { return err == nil })
+	switch len(errs) {
+	case 0:
+		return nil
+	case 1:
+		if failed, ok := errs[0].(*etcd.Error); ok { //nolint:errorlint // one that is joined to others stays
+			named := *failed
+			named.Op, named.Key = op, q.name
+			return &named
+		}
+		return q.fail(op, errs[0])
 	}
-	return q.fail(op, err)
+	return q.fail(op, errors.Join(errs...))
 }

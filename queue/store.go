@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -73,6 +72,8 @@ func (q *store) close() error {
 	return err
 }
 
+const opClose = "close queue"
+
 // part ends both leases of a consumer, at the same time: a server that is silent lets each request
 // last for RequestTimeout.
 func (q *store) part(c consumer) (err error) {
@@ -90,7 +91,7 @@ func (q *store) part(c consumer) (err error) {
 		}
 	}
 	parting.Wait()
-	return errors.Join(err, line)
+	return q.as(opClose, err, line)
 }
 
 // lastSuccession bounds how long Close has jobs wait again once the lease is gone. If that is too

@@ -51,7 +51,7 @@ func (q *Queue[T]) Work(ctx context.Context, f func(ctx context.Context, job *Jo
 			pause(ctx, failures)
 			failures++
 		default:
-			return err
+			return s.as(op, err)
 		}
 	}
 }
