@@ -309,6 +309,7 @@ func TestClosedQueueGivesItsJobsBack(t *testing.T) {
 	require.ErrorIs(t, j.Ack(t.Context()), jobqueue.ErrClaimLost)
 	holds(t, successor, jobqueue.Counts{Ready: 1})
 	require.ErrorIs(t, q.Push(t.Context(), "b"), etcd.ErrClosed)
+	require.ErrorIs(t, second(q.PushOps("b")), etcd.ErrClosed)
 	require.ErrorIs(t, second(q.TryPop(t.Context())), etcd.ErrClosed)
 	require.NoError(t, q.Close())
 	require.NoError(t, popped(t, successor).Ack(t.Context()))
