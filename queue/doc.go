@@ -51,6 +51,10 @@
 // cost two leases each, and a job wakes one of those that wait, however many there are. Like any
 // data that changes much, a queue wants the cluster to be compacted now and then.
 //
+// The largest transactions are those of [Queue.Pop], of 14 operations. Where the servers'
+// --max-txn-ops, or [etcd.Config.MaxTxnOps], is lower (the default of both is 128), Pop fails with
+// [etcd.ErrTooManyOps], and the jobs stay where they are.
+//
 // The keys lie under the name of the queue and a byte 1: don't write there by hand. The values
 // of jobs are stored as other values of the client are, encrypted if it encrypts; IDs,
 // priorities and times are names of keys, which encryption doesn't hide.
