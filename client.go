@@ -93,7 +93,15 @@ func (c *Client) Close() error {
 // bypasses encryption, compression, the namespace, the limits, the retry policy (its
 // requests are tried once) and the hooks. Don't close it. Its requests carry the token of
 // Config.Username too, but only requests of this client replace an expired one.
-func (c *Client) Raw() *clientv3.Client { return c.rpc.Raw }
+//
+// Raw returns nil for a nil Client and for one that [NewClient] did not make. All other calls
+// of such a Client panic; packages that work with a client refuse it with [ErrInvalidArgument].
+func (c *Client) Raw() *clientv3.Client {
+	if c == nil || c.conn == nil {
+		return nil
+	}
+	return c.rpc.Raw
+}
 
 // IsEncrypted reports whether the client encrypts values.
 func (c *Client) IsEncrypted() bool { return c.codec.encrypts() }

@@ -164,8 +164,8 @@ func (o *retireOptions) check(client *Client) error {
 		return fmt.Errorf("%w: negative age", ErrInvalidArgument)
 	}
 	for _, p := range o.proofs {
-		if p.client == nil {
-			return fmt.Errorf("%w: nil client", ErrInvalidArgument)
+		if p.client.Raw() == nil {
+			return fmt.Errorf("%w: nil client, or a zero one", ErrInvalidArgument)
 		}
 	}
 	if len(o.proofs) == 0 && !o.blind {

@@ -151,8 +151,8 @@ func beginKeyring(ctx context.Context, op string, client *Client, key string, ou
 }
 
 func newStoredKeyring(client *Client, key string, outer AEAD, opts []KeyringOption) (*StoredKeyring, error) {
-	if client == nil {
-		return nil, fmt.Errorf("%w: nil client", ErrInvalidArgument)
+	if client.Raw() == nil {
+		return nil, fmt.Errorf("%w: nil client, or a zero one", ErrInvalidArgument)
 	}
 	place, err := client.stored(key)
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 
 // Typed stores values of one Go type under one prefix. It has no state of its own: it is
 // safe for concurrent use and need not be closed. Make one with [NewTyped]; the zero
-// value, and one with a nil client or encoding, refuses every call with
+// value, and one with a nil client or encoding, or a zero client, refuses every call with
 // [ErrInvalidArgument]. A method takes as many round trips as the method of [Client] that
 // it is named after.
 //
@@ -73,7 +73,7 @@ func (t *Typed[T]) Decode(kv KeyValue) (TypedValue[T], error) {
 
 // check returns an error if t can't read or write values.
 func (t *Typed[T]) check(op, name string) error {
-	if t.client == nil || t.encoding == nil {
+	if t.client.Raw() == nil || t.encoding == nil {
 		return fail(op, t.prefix+name, fmt.Errorf("%w: values without a client or an encoding", ErrInvalidArgument))
 	}
 	return nil

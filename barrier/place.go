@@ -57,8 +57,8 @@ type stay struct {
 
 func newPlace(client *etcd.Client, name, kind string, opts []Option) (*place, error) {
 	switch {
-	case client == nil:
-		return nil, fmt.Errorf("%w: nil client", etcd.ErrInvalidArgument)
+	case client.Raw() == nil:
+		return nil, fmt.Errorf("%w: nil client, or a zero one", etcd.ErrInvalidArgument)
 	case name == "":
 		return nil, etcd.ErrEmptyKey
 	case strings.ContainsAny(name, "\x00\x01"):

@@ -50,8 +50,8 @@ func newRegistration(ctx context.Context, client *etcd.Client, service string, i
 	if ctx == nil {
 		return nil, etcd.ErrNilContext
 	}
-	if client == nil {
-		return nil, fmt.Errorf("%w: nil client", etcd.ErrInvalidArgument)
+	if client.Raw() == nil {
+		return nil, fmt.Errorf("%w: nil client, or a zero one", etcd.ErrInvalidArgument)
 	}
 	if err := o.check(); err != nil {
 		return nil, err

@@ -37,8 +37,8 @@ func (v *Value[T]) check(ctx context.Context, opts []Option) (err error) {
 	switch {
 	case ctx == nil:
 		return etcd.ErrNilContext
-	case v.client == nil:
-		return fmt.Errorf("%w: nil client", etcd.ErrInvalidArgument)
+	case v.client.Raw() == nil:
+		return fmt.Errorf("%w: nil client, or a zero one", etcd.ErrInvalidArgument)
 	}
 	if v.settings, err = settingsOf(opts); err != nil {
 		return err

@@ -11,6 +11,9 @@ import (
 
 func TestBadOptionsAreRefused(t *testing.T) {
 	t.Parallel()
+	client, err := etcd.NewClient(etcd.DefaultConfig().WithEndpoints("127.0.0.1:1").WithLazyConnect())
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, client.Close()) })
 	for name, opt := range map[string]Option{
 		"nil":              nil,
 		"nil defaults":     WithDefaults[server](nil),
@@ -24,25 +27,25 @@ func TestBadOptionsAreRefused(t *testing.T) {
 		"other validate":   WithValidate(func(*itself) error { return nil }),
 		"unmarshal":        WithUnmarshal(func([]byte) (map[string]any, error) { return nil, nil }),
 	} {
-		_, err := Open[server](context.Background(), &etcd.Client{}, "/c/", opt)
+		_, err := Open[server](context.Background(), client, "/c/", opt)
 		require.ErrorIs(t, err, etcd.ErrInvalidArgument, name)
 		var e *etcd.Error
 		require.ErrorAs(t, err, &e, name)
 		require.False(t, e.Sent, name)
 		require.Equal(t, "/c/", e.Key, name)
 	}
-	_, err := OpenDocument[server](context.Background(), &etcd.Client{}, "/c/doc", WithAllKeys())
+	_, err = OpenDocument[server](context.Background(), client, "/c/doc", WithAllKeys())
 	require.ErrorIs(t, err, etcd.ErrInvalidArgument)
-	_, err = OpenDocument[server](context.Background(), &etcd.Client{}, "")
+	_, err = OpenDocument[server](context.Background(), client, "")
 	require.ErrorIs(t, err, etcd.ErrEmptyKey)
-	_, err = Open[server](context.Background(), &etcd.Client{}, "")
+	_, err = Open[server](context.Background(), client, "")
 	require.ErrorIs(t, err, etcd.ErrEmptyPrefix)
 	_, err = Open[server](context.Background(), nil, "/c/")
 	require.ErrorIs(t, err, etcd.ErrInvalidArgument)
 	var none context.Context
-	_, err = Open[server](none, &etcd.Client{}, "/c/")
+	_, err = Open[server](none, client, "/c/")
 	require.ErrorIs(t, err, etcd.ErrNilContext)
-	_, err = Open[chan int](context.Background(), &etcd.Client{}, "/c/")
+	_, err = Open[chan int](context.Background(), client, "/c/")
 	require.ErrorIs(t, err, etcd.ErrInvalidArgument)
 	require.ErrorContains(t, err, "chan int")
 }

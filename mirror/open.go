@@ -56,8 +56,8 @@ func (m *Mirror) check(ctx context.Context, opts []Option) error {
 	if ctx == nil {
 		return etcd.ErrNilContext
 	}
-	if m.client == nil {
-		return fmt.Errorf("%w: nil client", etcd.ErrInvalidArgument)
+	if m.client.Raw() == nil {
+		return fmt.Errorf("%w: nil client, or a zero one", etcd.ErrInvalidArgument)
 	}
 	var o options
 	if err := optionsOf(opts, &o, Option.applyOpen); err != nil {

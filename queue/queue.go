@@ -59,8 +59,8 @@ func newStore(ctx context.Context, client *etcd.Client, name string, opts []Opti
 	switch {
 	case ctx == nil:
 		return nil, etcd.ErrNilContext
-	case client == nil:
-		return nil, fmt.Errorf("%w: nil client", etcd.ErrInvalidArgument)
+	case client.Raw() == nil:
+		return nil, fmt.Errorf("%w: nil client, or a zero one", etcd.ErrInvalidArgument)
 	case name == "":
 		return nil, etcd.ErrEmptyKey
 	case strings.ContainsAny(name, "\x00"+separator):

@@ -26,8 +26,8 @@ type Builder struct {
 // The connections must be closed before the client, which they need until then.
 func NewBuilder(client *etcd.Client, opts ...Option) *Builder {
 	b := &Builder{client: client, options: optionsOf(opts)}
-	if client == nil && b.options.err == nil {
-		b.options.err = fmt.Errorf("%w: nil client", etcd.ErrInvalidArgument)
+	if client.Raw() == nil && b.options.err == nil {
+		b.options.err = fmt.Errorf("%w: nil client, or a zero one", etcd.ErrInvalidArgument)
 	}
 	return b
 }
