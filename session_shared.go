@@ -61,6 +61,9 @@ func (c *Client) NewSession(ctx context.Context, opts ...SessionOption) (*Sessio
 	return &Session{client: c, lease: lease, places: map[string]*lockPlace{}}, nil
 }
 
+// Client returns the client that the session was made with.
+func (s *Session) Client() *Client { return s.client }
+
 // Lease returns the lease, for keys that are to end with the session ([WithLease]).
 func (s *Session) Lease() LeaseID { return s.lease.id }
 

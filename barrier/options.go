@@ -33,8 +33,8 @@ func WithTTL(ttl time.Duration) Option {
 }
 
 // WithSession has holds and entries hang on a session that others use too, instead of a lease of
-// their own: they are lost together with it. It must be of the same client, and is not closed
-// here. It excludes [WithTTL].
+// their own: they are lost together with it. It is not closed here. A nil session, one of another
+// client, and [WithTTL] beside it are refused with [etcd.ErrInvalidArgument].
 func WithSession(s *etcd.Session) Option {
 	return optionFunc(func(o *options) {
 		if s == nil {

@@ -65,6 +65,9 @@ func newPlace(client *etcd.Client, name, kind string, opts []Option) (*place, er
 		return nil, fmt.Errorf("%w: name of a barrier with a byte 0 or 1", etcd.ErrInvalidArgument)
 	}
 	o, err := optionsOf(opts)
+	if err == nil && o.session != nil && o.session.Client() != client {
+		err = fmt.Errorf("%w: session of another client", etcd.ErrInvalidArgument)
+	}
 	if err != nil {
 		return nil, err
 	}

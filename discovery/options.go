@@ -70,7 +70,7 @@ func WithTTL(ttl time.Duration) RegisterOption {
 // WithSession attaches the registration to the lease of a session, so that both go together
 // when the process dies. If the session is lost, the registration goes on with the lease that
 // it would have without this option; if it is closed, the registration ends. A nil session is
-// refused, and WithTTL beside it, with [etcd.ErrInvalidArgument].
+// refused, one of another client, and WithTTL beside it, with [etcd.ErrInvalidArgument].
 func WithSession(s *etcd.Session) RegisterOption {
 	if s == nil {
 		return nil // refused like any nil option

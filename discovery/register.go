@@ -56,6 +56,9 @@ func newRegistration(ctx context.Context, client *etcd.Client, service string, i
 	if err := o.check(); err != nil {
 		return nil, err
 	}
+	if o.session != nil && o.session.Client() != client {
+		return nil, fmt.Errorf("%w: session of another client", etcd.ErrInvalidArgument)
+	}
 	if o.background && isGuarded(ctx) {
 		return nil, fmt.Errorf("%w: WithBackground with a guarded context", etcd.ErrInvalidArgument)
 	}

@@ -317,6 +317,7 @@ func TestBarrierRefusesBadInputUnsent(t *testing.T) {
 	var none context.Context
 	s, err := c.NewSession(t.Context())
 	require.NoError(t, err)
+	foreign := newSession(t, client(t, config(srv)))
 	b, d := newBarrier(t, c), newDouble(t, c, 1)
 	for i, tc := range []struct {
 		want error
@@ -335,6 +336,9 @@ func TestBarrierRefusesBadInputUnsent(t *testing.T) {
 		{etcd.ErrInvalidArgument, func() error {
 			return second(barrier.New(c, "b", barrier.WithSession(s), barrier.WithTTL(time.Minute)))
 		}},
+		{etcd.ErrInvalidArgument, func() error { return second(barrier.New(c, "b", barrier.WithSession(foreign))) }},
+		{etcd.ErrInvalidArgument, func() error { return second(barrier.NewDouble(c, "b", 1, barrier.WithSession(foreign))) }},
+		{etcd.ErrInvalidArgument, func() error { return second(barrier.New(c, "b", barrier.WithSession(&etcd.Session{}))) }},
 		{etcd.ErrInvalidTTL, func() error { return second(barrier.New(c, "b", barrier.WithTTL(0))) }},
 		{etcd.ErrNilContext, func() error { return b.Hold(none) }},
 		{etcd.ErrNilContext, func() error { return b.Release(none) }},
