@@ -1,6 +1,7 @@
 package discovery
 
 import (
+	"cmp"
 	"fmt"
 	"net/url"
 	"unicode/utf8"
@@ -12,6 +13,18 @@ import (
 // otherwise.
 const DefaultPrefix = "/services/"
 
+// maxName bounds the prefix, the name of a service, and an id, so that a key has room for all of
+// them, however they are escaped. The doc of Register names it.
+const maxName = 4 << 10
+
+// checkName returns an error for what is too long.
+func checkName(what, name string) error {
+	if len(name) > maxName {
+		return fmt.Errorf("%w: %s of %d bytes, at most %d", etcd.ErrTooLarge, what, len(name), maxName)
+	}
+	return nil
+}
+
 // placeOf returns the prefix of the keys of a service.
 func placeOf(prefix, service string) (string, error) {
 	if service == "" {
@@ -19,6 +32,9 @@ func placeOf(prefix, service string) (string, error) {
 	}
 	if !utf8.ValidString(service) {
 		return "", fmt.Errorf("%w: name of a service that is not UTF-8", etcd.ErrInvalidArgument)
+	}
+	if err := cmp.Or(checkName("name of a service", service), checkName("prefix", prefix)); err != nil {
+		return "", err
 	}
 	return prefix + url.PathEscape(service) + "/", nil
 }

@@ -20,8 +20,9 @@ const opRegister = "register"
 // end the registration. Its user needs permission to read and write the key.
 //
 // It fails, and leaves nothing behind, with [ErrDuplicateInstance] if another registration has
-// the id and its lease lives; with [etcd.ErrInvalidArgument], [etcd.ErrTooLarge] (64 KiB) or
-// [etcd.ErrInvalidTTL] for what can't be registered; and otherwise with the error of the
+// the id and its lease lives; with [etcd.ErrInvalidArgument], [etcd.ErrTooLarge] (64 KiB, and 4 KiB
+// for each of the prefix, the name of the service and the ID) or [etcd.ErrInvalidTTL] for what
+// can't be registered, and then nothing is sent; and otherwise with the error of the
 // request. A key under the id that is nobody's registration is replaced.
 //
 // With a context of [etcd.Lock.Guard] the first put is bound to the lock; the registration then
@@ -63,6 +64,9 @@ func newRegistration(ctx context.Context, client *etcd.Client, service string, i
 		return nil, fmt.Errorf("%w: WithBackground with a guarded context", etcd.ErrInvalidArgument)
 	}
 	place, err := placeOf(o.prefix, service)
+	if err == nil {
+		err = checkName("id", instance.ID)
+	}
 	if err != nil {
 		return nil, err
 	}

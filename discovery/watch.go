@@ -17,8 +17,8 @@ const opWatch = "watch service"
 // long as the service has no instance, and otherwise why the service could not be read yet, at
 // the first time after [etcd.Config.RequestTimeout]. An instance that can't be decoded is in
 // [Service.Bad]. The loop ends when ctx does. If the client is closed, or an argument is no
-// good, the last pair says so: its error matches [etcd.ErrClosed], [etcd.ErrNilContext] or
-// [etcd.ErrInvalidArgument].
+// good, the last pair says so: its error matches [etcd.ErrClosed], [etcd.ErrNilContext],
+// [etcd.ErrInvalidArgument] or [etcd.ErrTooLarge].
 //
 // All loops of a client over one service share a mirror of it (see package mirror), which takes
 // two round trips to load; a loop that begins while there is one takes none. [WithWarm] keeps it

@@ -217,9 +217,16 @@ func TestBadBuildersAndTargetsAreRefused(t *testing.T) {
 	}
 	good := grpcresolver.NewBuilder(c)
 	require.NoError(t, good.Err())
-	for _, target := range []string{"etcd:///", "etcd://cart", "etcd://cart/cart"} {
+	for target, why := range map[string]string{
+		"etcd:///":                             "not a target like etcd:///service",
+		"etcd://cart":                          "not a target like etcd:///service",
+		"etcd://cart/cart":                     "not a target like etcd:///service",
+		"etcd:///%ff":                          "name of a service that is not UTF-8",
+		"etcd:///" + strings.Repeat("x", 4097): "name of a service of 4097 bytes",
+		"etcd:///" + strings.Repeat("%00", 10_000): "name of a service of 10000 bytes",
+	} {
 		_, err := called(within(t, patience), dialledWith(t, target, grpc.WithResolvers(good)))
-		require.ErrorContains(t, err, "not a target like etcd:///service", target)
+		require.ErrorContains(t, err, why)
 	}
 }
 

@@ -366,7 +366,8 @@ func TestBadRegistrationsAreRefusedUnsent(t *testing.T) {
 	ctx := within(t, patience)
 	s, err := c.NewSession(ctx)
 	require.NoError(t, err)
-	good := discovery.Instance{Address: "x"}
+	foreign := newSession(t, client(t, config(srv)))
+	good, long := discovery.Instance{Address: "x"}, strings.Repeat("x", 4097)
 	guarded := newLock(t, c, "/lock").Guard(ctx)
 	register := func(ctx context.Context, c *etcd.Client, service string, i discovery.Instance, opts ...discovery.RegisterOption) func() error {
 		return func() error { return second(discovery.Register(ctx, c, service, i, opts...)) }
@@ -389,6 +390,18 @@ func TestBadRegistrationsAreRefusedUnsent(t *testing.T) {
 		"nil option":     {etcd.ErrInvalidArgument, register(ctx, c, "s", good, nil)},
 		"nil session":    {etcd.ErrInvalidArgument, register(ctx, c, "s", good, discovery.WithSession(nil))},
 		"nil logger":     {etcd.ErrInvalidArgument, register(ctx, c, "s", good, discovery.WithLogger(nil))},
+		"foreign lease":  {etcd.ErrInvalidArgument, register(ctx, c, "s", good, discovery.WithSession(foreign))},
+		"zero session":   {etcd.ErrInvalidArgument, register(ctx, c, "s", good, discovery.WithSession(&etcd.Session{}))},
+		"long name":      {etcd.ErrTooLarge, register(ctx, c, long, good)},
+		"long id":        {etcd.ErrTooLarge, register(ctx, c, "s", discovery.Instance{Address: "x", ID: long})},
+		"huge id":        {etcd.ErrTooLarge, register(ctx, c, "s", discovery.Instance{Address: "x", ID: strings.Repeat("x", 1<<20)})},
+		"long prefix":    {etcd.ErrTooLarge, register(ctx, c, "s", good, discovery.WithPrefix(long))},
+		"later, long id": {etcd.ErrTooLarge, register(ctx, c, "s", discovery.Instance{Address: "x", ID: long}, discovery.WithBackground())},
+		"id in bytes":    {etcd.ErrInvalidArgument, register(ctx, c, "s", discovery.Instance{Address: "x", ID: "\xff"})},
+		"value in bytes": {etcd.ErrInvalidArgument, register(ctx, c, "s", discovery.Instance{Address: "x", Metadata: map[string]string{"k": "\xff"}})},
+		"lookup, long":   {etcd.ErrTooLarge, func() error { return second(discovery.Instances(ctx, c, long)) }},
+		"watch, long":    {etcd.ErrTooLarge, func() error { return lastWatched(ctx, c, long) }},
+		"watch, huge":    {etcd.ErrTooLarge, func() error { return lastWatched(ctx, c, strings.Repeat("x", 1<<20)) }},
 		"session, TTL":   {etcd.ErrInvalidArgument, register(ctx, c, "s", good, discovery.WithSession(s), discovery.WithTTL(time.Minute))},
 		"guard, later":   {etcd.ErrInvalidArgument, register(guarded, c, "s", good, discovery.WithBackground())},
 		"outlived guard": {etcd.ErrInvalidArgument, register(context.WithoutCancel(guarded), c, "s", good, discovery.WithBackground())},
@@ -409,6 +422,21 @@ func TestBadRegistrationsAreRefusedUnsent(t *testing.T) {
 	r := registered(t, c, "s", "a")
 	require.ErrorIs(t, r.Update(nil, good), etcd.ErrNilContext) //nolint:staticcheck // it is refused
 	require.ErrorIs(t, r.Close(nil), etcd.ErrNilContext)        //nolint:staticcheck // it is refused
+	require.NoError(t, r.Close(ctx))
+}
+
+// What is as long as it may be, and escaped to the longest key, is registered and found.
+func TestLongestNamesAreRegisteredAndFound(t *testing.T) {
+	t.Parallel()
+	c := client(t, config(server(t)))
+	ctx, longest, p := within(t, patience), strings.Repeat("\x00", 4096), strings.Repeat("/", 4096)
+	r, err := discovery.Register(ctx, c, longest, discovery.Instance{ID: longest, Address: "x"}, discovery.WithPrefix(p),
+		discovery.WithTTL(59_000_000_001)) // nanoseconds
+	require.NoError(t, err)
+	require.Equal(t, []string{longest}, ids(t, c, longest, discovery.WithPrefix(p)))
+	left, err := c.TimeToLive(ctx, r.Status().Lease)
+	require.NoError(t, err)
+	require.Equal(t, time.Minute, left.GrantedTTL, "rounded up")
 	require.NoError(t, r.Close(ctx))
 }
 
