@@ -50,6 +50,9 @@ func (o lockOptions) check() (ttlSeconds int64, err error) {
 	if !utf8.ValidString(o.owner) {
 		return 0, fmt.Errorf("%w: owner that is not UTF-8", ErrInvalidArgument)
 	}
+	if o.owner != "" && o.theirKeys {
+		return 0, fmt.Errorf("%w: WithOwner beside WithConcurrencyKeys, whose keys have no value", ErrInvalidArgument)
+	}
 	if o.bothKeys && (o.theirKeys || o.session != nil) {
 		return 0, fmt.Errorf("%w: WithBothKeys beside WithConcurrencyKeys or WithSession", ErrInvalidArgument)
 	}
@@ -109,8 +112,8 @@ const maxOwner = 1024
 
 // WithOwner sets what [Lock.Queue] tells others of the owner of a claim, beside the name of its
 // machine and its process: a version, a task, whom to ask. It is UTF-8 of at most 1 KiB; more is
-// refused with [ErrTooLarge], and other bytes with [ErrInvalidArgument]. The default is no text.
-// [WithConcurrencyKeys] there is no place for it.
+// refused with [ErrTooLarge], and other bytes with [ErrInvalidArgument], as is any text beside
+// [WithConcurrencyKeys], whose keys have no place for it. The default is no text.
 func WithOwner(text string) SeatOption { return ownerOption(text) }
 
 type ownerOption string
