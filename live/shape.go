@@ -64,8 +64,11 @@ func shapeOf(typ reflect.Type) (*shape, error) {
 type shaper struct{ known map[reflect.Type]*shape }
 
 func (s *shaper) shape(typ reflect.Type, path string) (*shape, error) {
-	for typ.Kind() == reflect.Pointer {
-		typ = typ.Elem()
+	for passed := map[reflect.Type]bool{}; typ.Kind() == reflect.Pointer; typ = typ.Elem() {
+		if passed[typ] { // it leads to nothing but itself
+			return nil, unfit(path, typ)
+		}
+		passed[typ] = true
 	}
 	if known := s.known[typ]; known != nil {
 		return known, nil

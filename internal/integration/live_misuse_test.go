@@ -2,6 +2,7 @@ package integration
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"sync/atomic"
 	"testing"
@@ -38,6 +39,36 @@ func TestPanicOfAValidatorIsARefusal(t *testing.T) {
 
 // While a validator blocks, the last good configuration is served and the refusal says
 // why; what it says in the end counts, and then what has come meanwhile.
+// Pointers that lead to nothing but themselves.
+type (
+	toItself *toItself
+	toOther  *toFirst
+	toFirst  *toOther
+)
+
+func TestTypeThatLeadsNowhereIsRefused(t *testing.T) {
+	t.Parallel()
+	srv, o := observedServer(t)
+	c := client(t, config(srv))
+	for name, open := range map[string]func() error{
+		"itself":   func() error { return second(live.Open[struct{ A toItself }](t.Context(), c, "p/")) },
+		"a circle": func() error { return second(live.Open[struct{ A struct{ B toOther } }](t.Context(), c, "p/")) },
+		"a list":   func() error { return second(live.Open[struct{ A []toItself }](t.Context(), c, "p/")) },
+		"document": func() error { return second(live.OpenDocument[struct{ A map[string]toFirst }](t.Context(), c, "p")) },
+	} {
+		requireRefused(t, o, name, etcd.ErrInvalidArgument, func() error {
+			ended := make(chan error, 1)
+			go func() { ended <- open() }()
+			select {
+			case err := <-ended:
+				return err
+			case <-within(t, patience).Done():
+				return errors.New("never ends")
+			}
+		})
+	}
+}
+
 func TestBlockedValidatorWedgesNothing(t *testing.T) {
 	t.Parallel()
 	c := client(t, config(server(t)))
