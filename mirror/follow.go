@@ -12,7 +12,6 @@ import (
 // watch otherwise is told in the status and tried again: it may pass, and until then the
 // last state is better than none.
 func (m *Mirror) follow() {
-	defer m.tasks.Done()
 	defer m.reads.release()
 	tries := 0 // since a watch was registered
 	for {

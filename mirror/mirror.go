@@ -111,6 +111,12 @@ func (m *Mirror) begin(f func()) bool {
 	if m.ended != nil {
 		return false
 	}
+	m.start(f)
+	return true
+}
+
+// start is begin for a mirror that is not known to others yet.
+func (m *Mirror) start(f func()) {
 	m.tasks.Add(1)
 	go func() {
 		defer m.tasks.Done()

@@ -45,8 +45,7 @@ func open(ctx context.Context, client *etcd.Client, prefix string, decode func(e
 	m.ctx, m.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
 	m.reads = readsOf(client)
 	m.mend()
-	m.tasks.Add(1)
-	go m.follow()
+	m.start(m.follow)
 	return m, nil
 }
 

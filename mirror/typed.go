@@ -21,7 +21,9 @@ type Typed[T any] struct {
 
 // OpenTyped returns a mirror of the values of typed: see [Open]. A value that its encoding
 // can't unmarshal counts as undecodable, also if the encoding panics: see [Typed.Bad]. The
-// encoding is called in the goroutine of the mirror; it must not use the mirror.
+// encoding is called in the goroutine of the mirror; it must not use the mirror. If it ends that
+// goroutine ([runtime.Goexit]), the mirror ends: calls that wait, and loops over [Typed.Changes], fail
+// with [etcd.ErrEncoding].
 //
 // The empty prefix is refused with [etcd.ErrEmptyPrefix] unless [WithAllKeys] is given, and
 // values without a client or an encoding with [etcd.ErrInvalidArgument].

@@ -3,6 +3,7 @@ package integration
 import (
 	"context"
 	"errors"
+	"runtime"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -123,6 +124,43 @@ func TestPanicOfAnEncodingSpoilsOneValueOnly(t *testing.T) {
 	require.True(t, ok)
 	require.ErrorIs(t, bad, etcd.ErrEncoding)
 	require.NotContains(t, bad.Error(), "secret")
+}
+
+// exiting is an encoding that ends its goroutine for one value.
+type exiting struct{ etcd.JSON[string] }
+
+func (e exiting) Unmarshal(data []byte) (string, error) {
+	if string(data) == `"exit"` {
+		runtime.Goexit()
+	}
+	return e.JSON.Unmarshal(data)
+}
+
+func TestEncodingThatExitsEndsTheMirrorAudibly(t *testing.T) {
+	t.Parallel()
+	c := client(t, config(server(t)))
+	typed := etcd.NewTypedWith(c, prefix(t), exiting{})
+	m, err := mirror.OpenTyped(t.Context(), typed)
+	require.NoError(t, err)
+	defer m.Close()
+	changes := m.Changes(within(t, patience))
+	waiting := make(chan error, 1)
+	go func() { waiting <- m.WaitFor(within(t, patience), 1<<62) }()
+	require.NoError(t, typed.Put(t.Context(), "a", "fine"))
+	require.NoError(t, m.Fresh(within(t, patience)))
+	require.NoError(t, typed.Put(t.Context(), "b", "exit"))
+	var last mirror.TypedChange[string]
+	for last = range changes {
+	}
+	require.Equal(t, mirror.Ended, last.Type)
+	for what, err := range map[string]error{
+		"changes": last.Err, "wait": <-waiting, "later": m.Fresh(t.Context()), "status": m.Status().Cause,
+	} {
+		require.ErrorIs(t, err, etcd.ErrEncoding, what)
+	}
+	v, ok := m.Get("a")
+	require.True(t, ok, "what it has stays")
+	require.Equal(t, "fine", v.Value)
 }
 
 func TestTypedMirrorRefusesBadArguments(t *testing.T) {
