@@ -183,11 +183,14 @@ func (q *store) current() *etcd.Session {
 // dismiss has the lease of a lost session revoked, in the background: it may still live on the
 // server, and then its jobs wait for its end.
 func (q *store) dismiss(s *etcd.Session) {
-	q.begin(func(ctx context.Context) {
+	open := q.begin(func(ctx context.Context) {
 		if s.Close(ctx) == nil { // otherwise the lease ends by itself
 			_ = q.succeed(ctx, s.Lease()) // or somebody else does it
 		}
 	})
+	if !open {
+		_ = s.Close(q.ctx) // which has ended: the client revokes the lease in the background
+	}
 }
 
 // line returns the lock behind which consumers wait that found nothing. It has a lease of its

@@ -118,6 +118,27 @@ func TestClaimNobodyWaitedForIsGivenBack(t *testing.T) {
 	require.NoError(t, j.Ack(t.Context()))
 }
 
+// A lease that was granted while its queue was closed would live as long as the client.
+func TestCloseLeavesNoLeaseOfALateConsumer(t *testing.T) {
+	t.Parallel()
+	srv, faults := faultyServer(t)
+	c := client(t, config(srv))
+	q := openQueue[string](t, c)
+	push(t, q, "a")
+	closed := make(chan error, 1)
+	s := &script{writesOnly: true}
+	s.arrived = func(ctx context.Context) {
+		if s.seen.Load() == 2 { // the consumer makes itself known
+			go func() { closed <- q.Close() }()
+			<-ctx.Done()
+		}
+	}
+	_, err := q.Pop(faults.follow(t.Context(), s))
+	require.ErrorIs(t, err, etcd.ErrClosed)
+	require.NoError(t, <-closed)
+	require.Eventually(t, func() bool { return leases(t, c) == 0 }, patience, 10*time.Millisecond)
+}
+
 func TestUndecodableJobIsKeptAndTold(t *testing.T) {
 	t.Parallel()
 	srv := server(t)
