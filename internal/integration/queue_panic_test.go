@@ -3,6 +3,7 @@ package integration
 import (
 	"context"
 	"runtime"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -32,6 +33,10 @@ func TestPanicGivesTheJobBack(t *testing.T) {
 			t.Helper()
 			_, _ = q.Pop(t.Context())
 		}, decodes: panics},
+		"encoding's exit": {run: func(t *testing.T, q *jobqueue.Queue[string]) {
+			t.Helper()
+			_, _ = q.Pop(t.Context())
+		}, decodes: runtime.Goexit},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -44,7 +49,7 @@ func TestPanicGivesTheJobBack(t *testing.T) {
 				tc.run(t, q)
 			}()
 			closes(t, done)
-			if name != "exit" {
+			if !strings.HasSuffix(name, "exit") {
 				require.Equal(t, "thrown", thrown, "the caller gets the panic")
 			}
 			j := popped(t, q)
