@@ -14,7 +14,8 @@ type Barrier struct{ place *place }
 
 // New returns the barrier of that name, in the state that it has. It sends nothing. Barriers of
 // different names are apart, even if one name begins with the other. An empty name fails with
-// [etcd.ErrEmptyKey], and one that contains a NUL byte or a byte 1 with [etcd.ErrInvalidArgument].
+// [etcd.ErrEmptyKey], one that contains a NUL byte or a byte 1 with [etcd.ErrInvalidArgument], and
+// one of more than 4 KiB with [etcd.ErrTooLarge].
 func New(client *etcd.Client, name string, opts ...Option) (*Barrier, error) {
 	p, err := newPlace(client, name, "barrier", opts)
 	if err != nil {

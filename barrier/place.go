@@ -55,6 +55,10 @@ type stay struct {
 	unhook  func() bool
 }
 
+// maxName bounds the name of a barrier, so that its keys have room for all that follows. The doc
+// of New names it.
+const maxName = 4 << 10
+
 func newPlace(client *etcd.Client, name, kind string, opts []Option) (*place, error) {
 	switch {
 	case client.Raw() == nil:
@@ -63,6 +67,8 @@ func newPlace(client *etcd.Client, name, kind string, opts []Option) (*place, er
 		return nil, etcd.ErrEmptyKey
 	case strings.ContainsAny(name, "\x00\x01"):
 		return nil, fmt.Errorf("%w: name of a barrier with a byte 0 or 1", etcd.ErrInvalidArgument)
+	case len(name) > maxName:
+		return nil, fmt.Errorf("%w: name of a barrier of %d bytes, at most %d", etcd.ErrTooLarge, len(name), maxName)
 	}
 	o, err := optionsOf(opts)
 	if err == nil && o.session != nil && o.session.Client() != client {

@@ -26,6 +26,10 @@ type layout struct{ root string }
 // separator ends the name of a queue in its keys.
 const separator = "\x01"
 
+// maxName bounds the name of a queue, so that its keys have room for all that follows. The doc of
+// Open names it.
+const maxName = 4 << 10
+
 // place is what a job is doing.
 type place string
 

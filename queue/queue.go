@@ -22,8 +22,8 @@ type Queue[T any] struct {
 // end of ctx means nothing.
 //
 // Queues of different names share no job, even if one name begins with the other. An empty
-// name fails with [etcd.ErrEmptyKey], and one that contains a NUL byte or a byte 1 with
-// [etcd.ErrInvalidArgument].
+// name fails with [etcd.ErrEmptyKey], one that contains a NUL byte or a byte 1 with
+// [etcd.ErrInvalidArgument], and one of more than 4 KiB with [etcd.ErrTooLarge].
 func Open[T any](ctx context.Context, client *etcd.Client, name string, opts ...Option) (*Queue[T], error) {
 	const op = "open queue"
 	q := &Queue[T]{encoding: etcd.JSON[T]{}}
@@ -65,6 +65,8 @@ func newStore(ctx context.Context, client *etcd.Client, name string, opts []Opti
 		return nil, etcd.ErrEmptyKey
 	case strings.ContainsAny(name, "\x00"+separator):
 		return nil, fmt.Errorf("%w: name of a queue with a byte 0 or 1", etcd.ErrInvalidArgument)
+	case len(name) > maxName:
+		return nil, fmt.Errorf("%w: name of a queue of %d bytes, at most %d", etcd.ErrTooLarge, len(name), maxName)
 	}
 	o, err := optionsOf(opts)
 	if err != nil {

@@ -3,6 +3,7 @@ package integration
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -327,6 +328,8 @@ func TestBarrierRefusesBadInputUnsent(t *testing.T) {
 		{etcd.ErrEmptyKey, func() error { return second(barrier.NewDouble(c, "", 1)) }},
 		{etcd.ErrInvalidArgument, func() error { return second(barrier.New(c, "a\x00b")) }},
 		{etcd.ErrInvalidArgument, func() error { return second(barrier.New(c, "a\x01b")) }},
+		{etcd.ErrTooLarge, func() error { return second(barrier.New(c, strings.Repeat("b", 4<<10+1))) }},
+		{etcd.ErrTooLarge, func() error { return second(barrier.NewDouble(c, strings.Repeat("b", 4<<10+1), 1)) }},
 		{etcd.ErrInvalidArgument, func() error { return second(barrier.New(nil, "b")) }},
 		{etcd.ErrInvalidArgument, func() error { return second(barrier.NewDouble(c, "b", 0)) }},
 		{etcd.ErrInvalidArgument, func() error { return second(barrier.NewDouble(c, "b", -1)) }},

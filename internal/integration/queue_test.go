@@ -3,6 +3,7 @@ package integration
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -357,6 +358,7 @@ func TestQueueRefusesBadInputUnsent(t *testing.T) {
 		"no name":            {etcd.ErrEmptyKey, open("")},
 		"NUL":                {etcd.ErrInvalidArgument, open("a\x00b")},
 		"separator":          {etcd.ErrInvalidArgument, open("a\x01b")},
+		"long name":          {etcd.ErrTooLarge, open(strings.Repeat("n", 4<<10+1))},
 		"nil option":         {etcd.ErrInvalidArgument, open("q", nil)},
 		"visibility":         {etcd.ErrInvalidArgument, open("q", jobqueue.WithVisibility(0))},
 		"attempts":           {etcd.ErrInvalidArgument, open("q", jobqueue.WithMaxAttempts(-1))},
