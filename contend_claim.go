@@ -31,8 +31,8 @@ type claim struct {
 	// existed says that the key was there before its request came.
 	existed bool
 	mayWait bool // in the queue
-	// seen is a revision at which the claim would have held, if the rule has seen one.
-	seen int64
+	// seen is the room that its request is bound to; for semaphores.
+	seen vacancy
 	// Set by begin, when the claim holds.
 	ctx    context.Context
 	cancel context.CancelCauseFunc

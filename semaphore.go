@@ -76,9 +76,14 @@ func (s *Semaphore) Acquire(ctx context.Context) error {
 }
 
 // TryAcquire takes its weight of the semaphore if there is room beside all who hold it and wait
-// for it, and reports whether it did. It takes one round trip if there is none or nobody else has
-// the semaphore, otherwise two; and one more for its lease as in Acquire. It leaves nothing behind
-// if it did not take it. With [WithTryWait] it queues for up to that time.
+// for it, and reports whether it did. It leaves nothing behind if it did not take it. With
+// [WithTryWait] it queues for up to that time.
+//
+// It takes one round trip if there is no room or nobody has the semaphore, or if all who have it
+// had it already when this Semaphore, within the last ten seconds, last learnt of room for one
+// more; otherwise two, and one more for its lease as in Acquire. What it remembers never refuses
+// anyone: the server does. A cluster that was restored from a backup meanwhile makes it fail with
+// [ErrRevisionRegressed], as far as that shows.
 func (s *Semaphore) TryAcquire(ctx context.Context) (bool, error) {
 	return s.seats.try(ctx, "try acquire", s.kind, s.rule)
 }

@@ -24,11 +24,12 @@ type inTotal struct {
 	// say the same size.
 	all, smaller, larger keys.Range
 	size, weight         int
+	known                *knownRoom
 }
 
 // inTotal returns the rule of a semaphore.
 func (c *conn) inTotal(name string, size, weight int) (inTotal, error) {
-	r := inTotal{conn: c, size: size, weight: weight}
+	r := inTotal{conn: c, size: size, weight: weight, known: &knownRoom{}}
 	all, err := c.prefixRange(name + "\x00" + semaphoreKind)
 	if err != nil {
 		return r, err
@@ -38,8 +39,9 @@ func (c *conn) inTotal(name string, size, weight int) (inTotal, error) {
 	return r, err
 }
 
-// request implements [precedence]. A claim without a queue is bound to there being none, or
-// none younger than the revision at which it would have held.
+// request implements [precedence]. A claim without a queue is bound to there being none younger
+// than the revision at which it would have held; at first that is the last one that the semaphore
+// knows of, or the one before all claims.
 func (r inTotal) request(c *claim, queue bool) *pb.TxnRequest {
 	own := keys.Range{Start: c.stored}
 	put, get := c.put(), txntree.Range(c.read())
@@ -55,11 +57,14 @@ func (r inTotal) request(c *claim, queue bool) *pb.TxnRequest {
 			Failure: []*pb.RequestOp{get, claims(0)},
 		}
 	}
+	if c.seen.free == 0 {
+		c.seen = r.known.or(vacancy{free: r.size})
+	}
 	return &pb.TxnRequest{
-		Compare: []*pb.Compare{{
+		Compare: append(txntree.Absent(own), &pb.Compare{
 			Key: r.all.Start, RangeEnd: r.all.End, Target: pb.Compare_CREATE, Result: pb.Compare_LESS,
-			TargetUnion: &pb.Compare_CreateRevision{CreateRevision: c.seen + 1},
-		}},
+			TargetUnion: &pb.Compare_CreateRevision{CreateRevision: c.seen.at + 1},
+		}),
 		Success: []*pb.RequestOp{put},
 		Failure: []*pb.RequestOp{get, claims(enough)},
 	}
@@ -73,9 +78,12 @@ func (r inTotal) answered(c *claim, resp *pb.TxnResponse) (verdict, error) {
 	}
 	first, last := resp.Responses[0].GetResponseRange(), resp.Responses[len(resp.Responses)-1].GetResponseRange()
 	there := resp.Succeeded
-	if there {
-		last = first // of a claim without a queue nothing: it is bound to having room
-	} else {
+	switch {
+	case there && !c.mayWait:
+		return r.bound(c)
+	case there:
+		last = first
+	default:
 		there = c.foundOwn(first)
 	}
 	before := c.token
@@ -89,14 +97,28 @@ func (r inTotal) answered(c *claim, resp *pb.TxnResponse) (verdict, error) {
 	case err != nil:
 		return refused, err
 	case there && room >= 0:
+		r.known.note(vacancy{c.token, room}, r.weight)
 		return holds, nil
 	case there:
 		return queued, nil
 	case room >= 0:
-		c.seen = resp.Header.GetRevision()
+		c.seen = vacancy{resp.Header.GetRevision(), room + r.weight}
+		r.known.note(c.seen, r.weight)
 		return undecided, nil
 	}
 	return refused, nil
+}
+
+// bound returns what it means that a claim without a queue was put, which is bound to having room.
+// If that is of a history that is no more, the claim may have none.
+func (r inTotal) bound(c *claim) (verdict, error) {
+	if c.token <= c.seen.at {
+		r.known.forget()
+		c.repeated = true // it must go
+		return refused, ErrRevisionRegressed
+	}
+	r.known.note(vacancy{c.token, c.seen.free - r.weight}, r.weight)
+	return holds, nil
 }
 
 // room returns how much is left beside c and those of the claims that were made before a

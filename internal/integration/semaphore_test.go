@@ -8,11 +8,13 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/blueprint-go/etcd"
+	"github.com/blueprint-go/etcd/etcdtest"
 )
 
 func TestSemaphoreAdmitsAsManyAsItsSize(t *testing.T) {
@@ -243,4 +245,82 @@ func TestSemaphoreClaimSaysSizeAndWeight(t *testing.T) {
 	require.Len(t, resp.Kvs, 1)
 	require.Equal(t, name+"\x00sem\x007/2\x00"+etcd.LeaseID(resp.Kvs[0].Lease).String(), string(resp.Kvs[0].Key))
 	require.Equal(t, s.Token(), resp.Kvs[0].CreateRevision)
+}
+
+func TestTryAcquireRemembersRoom(t *testing.T) {
+	t.Parallel()
+	srv, o := observedServer(t)
+	c, ctx := client(t, config(srv)), within(t, patience)
+	name, s := prefix(t)+"semaphore", newSession(t, c)
+	own, others := newSemaphore(t, c, name, 5, etcd.WithSession(s)), newSemaphore(t, c, name, 5, etcd.WithSession(s))
+	requires := func(requests int, taken bool, why string) {
+		t.Helper()
+		got := !taken
+		seen := lockRequests(o, func() { got = second1(t)(own.TryAcquire(ctx)) })
+		require.Equal(t, slices.Repeat([]string{"Txn"}, requests), seen, why)
+		require.Equal(t, taken, got, why)
+	}
+	requires(1, true, "nobody has it")
+	require.NoError(t, others.Acquire(ctx))
+	requires(2, true, "somebody came")
+	require.NoError(t, own.Release(ctx))
+	requires(1, true, "nobody came since")
+	require.NoError(t, others.Acquire(ctx))
+	requires(2, true, "somebody came")
+	requires(1, false, "it is full")
+	require.NoError(t, own.Release(ctx))
+	for range 10 { // whatever it has taken itself
+		requires(1, true, "it was like this before")
+		requires(1, false, "it is full")
+		require.NoError(t, own.Release(ctx))
+	}
+	require.NoError(t, others.Release(ctx))
+	requires(1, true, "somebody went")
+	require.EqualValues(t, 4, queue(t, c, name))
+}
+
+func TestWhatATryRemembersAdmitsNobodyAfterARestore(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	srv := server(t, etcdtest.WithDir(dir))
+	c, other := client(t, config(srv).WithTimeout(busyTimeout)), client(t, config(srv).WithTimeout(busyTimeout))
+	name, ctx := prefix(t)+"semaphore", t.Context()
+	s := newSession(t, c, etcd.WithSessionTTL(time.Hour))
+	own := newSemaphore(t, c, name, 2, etcd.WithSession(s))
+	backup := copied(t, srv, dir)
+	for range 10 {
+		require.NoError(t, c.Put(ctx, name+"-other", nil))
+	}
+	require.True(t, second1(t)(own.TryAcquire(ctx)))
+	require.NoError(t, own.Release(ctx))
+	putBack(t, srv, dir, backup)
+
+	full := newSemaphore(t, other, name, 2, etcd.WithWeight(2), etcd.WithLockTTL(time.Hour))
+	require.NoError(t, full.Acquire(ctx))
+	require.ErrorIs(t, second(own.TryAcquire(ctx)), etcd.ErrRevisionRegressed)
+	require.False(t, second1(t)(own.TryAcquire(ctx)))
+	require.NoError(t, full.Context().Err())
+	queues(t, other, name, 1) // its claim doesn't stay
+}
+
+func TestTryAcquireFindsItsOwnLateClaim(t *testing.T) {
+	t.Parallel()
+	c := client(t, config(server(t)))
+	ctx, s := within(t, patience), newSemaphore(t, c, prefix(t)+"semaphore", 5)
+	require.True(t, second1(t)(s.TryAcquire(ctx)))
+	require.True(t, second1(t)(s.TryAcquire(ctx)))
+	resp, err := c.Raw().Get(ctx, s.Name()+"\x00", clientv3.WithLastCreate()...)
+	require.NoError(t, err)
+	require.NoError(t, s.Release(ctx))
+	// As if a proxy had sent the request of the second one again.
+	late := resp.Kvs[0]
+	require.NoError(t, second(c.Raw().Put(ctx, string(late.Key), "", clientv3.WithLease(clientv3.LeaseID(late.Lease)))))
+	require.NoError(t, s.Release(ctx))
+	for range 2 { // the leases come back in the other order
+		require.True(t, second1(t)(s.TryAcquire(ctx)))
+	}
+	for range 2 {
+		require.NoError(t, s.Release(ctx))
+	}
+	queues(t, c, s.Name(), 0)
 }
