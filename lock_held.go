@@ -26,8 +26,9 @@ type heldKeys struct {
 	mu      sync.Mutex // guards what follows; never held over a request
 	keys    map[*heldKey]struct{}
 	running bool
+	next    time.Time // when run looks again at the latest
 
-	wake chan struct{} // tells run that a lock was taken
+	wake chan struct{} // tells run that a key is due earlier
 }
 
 // heldKey is the key of one claim to a lock.
@@ -69,9 +70,14 @@ func (h *heldKeys) add(keys ...*heldKey) error {
 		}
 		h.running = true
 	}
+	now, early := time.Now(), false
 	for _, k := range keys {
-		k.keeper, k.checked = h, time.Now()
+		k.keeper, k.checked = h, now
 		h.keys[k] = struct{}{}
+		early = early || now.Add(k.interval()).Before(h.next)
+	}
+	if !early {
+		return nil // run looks in time by itself
 	}
 	select {
 	case h.wake <- struct{}{}:
@@ -138,6 +144,7 @@ func (h *heldKeys) untilDue() (time.Duration, bool) {
 	for k := range h.keys {
 		wait = min(wait, k.interval()-time.Since(k.checked))
 	}
+	h.next = time.Now().Add(wait)
 	return wait, true
 }
 
