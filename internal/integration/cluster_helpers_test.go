@@ -29,7 +29,7 @@ const clusterSize = 3
 // they can be killed and stopped. Clients come to each by a proxy, and members to
 // each other by gates.
 type cluster struct {
-	t       *testing.T
+	t       testing.TB
 	members []*peer
 	gates   map[[2]int]*gate // by the numbers of who calls and who is called
 	direct  *clientv3.Client // goes by no proxy
@@ -53,13 +53,13 @@ type peer struct {
 }
 
 // newCluster starts a cluster for one test.
-func newCluster(t *testing.T) *cluster {
+func newCluster(t testing.TB) *cluster {
 	t.Helper()
 	return newClusterOf(t, "")
 }
 
 // newClusterOf starts a cluster whose members are an etcd server of another version.
-func newClusterOf(t *testing.T, program string) *cluster {
+func newClusterOf(t testing.TB, program string) *cluster {
 	t.Helper()
 	base, err := os.MkdirTemp("", "etcdcluster")
 	require.NoError(t, err)

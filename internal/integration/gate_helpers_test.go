@@ -22,7 +22,7 @@ type gate struct {
 }
 
 // newGate opens a gate from one path to another.
-func newGate(t *testing.T, from, to string) *gate {
+func newGate(t testing.TB, from, to string) *gate {
 	t.Helper()
 	l, err := net.Listen("unix", from)
 	require.NoError(t, err)

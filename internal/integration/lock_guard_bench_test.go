@@ -12,10 +12,21 @@ import (
 )
 
 // BenchmarkGuardedPut measures a put that is bound to a lock beside a plain one and beside one
-// WithCondition by hand, in turns, on a server process that syncs its disk: the medians, and the
-// medians of how many times as long each took as the plain one of its round.
+// WithCondition by hand, in turns, on a server process that syncs its disk, and on a cluster of
+// three of them: the medians, and the medians of how many times as long each took as the plain one
+// of its round.
 func BenchmarkGuardedPut(b *testing.B) {
-	c, err := etcd.NewClient(etcd.DefaultConfig().WithEndpoints(serverProcess(b, withFsync)...).WithTimeout(busyTimeout))
+	b.Run("one-member", func(b *testing.B) { guardedPut(b, serverProcess(b, withFsync)) })
+	b.Run("three-members", func(b *testing.B) {
+		b.Setenv(withFsync, "1") // for the members
+		guardedPut(b, newCluster(b).addrs()[:1])
+	})
+}
+
+// guardedPut is BenchmarkGuardedPut on a cluster by those endpoints; by several, the ways of a round
+// would meet different members.
+func guardedPut(b *testing.B, endpoints []string) {
+	c, err := etcd.NewClient(etcd.DefaultConfig().WithEndpoints(endpoints...).WithTimeout(busyTimeout))
 	require.NoError(b, err)
 	defer func() { require.NoError(b, c.Close()) }()
 	lock := newLock(b, c, "/lock")

@@ -85,6 +85,6 @@ func memberConfig(number int, addr string) *embed.Config {
 	cfg.TickMs = uint(heartbeat.Milliseconds())
 	cfg.ElectionMs = uint(electionTimeout.Milliseconds())
 	// Processes die here and machines don't: what was written stays.
-	cfg.UnsafeNoFsync = true
+	cfg.UnsafeNoFsync = os.Getenv(withFsync) == ""
 	return cfg
 }
