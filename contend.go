@@ -30,8 +30,10 @@ type contender struct {
 	// none.
 	twin  string
 	owner string // what records of claims say, see WithOwner
-	ttl   int64
-	place *lockPlace // on a shared session; nil for one that has its own lease
+	// number is the part of the prefix that tells claims on one session apart; 0 for none.
+	number uint64
+	ttl    int64
+	place  *lockPlace // on a shared session; nil for one that has its own lease
 
 	// turn holds one value; whoever puts it in may compete. It is a channel because waiters
 	// must be able to stop waiting.
@@ -91,7 +93,7 @@ func (l *contender) sit(ctx context.Context, op string, s *Session, grant func(c
 		l.session, err = grant(ctx, l.ttl)
 		return err
 	}
-	if l.place, err = s.place(l.client, l.name, l.key(s.lease.id)); err != nil {
+	if l.place, err = s.place(l.client, l.name, l.key(s.lease.id), l.number); err != nil {
 		return fail(op, l.name, err)
 	}
 	l.session, l.turn = s.lease, l.place.turn

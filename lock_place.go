@@ -24,6 +24,7 @@ type lockPlace struct {
 	session *Session
 	name    string
 	key     string
+	number  uint64        // 0 for none
 	turn    chan struct{} // of those who have the place
 
 	// The mu of session guards what follows.
@@ -36,16 +37,27 @@ type lockPlace struct {
 // longestNumber is as long as the longest number.
 const longestNumber = "ffffffffffffffff\x00"
 
-// number returns what tells claims on the session apart whose keys would be the same.
-func (s *Session) number() string {
+// number returns a number that no place on the session has, for claims whose keys would be the
+// same otherwise. Numbers are used again, as the server reads over each key that was ever in a
+// queue until it compacts its history: with a new one for each claim, queues get slower by each.
+func (s *Session) number() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if last := len(s.free) - 1; last >= 0 {
+		n := s.free[last]
+		s.free = s.free[:last]
+		return n
+	}
 	s.numbered++
-	return strconv.FormatUint(s.numbered, 16) + "\x00"
+	return s.numbered
 }
 
-// place gives somebody a place on the session, for claims with that key.
-func (s *Session) place(c *Client, name, key string) (*lockPlace, error) {
+// numbered returns what a number adds to the kind of a claim.
+func numbered(number uint64) string { return strconv.FormatUint(number, 16) + "\x00" }
+
+// place gives somebody a place on the session, for claims with that key, which the number is part
+// of.
+func (s *Session) place(c *Client, name, key string, number uint64) (*lockPlace, error) {
 	if err := s.usableBy(c); err != nil {
 		return nil, err
 	}
@@ -53,7 +65,7 @@ func (s *Session) place(c *Client, name, key string) (*lockPlace, error) {
 	defer s.mu.Unlock()
 	p := s.places[key]
 	if p == nil {
-		p = &lockPlace{session: s, name: name, key: key, turn: make(chan struct{}, 1)}
+		p = &lockPlace{session: s, name: name, key: key, number: number, turn: make(chan struct{}, 1)}
 		s.places[key] = p
 	}
 	p.users++
@@ -68,10 +80,15 @@ func (p *lockPlace) leave() {
 	p.clear()
 }
 
-// clear forgets a place that nobody needs. The mu of session must be held.
+// clear forgets a place that nobody needs, and whose key nothing can put any more. The mu of
+// session must be held.
 func (p *lockPlace) clear() {
-	if p.users == 0 && !p.sweeping {
-		delete(p.session.places, p.key)
+	if p.users > 0 || p.sweeping || p.session.places[p.key] != p {
+		return
+	}
+	delete(p.session.places, p.key)
+	if p.number > 0 {
+		p.session.free = append(p.session.free, p.number)
 	}
 }
 

@@ -86,14 +86,16 @@ func (s *seats) enter(ctx context.Context, op, kind string, rule precedence) (*c
 	if err := s.usable(ctx); err != nil {
 		return nil, fail(op, s.name, err)
 	}
-	if s.opts.session != nil {
-		kind += s.opts.session.number() // the lease alone doesn't tell its claims apart
+	number := uint64(0)
+	if s.opts.session != nil { // the lease alone doesn't tell its claims apart
+		number = s.opts.session.number()
+		kind += numbered(number)
 	}
 	l, err := s.client.seat(s.name, kind, s.closedError)
 	if err != nil {
 		return nil, fail(op, s.name, err)
 	}
-	l.rule, l.ttl, l.owner = rule, s.ttl, s.opts.owner
+	l.rule, l.ttl, l.owner, l.number = rule, s.ttl, s.opts.owner, number
 	if err := l.sit(ctx, op, s.opts.session, s.client.kept.session); err != nil {
 		return nil, err
 	}

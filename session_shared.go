@@ -21,7 +21,8 @@ type Session struct {
 	mu       sync.Mutex // guards what follows; never held over a request
 	closed   bool
 	places   map[string]*lockPlace // by the key of their claims
-	numbered uint64                // the last number
+	numbered uint64                // the highest number given
+	free     []uint64              // numbers given back
 }
 
 // SessionOption changes a [Session]: [WithSessionTTL].

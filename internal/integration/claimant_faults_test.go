@@ -100,14 +100,12 @@ func TestLateClaimOnASessionIsSweptAway(t *testing.T) {
 		ctx, s := within(t, patience), newSession(t, c, etcd.WithSessionTTL(time.Minute))
 		own, heir := kind.of(t, c, prefix(t)+"name", etcd.WithSession(s)), kind.against(t, other, prefix(t)+"name")
 		require.NoError(t, own.take(ctx))
-		form := ownKey(t, c, own.Name())
+		late := ownKey(t, c, own.Name())
 		require.NoError(t, own.release(ctx))
 		lost := &script{answer: status.Error(codes.Unknown, "lost"), times: 1, writesOnly: true, refuse: true}
 		require.True(t, etcd.MaybeApplied(own.take(f.follow(ctx, lost))))
 
-		// The request comes after all: the number of its claim is the next one.
-		number := len(form) - len("1\x00") - len(s.Lease().String())
-		late := form[:number] + "2\x00" + s.Lease().String()
+		// The request comes after all: its claim has the key of the one before.
 		require.NoError(t, second(c.Raw().Put(ctx, late, "", clientv3.WithLease(clientv3.LeaseID(s.Lease())))))
 		require.NoError(t, heir.take(ctx))
 		require.NoError(t, s.Context().Err())

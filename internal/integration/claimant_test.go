@@ -472,3 +472,33 @@ func TestHooksSeeEveryStepOfAClaim(t *testing.T) {
 		require.Equal(t, step.want, next(t, ops))
 	}
 }
+
+// The server reads over each key that was ever in a queue until it compacts its history.
+func TestClaimsOnASessionUseTheirKeysAgain(t *testing.T) {
+	t.Parallel()
+	c := client(t, config(server(t)))
+	ctx, s, name := within(t, patience), newSession(t, c), prefix(t)+"sem"
+	sem := newSemaphore(t, c, name, 2, etcd.WithSession(s))
+	begin, err := c.Revision(ctx)
+	require.NoError(t, err)
+	for range 20 {
+		for range 2 {
+			require.NoError(t, sem.Acquire(ctx))
+		}
+		for range 2 {
+			require.NoError(t, sem.Release(ctx))
+		}
+	}
+	end, err := c.Revision(ctx)
+	require.NoError(t, err)
+	keys := map[string]bool{}
+	history := c.Raw().Watch(ctx, name, clientv3.WithPrefix(), clientv3.WithRev(begin+1))
+	for seen := begin; seen < end; {
+		resp := <-history
+		require.NoError(t, resp.Err())
+		for _, ev := range resp.Events {
+			keys[string(ev.Kv.Key)], seen = true, ev.Kv.ModRevision
+		}
+	}
+	require.Len(t, keys, 2)
+}
