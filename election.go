@@ -33,6 +33,7 @@ type Election struct {
 	ranges    electionRanges
 	candidate string
 	priority  int
+	owner     string // what records say, see WithOwner
 	ttl       int64
 	shared    *session // of a Session; nil if each campaign has a lease of its own
 
@@ -79,7 +80,8 @@ func (c *Client) newElection(name string, opts []ElectionOption) (*Election, err
 	if err != nil {
 		return nil, err
 	}
-	e := &Election{lifespan: newLifespan(c, errElectionClosed), name: name, candidate: o.candidate, priority: o.priority, ttl: ttl}
+	e := &Election{lifespan: newLifespan(c, errElectionClosed), name: name, ttl: ttl}
+	e.candidate, e.priority, e.owner = o.candidate, o.priority, o.lease.owner
 	if s := o.lease.session; s != nil {
 		if err := s.usableBy(c); err != nil {
 			return nil, err

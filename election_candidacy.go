@@ -60,7 +60,10 @@ func (e *Election) newCandidacy(ctx context.Context, op string, value []byte) (*
 	case !e.shared.alive():
 		return nil, fail(op, e.name, e.shared.ended())
 	}
-	return c, c.name(c.session.id)
+	if err := c.name(c.session.id); err != nil {
+		return nil, fail(op, e.name, err)
+	}
+	return c, nil
 }
 
 // name gives the candidate its keys for a lease.
@@ -122,10 +125,11 @@ func (c *candidacy) win(ctx context.Context) (int64, error) {
 // already if an earlier request was applied.
 func (c *candidacy) stand(ctx context.Context) (s standing, err error) {
 	e := c.election
-	put := txntree.Put(&pb.PutRequest{Key: c.stored, Lease: int64(c.session.id)})
+	record := e.client.claimRecord(ctx, c.stored, e.owner)
+	put := txntree.Put(&pb.PutRequest{Key: c.stored, Value: record, Lease: int64(c.session.id)})
 	err = e.client.persist(ctx, c.request(), e.life.Done(), func(ctx context.Context) error {
-		resp, err := e.client.sendTxn(ctx, c.request(), &pb.TxnRequest{
-			Compare: txntree.Absent(keys.Range{Start: c.stored}), Success: append([]*pb.RequestOp{put}, e.ranges.reads()...), Failure: e.ranges.reads(),
+		resp, err := e.client.askTxn(ctx, c.request(), &pb.TxnRequest{
+			Compare: txntree.Absent(keys.Range{Start: c.stored}), Success: append([]*pb.RequestOp{put}, e.ranges.reads(true)...), Failure: e.ranges.reads(true),
 		})
 		if err != nil {
 			c.late = c.late || MaybeApplied(err)
@@ -175,7 +179,7 @@ func (c *candidacy) look(ctx context.Context) (standing, error) {
 	e := c.election
 	ctx, cancel := context.WithTimeout(ctx, e.client.cfg.RequestTimeout) // win may look again
 	defer cancel()
-	resp, err := e.client.sendTxn(ctx, request{op: c.op, key: e.name}, &pb.TxnRequest{Success: e.ranges.reads()})
+	resp, err := e.client.sendTxn(ctx, request{op: c.op, key: e.name}, &pb.TxnRequest{Success: e.ranges.reads(true)})
 	if err != nil {
 		return standing{}, err
 	}
@@ -241,7 +245,7 @@ func (c *candidacy) takeover(s standing) *pb.TxnRequest {
 	txn := &pb.TxnRequest{
 		Compare: append(txntree.Absent(keys.Range{Start: r.leader}), txntree.Unchanged(c.stored, c.token)),
 		Success: []*pb.RequestOp{txntree.Put(c.leader), txntree.Put(touch)},
-		Failure: r.reads(),
+		Failure: r.reads(true),
 	}
 	if s.named == nil {
 		txn.Compare = append(txn.Compare, txntree.Absent(r.successors)...)
