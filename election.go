@@ -25,7 +25,8 @@ import (
 // see them.
 //
 // The keys of an election lie under its name, and calls that read pass over them as over the
-// claims of locks (see [Lock]). Give elections a prefix of their own, apart from data that is
+// claims of locks (see [Lock]); [Client.Reencrypt] and [Client.EncryptionStatus] alone see the
+// leader's, for its value. Give elections a prefix of their own, apart from data that is
 // deleted or restored by prefix.
 type Election struct {
 	lifespan

@@ -20,7 +20,8 @@ type LeaderInfo struct {
 	Value []byte
 	// Token is the leader's [Election.Token], which grows from leader to leader.
 	Token int64
-	// Revision is the revision at which the leader put the value.
+	// Revision is the revision at which the leader put the value, or [Client.Reencrypt] has
+	// encrypted it anew since.
 	Revision int64
 	// Lease is the leader's lease.
 	Lease LeaseID
@@ -59,7 +60,8 @@ func (e *Election) leaderInfo(ctx context.Context, kv *mvccpb.KeyValue) (LeaderI
 // Observe delivers who leads: first the present leader, if there is one, and then each new leader
 // and each value that a leader proclaims, in order. What it delivers was true at Revision. It
 // passes over a leader that is known to have gone by the time it could be told, and waits while
-// nobody leads.
+// nobody leads. When [Client.Reencrypt] encrypts the value anew, it delivers the same leader and
+// value once more, at a new Revision.
 //
 //	for leader, err := range election.Observe(ctx) {
 //		if leader.Token == 0 {
