@@ -28,6 +28,12 @@ import (
 // claims of locks (see [Lock]); [Client.Reencrypt] and [Client.EncryptionStatus] alone see the
 // leader's, for its value. Give elections a prefix of their own, apart from data that is
 // deleted or restored by prefix.
+//
+// Every key of an election has a lease. One without, put by hand or copied by another program, is
+// foreign: where the leader's key or the key of a named successor would be, it would be in the way
+// for good, so that campaigns fail with [ErrForeignKey] until somebody deletes it, and nobody is
+// told that it leads; among the candidates it is passed over. A successor's key with a lease that
+// names no candidate is in nobody's way either.
 type Election struct {
 	lifespan
 	name      string
@@ -110,7 +116,9 @@ func (e *Election) Name() string { return e.name }
 //
 // When ctx ends, Campaign returns within a tenth of a second and leaves nothing behind; if the
 // server can't be reached, the candidate ends with its lease at the latest. The error matches
-// [ErrLocked] if another led. If the lease ends during the wait, or somebody deletes the
+// [ErrLocked] if another led. Where a key without a lease would be in the way for good (see
+// [Election]), Campaign fails with [ErrForeignKey], which names the key, at once or when it looks
+// again, about every ten seconds. If the lease ends during the wait, or somebody deletes the
 // candidate's key, the error matches [ErrLockLost]: a candidate without a lease is never elected.
 // While this Election campaigns, Campaign fails with [ErrCampaigning]; while it leads, or led and
 // has not resigned since, with [ErrLeading], and with [ErrLockLost] if the leadership was lost.

@@ -3,6 +3,7 @@ package etcd
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"sync"
@@ -129,7 +130,7 @@ func (c *candidacy) stand(ctx context.Context) (s standing, err error) {
 	put := txntree.Put(&pb.PutRequest{Key: c.stored, Value: record, Lease: int64(c.session.id)})
 	err = e.client.persist(ctx, c.request(), e.life.Done(), func(ctx context.Context) error {
 		resp, err := e.client.askTxn(ctx, c.request(), &pb.TxnRequest{
-			Compare: txntree.Absent(keys.Range{Start: c.stored}), Success: append([]*pb.RequestOp{put}, e.ranges.reads(true)...), Failure: e.ranges.reads(true),
+			Compare: txntree.Absent(keys.Range{Start: c.stored}), Success: []*pb.RequestOp{put, e.ranges.read()}, Failure: []*pb.RequestOp{e.ranges.read()},
 		})
 		if err != nil {
 			c.late = c.late || MaybeApplied(err)
@@ -179,7 +180,7 @@ func (c *candidacy) look(ctx context.Context) (standing, error) {
 	e := c.election
 	ctx, cancel := context.WithTimeout(ctx, e.client.cfg.RequestTimeout) // win may look again
 	defer cancel()
-	resp, err := e.client.sendTxn(ctx, request{op: c.op, key: e.name}, &pb.TxnRequest{Success: e.ranges.reads(true)})
+	resp, err := e.client.sendTxn(ctx, request{op: c.op, key: e.name}, &pb.TxnRequest{Success: []*pb.RequestOp{e.ranges.read()}})
 	if err != nil {
 		return standing{}, err
 	}
@@ -200,6 +201,8 @@ func (c *candidacy) proceed(ctx context.Context, s standing) error {
 		return nil
 	case own.touched != c.token: // it led, and somebody has deleted the leader's key
 		return answered(c.op, c.election.name, lostKey)
+	case s.foreign != nil:
+		return answered(c.op, c.election.name, fmt.Errorf("%w: %q", errForeignInElection, c.election.client.visible(s.foreign)))
 	}
 	ahead := s.ahead(own)
 	if ahead == nil {
@@ -222,7 +225,7 @@ func (c *candidacy) take(ctx context.Context, s standing) error {
 			c.led = resp.Header.GetRevision()
 			return nil
 		}
-		now, err := e.ranges.standingOf(resp.Responses, resp.Header.GetRevision())
+		now, err := e.ranges.standingAt(resp.Header.GetRevision(), resp.Responses, false)
 		if err != nil {
 			return answered(c.op, e.name, err)
 		}
@@ -248,7 +251,8 @@ func (c *candidacy) takeover(s standing) *pb.TxnRequest {
 		Failure: r.reads(true),
 	}
 	if s.named == nil {
-		txn.Compare = append(txn.Compare, txntree.Absent(r.successors)...)
+		// Those that are there name no candidate.
+		txn.Compare = append(txn.Compare, txntree.NoneSince(r.successors, s.revision))
 		return txn
 	}
 	txn.Compare = append(txn.Compare, txntree.CreatedAt(c.successor, s.namedAt))

@@ -44,6 +44,7 @@ func isLeaderName(key []byte) bool {
 
 // electionRanges are where the keys of an election lie, as stored.
 type electionRanges struct {
+	all        keys.Range
 	leader     []byte
 	candidates keys.Range
 	successors keys.Range
@@ -51,6 +52,9 @@ type electionRanges struct {
 
 func (n namespace) electionRanges(name string) (r electionRanges, err error) {
 	if r.leader, err = n.stored(name + leaderEnd); err != nil {
+		return r, err
+	}
+	if r.all, err = n.prefixRange(name + electionKeys); err != nil {
 		return r, err
 	}
 	if r.candidates, err = n.prefixRange(name + candidatesPrefix); err != nil {
@@ -93,6 +97,11 @@ func (r electionRanges) candidateOf(kv *mvccpb.KeyValue) (candidate, bool) {
 		kv: kv, stored: kv.Key, id: parts[1], place: place, successor: parts[2] + "\x00" + parts[3],
 		lease: LeaseID(lease), created: kv.CreateRevision, touched: kv.ModRevision,
 	}, err == nil
+}
+
+// successorKey returns the key by which a leader names a candidate, as stored.
+func (r electionRanges) successorKey(c candidate) string {
+	return string(r.successors.Start) + c.successor
 }
 
 // inOrder returns the candidates among kvs, in the order in which they lead.

@@ -28,7 +28,8 @@ type LeaderInfo struct {
 }
 
 // Leader returns who leads, in one round trip, as linearizable as [Client.Get]. It fails with
-// [ErrVacant] if nobody does. If the value can't be decoded, the error matches [*DecodeError] and
+// [ErrVacant] if nobody does, or if what lies under the leader's key has no lease, and so is no
+// leader's. If the value can't be decoded, the error matches [*DecodeError] and
 // the rest of the LeaderInfo is there.
 func (e *Election) Leader(ctx context.Context) (LeaderInfo, error) {
 	const op = "leader"
@@ -43,10 +44,10 @@ func (e *Election) Leader(ctx context.Context) (LeaderInfo, error) {
 	return info, answered(op, e.name, err)
 }
 
-// leaderKey reads the leader's key, nil if there is none, and the revision of that.
+// leaderKey reads the leader's key, nil if there is none with a lease, and the revision of that.
 func (e *Election) leaderKey(ctx context.Context, op string) (*mvccpb.KeyValue, int64, error) {
 	resp, err := do(ctx, e.client.conn, request{op: op, key: e.name}, e.client.rpc.Get, &pb.RangeRequest{Key: e.ranges.leader})
-	if err != nil || len(resp.Kvs) == 0 {
+	if err != nil || len(resp.Kvs) == 0 || resp.Kvs[0].Lease == 0 {
 		return nil, resp.GetHeader().GetRevision(), err
 	}
 	return resp.Kvs[0], resp.Header.GetRevision(), nil
@@ -149,11 +150,12 @@ func (o *observation) run(ctx context.Context, op string) error {
 	}
 }
 
-// ofLast returns the events of the leader that there is after all of them.
+// ofLast returns the events of the leader that there is after all of them. What has no lease is
+// no leader's.
 func ofLast(events []*Event) []*Event {
 	first := len(events)
 	for i, ev := range slices.Backward(events) {
-		if ev.Type == EventDelete || ev.Kv.CreateRevision != events[len(events)-1].Kv.CreateRevision {
+		if ev.Type == EventDelete || ev.raw.Lease == 0 || ev.Kv.CreateRevision != events[len(events)-1].Kv.CreateRevision {
 			break
 		}
 		first = i

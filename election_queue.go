@@ -27,7 +27,7 @@ func (e *Election) Queue(ctx context.Context) ([]Claim, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := e.ranges.standingOf(resp.Responses, resp.Header.GetRevision())
+	s, err := e.ranges.standingAt(resp.Header.GetRevision(), resp.Responses, true)
 	if err != nil {
 		return nil, answered(op, e.name, err)
 	}

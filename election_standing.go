@@ -20,6 +20,16 @@ func (r electionRanges) reads(keysOnly bool) []*pb.RequestOp {
 	}
 }
 
+// read returns the operation that reads how the election stands, with the leases only if one of
+// its keys has none: then they tell which are none of an election.
+func (r electionRanges) read() *pb.RequestOp {
+	bound := &pb.Compare{
+		Key: r.all.Start, RangeEnd: r.all.End, Target: pb.Compare_LEASE, Result: pb.Compare_GREATER,
+		TargetUnion: &pb.Compare_Lease{Lease: 0},
+	}
+	return txntree.Txn(&pb.TxnRequest{Compare: []*pb.Compare{bound}, Success: r.reads(true), Failure: r.reads(false)})
+}
+
 // standing is how an election stands at a revision.
 type standing struct {
 	ranges     electionRanges
@@ -27,21 +37,45 @@ type standing struct {
 	leader     int64 // the create revision of the leader's key; 0 if nobody leads
 	leaderKey  *mvccpb.KeyValue
 	candidates []candidate
-	named      []byte // the key that names a successor; nil if there is none
+	named      []byte // the key that names a candidate the successor; nil if there is none
 	namedAt    int64  // its create revision
+	foreign    []byte // a key that would be in the way for good, as it has no lease; nil for none
 }
 
-// standingOf evaluates the answers to reads.
+// standingOf evaluates the answer to read.
 func (r electionRanges) standingOf(answers []*pb.ResponseOp, revision int64) (standing, error) {
+	if len(answers) != 1 {
+		return standing{}, errIncomplete
+	}
+	txn := answers[0].GetResponseTxn()
+	return r.standingAt(revision, txn.GetResponses(), !txn.GetSucceeded())
+}
+
+// standingAt evaluates the answers to reads. Which keys have no lease is only known if the reads
+// told leases; otherwise all of them count as having one.
+func (r electionRanges) standingAt(revision int64, answers []*pb.ResponseOp, leases bool) (standing, error) {
 	if len(answers) != 3 {
 		return standing{}, errIncomplete
 	}
-	s := standing{ranges: r, revision: revision, candidates: r.inOrder(answers[1].GetResponseRange().GetKvs())}
-	if kvs := answers[0].GetResponseRange().GetKvs(); len(kvs) > 0 {
-		s.leader, s.leaderKey = kvs[0].CreateRevision, kvs[0]
+	found := func(i int) []*mvccpb.KeyValue { return answers[i].GetResponseRange().GetKvs() }
+	unbound := func(kv *mvccpb.KeyValue) bool { return leases && kv.Lease == 0 }
+	s := standing{ranges: r, revision: revision, candidates: r.inOrder(without(found(1), unbound))}
+	for _, kv := range found(2) {
+		switch {
+		case slices.ContainsFunc(s.candidates, func(c candidate) bool { return r.successorKey(c) == string(kv.Key) }):
+			if s.named == nil || kv.CreateRevision < s.namedAt {
+				s.named, s.namedAt = kv.Key, kv.CreateRevision
+			}
+		case unbound(kv):
+			s.foreign = kv.Key
+		} // or it is that of one who is no candidate any more, and goes with its lease
 	}
-	if kvs := answers[2].GetResponseRange().GetKvs(); len(kvs) > 0 {
-		s.named, s.namedAt = kvs[0].Key, kvs[0].CreateRevision
+	for _, kv := range found(0) {
+		if unbound(kv) {
+			s.foreign = kv.Key
+			break
+		}
+		s.leader, s.leaderKey = kv.CreateRevision, kv
 	}
 	return s, nil
 }
@@ -60,7 +94,7 @@ func (c candidate) leads(s standing) bool { return s.leader > 0 && c.touched == 
 
 // names reports whether the candidate is the successor whom a leader has named.
 func (s standing) names(c candidate) bool {
-	return string(s.named) == string(s.ranges.successors.Start)+c.successor
+	return string(s.named) == s.ranges.successorKey(c)
 }
 
 // inTurn returns the candidates in the order in which they would lead if none came or left, the

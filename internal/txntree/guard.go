@@ -69,6 +69,14 @@ func Absent(ranges ...keys.Range) []*pb.Compare {
 	return out
 }
 
+// NoneSince returns the condition that no key of a range was created after a revision.
+func NoneSince(r keys.Range, revision int64) *pb.Compare {
+	return &pb.Compare{
+		Key: r.Start, RangeEnd: r.End, Target: pb.Compare_CREATE, Result: pb.Compare_LESS,
+		TargetUnion: &pb.Compare_CreateRevision{CreateRevision: revision + 1},
+	}
+}
+
 // Never returns a condition that never holds: there is no version below 0. It is about a
 // key that the transaction reads anyway, so it needs no further permission.
 func Never(stored []byte) *pb.Compare {
