@@ -106,7 +106,7 @@ func (c *Client) listClaims(ctx context.Context, name string, ranges ...keys.Ran
 		}
 	}
 	slices.SortFunc(claims, func(a, b Claim) int { return cmp.Compare(a.Token, b.Token) })
-	return c.timeLeft(ctx, op, claims)
+	return c.timeLeft(ctx, request{op: op, key: name}, claims)
 }
 
 // tell takes over what the record of a claim says.
@@ -136,7 +136,7 @@ func (claim *Claim) tell(d *decoding, kv *mvccpb.KeyValue) {
 
 // timeLeft asks for the time that the leases of claims have left, and returns those whose lease
 // is still there.
-func (c *Client) timeLeft(ctx context.Context, op string, claims []Claim) ([]Claim, error) {
+func (c *Client) timeLeft(ctx context.Context, r request, claims []Claim) ([]Claim, error) {
 	var (
 		mu    sync.Mutex // guards left and first
 		left  = map[LeaseID]time.Duration{}
@@ -147,7 +147,7 @@ func (c *Client) timeLeft(ctx context.Context, op string, claims []Claim) ([]Cla
 	for range min(leaseQueries, len(claims)) {
 		wg.Go(func() {
 			for id := range next {
-				ttl, err := c.leaseLeft(ctx, op, id)
+				ttl, err := c.leaseLeft(ctx, r, id)
 				mu.Lock()
 				left[id], first = ttl, cmp.Or(first, err)
 				mu.Unlock()
@@ -173,8 +173,8 @@ func (c *Client) timeLeft(ctx context.Context, op string, claims []Claim) ([]Cla
 }
 
 // leaseLeft returns the time that a lease has left; it is negative if there is no such lease.
-func (c *Client) leaseLeft(ctx context.Context, op string, id LeaseID) (time.Duration, error) {
-	resp, err := do(ctx, c.conn, request{op: op}, c.rpc.TimeToLive, &pb.LeaseTimeToLiveRequest{ID: int64(id)})
+func (c *Client) leaseLeft(ctx context.Context, r request, id LeaseID) (time.Duration, error) {
+	resp, err := do(ctx, c.conn, r, c.rpc.TimeToLive, &pb.LeaseTimeToLiveRequest{ID: int64(id)})
 	if errors.Is(err, ErrLeaseNotFound) {
 		return -1, nil
 	}

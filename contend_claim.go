@@ -362,7 +362,7 @@ func (l *contender) liveSession(ctx context.Context, op string) (*session, error
 	}
 	s, err := l.client.renewals.newSession(ctx, l.ttl)
 	if err != nil {
-		return nil, err
+		return nil, ofCall(op, l.name, err)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()

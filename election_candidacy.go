@@ -56,7 +56,7 @@ func (e *Election) newCandidacy(ctx context.Context, op string, value []byte) (*
 	switch {
 	case e.shared == nil:
 		if c.session, err = e.client.kept.session(ctx, e.ttl); err != nil {
-			return nil, err
+			return nil, ofCall(op, e.name, err)
 		}
 	case !e.shared.alive():
 		return nil, fail(op, e.name, e.shared.ended())
@@ -166,7 +166,7 @@ func (c *candidacy) standAgain(ctx context.Context) (standing, error) {
 	c.session.abandon()
 	s, err := e.client.renewals.newSession(ctx, e.ttl)
 	if err != nil {
-		return standing{}, err
+		return standing{}, ofCall(c.op, e.name, err)
 	}
 	c.session = s
 	if err := c.name(s.id); err != nil {

@@ -131,7 +131,7 @@ func (o *observation) run(ctx context.Context, op string) error {
 	}
 	changes, err := e.client.watchClaim(ctx, e.ranges.leader, watchOptions{revision: revision + 1, raw: true})
 	if err != nil {
-		return err
+		return ofCall(op, e.name, err)
 	}
 	for {
 		select {
@@ -144,7 +144,7 @@ func (o *observation) run(ctx context.Context, op string) error {
 				}
 			}
 			if !open || r.Err() != nil {
-				return r.Err()
+				return ofCall(op, e.name, r.Err())
 			}
 		}
 	}

@@ -49,7 +49,7 @@ func (e *Election) Queue(ctx context.Context) ([]Claim, error) {
 		leader.Key, leader.Held = e.name+leaderEnd, true
 		claims = append([]Claim{leader}, claims...)
 	}
-	return e.client.timeLeft(ctx, op, claims)
+	return e.client.timeLeft(ctx, request{op: op, key: e.name}, claims)
 }
 
 func (e *Election) claimOf(kv *mvccpb.KeyValue) Claim {

@@ -234,5 +234,5 @@ func (e *Election) Close() error {
 			return nil
 		}
 	}
-	return err
+	return ofCall("close election", e.name, err)
 }
