@@ -18,14 +18,15 @@ import (
 	"github.com/blueprint-go/etcd/internal/txntree"
 )
 
-// Claim is a place in the queue for a [Lock], an [RWLock] or a [Semaphore], or what is queued
-// for: see [Lock.Queue].
+// Claim is a place in the queue for a [Lock], an [RWLock], a [Semaphore] or the lead of an
+// [Election], or what is queued for: see [Lock.Queue] and [Election.Queue].
 type Claim struct {
-	// Name is the name of the lock.
+	// Name is the name of the lock, or the election.
 	Name string
-	// Key is the key of the claim; of the two of [WithBothKeys], this package's.
+	// Key is the key of the claim; of the two of [WithBothKeys], this package's. Of an election it
+	// is the candidate's key.
 	Key string
-	// Held reports whether the claim holds the lock; otherwise it waits. Of a claim
+	// Held reports whether the claim holds the lock, or leads; otherwise it waits. Of a claim
 	// [WithBothKeys] whose one key was deleted, which is lost, nothing tells the other from a
 	// claim of one key.
 	Held bool
@@ -33,7 +34,12 @@ type Claim struct {
 	Shared bool
 	// Weight is how much the claim takes of a [Semaphore]; 0 for other locks.
 	Weight int
-	// Token is the create revision of the key: for its holder, the [Lock.Token].
+	// Candidate is the candidate's name in an [Election], by [WithCandidate]; empty if it has none.
+	Candidate string
+	// Priority is the candidate's priority in an [Election], by [WithPriority].
+	Priority int
+	// Token is the create revision of the key: for its holder, the [Lock.Token]. Of the leader
+	// of an [Election] it is the [Election.Token].
 	Token int64
 	// Owner is who made the claim. It is zero if the claim doesn't say: its client had no
 	// key to encrypt it with, its keys are those of package concurrency
@@ -100,7 +106,7 @@ func (c *Client) listClaims(ctx context.Context, name string, ranges ...keys.Ran
 		}
 	}
 	slices.SortFunc(claims, func(a, b Claim) int { return cmp.Compare(a.Token, b.Token) })
-	return c.timeLeft(ctx, op, claims)
+	return c.timeLeft(ctx, request{op: op, key: name}, claims)
 }
 
 // tell takes over what the record of a claim says.
@@ -130,7 +136,7 @@ func (claim *Claim) tell(d *decoding, kv *mvccpb.KeyValue) {
 
 // timeLeft asks for the time that the leases of claims have left, and returns those whose lease
 // is still there.
-func (c *Client) timeLeft(ctx context.Context, op string, claims []Claim) ([]Claim, error) {
+func (c *Client) timeLeft(ctx context.Context, r request, claims []Claim) ([]Claim, error) {
 	var (
 		mu    sync.Mutex // guards left and first
 		left  = map[LeaseID]time.Duration{}
@@ -141,7 +147,7 @@ func (c *Client) timeLeft(ctx context.Context, op string, claims []Claim) ([]Cla
 	for range min(leaseQueries, len(claims)) {
 		wg.Go(func() {
 			for id := range next {
-				ttl, err := c.leaseLeft(ctx, op, id)
+				ttl, err := c.leaseLeft(ctx, r, id)
 				mu.Lock()
 				left[id], first = ttl, cmp.Or(first, err)
 				mu.Unlock()
@@ -167,8 +173,8 @@ func (c *Client) timeLeft(ctx context.Context, op string, claims []Claim) ([]Cla
 }
 
 // leaseLeft returns the time that a lease has left; it is negative if there is no such lease.
-func (c *Client) leaseLeft(ctx context.Context, op string, id LeaseID) (time.Duration, error) {
-	resp, err := do(ctx, c.conn, request{op: op}, c.rpc.TimeToLive, &pb.LeaseTimeToLiveRequest{ID: int64(id)})
+func (c *Client) leaseLeft(ctx context.Context, r request, id LeaseID) (time.Duration, error) {
+	resp, err := do(ctx, c.conn, r, c.rpc.TimeToLive, &pb.LeaseTimeToLiveRequest{ID: int64(id)})
 	if errors.Is(err, ErrLeaseNotFound) {
 		return -1, nil
 	}

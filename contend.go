@@ -91,7 +91,7 @@ func (c *Client) seat(name, kind string, closedError error) (*contender, error) 
 func (l *contender) sit(ctx context.Context, op string, s *Session, grant func(context.Context, int64) (*session, error)) (err error) {
 	if s == nil {
 		l.session, err = grant(ctx, l.ttl)
-		return err
+		return ofCall(op, l.name, err)
 	}
 	if l.place, err = s.place(l.client, l.name, l.key(s.lease.id), l.number); err != nil {
 		return fail(op, l.name, err)
@@ -246,7 +246,7 @@ func (l *contender) delete(ctx context.Context, op string, c *claim) (bool, erro
 	case err == nil:
 		return res.Succeeded, nil
 	case !rpc.TimeIsUp(ctx) && (rpc.TimeIsUp(patience) || several && MaybeApplied(err)):
-		return true, c.session.close(ctx)
+		return true, ofCall(op, l.name, c.session.close(ctx))
 	default:
 		return false, err
 	}

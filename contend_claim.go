@@ -258,7 +258,7 @@ func (l *contender) sendClaim(ctx context.Context, op string, s *session, queue 
 // ask sends the request for a claim until its rule can say what the answer means.
 func (l *contender) ask(ctx context.Context, op string, c *claim, queue bool) (verdict, error) {
 	for {
-		resp, err := l.send(ctx, op, l.rule.request(c, queue))
+		resp, err := l.client.askTxn(ctx, request{op: op, key: l.name, write: true}, l.rule.request(c, queue))
 		if err != nil {
 			c.repeated = c.repeated || MaybeApplied(err)
 			return refused, err
@@ -282,14 +282,13 @@ func (l *contender) ask(ctx context.Context, op string, c *claim, queue bool) (v
 	}
 }
 
-// send sends the request for a claim. A key that a proxy has put by sending the request twice is
+// askTxn sends the request for a claim. A key that a proxy has put by sending the request twice is
 // in the answer (foundOwn), so none is looked for in the history.
-func (l *contender) send(ctx context.Context, op string, req *pb.TxnRequest) (*pb.TxnResponse, error) {
-	r := request{op: op, key: l.name, write: true}
-	if err := l.client.rpc.CheckSize(req); err != nil {
+func (c *Client) askTxn(ctx context.Context, r request, req *pb.TxnRequest) (*pb.TxnResponse, error) {
+	if err := c.rpc.CheckSize(req); err != nil {
 		return nil, r.fail(err)
 	}
-	return do(ctx, l.client.conn, r, l.client.rpc.Txn, req)
+	return do(ctx, c.conn, r, c.rpc.Txn, req)
 }
 
 // lookFor looks for the key of a claim that may have been made. Without a queue only one
@@ -363,7 +362,7 @@ func (l *contender) liveSession(ctx context.Context, op string) (*session, error
 	}
 	s, err := l.client.renewals.newSession(ctx, l.ttl)
 	if err != nil {
-		return nil, err
+		return nil, ofCall(op, l.name, err)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -115,6 +115,9 @@ func (c *Client) goneFrom(ctx context.Context, op string, claims keys.Range, fro
 	if errors.Is(err, errStopped) || errors.Is(err, ErrCompacted) {
 		return nil // look again
 	}
+	if _, ok := err.(*Error); ok { //nolint:errorlint // of a request of the watch
+		return ofCall(op, w.key, err)
+	}
 	return answered(op, w.key, err)
 }
 

@@ -25,14 +25,22 @@ import (
 // see them.
 //
 // The keys of an election lie under its name, and calls that read pass over them as over the
-// claims of locks (see [Lock]). Give elections a prefix of their own, apart from data that is
+// claims of locks (see [Lock]); [Client.Reencrypt] and [Client.EncryptionStatus] alone see the
+// leader's, for its value. Give elections a prefix of their own, apart from data that is
 // deleted or restored by prefix.
+//
+// Every key of an election has a lease. One without, put by hand or copied by another program, is
+// foreign: where the leader's key or the key of a named successor would be, it would be in the way
+// for good, so that campaigns fail with [ErrForeignKey] until somebody deletes it, and nobody is
+// told that it leads; among the candidates it is passed over. A successor's key with a lease that
+// names no candidate is in nobody's way either.
 type Election struct {
 	lifespan
 	name      string
 	ranges    electionRanges
 	candidate string
 	priority  int
+	owner     string // what records say, see WithOwner
 	ttl       int64
 	shared    *session // of a Session; nil if each campaign has a lease of its own
 
@@ -79,7 +87,8 @@ func (c *Client) newElection(name string, opts []ElectionOption) (*Election, err
 	if err != nil {
 		return nil, err
 	}
-	e := &Election{lifespan: newLifespan(c, errElectionClosed), name: name, candidate: o.candidate, priority: o.priority, ttl: ttl}
+	e := &Election{lifespan: newLifespan(c, errElectionClosed), name: name, ttl: ttl}
+	e.candidate, e.priority, e.owner = o.candidate, o.priority, o.lease.owner
 	if s := o.lease.session; s != nil {
 		if err := s.usableBy(c); err != nil {
 			return nil, err
@@ -107,7 +116,9 @@ func (e *Election) Name() string { return e.name }
 //
 // When ctx ends, Campaign returns within a tenth of a second and leaves nothing behind; if the
 // server can't be reached, the candidate ends with its lease at the latest. The error matches
-// [ErrLocked] if another led. If the lease ends during the wait, or somebody deletes the
+// [ErrLocked] if another led. Where a key without a lease would be in the way for good (see
+// [Election]), Campaign fails with [ErrForeignKey], which names the key, at once or when it looks
+// again, about every ten seconds. If the lease ends during the wait, or somebody deletes the
 // candidate's key, the error matches [ErrLockLost]: a candidate without a lease is never elected.
 // While this Election campaigns, Campaign fails with [ErrCampaigning]; while it leads, or led and
 // has not resigned since, with [ErrLeading], and with [ErrLockLost] if the leadership was lost.

@@ -3,6 +3,7 @@ package etcd
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"sync"
@@ -55,12 +56,15 @@ func (e *Election) newCandidacy(ctx context.Context, op string, value []byte) (*
 	switch {
 	case e.shared == nil:
 		if c.session, err = e.client.kept.session(ctx, e.ttl); err != nil {
-			return nil, err
+			return nil, ofCall(op, e.name, err)
 		}
 	case !e.shared.alive():
 		return nil, fail(op, e.name, e.shared.ended())
 	}
-	return c, c.name(c.session.id)
+	if err := c.name(c.session.id); err != nil {
+		return nil, fail(op, e.name, err)
+	}
+	return c, nil
 }
 
 // name gives the candidate its keys for a lease.
@@ -122,10 +126,11 @@ func (c *candidacy) win(ctx context.Context) (int64, error) {
 // already if an earlier request was applied.
 func (c *candidacy) stand(ctx context.Context) (s standing, err error) {
 	e := c.election
-	put := txntree.Put(&pb.PutRequest{Key: c.stored, Lease: int64(c.session.id)})
+	record := e.client.claimRecord(ctx, c.stored, e.owner)
+	put := txntree.Put(&pb.PutRequest{Key: c.stored, Value: record, Lease: int64(c.session.id)})
 	err = e.client.persist(ctx, c.request(), e.life.Done(), func(ctx context.Context) error {
-		resp, err := e.client.sendTxn(ctx, c.request(), &pb.TxnRequest{
-			Compare: txntree.Absent(keys.Range{Start: c.stored}), Success: append([]*pb.RequestOp{put}, e.ranges.reads()...), Failure: e.ranges.reads(),
+		resp, err := e.client.askTxn(ctx, c.request(), &pb.TxnRequest{
+			Compare: txntree.Absent(keys.Range{Start: c.stored}), Success: []*pb.RequestOp{put, e.ranges.read()}, Failure: []*pb.RequestOp{e.ranges.read()},
 		})
 		if err != nil {
 			c.late = c.late || MaybeApplied(err)
@@ -161,7 +166,7 @@ func (c *candidacy) standAgain(ctx context.Context) (standing, error) {
 	c.session.abandon()
 	s, err := e.client.renewals.newSession(ctx, e.ttl)
 	if err != nil {
-		return standing{}, err
+		return standing{}, ofCall(c.op, e.name, err)
 	}
 	c.session = s
 	if err := c.name(s.id); err != nil {
@@ -175,7 +180,7 @@ func (c *candidacy) look(ctx context.Context) (standing, error) {
 	e := c.election
 	ctx, cancel := context.WithTimeout(ctx, e.client.cfg.RequestTimeout) // win may look again
 	defer cancel()
-	resp, err := e.client.sendTxn(ctx, request{op: c.op, key: e.name}, &pb.TxnRequest{Success: e.ranges.reads()})
+	resp, err := e.client.sendTxn(ctx, request{op: c.op, key: e.name}, &pb.TxnRequest{Success: []*pb.RequestOp{e.ranges.read()}})
 	if err != nil {
 		return standing{}, err
 	}
@@ -196,6 +201,8 @@ func (c *candidacy) proceed(ctx context.Context, s standing) error {
 		return nil
 	case own.touched != c.token: // it led, and somebody has deleted the leader's key
 		return answered(c.op, c.election.name, lostKey)
+	case s.foreign != nil:
+		return answered(c.op, c.election.name, fmt.Errorf("%w: %q", errForeignInElection, c.election.client.visible(s.foreign)))
 	}
 	ahead := s.ahead(own)
 	if ahead == nil {
@@ -218,7 +225,7 @@ func (c *candidacy) take(ctx context.Context, s standing) error {
 			c.led = resp.Header.GetRevision()
 			return nil
 		}
-		now, err := e.ranges.standingOf(resp.Responses, resp.Header.GetRevision())
+		now, err := e.ranges.standingAt(resp.Header.GetRevision(), resp.Responses, false)
 		if err != nil {
 			return answered(c.op, e.name, err)
 		}
@@ -241,10 +248,11 @@ func (c *candidacy) takeover(s standing) *pb.TxnRequest {
 	txn := &pb.TxnRequest{
 		Compare: append(txntree.Absent(keys.Range{Start: r.leader}), txntree.Unchanged(c.stored, c.token)),
 		Success: []*pb.RequestOp{txntree.Put(c.leader), txntree.Put(touch)},
-		Failure: r.reads(),
+		Failure: r.reads(true),
 	}
 	if s.named == nil {
-		txn.Compare = append(txn.Compare, txntree.Absent(r.successors)...)
+		// Those that are there name no candidate.
+		txn.Compare = append(txn.Compare, txntree.NoneSince(r.successors, s.revision))
 		return txn
 	}
 	txn.Compare = append(txn.Compare, txntree.CreatedAt(c.successor, s.namedAt))

@@ -75,8 +75,7 @@ func (e *Election) current() *leadership {
 
 // Proclaim replaces the leader's value, in one round trip. The leadership, its Token and its Guard
 // stay. It fails with [ErrNotHeld] if this Election doesn't lead, and with [ErrLockLost] if the
-// leadership was lost; then the value is certainly not applied. A value that was encrypted with a
-// key that is to be retired is replaced in this way: [Client.Reencrypt] passes over it.
+// leadership was lost; then the value is certainly not applied.
 func (e *Election) Proclaim(ctx context.Context, value []byte) error {
 	const op = "proclaim"
 	if err := e.usable(ctx); err != nil {

@@ -19,7 +19,8 @@ import (
 //
 //   - the leader's, which is one key whoever leads: its create revision is the token, its value
 //     what the leader campaigned with;
-//   - one for each candidate, with its priority, so that a read of the keys alone gives the order.
+//   - one for each candidate, with its priority, so that a read of the keys alone gives the order;
+//     its value says whose it is, as that of a lock's claim does.
 //     The leader's stays for as long as it leads: who comes next watches it, and nobody else is
 //     woken when the leader goes. The put that makes a candidate the leader touches it, so that
 //     its mod revision is then the token;
@@ -43,6 +44,7 @@ func isLeaderName(key []byte) bool {
 
 // electionRanges are where the keys of an election lie, as stored.
 type electionRanges struct {
+	all        keys.Range
 	leader     []byte
 	candidates keys.Range
 	successors keys.Range
@@ -50,6 +52,9 @@ type electionRanges struct {
 
 func (n namespace) electionRanges(name string) (r electionRanges, err error) {
 	if r.leader, err = n.stored(name + leaderEnd); err != nil {
+		return r, err
+	}
+	if r.all, err = n.prefixRange(name + electionKeys); err != nil {
 		return r, err
 	}
 	if r.candidates, err = n.prefixRange(name + candidatesPrefix); err != nil {
@@ -69,6 +74,7 @@ func candidateKey(name, id string, priority int, number int64, lease LeaseID) (c
 
 // candidate is what the key of one says.
 type candidate struct {
+	kv        *mvccpb.KeyValue
 	stored    []byte
 	id        string
 	place     uint64 // by its priority: lower goes first
@@ -88,9 +94,14 @@ func (r electionRanges) candidateOf(kv *mvccpb.KeyValue) (candidate, bool) {
 	}
 	place, err := strconv.ParseUint(parts[0], 16, 64)
 	return candidate{
-		stored: kv.Key, id: parts[1], place: place, successor: parts[2] + "\x00" + parts[3],
+		kv: kv, stored: kv.Key, id: parts[1], place: place, successor: parts[2] + "\x00" + parts[3],
 		lease: LeaseID(lease), created: kv.CreateRevision, touched: kv.ModRevision,
 	}, err == nil
+}
+
+// successorKey returns the key by which a leader names a candidate, as stored.
+func (r electionRanges) successorKey(c candidate) string {
+	return string(r.successors.Start) + c.successor
 }
 
 // inOrder returns the candidates among kvs, in the order in which they lead.

@@ -18,7 +18,8 @@ import (
 // returns the error of f, joined with what became of the resignation if that failed; nil if f
 // returned nil. If f has resigned by itself, Lead returns its error. It goes on campaigning while
 // the cluster can't be reached, and ends when ctx does. It returns what can't pass by itself: bad
-// arguments, a permission that is missing, a value that can't be encrypted.
+// arguments, a permission that is missing, a value that can't be encrypted, a foreign key in the way
+// ([ErrForeignKey]).
 func (c *Client) Lead(ctx context.Context, name string, value []byte, f func(ctx context.Context) error, opts ...ElectionOption) (err error) {
 	const op = "lead"
 	if err := c.admit(ctx); err != nil {

@@ -20,14 +20,16 @@ type LeaderInfo struct {
 	Value []byte
 	// Token is the leader's [Election.Token], which grows from leader to leader.
 	Token int64
-	// Revision is the revision at which the leader put the value.
+	// Revision is the revision at which the leader put the value, or [Client.Reencrypt] has
+	// encrypted it anew since.
 	Revision int64
 	// Lease is the leader's lease.
 	Lease LeaseID
 }
 
 // Leader returns who leads, in one round trip, as linearizable as [Client.Get]. It fails with
-// [ErrVacant] if nobody does. If the value can't be decoded, the error matches [*DecodeError] and
+// [ErrVacant] if nobody does, or if what lies under the leader's key has no lease, and so is no
+// leader's. If the value can't be decoded, the error matches [*DecodeError] and
 // the rest of the LeaderInfo is there.
 func (e *Election) Leader(ctx context.Context) (LeaderInfo, error) {
 	const op = "leader"
@@ -42,10 +44,10 @@ func (e *Election) Leader(ctx context.Context) (LeaderInfo, error) {
 	return info, answered(op, e.name, err)
 }
 
-// leaderKey reads the leader's key, nil if there is none, and the revision of that.
+// leaderKey reads the leader's key, nil if there is none with a lease, and the revision of that.
 func (e *Election) leaderKey(ctx context.Context, op string) (*mvccpb.KeyValue, int64, error) {
 	resp, err := do(ctx, e.client.conn, request{op: op, key: e.name}, e.client.rpc.Get, &pb.RangeRequest{Key: e.ranges.leader})
-	if err != nil || len(resp.Kvs) == 0 {
+	if err != nil || len(resp.Kvs) == 0 || resp.Kvs[0].Lease == 0 {
 		return nil, resp.GetHeader().GetRevision(), err
 	}
 	return resp.Kvs[0], resp.Header.GetRevision(), nil
@@ -59,7 +61,8 @@ func (e *Election) leaderInfo(ctx context.Context, kv *mvccpb.KeyValue) (LeaderI
 // Observe delivers who leads: first the present leader, if there is one, and then each new leader
 // and each value that a leader proclaims, in order. What it delivers was true at Revision. It
 // passes over a leader that is known to have gone by the time it could be told, and waits while
-// nobody leads.
+// nobody leads. When [Client.Reencrypt] encrypts the value anew, it delivers the same leader and
+// value once more, at a new Revision.
 //
 //	for leader, err := range election.Observe(ctx) {
 //		if leader.Token == 0 {
@@ -128,7 +131,7 @@ func (o *observation) run(ctx context.Context, op string) error {
 	}
 	changes, err := e.client.watchClaim(ctx, e.ranges.leader, watchOptions{revision: revision + 1, raw: true})
 	if err != nil {
-		return err
+		return ofCall(op, e.name, err)
 	}
 	for {
 		select {
@@ -141,17 +144,18 @@ func (o *observation) run(ctx context.Context, op string) error {
 				}
 			}
 			if !open || r.Err() != nil {
-				return r.Err()
+				return ofCall(op, e.name, r.Err())
 			}
 		}
 	}
 }
 
-// ofLast returns the events of the leader that there is after all of them.
+// ofLast returns the events of the leader that there is after all of them. What has no lease is
+// no leader's.
 func ofLast(events []*Event) []*Event {
 	first := len(events)
 	for i, ev := range slices.Backward(events) {
-		if ev.Type == EventDelete || ev.Kv.CreateRevision != events[len(events)-1].Kv.CreateRevision {
+		if ev.Type == EventDelete || ev.raw.Lease == 0 || ev.Kv.CreateRevision != events[len(events)-1].Kv.CreateRevision {
 			break
 		}
 		first = i

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// ElectionOption changes an [Election]: [WithCandidate], [WithPriority], [WithLockTTL] and
-// [WithSession].
+// ElectionOption changes an [Election]: [WithCandidate], [WithPriority], [WithLockTTL],
+// [WithSession] and [WithOwner].
 type ElectionOption interface{ applyElection(*electionOptions) }
 
 // electionOptions are what options set.
@@ -29,8 +29,8 @@ func (o electionOptions) check() (ttlSeconds int64, err error) {
 	return o.lease.check()
 }
 
-// WithCandidate names the candidate, so that a leader can hand over to it ([WithSuccessor]). The
-// name is part of a key and not encrypted. It must not be empty or contain a NUL byte; those of
+// WithCandidate names the candidate, so that a leader can hand over to it ([WithSuccessor]), and
+// [Election.Queue] tells it. The name is part of a key and not encrypted. It must not be empty or contain a NUL byte; those of
 // candidates of one election should differ. Without it a candidate has no name.
 func WithCandidate(name string) ElectionOption { return candidateOption(name) }
 
@@ -54,6 +54,8 @@ func (ttl lockTTLOption) applyElection(o *electionOptions) {
 }
 
 func (s lockSessionOption) applyElection(o *electionOptions) { o.lease.session = s.session }
+
+func (text ownerOption) applyElection(o *electionOptions) { o.lease.owner = string(text) }
 
 // ResignOption changes [Election.Resign]: [WithSuccessor].
 type ResignOption interface{ applyResign(*resignOptions) }

@@ -140,7 +140,7 @@ func (e *Election) forget(l *leadership) {
 // heir returns the candidate of a name that is next in the queue.
 func (l *leadership) heir(ctx context.Context, op, name string) (*candidate, error) {
 	e := l.seat.election
-	resp, err := e.client.sendTxn(Unguarded(ctx), request{op: op, key: e.name}, &pb.TxnRequest{Success: e.ranges.reads()})
+	resp, err := e.client.sendTxn(Unguarded(ctx), request{op: op, key: e.name}, &pb.TxnRequest{Success: []*pb.RequestOp{e.ranges.read()}})
 	if err != nil {
 		return nil, err
 	}
@@ -234,5 +234,5 @@ func (e *Election) Close() error {
 			return nil
 		}
 	}
-	return err
+	return ofCall("close election", e.name, err)
 }

@@ -19,7 +19,7 @@ func (c *candidacy) withdraw() bool {
 		ctx, cancel := context.WithTimeout(context.Background(), lockCleanup)
 		defer cancel()
 		// Not if it was touched: then it may lead.
-		removed, err := c.remove(ctx, txntree.Unchanged(c.stored, c.token))
+		removed, err := c.remove(ctx, []*pb.Compare{txntree.Unchanged(c.stored, c.token)})
 		if err != nil || !removed {
 			return false
 		}
@@ -28,9 +28,9 @@ func (c *candidacy) withdraw() bool {
 	return true
 }
 
-// remove deletes the keys of the candidate on a condition, and others with them.
-func (c *candidacy) remove(ctx context.Context, on *pb.Compare, others ...[]byte) (bool, error) {
-	txn := &pb.TxnRequest{Compare: []*pb.Compare{on}}
+// remove deletes the keys of the candidate on conditions, and others with them.
+func (c *candidacy) remove(ctx context.Context, on []*pb.Compare, others ...[]byte) (bool, error) {
+	txn := &pb.TxnRequest{Compare: on}
 	for _, key := range append(others, c.stored, c.successor) {
 		txn.Success = append(txn.Success, txntree.Delete(&pb.DeleteRangeRequest{Key: key}))
 	}
@@ -93,13 +93,37 @@ func (c *candidacy) clean() bool {
 	touched := modRevisionOf(own)
 	switch {
 	case len(leader) > 0 && (leader[0].CreateRevision == c.led || leader[0].CreateRevision == touched):
-		removed, err := c.remove(ctx, txntree.CreatedAt(e.ranges.leader, leader[0].CreateRevision), e.ranges.leader)
+		removed, err := c.remove(ctx, []*pb.Compare{txntree.CreatedAt(e.ranges.leader, leader[0].CreateRevision)}, e.ranges.leader)
 		return err == nil && removed
 	case touched > 0: // unless it takes the lead meanwhile
-		removed, err := c.remove(ctx, txntree.Unchanged(c.stored, touched))
+		removed, err := c.remove(ctx, []*pb.Compare{txntree.Unchanged(c.stored, touched)})
 		return err == nil && removed
 	}
-	// It may have been named after somebody deleted its own key.
-	_, err = c.remove(ctx, txntree.CreatedAt(c.stored, 0))
+	// Somebody deleted its own key. It may have been named since, and it may have taken the lead before
+	// by a request that was not answered.
+	gone := txntree.CreatedAt(c.stored, 0)
+	if len(leader) > 0 {
+		if _, err := c.remove(ctx, append(c.orphaned(leader[0].CreateRevision), gone), e.ranges.leader); err != nil {
+			return false
+		}
+	}
+	_, err = c.remove(ctx, []*pb.Compare{gone})
 	return err == nil
+}
+
+// orphaned returns the conditions under which a leader's key, created at a revision, is that of a
+// campaign on this session that doesn't know of it. Only elections of this client can have put a
+// leader's key with this lease: so it is on the lease, of no candidate that is still there, and
+// nobody here leads by it. Another campaign whose key was deleted as well, and which is just being
+// told that it leads, then learns that the leader's key is gone: its place was lost before.
+func (c *candidacy) orphaned(created int64) []*pb.Compare {
+	r := c.election.ranges
+	if c.election.client.held.has(r.leader, created) {
+		return []*pb.Compare{txntree.Never(r.leader)}
+	}
+	return []*pb.Compare{
+		txntree.CreatedAt(r.leader, created),
+		txntree.AttachedTo(r.leader, int64(c.session.id)),
+		txntree.NoneChangedAt(r.candidates, created),
+	}
 }

@@ -16,11 +16,11 @@ func (c *candidacy) sleep(ctx context.Context, ahead []byte, from int64) error {
 		defer cancel()
 		gone, err := client.watchClaim(ctx, ahead, watchOptions{noPut: true, revision: from})
 		if err != nil {
-			return fail(c.op, c.election.name, err)
+			return ofCall(c.op, c.election.name, err)
 		}
 		named, err := client.watchClaim(ctx, c.successor, watchOptions{noDelete: true, revision: from})
 		if err != nil {
-			return fail(c.op, c.election.name, err)
+			return ofCall(c.op, c.election.name, err)
 		}
 		var woken WatchResponse
 		select {
@@ -28,7 +28,7 @@ func (c *candidacy) sleep(ctx context.Context, ahead []byte, from int64) error {
 		case woken = <-named:
 		}
 		if err := woken.Err(); !errors.Is(err, ErrCompacted) {
-			return err
+			return ofCall(c.op, c.election.name, err)
 		}
 		return nil // look again
 	})

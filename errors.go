@@ -333,7 +333,8 @@ var (
 	ErrLocked = errors.New("lock is held by another")
 
 	// ErrForeignKey is returned by a lock [WithConcurrencyKeys] or [WithBothKeys] when a key
-	// that is no claim lies under its name, which would be in the way for good.
+	// that is no claim lies under its name, and by [Election.Campaign] when a key without a lease
+	// lies where the leader's or a successor's would: it would be in the way for good.
 	ErrForeignKey = errors.New("a key that is no claim lies under the name of the lock")
 
 	// ErrNotHeld is returned by [Lock.Unlock], [RWLock.Unlock], [RWLock.RUnlock] and
@@ -368,7 +369,10 @@ var (
 var (
 	errNotLeading   error = worded{"not the leader", ErrNotHeld}
 	errAnotherLeads error = worded{"another leads", ErrLocked}
-	lostKey               = errs.WithKind(ErrLockLost, ErrLockKeyDeleted)
+
+	errForeignInElection error = worded{"a key without a lease lies among those of the election", ErrForeignKey}
+
+	lostKey = errs.WithKind(ErrLockLost, ErrLockKeyDeleted)
 )
 
 // worded is a sentinel in other words.

@@ -12,7 +12,10 @@ import (
 // it may have taken effect. Its chain holds the sentinels and, for a failed
 // connection, an [*EndpointError] for each endpoint with the true cause.
 type Error struct {
-	// Op is the operation in lower case, such as "put" or "txn".
+	// Op is the call that failed, in lower case, such as "put", "commit" or "campaign", whatever
+	// requests it has made: the grant of a lease that a campaign needs fails as "campaign". A call
+	// that is made of several others names the one that failed: [Client.WithLock] "new lock",
+	// "lock", "unlock" or "close lock", [Client.Lead] "campaign", "resign" or "close election".
 	Op string
 	// Key is the first key concerned, without the namespace; empty if there is
 	// none.
@@ -88,6 +91,21 @@ func (e *EndpointError) Unwrap() error { return e.Err }
 // fail returns the error of a call that ended before it came to a request.
 func fail(op, key string, err error) error {
 	return &Error{Op: op, Key: key, Err: err}
+}
+
+// ofCall returns the error of a request as that of the call which made it, such as a grant that a
+// campaign needs; nil for nil.
+func ofCall(op, key string, err error) error {
+	if err == nil {
+		return nil
+	}
+	e, ok := err.(*Error) //nolint:errorlint // what the call returns itself
+	if !ok {
+		return fail(op, key, err)
+	}
+	own := *e
+	own.Op, own.Key = op, key
+	return &own
 }
 
 // answered returns the error of a request that was answered and whose values

@@ -24,7 +24,9 @@ type Hook interface {
 
 // RequestInfo describes a request to a [Hook].
 type RequestInfo struct {
-	// Op is the operation in lower case, such as "put" or "txn".
+	// Op is the operation in lower case, such as "put" or "txn". One call may make requests of
+	// several: the first [Lock.Lock] of a client those of "grant" and "lock". The [Error] that it
+	// returns names the call.
 	Op string
 	// Key is the first key concerned, without the namespace; empty if there is
 	// none.

@@ -29,7 +29,7 @@ import (
 // that is deleted or restored by prefix.
 //
 // Lists, scans, typed values, exports and the calls of encryption skip the claims of
-// locks: keys that end with a NUL byte and a lease in hexadecimal, and that are attached to
+// locks (but for the value of a leader, see [Election]): keys that end with a NUL byte and a lease in hexadecimal, and that are attached to
 // that lease. What the server counts or deletes by prefix
 // ([Client.Count], DeletePrefix), a watch of a prefix, and a keys-only read in a
 // transaction treat claims like other keys. The limit of a read in a transaction counts
@@ -144,7 +144,7 @@ func (l *Lock) Unlock(ctx context.Context) error {
 // Close releases the lock if it is held and ends its lease, in one round trip of at most
 // [Config.RequestTimeout]. The lease of a lock [WithSession] stays. Calls that wait for the
 // lock end with [ErrClosed]. It is idempotent. Close the lock before its client.
-func (l *Lock) Close() error { return l.seat.close() }
+func (l *Lock) Close() error { return ofCall("close lock", l.seat.name, l.seat.close()) }
 
 // Context returns a context that lives while the lock is held. It ends with the cause
 // [ErrLockLost], and the reason in its chain, when the lease can no longer be relied
@@ -168,7 +168,7 @@ func (l *Lock) Held() Condition { return l.seat.current().condition(l.seat.name)
 // IsLocked reports whether anybody holds the lock or waits for it, in one round trip.
 func (l *Lock) IsLocked(ctx context.Context) (bool, error) {
 	n, err := l.seat.client.countClaims(ctx, l.seat.name, l.all...)
-	return n > 0, err
+	return n > 0, ofCall("is locked", l.seat.name, err)
 }
 
 // Queue lists who holds the lock and who waits for it, in the order in which they get it. It

@@ -86,6 +86,18 @@ func (h *heldKeys) add(keys ...*heldKey) error {
 	return nil
 }
 
+// has reports whether this client holds a claim by that key, created at that revision.
+func (h *heldKeys) has(stored []byte, token int64) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for k := range h.keys {
+		if k.token == token && bytes.Equal(k.stored, stored) {
+			return true
+		}
+	}
+	return false
+}
+
 // drop stops watching over a key.
 func (k *heldKey) drop() {
 	if k.keeper == nil {
@@ -210,12 +222,8 @@ func (h *heldKeys) check(keys []*heldKey) {
 // checkBinding checks whether a key that was put again, by its holder or somebody else, is still
 // attached to its lease: an answer without values doesn't say that since etcd 3.7.
 func (h *heldKeys) checkBinding(ctx context.Context, k *heldKey, at int64) {
-	attached := &pb.Compare{
-		Key: k.stored, Target: pb.Compare_LEASE, Result: pb.Compare_EQUAL,
-		TargetUnion: &pb.Compare_Lease{Lease: int64(k.lease)},
-	}
 	resp, err := do(ctx, h.conn, request{op: "check locks", key: k.key}, h.conn.rpc.Txn, &pb.TxnRequest{
-		Compare: []*pb.Compare{k.stands(), attached},
+		Compare: []*pb.Compare{k.stands(), txntree.AttachedTo(k.stored, int64(k.lease))},
 		Success: []*pb.RequestOp{txntree.Range(&pb.RangeRequest{Key: k.stored, KeysOnly: true})}, // so that it isn't a stale read
 	})
 	switch {

@@ -71,11 +71,13 @@ func isClaimIn(r keys.Range, kv *mvccpb.KeyValue) bool {
 func bareLease(id LeaseID) string { return strconv.FormatInt(int64(id), 16) }
 
 // withoutClaims returns kvs, read with their leases, without the claims of locks.
-func withoutClaims(kvs []*mvccpb.KeyValue) []*mvccpb.KeyValue {
-	if !slices.ContainsFunc(kvs, isClaim) {
+func withoutClaims(kvs []*mvccpb.KeyValue) []*mvccpb.KeyValue { return without(kvs, isClaim) }
+
+func without(kvs []*mvccpb.KeyValue, hidden func(*mvccpb.KeyValue) bool) []*mvccpb.KeyValue {
+	if !slices.ContainsFunc(kvs, hidden) {
 		return kvs
 	}
-	return slices.DeleteFunc(slices.Clone(kvs), isClaim)
+	return slices.DeleteFunc(slices.Clone(kvs), hidden)
 }
 
 // Kinds of claims: what stands between the NUL behind a name and the lease. Each has a range of

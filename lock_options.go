@@ -10,15 +10,15 @@ import (
 // [WithOwner], and only a Lock [WithConcurrencyKeys] and [WithBothKeys].
 type LockOption interface{ applyLock(*lockOptions) }
 
-// ClaimOption is an option for locks, semaphores and elections: [WithLockTTL] and
-// [WithSession].
+// ClaimOption is an option for locks, semaphores and elections: [WithLockTTL], [WithSession] and
+// [WithOwner].
 type ClaimOption interface {
 	SeatOption
 	ElectionOption
 }
 
-// SeatOption is an option for locks and semaphores: [WithTryWait], [WithOwner], and as a
-// [ClaimOption] [WithLockTTL] and [WithSession].
+// SeatOption is an option for locks and semaphores: [WithTryWait], and as a [ClaimOption]
+// [WithLockTTL], [WithSession] and [WithOwner].
 type SeatOption interface {
 	LockOption
 	SemaphoreOption
@@ -110,11 +110,11 @@ func (d tryWaitOption) applySemaphore(o *semaphoreOptions) { d.applyLock(&o.lock
 // maxOwner is the most bytes of an owner's text. The doc of WithOwner names it.
 const maxOwner = 1024
 
-// WithOwner sets what [Lock.Queue] tells others of the owner of a claim, beside the name of its
-// machine and its process: a version, a task, whom to ask. It is UTF-8 of at most 1 KiB; more is
-// refused with [ErrTooLarge], and other bytes with [ErrInvalidArgument], as is any text beside
-// [WithConcurrencyKeys], whose keys have no place for it. The default is no text.
-func WithOwner(text string) SeatOption { return ownerOption(text) }
+// WithOwner sets what [Lock.Queue], or [Election.Queue], tells others of the owner of a claim, beside
+// the name of its machine and its process: a version, a task, whom to ask. It is UTF-8 of at most
+// 1 KiB; more is refused with [ErrTooLarge], and other bytes with [ErrInvalidArgument], as is any text
+// beside [WithConcurrencyKeys], whose keys have no place for it. The default is no text.
+func WithOwner(text string) ClaimOption { return ownerOption(text) }
 
 type ownerOption string
 

@@ -30,7 +30,9 @@ const (
 // Reencrypt encrypts every value under prefix anew that is not encrypted with the
 // keyring's primary key and its suite. The empty prefix means all keys. It leaves values
 // alone that are meant to be unencrypted, by [Config.UnencryptedPrefixes] or
-// [Config.PlaintextWrites].
+// [Config.PlaintextWrites]. The value of the leader of an [Election] is encrypted anew like any
+// other, in place: the leadership, its Token and its Guard stay. The records of claims, which say
+// whose a lock is ([Lock.Queue]), are left as they are.
 //
 // It loses nothing: it replaces a value only if that is still the one it read, the key
 // keeps its lease, and a deleted key stays deleted. It can be cancelled at any point,
@@ -110,7 +112,7 @@ func (r *reencryption) check(ctx context.Context, prefix string) (keys.Range, er
 func (r *reencryption) run(ctx context.Context, prefix string, rng keys.Range) error {
 	// Not at one revision: the pass may outlive it, and every rewrite is bound to the
 	// revision of its key anyway.
-	pages := r.client.newPager(request{op: opReencrypt, key: prefix}, rng, pagerOptions{bytes: rewriteRead})
+	pages := r.client.newPager(request{op: opReencrypt, key: prefix}, rng, pagerOptions{bytes: rewriteRead, leaders: true})
 	for pages.more() {
 		page, err := pages.read(ctx)
 		if err != nil {

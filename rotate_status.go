@@ -33,7 +33,8 @@ type EncryptionStatus struct {
 }
 
 // EncryptionStatus looks at every value under prefix, all at one revision, and counts
-// them by their encryption. The empty prefix means all keys. It takes one round trip for
+// them by their encryption, the values of leaders of an [Election] among them, but not the records
+// of claims ([Lock.Queue]). The empty prefix means all keys. It takes one round trip for
 // about every 4 MiB of values, and holds no more than that in memory.
 //
 // It proves what is stored at that revision, and no more. A value of an older key can
@@ -53,7 +54,7 @@ func (c *Client) EncryptionStatus(ctx context.Context, prefix string) (Encryptio
 		return EncryptionStatus{}, fail(op, prefix, err)
 	}
 	out := EncryptionStatus{ByKey: map[KeyID]int64{}, BySuite: map[Suite]int64{}}
-	pages := c.newPager(request{op: op, key: prefix}, rng, pagerOptions{bytes: rewriteRead, pinned: true})
+	pages := c.newPager(request{op: op, key: prefix}, rng, pagerOptions{bytes: rewriteRead, pinned: true, leaders: true})
 	for pages.more() {
 		page, err := pages.read(ctx)
 		if err != nil {

@@ -114,7 +114,9 @@ func (l *RWLock) Unlock(ctx context.Context) error {
 // Close gives back all that is held, in one round trip for each, of at most
 // [Config.RequestTimeout]; after a failure the rest is given back in the background. Calls that
 // wait end with [ErrClosed]. It is idempotent. Close the lock before its client.
-func (l *RWLock) Close() error { return l.seats.close() }
+func (l *RWLock) Close() error {
+	return ofCall("close read-write lock", l.seats.name, l.seats.close())
+}
 
 // Context returns a context that lives while the lock is held, to read or to write, by anyone who
 // shares this RWLock: see [Lock.Context].

@@ -18,8 +18,9 @@ type pagerOptions struct {
 	keysOnly bool
 	// pinned reads all pages at the revision of the first.
 	pinned bool
-	// claims lets the claims of locks through.
-	claims bool
+	// claims lets the claims of locks through, leaders the keys of leaders alone, which hold values
+	// of users. The latter is for reads of values.
+	claims, leaders bool
 	// bytes is about how much one page may hold; 0 means pageKeys keys a page, whatever
 	// their size.
 	bytes int
@@ -150,12 +151,17 @@ func (p *pager) take(ctx context.Context, read []*mvccpb.KeyValue) ([]*mvccpb.Ke
 		o := getOptions{revision: p.revision, serializable: p.options.serializable}
 		kvs, err = p.client.keysWithoutClaims(ctx, p.request, o, read)
 	default:
-		kvs = withoutClaims(read)
+		kvs = without(read, p.hidden)
 	}
 	p.passed += int64(len(read) - len(kvs))
 	p.count += int64(len(kvs))
 	p.skip(read)
 	return kvs, err
+}
+
+// hidden reports whether a key-value, read with its lease, is not to be shown.
+func (p *pager) hidden(kv *mvccpb.KeyValue) bool {
+	return isClaim(kv) && (!p.options.leaders || !isLeaderName(kv.Key))
 }
 
 // streamEnded records that a stream has delivered all that it was asked for. If it had a

@@ -99,7 +99,7 @@ func (s *Semaphore) Release(ctx context.Context) error {
 // Close gives back all that is held, in one round trip for each, of at most
 // [Config.RequestTimeout]; after a failure the rest is given back in the background. Calls that
 // wait end with [ErrClosed]. It is idempotent. Close the semaphore before its client.
-func (s *Semaphore) Close() error { return s.seats.close() }
+func (s *Semaphore) Close() error { return ofCall("close semaphore", s.seats.name, s.seats.close()) }
 
 // Context returns a context that lives while the semaphore is held by anyone who shares this
 // Semaphore: see [Lock.Context].

@@ -61,10 +61,7 @@ func (r inTotal) request(c *claim, queue bool) *pb.TxnRequest {
 		c.seen = r.known.or(vacancy{free: r.size})
 	}
 	return &pb.TxnRequest{
-		Compare: append(txntree.Absent(own), &pb.Compare{
-			Key: r.all.Start, RangeEnd: r.all.End, Target: pb.Compare_CREATE, Result: pb.Compare_LESS,
-			TargetUnion: &pb.Compare_CreateRevision{CreateRevision: c.seen.at + 1},
-		}),
+		Compare: append(txntree.Absent(own), txntree.NoneSince(r.all, c.seen.at)),
 		Success: []*pb.RequestOp{put},
 		Failure: []*pb.RequestOp{get, claims(enough)},
 	}

@@ -57,7 +57,7 @@ func (c *Client) NewSession(ctx context.Context, opts ...SessionOption) (*Sessio
 	}
 	lease, err := c.renewals.newSession(ctx, seconds)
 	if err != nil {
-		return nil, err
+		return nil, ofCall(op, "", err)
 	}
 	return &Session{client: c, lease: lease, places: map[string]*lockPlace{}}, nil
 }
@@ -96,8 +96,9 @@ func (s *Session) usableBy(c *Client) error {
 // and the lease is revoked in the background, or ends after its time to live at the latest.
 // After the first call Close returns nil. Close the session before its client.
 func (s *Session) Close(ctx context.Context) error {
+	const op = "close session"
 	if ctx == nil {
-		return fail("close session", "", ErrNilContext)
+		return fail(op, "", ErrNilContext)
 	}
 	s.mu.Lock()
 	closed := s.closed
@@ -110,5 +111,5 @@ func (s *Session) Close(ctx context.Context) error {
 	if err != nil {
 		s.client.giveUpLease(s.lease.id, true)
 	}
-	return err
+	return ofCall(op, "", err)
 }

@@ -128,7 +128,7 @@ func queueingClient(t testing.TB, cfg *etcd.Config) (*etcd.Client, <-chan struct
 	t.Helper()
 	inQueue := make(chan struct{}, 1)
 	return client(t, cfg.WithHooks(hook{after: func(req etcd.RequestInfo, _ etcd.ResultInfo) {
-		if !slices.Contains([]string{"lock", "read lock", "acquire"}, req.Op) {
+		if !slices.Contains([]string{"lock", "read lock", "acquire", "campaign"}, req.Op) {
 			return
 		}
 		select {

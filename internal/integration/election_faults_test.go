@@ -99,13 +99,16 @@ func TestFailedCampaignLeavesNothing(t *testing.T) {
 
 func TestEndedWaitOfACandidateLeavesNothing(t *testing.T) {
 	t.Parallel()
-	c := client(t, config(server(t)))
+	srv := server(t)
+	direct := client(t, config(srv))
+	c, inQueue := queueingClient(t, config(srv))
 	onEachLease(t, c, func(t *testing.T, name string, opts ...etcd.ElectionOption) {
 		ctx := within(t, patience)
-		leader, e := newElection(t, c, name), newElection(t, c, name, opts...)
+		leader, e := newElection(t, direct, name), newElection(t, c, name, opts...)
 		require.NoError(t, leader.Campaign(ctx, nil))
 		waiting, cancel := context.WithCancel(ctx)
-		outcome := campaigning(t, waiting, c, e, "", 2)
+		outcome := campaigning(t, waiting, direct, e, "", 2)
+		next(t, inQueue)
 		cancel()
 		err := next(t, outcome)
 		require.ErrorIs(t, err, context.Canceled)

@@ -63,7 +63,7 @@ func TestDeadSuccessorHoldsUpNobody(t *testing.T) {
 	for _, dies := range []string{"by its lease", "by its context"} {
 		t.Run(dies, func(t *testing.T) {
 			t.Parallel()
-			c, proxy := cutOff(t, srv)
+			c, proxy, inQueue := cutOffWaiter(t, srv)
 			name, ctx := prefix(t)+"election", within(t, patience)
 			leader, first := newElection(t, direct, name), newElection(t, direct, name)
 			heir := brokenElection(t, c, proxy, name, etcd.WithCandidate("heir"), etcd.WithLockTTL(2*time.Second))
@@ -72,6 +72,7 @@ func TestDeadSuccessorHoldsUpNobody(t *testing.T) {
 			waiting, cancel := context.WithCancel(ctx)
 			defer cancel()
 			elected := campaigning(t, waiting, direct, heir, "heir", 3)
+			next(t, inQueue)
 			proxy.Blackhole() // so that it doesn't notice that it was named
 			require.NoError(t, leader.Resign(ctx, etcd.WithSuccessor("heir")))
 			require.ErrorIs(t, second(leader.Leader(ctx)), etcd.ErrVacant)

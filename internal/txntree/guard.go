@@ -69,6 +69,29 @@ func Absent(ranges ...keys.Range) []*pb.Compare {
 	return out
 }
 
+// NoneSince returns the condition that no key of a range was created after a revision.
+func NoneSince(r keys.Range, revision int64) *pb.Compare {
+	return &pb.Compare{
+		Key: r.Start, RangeEnd: r.End, Target: pb.Compare_CREATE, Result: pb.Compare_LESS,
+		TargetUnion: &pb.Compare_CreateRevision{CreateRevision: revision + 1},
+	}
+}
+
+// AttachedTo returns the condition that a key as stored is attached to a lease.
+func AttachedTo(stored []byte, lease int64) *pb.Compare {
+	return &pb.Compare{
+		Key: stored, Target: pb.Compare_LEASE, Result: pb.Compare_EQUAL, TargetUnion: &pb.Compare_Lease{Lease: lease},
+	}
+}
+
+// NoneChangedAt returns the condition that no key of a range was last changed at a revision.
+func NoneChangedAt(r keys.Range, revision int64) *pb.Compare {
+	return &pb.Compare{
+		Key: r.Start, RangeEnd: r.End, Target: pb.Compare_MOD, Result: pb.Compare_NOT_EQUAL,
+		TargetUnion: &pb.Compare_ModRevision{ModRevision: revision},
+	}
+}
+
 // Never returns a condition that never holds: there is no version below 0. It is about a
 // key that the transaction reads anyway, so it needs no further permission.
 func Never(stored []byte) *pb.Compare {
