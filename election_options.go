@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// ElectionOption changes an [Election]: [WithCandidate], [WithPriority], [WithLockTTL] and
-// [WithSession].
+// ElectionOption changes an [Election]: [WithCandidate], [WithPriority], [WithLockTTL],
+// [WithSession] and [WithBothKeys].
 type ElectionOption interface{ applyElection(*electionOptions) }
 
 // electionOptions are what options set.

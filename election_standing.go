@@ -23,8 +23,9 @@ type standing struct {
 	revision   int64
 	leader     int64 // the create revision of the leader's key; 0 if nobody leads
 	candidates []candidate
-	named      []byte // the key that names a successor; nil if there is none
-	namedAt    int64  // its create revision
+	named      []byte      // the key that names a successor; nil if there is none
+	namedAt    int64       // its create revision
+	beside     secondQueue // if a look has read that too
 }
 
 // standingOf evaluates the answers to reads.
