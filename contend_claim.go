@@ -1,6 +1,7 @@
 package etcd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -20,7 +21,8 @@ const lockCleanup = 50 * time.Millisecond
 // claim is a place in a queue, or what is queued for.
 type claim struct {
 	heldKey
-	// twin is the other key of a claim that has two, made by the same request; nil for one key.
+	// twin is the other key of a claim that has two; nil for one key. The same request has made
+	// it, and so it has the same token, unless it has one of its own.
 	twin    *heldKey
 	record  []byte // what the keys hold
 	session *session
@@ -42,12 +44,10 @@ type claim struct {
 // begin makes the context of a claim that holds, and has its key watched.
 func (c *claim) begin(held *heldKeys) {
 	c.ctx, c.cancel = context.WithCancelCause(context.Background())
-	keys := []*heldKey{&c.heldKey}
 	if c.twin != nil {
-		c.twin.token = c.token
-		keys = append(keys, c.twin)
+		c.twin.token = cmp.Or(c.twin.token, c.token)
 	}
-	if err := held.add(keys...); err != nil {
+	if err := held.add(c.keys()...); err != nil {
 		c.fail(err)
 	}
 	// Only now, since it may call fail at once.
@@ -98,12 +98,18 @@ func (c *claim) unwatch() {
 // watched returns copies of the keys for a wait, of which lose is told.
 func (c *claim) watched(lose func(reason error)) []*heldKey {
 	out := []*heldKey{}
-	for _, k := range []*heldKey{&c.heldKey, c.twin} {
-		if k != nil {
-			out = append(out, &heldKey{key: k.key, stored: k.stored, token: c.token, lease: k.lease, ttl: k.ttl, lose: lose})
-		}
+	for _, k := range c.keys() {
+		out = append(out, &heldKey{key: k.key, stored: k.stored, token: c.token, lease: k.lease, ttl: k.ttl, lose: lose})
 	}
 	return out
+}
+
+// keys returns the key of the claim, or both.
+func (c *claim) keys() []*heldKey {
+	if c.twin == nil {
+		return []*heldKey{&c.heldKey}
+	}
+	return []*heldKey{&c.heldKey, c.twin}
 }
 
 // lost returns ErrLockLost with its reason if a claim that held was lost, otherwise nil.

@@ -20,9 +20,11 @@ import (
 // Candidates lead in the order in which they came, those of a higher priority first
 // ([WithPriority]). When a leader goes, one candidate is woken, however many there are.
 //
-// An Election is safe for concurrent use. It is one candidate: it campaigns once at a time. All
-// processes of an election must use this package; those of clientv3's concurrency.Election don't
-// see them.
+// An Election is safe for concurrent use. It is one candidate: it campaigns once at a time.
+//
+// Clientv3's concurrency.Election and "etcdctl elect" have other keys, and see no leader of this
+// package: all processes of an election must use either, unless those of this package have the
+// option [WithBothKeys].
 //
 // The keys of an election lie under its name, and calls that read pass over them as over the
 // claims of locks (see [Lock]); [Client.Reencrypt] and [Client.EncryptionStatus] alone see the
@@ -42,7 +44,8 @@ type Election struct {
 	priority  int
 	owner     string // what records say, see WithOwner
 	ttl       int64
-	shared    *session // of a Session; nil if each campaign has a lease of its own
+	shared    *session         // of a Session; nil if each campaign has a lease of its own
+	beside    *likeConcurrency // whose queue a leader heads too, see WithBothKeys; nil for none
 
 	mu          sync.Mutex // guards what follows; never held over a request
 	closed      bool
@@ -60,7 +63,8 @@ type leadership struct {
 
 // NewElection returns the election of that name. It sends nothing: a lease is granted for a
 // campaign. Elections of different names have nothing to do with each other, and neither have an
-// election and a lock of one name. A name must not be empty or contain a NUL byte.
+// election and a lock of one name, but for those [WithBothKeys]. A name must not be empty or contain
+// a NUL byte.
 func (c *Client) NewElection(name string, opts ...ElectionOption) (*Election, error) {
 	e, err := c.newElection(name, opts)
 	if err != nil {
@@ -98,6 +102,9 @@ func (c *Client) newElection(name string, opts []ElectionOption) (*Election, err
 	if e.ranges, err = c.electionRanges(name); err != nil {
 		return nil, err
 	}
+	if err := e.layOut(o.lease); err != nil {
+		return nil, err
+	}
 	longest, _ := candidateKey(name, o.candidate, 0, 0, 0)
 	_, err = c.stored(longest)
 	return e, err
@@ -109,7 +116,8 @@ func (e *Election) Name() string { return e.name }
 // Campaign stands for election with a value, such as an address, and returns when elected. It
 // waits as long as ctx allows; a ctx without a deadline waits forever. Without another leader it
 // takes two round trips, and one for a lease, which is kept for ten seconds for the next
-// campaign of the client.
+// campaign of the client. [WithBothKeys] it takes a round trip more, and fails with [ErrForeignKey]
+// if a key that is no claim is in the way.
 //
 // The value is what [Election.Leader] and [Election.Observe] give everybody, encrypted as the
 // configuration says for keys under the name. It may be replaced by [Election.Proclaim].
@@ -190,6 +198,7 @@ func (e *Election) noteElected(c *candidacy, token int64, op string) error {
 	l := &leadership{seat: c, claim: claim{session: c.session}}
 	l.key, l.stored, l.token = e.name+leaderEnd, e.ranges.leader, token
 	l.lease, l.ttl, l.lose, l.rewritten = c.session.id, c.session.ttl, l.fail, true
+	l.twin = l.keyBeside()
 	l.begin(e.client.held)
 	context.AfterFunc(l.ctx, l.noteEnd)
 	e.led = l

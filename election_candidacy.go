@@ -31,7 +31,9 @@ type candidacy struct {
 	stored    []byte // key as the server knows it
 	successor []byte // the key by which a leader names this candidate, as stored
 	leader    *pb.PutRequest
-	sealed    *sealedPut // nil without encryption
+	sealed    *sealedPut   // nil without encryption
+	value     []byte       // what the puts encode
+	beside    *secondPlace // nil for an election with one kind of keys
 
 	token int64 // the create revision of key
 	late  bool  // a request that puts key may still arrive
@@ -46,10 +48,11 @@ func (e *Election) newCandidacy(ctx context.Context, op string, value []byte) (*
 	if err != nil {
 		return nil, fail(op, e.name, err)
 	}
-	c := &candidacy{election: e, op: op, session: e.shared, leader: put, sealed: sealed}
+	c := &candidacy{election: e, op: op, session: e.shared, leader: put, sealed: sealed, value: value}
 	if err := c.name(0); err != nil {
 		return nil, fail(op, e.name, err)
 	}
+	// The largest request of a campaign.
 	if err := e.client.rpc.CheckSize(c.takeover(standing{})); err != nil {
 		return nil, fail(op, e.name, err)
 	}
@@ -73,6 +76,9 @@ func (c *candidacy) name(lease LeaseID) (err error) {
 	var successor string
 	c.key, successor = candidateKey(e.name, e.candidate, e.priority, rand.Int64N(math.MaxInt64), lease)
 	if c.stored, err = e.client.stored(c.key); err != nil {
+		return err
+	}
+	if err := c.nameBeside(lease); err != nil {
 		return err
 	}
 	c.leader.Lease = int64(lease)
@@ -180,11 +186,11 @@ func (c *candidacy) look(ctx context.Context) (standing, error) {
 	e := c.election
 	ctx, cancel := context.WithTimeout(ctx, e.client.cfg.RequestTimeout) // win may look again
 	defer cancel()
-	resp, err := e.client.sendTxn(ctx, request{op: c.op, key: e.name}, &pb.TxnRequest{Success: []*pb.RequestOp{e.ranges.read()}})
+	resp, err := e.client.sendTxn(ctx, request{op: c.op, key: e.name}, &pb.TxnRequest{Success: append([]*pb.RequestOp{e.ranges.read()}, c.readsBeside()...)})
 	if err != nil {
 		return standing{}, err
 	}
-	s, err := e.ranges.standingOf(resp.Responses, resp.Header.GetRevision())
+	s, err := c.lookedAt(resp)
 	return s, answered(c.op, e.name, err)
 }
 
@@ -205,8 +211,14 @@ func (c *candidacy) proceed(ctx context.Context, s standing) error {
 		return answered(c.op, c.election.name, fmt.Errorf("%w: %q", errForeignInElection, c.election.client.visible(s.foreign)))
 	}
 	ahead := s.ahead(own)
-	if ahead == nil {
+	switch {
+	case ahead == nil && c.beside != nil:
+		return c.proceedBeside(ctx, s)
+	case ahead == nil:
 		return c.take(ctx, s)
+	}
+	if err := c.stepBack(ctx, s); err != nil {
+		return err
 	}
 	return c.sleep(ctx, ahead, s.revision+1)
 }
@@ -249,6 +261,11 @@ func (c *candidacy) takeover(s standing) *pb.TxnRequest {
 		Compare: append(txntree.Absent(keys.Range{Start: r.leader}), txntree.Unchanged(c.stored, c.token)),
 		Success: []*pb.RequestOp{txntree.Put(c.leader), txntree.Put(touch)},
 		Failure: r.reads(true),
+	}
+	if c.beside != nil {
+		// No older key was there, and none can come: create revisions grow. So it is the oldest
+		// while it is there.
+		txn.Compare = append(txn.Compare, c.beside.stands())
 	}
 	if s.named == nil {
 		// Those that are there name no candidate.

@@ -14,10 +14,15 @@ import (
 // with [ErrLockLost] and is certainly not applied. [Client.Lead] passes such a context.
 func (e *Election) Guard(ctx context.Context) context.Context {
 	f := &fence{conn: e.client.conn, owner: e}
-	if l := e.current(); l != nil {
+	l := e.current()
+	if l != nil {
 		f.claim = &l.claim
 	}
-	return f.in(ctx)
+	ctx = f.in(ctx)
+	if l != nil && l.twin != nil {
+		ctx = (&fence{conn: f.conn, owner: e, claim: pairedWith{&l.claim}}).in(ctx)
+	}
+	return ctx
 }
 
 // ElectionOf returns the election that ctx is guarded by, the innermost of several, or nil: in the
@@ -33,7 +38,8 @@ func ElectionOf(ctx context.Context) *Election {
 
 // Context returns a context that lives while this Election leads. It ends with the cause
 // [ErrLockLost], and the reason in its chain, when the leadership can no longer be relied upon,
-// which is before anybody else can have it, or when somebody deleted or replaced the leader's key;
+// which is before anybody else can have it, or when somebody deleted or replaced the leader's key
+// (either one, [WithBothKeys]);
 // and with [context.Canceled] at [Election.Resign]. If it doesn't lead, the context has already
 // ended with [ErrNotHeld]. Its Err looks at the clock, as that of [Lock.Context] does.
 func (e *Election) Context() context.Context {
@@ -88,22 +94,25 @@ func (e *Election) Proclaim(ctx context.Context, value []byte) error {
 	if lost := l.lost(); lost != nil {
 		return fail(op, e.name, lost)
 	}
-	put, sealed, err := e.client.putRequest(ctx, l.key, value, putOptions{lease: l.lease})
-	if err != nil {
-		return fail(op, e.name, err)
-	}
-	r := request{op: op, key: e.name, write: true, seals: sealed}
+	r := request{op: op, key: e.name, write: true}
 	// The transaction is bound to the leadership itself.
-	resp, err := e.client.sendTxn(Unguarded(ctx), r, &pb.TxnRequest{
-		Compare: []*pb.Compare{l.stands()},
-		Success: []*pb.RequestOp{txntree.Put(put)},
-		Failure: []*pb.RequestOp{txntree.Range(&pb.RangeRequest{Key: l.stored, KeysOnly: true})},
-	})
+	txn := &pb.TxnRequest{}
+	for _, k := range l.keys() {
+		put, sealed, err := e.client.putRequest(ctx, k.key, value, putOptions{lease: l.lease})
+		if err != nil {
+			return fail(op, e.name, err)
+		}
+		r.seals = sealed.link(r.seals)
+		txn.Compare = append(txn.Compare, k.stands())
+		txn.Success = append(txn.Success, txntree.Put(put))
+		txn.Failure = append(txn.Failure, txntree.Range(&pb.RangeRequest{Key: k.stored, KeysOnly: true}))
+	}
+	resp, err := e.client.sendTxn(Unguarded(ctx), r, txn)
 	if err != nil || resp.Succeeded {
 		return err
 	}
-	if len(resp.Responses) > 0 {
-		l.found(resp.Responses[0].GetResponseRange())
+	for i, k := range l.keys()[:min(len(l.keys()), len(resp.Responses))] {
+		k.found(resp.Responses[i].GetResponseRange())
 	}
 	if lost := l.lost(); lost != nil {
 		return r.answered(lost)

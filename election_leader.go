@@ -18,7 +18,8 @@ type LeaderInfo struct {
 	// Value is what the leader campaigned with or has proclaimed since; nil if it could not be
 	// decoded.
 	Value []byte
-	// Token is the leader's [Election.Token], which grows from leader to leader.
+	// Token is the leader's [Election.Token], which grows from leader to leader; of a leader of
+	// clientv3's [WithBothKeys], the create revision of its key.
 	Token int64
 	// Revision is the revision at which the leader put the value, or [Client.Reencrypt] has
 	// encrypted it anew since.
@@ -30,7 +31,7 @@ type LeaderInfo struct {
 // Leader returns who leads, in one round trip, as linearizable as [Client.Get]. It fails with
 // [ErrVacant] if nobody does, or if what lies under the leader's key has no lease, and so is no
 // leader's. If the value can't be decoded, the error matches [*DecodeError] and
-// the rest of the LeaderInfo is there.
+// the rest of the LeaderInfo is there. [WithBothKeys] it knows clientv3's leaders too.
 func (e *Election) Leader(ctx context.Context) (LeaderInfo, error) {
 	const op = "leader"
 	kv, _, err := e.leaderKey(ctx, op)
@@ -46,6 +47,9 @@ func (e *Election) Leader(ctx context.Context) (LeaderInfo, error) {
 
 // leaderKey reads the leader's key, nil if there is none with a lease, and the revision of that.
 func (e *Election) leaderKey(ctx context.Context, op string) (*mvccpb.KeyValue, int64, error) {
+	if e.beside != nil {
+		return e.leaderOfEither(ctx, op)
+	}
 	resp, err := do(ctx, e.client.conn, request{op: op, key: e.name}, e.client.rpc.Get, &pb.RangeRequest{Key: e.ranges.leader})
 	if err != nil || len(resp.Kvs) == 0 || resp.Kvs[0].Lease == 0 {
 		return nil, resp.GetHeader().GetRevision(), err
@@ -71,7 +75,8 @@ func (e *Election) leaderInfo(ctx context.Context, kv *mvccpb.KeyValue) (LeaderI
 //		…
 //	}
 //
-// It goes on through lost connections, restarts and compactions: where history is gone, it reads
+// [WithBothKeys] it may leave out whoever, and whatever value, was replaced before it has read who
+// leads. It goes on through lost connections, restarts and compactions: where history is gone, it reads
 // who leads, and may then leave out who did in between, but never the present one. An error with a
 // LeaderInfo is about its value alone ([Election.Leader]). One without is the last pair, and says
 // why it ends: as in [WatchResponse.Err], or that ctx has. Leaving the loop ends it and leaves
@@ -120,6 +125,9 @@ type observation struct {
 // run reads who leads and follows that until the watch fails.
 func (o *observation) run(ctx context.Context, op string) error {
 	e := o.election
+	if e.beside != nil {
+		return o.runBeside(ctx, op)
+	}
 	now, revision, err := e.leaderKey(ctx, op)
 	if err != nil {
 		return err

@@ -7,7 +7,7 @@ import (
 )
 
 // ElectionOption changes an [Election]: [WithCandidate], [WithPriority], [WithLockTTL],
-// [WithSession] and [WithOwner].
+// [WithSession], [WithOwner] and [WithBothKeys].
 type ElectionOption interface{ applyElection(*electionOptions) }
 
 // electionOptions are what options set.

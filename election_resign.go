@@ -199,6 +199,11 @@ func (l *leadership) removal(heir *candidate) *pb.TxnRequest {
 		Success: []*pb.RequestOp{txntree.Delete(&pb.DeleteRangeRequest{Key: l.stored}), own},
 		Failure: []*pb.RequestOp{own}, // somebody deleted the leader's key
 	}
+	if l.twin != nil {
+		alone.Success = append(alone.Success, txntree.Delete(&pb.DeleteRangeRequest{Key: l.twin.stored}))
+		// The next campaign on this lease will have the same key.
+		alone.Failure = append(alone.Failure, txntree.Txn(deletion(l.twin.stored, l.twin.token)))
+	}
 	if heir == nil {
 		return alone
 	}

@@ -37,9 +37,10 @@ type standing struct {
 	leader     int64 // the create revision of the leader's key; 0 if nobody leads
 	leaderKey  *mvccpb.KeyValue
 	candidates []candidate
-	named      []byte // the key that names a candidate the successor; nil if there is none
-	namedAt    int64  // its create revision
-	foreign    []byte // a key that would be in the way for good, as it has no lease; nil for none
+	named      []byte      // the key that names a candidate the successor; nil if there is none
+	namedAt    int64       // its create revision
+	foreign    []byte      // a key that would be in the way for good, as it has no lease; nil for none
+	beside     secondQueue // if a look has read that too
 }
 
 // standingOf evaluates the answer to read.

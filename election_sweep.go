@@ -31,6 +31,9 @@ func (c *candidacy) withdraw() bool {
 // remove deletes the keys of the candidate on conditions, and others with them.
 func (c *candidacy) remove(ctx context.Context, on []*pb.Compare, others ...[]byte) (bool, error) {
 	txn := &pb.TxnRequest{Compare: on}
+	if c.beside != nil {
+		others = append(others, c.beside.stored)
+	}
 	for _, key := range append(others, c.stored, c.successor) {
 		txn.Success = append(txn.Success, txntree.Delete(&pb.DeleteRangeRequest{Key: key}))
 	}

@@ -37,7 +37,12 @@ func (c *candidacy) sleep(ctx context.Context, ahead []byte, from int64) error {
 // watchClaim watches a key, as stored, of the library's own, from a revision on. The channel is
 // closed when ctx ends.
 func (c *Client) watchClaim(ctx context.Context, stored []byte, o watchOptions) (<-chan WatchResponse, error) {
-	w := c.claimWatcher(keys.Range{Start: stored}, o.revision, o)
+	return c.watchClaims(ctx, keys.Range{Start: stored}, o)
+}
+
+// watchClaims is watchClaim for a range.
+func (c *Client) watchClaims(ctx context.Context, claims keys.Range, o watchOptions) (<-chan WatchResponse, error) {
+	w := c.claimWatcher(claims, o.revision, o)
 	if o.raw { // for a caller
 		w.told = c.newWatchStatus(watchSubject{key: w.key})
 	}

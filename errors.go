@@ -332,9 +332,10 @@ var (
 	// before it, or another led.
 	ErrLocked = errors.New("lock is held by another")
 
-	// ErrForeignKey is returned by a lock [WithConcurrencyKeys] or [WithBothKeys] when a key
-	// that is no claim lies under its name, and by [Election.Campaign] when a key without a lease
-	// lies where the leader's or a successor's would: it would be in the way for good.
+	// ErrForeignKey is returned by a lock [WithConcurrencyKeys], and by a lock or an election
+	// [WithBothKeys], when a key that is no claim lies under its name, and by [Election.Campaign]
+	// when a key without a lease lies where the leader's or a successor's would: it would be in
+	// the way for good.
 	ErrForeignKey = errors.New("a key that is no claim lies under the name of the lock")
 
 	// ErrNotHeld is returned by [Lock.Unlock], [RWLock.Unlock], [RWLock.RUnlock] and

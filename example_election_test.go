@@ -91,6 +91,28 @@ func ExampleElection_Observe() {
 	// Output: 10.0.0.7:8080
 }
 
+// While instances that use clientv3's concurrency.Election still run, one leads of all of them: it has
+// a key for either kind.
+func ExampleWithBothKeys() {
+	client, end := exampleClient(nil)
+	defer end()
+
+	err := client.Lead(context.Background(), "/elections/scheduler", []byte("10.0.0.7:8080"), func(ctx context.Context) error {
+		theirs, err := client.ListWithValues(ctx, "/elections/scheduler/")
+		if err != nil {
+			return err
+		}
+		for _, value := range theirs {
+			fmt.Printf("the old ones see %s lead\n", value)
+		}
+		return nil
+	}, etcd.WithBothKeys())
+	if err != nil {
+		log.Fatal(err)
+	}
+	// Output: the old ones see 10.0.0.7:8080 lead
+}
+
 // A leader that is about to stop hands over to a candidate of its choice.
 func ExampleWithSuccessor() {
 	client, end := exampleClient(nil)

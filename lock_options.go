@@ -17,6 +17,12 @@ type ClaimOption interface {
 	ElectionOption
 }
 
+// KeysOption is an option for locks and elections: [WithBothKeys].
+type KeysOption interface {
+	LockOption
+	ElectionOption
+}
+
 // SeatOption is an option for locks and semaphores: [WithTryWait], and as a [ClaimOption]
 // [WithLockTTL], [WithSession] and [WithOwner].
 type SeatOption interface {
@@ -144,17 +150,35 @@ type theirKeysOption struct{}
 
 func (theirKeysOption) applyLock(o *lockOptions) { o.theirKeys = true }
 
-// WithBothKeys has each claim lie both under the key of this package and under that of
-// package concurrency (see [WithConcurrencyKeys]): the lock is held by who is first in both
-// queues, so that it excludes those with either keys. It is for a migration: begin with it, or
-// with WithConcurrencyKeys, while old programs still run, go on with it in all programs, and then
-// without. It costs no further round trip, since one transaction puts and deletes both keys.
+// WithBothKeys has each claim to a lock, and each leader of an election, have a key of this package
+// and one of package concurrency (see [WithConcurrencyKeys]): the lock is held, and the election led,
+// by who is first in both queues, so that it excludes those with either keys. It is for a migration:
+// begin with it, or a lock with WithConcurrencyKeys, while old programs still run, go on with it in
+// all programs, and then without. It can't be used beside WithConcurrencyKeys or [WithSession]
+// ([ErrInvalidArgument]). What lies under the name and is no claim is an [ErrForeignKey], as it is
+// WithConcurrencyKeys.
 //
-// The lock is lost when either key is. [Lock.Guard] binds writes to both; [Lock.Held] is the
-// condition for the first alone. It can't be used beside WithConcurrencyKeys or [WithSession]
-// ([ErrInvalidArgument]).
-func WithBothKeys() LockOption { return bothKeysOption{} }
+// A lock is lost when either key is, and so is a leadership. [Lock.Guard] and [Election.Guard] bind
+// writes to both; [Lock.Held] and [Election.Held] are the condition for the first alone.
+//
+// For a lock it costs no further round trip, since one transaction puts and deletes both keys.
+//
+// A candidate waits for its turn among those of this package first, by their priorities, and then
+// behind all that have come under the other keys; [Election.Campaign] takes a round trip more. If
+// somebody of a higher priority comes meanwhile, it gives up its place there.
+//
+// [Election.Leader] and [Election.Observe] with this option know the leaders of clientv3's Election
+// too, and "etcdctl elect": the value is decoded like any other, so that a client that encrypts
+// reports it as a [*DecodeError] unless it accepts plaintext, the Revision is that of the value, and
+// the Token is comparable only with those of leaders with such keys. Whoever holds a mutex of the
+// name counts as a leader. Observe reads anew after each change, and may leave out what was
+// replaced before it has. Clientv3's Leader and Observe see a leader of this package, with its value
+// as stored, encrypted if its client encrypts. [Election.Proclaim] replaces the value under both
+// keys in one request, and so takes values of up to half of [Config.MaxRequestBytes].
+func WithBothKeys() KeysOption { return bothKeysOption{} }
 
 type bothKeysOption struct{}
 
 func (bothKeysOption) applyLock(o *lockOptions) { o.bothKeys = true }
+
+func (o bothKeysOption) applyElection(all *electionOptions) { o.applyLock(&all.lease) }

@@ -118,6 +118,7 @@ func TestElectionRefusesBadInputUnsent(t *testing.T) {
 			"nil session":        {etcd.ErrInvalidArgument, func() error { return second(c.NewElection("e", etcd.WithSession(nil))) }},
 			"TTL 0":              {etcd.ErrInvalidTTL, func() error { return second(c.NewElection("e", etcd.WithLockTTL(0))) }},
 			"two TTLs":           {etcd.ErrInvalidArgument, func() error { return second(c.NewElection("e", etcd.WithLockTTL(time.Minute), etcd.WithSession(s))) }},
+			"two keys, session":  {etcd.ErrInvalidArgument, func() error { return second(c.NewElection("e", etcd.WithSession(s), etcd.WithBothKeys())) }},
 			"nameless candidate": {etcd.ErrInvalidArgument, func() error { return second(c.NewElection("e", etcd.WithCandidate(""))) }},
 			"NUL in a candidate": {etcd.ErrInvalidArgument, func() error { return second(c.NewElection("e", etcd.WithCandidate("a\x00"))) }},
 			"long owner":         {etcd.ErrTooLarge, func() error { return second(c.NewElection("e", etcd.WithOwner(strings.Repeat("o", 1025)))) }},

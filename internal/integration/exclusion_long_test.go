@@ -20,6 +20,11 @@ func TestLongFightOverAnElection(t *testing.T) {
 	requireExclusion(t, "election", exclusive, *exclusionFor)
 }
 
+func TestLongFightOverAnElectionWithBothKeys(t *testing.T) {
+	t.Parallel()
+	requireExclusion(t, "election, both keys", exclusive, *exclusionFor)
+}
+
 func TestLongFightOverARWLock(t *testing.T) {
 	t.Parallel()
 	requireExclusion(t, "read-write lock", oneWriter, *exclusionFor)

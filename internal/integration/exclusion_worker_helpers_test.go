@@ -62,7 +62,8 @@ type exclusionKind struct {
 // exclusionKinds are what processes can fight over, by name.
 var exclusionKinds = map[string]func(task exclusionTask, random *rand.Rand) (exclusionKind, error){
 	"lock":                 ofLibrary(lockKind),
-	"election":             ofLibrary(electionKind),
+	"election":             ofLibrary(electionKind()),
+	"election, both keys":  ofLibrary(electionKind(etcd.WithBothKeys())),
 	"read-write lock":      ofLibrary(rwLockKind),
 	"semaphore":            ofLibrary(semaphoreKind),
 	"concurrency.Mutex":    ofClientv3(takeMutex),
@@ -188,22 +189,24 @@ func lockKind(c *etcd.Client, task exclusionTask, _ *rand.Rand) (exclusionKind, 
 	}, nil
 }
 
-func electionKind(c *etcd.Client, task exclusionTask, _ *rand.Rand) (exclusionKind, error) {
-	e, err := c.NewElection(task.name(), etcd.WithLockTTL(exclusionTTL))
-	if err != nil {
-		return exclusionKind{}, err
+func electionKind(opts ...etcd.ElectionOption) func(*etcd.Client, exclusionTask, *rand.Rand) (exclusionKind, error) {
+	return func(c *etcd.Client, task exclusionTask, _ *rand.Rand) (exclusionKind, error) {
+		e, err := c.NewElection(task.name(), append(opts, etcd.WithLockTTL(exclusionTTL))...)
+		if err != nil {
+			return exclusionKind{}, err
+		}
+		resign := func(ctx context.Context) error { return e.Resign(ctx) }
+		return exclusionKind{
+			take: func(ctx context.Context) (*possession, error) {
+				if err := e.Campaign(ctx, []byte("a value")); err != nil {
+					_ = resign(ctx) // what was lost, or a resignation that has failed
+					return nil, err
+				}
+				return possession{token: e.Token(), life: e.Context(), release: resign}.guarded(c, e.Guard), nil
+			},
+			close: func() { _ = e.Close() },
+		}, nil
 	}
-	resign := func(ctx context.Context) error { return e.Resign(ctx) }
-	return exclusionKind{
-		take: func(ctx context.Context) (*possession, error) {
-			if err := e.Campaign(ctx, []byte("a value")); err != nil {
-				_ = resign(ctx) // what was lost, or a resignation that has failed
-				return nil, err
-			}
-			return possession{token: e.Token(), life: e.Context(), release: resign}.guarded(c, e.Guard), nil
-		},
-		close: func() { _ = e.Close() },
-	}, nil
 }
 
 func rwLockKind(c *etcd.Client, task exclusionTask, random *rand.Rand) (exclusionKind, error) {
