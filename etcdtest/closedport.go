@@ -1,9 +1,12 @@
 package etcdtest
 
 import (
+	"errors"
 	"io"
 	"net"
+	"syscall"
 	"testing"
+	"time"
 )
 
 // ClosedPort returns an address on the loopback interface, "127.0.0.1:port", that refuses
@@ -25,7 +28,20 @@ func ClosedPort(t testing.TB) string {
 	return addr
 }
 
-// nothing is what reserve returns if it can't reserve a port.
+// reserve keeps a port that was closed just now, until the result is closed. A child process
+// that another test starts meanwhile listens too, until it runs its own program.
+func reserve(addr string) (io.Closer, error) {
+	deadline := time.Now().Add(portTimeout)
+	for {
+		r, err := bind(addr)
+		if err == nil || !errors.Is(err, syscall.EADDRINUSE) || time.Now().After(deadline) {
+			return r, err
+		}
+		time.Sleep(portPause)
+	}
+}
+
+// nothing is what bind returns if it can't reserve a port.
 type nothing struct{}
 
 func (nothing) Close() error { return nil }

@@ -4,5 +4,5 @@ package etcdtest
 
 import "io"
 
-// reserve does nothing here.
-func reserve(string) (io.Closer, error) { return nothing{}, nil }
+// bind does nothing here.
+func bind(string) (io.Closer, error) { return nothing{}, nil }

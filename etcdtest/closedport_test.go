@@ -4,9 +4,12 @@ package etcdtest_test
 
 import (
 	"net"
+	"os/exec"
+	"sync"
 	"syscall"
 	"testing"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/blueprint-go/etcd/etcdtest"
@@ -46,4 +49,33 @@ func TestRefusedAndStoppedPortsAreKept(t *testing.T) {
 	s.Stop()
 	s.Stop()
 	require.NoError(t, s.Close())
+}
+
+// A process that is started just when the port is closed has it too, for a moment.
+func TestRefusedPortIsKeptWhileProcessesStart(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.New(t)
+	p := etcdtest.NewProxy(t, s.Endpoint())
+	var starting sync.WaitGroup
+	defer starting.Wait()
+	ended := make(chan struct{})
+	defer close(ended)
+	for range 4 {
+		starting.Go(func() {
+			for {
+				select {
+				case <-ended:
+					return
+				default:
+					assert.NoError(t, exec.CommandContext(t.Context(), "true").Run())
+				}
+			}
+		})
+	}
+	for range 100 {
+		p.Refuse()
+		_, err := net.Dial("tcp", p.Addr())
+		require.ErrorIs(t, err, syscall.ECONNREFUSED)
+		p.Heal()
+	}
 }

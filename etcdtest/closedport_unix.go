@@ -10,9 +10,9 @@ import (
 	"syscall"
 )
 
-// reserve binds a port on which nobody listens, until the result is closed: connections
+// bind binds a port on which nobody listens, until the result is closed: connections
 // to it are refused, and nobody else gets it.
-func reserve(addr string) (io.Closer, error) {
+func bind(addr string) (io.Closer, error) {
 	at, err := netip.ParseAddrPort(addr)
 	if err != nil || !at.Addr().Is4() {
 		return nothing{}, err

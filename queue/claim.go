@@ -13,6 +13,7 @@ type claim struct {
 	session *etcd.Session
 	entry   entry
 	created int64 // the create revision of its key
+	bid     *bid
 
 	// Set by hold.
 	ctx    context.Context
@@ -54,15 +55,21 @@ func bodyOf(r etcd.OpResult) body {
 // was there first; then the stock is up to date again. The answer to a claim may be lost:
 // then it is asked for again, which tells, since a claim is bound to the job's waiting.
 func (q *store) take(ctx context.Context, s *etcd.Session, from candidate) (c *claim, b body, err error) {
-	o, resolving := unclear, false
-	defer func() {
-		if !resolving {
-			q.stock.settled(from, o)
-		}
-	}()
 	c = &claim{store: q, session: s, entry: from.entry, turn: make(chan struct{}, 1)}
 	c.entry.attempts++
 	c.entry.due, c.entry.consumer = 0, s.Lease()
+	key, own := c.key(), q.stock.bid(c.key(), from)
+	c.bid = own
+	o, resolving := unclear, false
+	defer func() {
+		switch {
+		case resolving:
+			return
+		case o != inTime:
+			q.stock.withdraw(key, own)
+		}
+		q.stock.settled(from, o) // only now: whoever takes the candidate next must find no other bid
+	}()
 	inDoubt := false
 	for n := 0; ; n++ {
 		b, err = c.ask(ctx, from)
@@ -72,7 +79,6 @@ func (q *store) take(ctx context.Context, s *etcd.Session, from candidate) (c *c
 			return nil, body{}, nil
 		case err == nil:
 			o = inTime
-			q.stock.own(c.key(), c)
 			return c, b, nil
 		}
 		inDoubt = inDoubt || etcd.MaybeApplied(err)
@@ -111,7 +117,7 @@ func (c *claim) ask(ctx context.Context, from candidate) (body, error) {
 	if res.Results[2].Count == 0 {
 		return body{}, etcd.ErrLeaseNotFound
 	}
-	if q.stock.isOwned(c.key()) { // another goroutine has it
+	if q.stock.isStale(c.bid) { // the key that there may be is another goroutine's
 		return b, nil
 	}
 	for _, kv := range res.Results[1].KVs { // an earlier request for it was applied
@@ -133,6 +139,7 @@ var errUntaken = errors.New("the call that claimed it has ended")
 func (q *store) resolve(c *claim, from candidate) bool {
 	return q.begin(func(ctx context.Context) {
 		defer q.stock.settled(from, unclear)
+		defer q.stock.withdraw(c.key(), c.bid) // before that
 		for n := 0; ; n++ {
 			_, err := c.ask(ctx, from)
 			if err == nil {
@@ -158,7 +165,7 @@ func (c *claim) hold(life context.Context) {
 	c.unhook = []func() bool{
 		context.AfterFunc(c.session.Context(), func() {
 			why := context.Cause(c.session.Context())
-			c.store.stock.disown(c.key(), c)
+			c.store.stock.withdraw(c.key(), c.bid)
 			if ctx.Err() == nil && !errors.Is(why, etcd.ErrClosed) {
 				c.store.options.logger.Warn("queue: claim lost", "queue", c.store.name, "job", c.entry.id, "cause", why)
 			}
@@ -190,7 +197,7 @@ func (c jobContext) Err() error {
 // end ends the context of a claim that is over. The claim's turn must be held.
 func (c *claim) end(over, cause error) {
 	c.over = over
-	c.store.stock.disown(c.key(), c)
+	c.store.stock.withdraw(c.key(), c.bid)
 	if c.cancel == nil {
 		return
 	}

@@ -75,6 +75,7 @@ func (q *store) watch(ctx context.Context, s *etcd.Session, from seen) (*claim, 
 		select {
 		case <-timer.C:
 			return nil, body{}, nil
+		case <-q.stock.freed:
 		case resp, ok := <-events:
 			if !ok || resp.Err() != nil {
 				return nil, body{}, resp.Err()
@@ -82,13 +83,13 @@ func (q *store) watch(ctx context.Context, s *etcd.Session, from seen) (*claim, 
 			if err := v.heed(ctx, resp.Events); err != nil {
 				return nil, body{}, err
 			}
-			if c, b, err := q.fromStock(ctx, s); c != nil || err != nil {
-				return c, b, err
-			}
-			if v.sooner {
-				v.sooner = false
-				timer.Reset(min(lookAgain, time.Until(v.due)))
-			}
+		}
+		if c, b, err := q.fromStock(ctx, s); c != nil || err != nil {
+			return c, b, err
+		}
+		if v.sooner {
+			v.sooner = false
+			timer.Reset(min(lookAgain, time.Until(v.due)))
 		}
 	}
 }

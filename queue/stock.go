@@ -18,14 +18,17 @@ import (
 // time among fewer: a lone consumer takes them in their order.
 type stock struct {
 	layout layout
+	// freed holds one if a candidate was given back that may be there yet: no event tells those
+	// who wait.
+	freed chan struct{}
 
 	mu      sync.Mutex // guards what follows
 	shelves []*shelf
-	taken   map[string]bool // keys that are being claimed by this process
-	owned   map[string]any  // by the keys of the claims that its goroutines have, whose they are
-	spread  int             // among how many a claim chooses
-	scanned time.Time       // when the shelves were last read from their beginnings
-	scan    time.Duration   // how long that took
+	taken   map[string]bool   // keys that are being claimed by this process
+	bids    map[string][]*bid // by the keys of the claims
+	spread  int               // among how many a claim chooses
+	scanned time.Time         // when the shelves were last read from their beginnings
+	scan    time.Duration     // how long that took
 }
 
 // candidate is a job that may be claimed.
@@ -48,6 +51,7 @@ type shelf struct {
 	start      string // nothing is left before it
 	bound      string // empty for the end of the range
 	revision   int64  // at which it was read
+	until      int64  // and up to which time, in Unix nanoseconds
 	candidates []candidate
 }
 
@@ -67,7 +71,7 @@ const (
 )
 
 func newStock(l layout) *stock {
-	s := &stock{layout: l, taken: map[string]bool{}, owned: map[string]any{}, spread: 1}
+	s := &stock{layout: l, freed: make(chan struct{}, 1), taken: map[string]bool{}, bids: map[string][]*bid{}, spread: 1}
 	for priority := MaxPriority; priority >= MinPriority; priority-- {
 		s.shelves = append(s.shelves, &shelf{place: ready, prefix: l.lane(priority)})
 	}
@@ -139,7 +143,7 @@ func (s *stock) note(l look, results []etcd.OpResult, revision int64) {
 
 func (sh *shelf) fill(l layout, from look, bound string, found etcd.OpResult) {
 	base := l.under(sh.place)
-	sh.candidates = sh.candidates[:0]
+	sh.candidates, sh.until = sh.candidates[:0], from.began.UnixNano()
 	for _, kv := range found.KVs {
 		if e, ok := parseEntry(sh.place, kv.Key[len(base):]); ok {
 			sh.candidates = append(sh.candidates, candidate{kv.Key, kv.CreateRevision, e})
@@ -211,31 +215,52 @@ func (s *stock) settled(c candidate, o outcome) {
 	}
 	if o != unclear {
 		s.drop(c.key)
+		return
+	}
+	select {
+	case s.freed <- struct{}{}:
+	default:
 	}
 }
 
-// own notes that a goroutine of this process has the claim with a key, before the candidate is
-// settled: whoever finds the key by what it knew of the queue before must not take it for its own.
-func (s *stock) own(key string, by any) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.owned[key] = by
+// bid says that a goroutine of this process asks for the claim with a key, or has it. Claims to
+// one attempt have the same key, so that who finds that key must know whose it is.
+type bid struct {
+	from  int64 // the create revision of the candidate
+	stale bool  // another goroutine has claimed that candidate, or knows a newer one
 }
 
-// disown notes that a claim is over.
-func (s *stock) disown(key string, by any) {
+// bid notes that a goroutine is about to ask for the claim with a key; withdraw takes that back
+// when the claim is over, or will not be.
+func (s *stock) bid(key string, from candidate) *bid {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.owned[key] == by {
-		delete(s.owned, key)
+	b := &bid{from: from.created}
+	for _, other := range s.bids[key] {
+		if other.from < b.from {
+			other.stale = true
+		} else {
+			b.stale = true
+		}
 	}
+	s.bids[key] = append(s.bids[key], b)
+	return b
 }
 
-// isOwned reports whether a goroutine of this process has the claim with a key.
-func (s *stock) isOwned(key string) bool {
+// isStale reports whether a claim by that bid can't have been made.
+func (s *stock) isStale(b *bid) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.owned[key] != nil
+	return b.stale
+}
+
+func (s *stock) withdraw(key string, b *bid) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.bids[key] = slices.DeleteFunc(s.bids[key], func(other *bid) bool { return other == b })
+	if len(s.bids[key]) == 0 {
+		delete(s.bids, key)
+	}
 }
 
 // add notes a job that has come, as a watch tells of it.
@@ -246,8 +271,9 @@ func (s *stock) add(c candidate, p place) {
 	if p == ready {
 		sh = s.shelves[MaxPriority-c.entry.priority]
 	}
-	if c.created <= sh.revision || len(sh.candidates) >= wideLimit {
-		return // known, or there is enough to do
+	known := c.created <= sh.revision && c.entry.due < sh.until // else it wasn't due when others were read
+	if known || len(sh.candidates) >= wideLimit {
+		return // there is enough to do, if not that
 	}
 	sh.candidates = append(sh.candidates, c)
 	sh.start = min(sh.start, c.key)

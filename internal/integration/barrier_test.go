@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
 	"github.com/blueprint-go/etcd"
 	"github.com/blueprint-go/etcd/barrier"
@@ -442,4 +443,37 @@ func TestLostAnswersChangeNothingAtABarrier(t *testing.T) {
 	keys, err := c.List(t.Context(), prefix(t))
 	require.NoError(t, err)
 	require.Len(t, keys, 1, "the turn alone: %q", keys)
+}
+
+// The barrier opens before the withdrawal of one who has waited long enough arrives.
+func TestLateWithdrawalHasEnteredADoubleBarrier(t *testing.T) {
+	t.Parallel()
+	srv, o := observedServer(t)
+	c, other := client(t, config(srv)), client(t, config(srv))
+	own, last := newDouble(t, c, 2), newDouble(t, other, 2)
+	ctx := within(t, patience)
+	waiting, cancel := context.WithCancel(ctx)
+	defer cancel()
+	entered := entering(waiting, t, other, own, 1)
+	withdrawal := holdRequest(o, func(txn *pb.TxnRequest) bool {
+		return len(txn.Success) > 0 && txn.Success[0].GetRequestDeleteRange() != nil
+	})
+	cancel()
+	next(t, withdrawal.held)
+	require.NoError(t, last.Enter(ctx))
+	close(withdrawal.release)
+	require.NoError(t, next(t, entered))
+	left := make(chan error, 1)
+	go func() { left <- own.Leave(ctx) }()
+	require.NoError(t, last.Leave(ctx))
+	require.NoError(t, next(t, left))
+}
+
+func TestWaitAtADoubleBarrierTellsALostPlace(t *testing.T) {
+	t.Parallel()
+	c := client(t, config(server(t)))
+	d := newDouble(t, c, 2)
+	entered := entering(within(t, patience), t, c, d, 1)
+	require.NoError(t, second(c.DeletePrefix(t.Context(), prefix(t)+"barrier\x01double/in/")))
+	require.ErrorIs(t, next(t, entered), barrier.ErrLost)
 }

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
 	"github.com/blueprint-go/etcd"
 	"github.com/blueprint-go/etcd/discovery"
@@ -55,4 +56,24 @@ func TestCloseAfterItsSessionRemovesTheInstance(t *testing.T) {
 	<-r.Context().Done()
 	require.NoError(t, r.Close(ctx))
 	require.Empty(t, ids(t, other, "cart"))
+}
+
+// Somebody puts another value under the key while the removal is under way.
+func TestCloseRemovesNoOtherValue(t *testing.T) {
+	t.Parallel()
+	srv, o := observedServer(t)
+	c, other := client(t, config(srv)), client(t, config(srv))
+	r := registered(t, c, "cart", "a")
+	removal := holdRequest(o, func(txn *pb.TxnRequest) bool {
+		return len(txn.Success) > 0 && string(txn.Success[0].GetRequestDeleteRange().GetKey()) == r.Key()
+	})
+	closed := make(chan error, 1)
+	go func() { closed <- r.Close(within(t, patience)) }()
+	next(t, removal.held)
+	require.NoError(t, other.Put(t.Context(), r.Key(), []byte("another")))
+	close(removal.release)
+	require.NoError(t, next(t, closed))
+	value, err := other.Get(t.Context(), r.Key())
+	require.NoError(t, err)
+	require.Equal(t, "another", string(value))
 }

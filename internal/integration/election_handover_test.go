@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
 	"github.com/blueprint-go/etcd"
 )
@@ -29,6 +30,7 @@ func TestLeaderHandsOverToANamedCandidate(t *testing.T) {
 		require.NoError(t, leader.Resign(ctx, etcd.WithSuccessor("heir")))
 		require.NoError(t, next(t, elected))
 		leads(t, c, name, "heir")
+		require.Zero(t, queueAll(t, c, name+"\x00lead\x00next\x00"), "or nobody else could follow")
 		require.Empty(t, before)
 		require.Empty(t, behind)
 		require.NoError(t, heir.Resign(ctx))
@@ -202,4 +204,34 @@ func TestHandOverWakesOneOfManyCandidates(t *testing.T) {
 	require.NoError(t, s.Close(ctx))
 	waiting.Wait()
 	require.Empty(t, elected)
+}
+
+// The request by which a candidate takes the lead arrives when another leader has come and gone,
+// which has named a successor.
+func TestLateTakeoverGoesBeforeNoSuccessor(t *testing.T) {
+	t.Parallel()
+	srv, o := observedServer(t)
+	direct := client(t, config(srv))
+	c, proxy := cutOff(t, srv)
+	name, ctx := prefix(t)+"election", within(t, patience)
+	former, first := newElection(t, direct, name), newElection(t, direct, name)
+	between := newElection(t, direct, name, etcd.WithPriority(1))
+	heir := brokenElection(t, c, proxy, name, etcd.WithCandidate("heir"), etcd.WithLockTTL(2*time.Second))
+	require.NoError(t, former.Campaign(ctx, nil))
+	late := campaigning(t, ctx, direct, first, "first", 2)
+	dies := campaigning(t, ctx, direct, heir, "heir", 3)
+	takeover := holdRequest(o, func(txn *pb.TxnRequest) bool {
+		return len(txn.Success) > 0 && string(txn.Success[0].GetRequestPut().GetKey()) == leaderKey(name)
+	})
+	require.NoError(t, former.Resign(ctx))
+	next(t, takeover.held)
+	require.NoError(t, between.Campaign(ctx, nil))
+	proxy.Blackhole() // so that the heir doesn't notice that it was named
+	require.NoError(t, between.Resign(ctx, etcd.WithSuccessor("heir")))
+	close(takeover.release)
+	require.NoError(t, next(t, late))
+	require.Zero(t, queueAll(t, direct, name+"\x00lead\x00next\x00"), "the lease of the successor has ended")
+	require.Error(t, next(t, dies))
+	require.NoError(t, first.Resign(ctx))
+	proxy.Heal()
 }

@@ -292,7 +292,13 @@ func TestLockIsTakenThoughTheAnswerWasLost(t *testing.T) {
 		acquired, err = next.TryLock(ctx)
 		require.NoError(t, err)
 		require.False(t, acquired)
+		claims, err := l.Queue(ctx)
+		require.NoError(t, err)
 		require.NoError(t, l.Unlock(ctx))
+		require.Eventually(t, func() bool { // by which a late request would come back
+			_, err := c.TimeToLive(ctx, claims[0].Lease)
+			return errors.Is(err, etcd.ErrLeaseNotFound)
+		}, patience, time.Millisecond)
 		require.NoError(t, next.Lock(ctx))
 		require.NoError(t, next.Unlock(ctx))
 	}
