@@ -123,26 +123,29 @@ func TestSuccessorNamedMeanwhileGoesFirst(t *testing.T) {
 	t.Parallel()
 	srv := server(t)
 	direct := client(t, config(srv))
-	name, ctx := prefix(t)+"election", within(t, patience)
-	lease, err := direct.Grant(ctx, time.Minute)
-	require.NoError(t, err)
-	bound, suffix := clientv3.WithLease(clientv3.LeaseID(lease)), "0000000000000001\x00"+lease.String()
-	require.NoError(t, second(direct.Raw().Put(ctx, name+"\x00lead\x00candidate\x00ffffffffffffffff\x00\x00"+suffix, "", bound)))
-	var requests atomic.Int64
-	named := make(chan struct{})
-	c := client(t, config(srv).WithHooks(hook{before: func(ctx context.Context, req etcd.RequestInfo) context.Context {
-		if req.Op == "campaign" && requests.Add(1) == 2 {
-			assert.NoError(t, second(direct.Raw().Put(ctx, successorsOf(name)+suffix, "", bound)))
-			close(named)
-		}
-		return ctx
-	}}))
-	e := newElection(t, c, name)
-	outcome := campaigning(t, ctx, direct, e, "", 2)
-	closes(t, named)
-	require.Eventually(t, func() bool { return requests.Load() >= 3 }, patience, time.Millisecond, "it looks again")
-	require.ErrorIs(t, second(e.Leader(ctx)), etcd.ErrVacant)
-	require.Empty(t, outcome)
-	require.NoError(t, second(direct.Raw().Delete(ctx, successorsOf(name)+suffix)))
-	require.NoError(t, next(t, outcome))
+	for kind, opts := range map[string][]etcd.ElectionOption{"own": nil, "both": {etcd.WithBothKeys()}} {
+		name, ctx := prefix(t)+kind, within(t, patience)
+		lease, err := direct.Grant(ctx, time.Minute)
+		require.NoError(t, err)
+		bound, suffix := clientv3.WithLease(clientv3.LeaseID(lease)), "0000000000000001\x00"+lease.String()
+		require.NoError(t, second(direct.Raw().Put(ctx, name+"\x00lead\x00candidate\x00ffffffffffffffff\x00\x00"+suffix, "", bound)))
+		var requests atomic.Int64
+		named := make(chan struct{})
+		c := client(t, config(srv).WithHooks(hook{before: func(ctx context.Context, req etcd.RequestInfo) context.Context {
+			if req.Op == "campaign" && requests.Add(1) == 2 {
+				assert.NoError(t, second(direct.Raw().Put(ctx, successorsOf(name)+suffix, "", bound)))
+				close(named)
+			}
+			return ctx
+		}}))
+		e := newElection(t, c, name, opts...)
+		outcome := campaigning(t, ctx, direct, e, "", 2)
+		closes(t, named)
+		// What it sent then, with both keys the take-over too, and another look.
+		require.Eventually(t, func() bool { return requests.Load() >= int64(3+len(opts)) }, patience, time.Millisecond, "it looks again")
+		require.ErrorIs(t, second(e.Leader(ctx)), etcd.ErrVacant, kind)
+		require.Empty(t, outcome)
+		require.NoError(t, second(direct.Raw().Delete(ctx, successorsOf(name)+suffix)))
+		require.NoError(t, next(t, outcome))
+	}
 }
