@@ -37,8 +37,8 @@ type lockPlace struct {
 // longestNumber is as long as the longest number.
 const longestNumber = "ffffffffffffffff\x00"
 
-// number returns a number that no place on the session has, for claims whose keys would be the
-// same otherwise. Numbers are used again, as the server reads over each key that was ever in a
+// number returns a number that nobody on the session has, for claims whose keys would be the same
+// otherwise. Numbers are used again, as the server reads over each key that was ever in a
 // queue until it compacts its history: with a new one for each claim, queues get slower by each.
 func (s *Session) number() uint64 {
 	s.mu.Lock()
@@ -77,18 +77,18 @@ func (p *lockPlace) leave() {
 	p.session.mu.Lock()
 	defer p.session.mu.Unlock()
 	p.users--
+	if p.users == 0 && p.number > 0 {
+		// Also while a claim is in doubt: who comes next has the same place then, and no more
+		// places are swept than were ever had at once.
+		p.session.free = append(p.session.free, p.number)
+	}
 	p.clear()
 }
 
-// clear forgets a place that nobody needs, and whose key nothing can put any more. The mu of
-// session must be held.
+// clear forgets a place that nobody needs. The mu of session must be held.
 func (p *lockPlace) clear() {
-	if p.users > 0 || p.sweeping || p.session.places[p.key] != p {
-		return
-	}
-	delete(p.session.places, p.key)
-	if p.number > 0 {
-		p.session.free = append(p.session.free, p.number)
+	if p.users == 0 && !p.sweeping {
+		delete(p.session.places, p.key)
 	}
 }
 

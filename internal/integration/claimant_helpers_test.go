@@ -2,6 +2,7 @@ package integration
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"testing"
 
@@ -112,6 +113,19 @@ func (c claimant) taking(t testing.TB, ctx context.Context, observer *etcd.Clien
 	go func() { taken <- c.take(ctx) }()
 	queues(t, observer, c.Name(), n)
 	return taken
+}
+
+// settles takes a claim and gives it back, again if its lease was shorter than a stall of this
+// machine.
+func (c claimant) settles(t testing.TB, ctx context.Context) {
+	t.Helper()
+	err := etcd.ErrLockLost
+	for errors.Is(err, etcd.ErrLockLost) {
+		if err = c.take(ctx); err == nil {
+			err = c.release(ctx)
+		}
+	}
+	require.NoError(t, err)
 }
 
 // tries tries to take a claim, which must not fail.

@@ -9,6 +9,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/blueprint-go/etcd"
 )
@@ -479,20 +481,47 @@ func TestClaimsOnASessionUseTheirKeysAgain(t *testing.T) {
 	c := client(t, config(server(t)))
 	ctx, s, name := within(t, patience), newSession(t, c), prefix(t)+"sem"
 	sem := newSemaphore(t, c, name, 2, etcd.WithSession(s))
+	require.Len(t, keysPut(t, ctx, c, name, func() {
+		for range 20 {
+			for range 2 {
+				require.NoError(t, sem.Acquire(ctx))
+			}
+			for range 2 {
+				require.NoError(t, sem.Release(ctx))
+			}
+		}
+	}), 2)
+}
+
+// A key in doubt is looked for as long as the session lives.
+func TestClaimsInDoubtOnASessionShareAKey(t *testing.T) {
+	t.Parallel()
+	eachClaimKind(t, func(t *testing.T, kind claimKind) {
+		srv, f := faultyServer(t)
+		c := client(t, config(srv))
+		ctx, s := within(t, patience), newSession(t, c)
+		own := kind.of(t, c, prefix(t)+"name", etcd.WithSession(s))
+		require.Len(t, keysPut(t, ctx, c, own.Name(), func() {
+			for range 10 {
+				lost := &script{answer: status.Error(codes.Unknown, "lost"), times: 1, writesOnly: true}
+				require.True(t, etcd.MaybeApplied(own.take(f.follow(ctx, lost))))
+			}
+			require.NoError(t, own.take(ctx))
+			require.NoError(t, own.release(ctx))
+		}), 1)
+	})
+}
+
+// keysPut returns the keys under a prefix that are put or deleted while f runs.
+func keysPut(t *testing.T, ctx context.Context, c *etcd.Client, under string, f func()) map[string]bool {
+	t.Helper()
 	begin, err := c.Revision(ctx)
 	require.NoError(t, err)
-	for range 20 {
-		for range 2 {
-			require.NoError(t, sem.Acquire(ctx))
-		}
-		for range 2 {
-			require.NoError(t, sem.Release(ctx))
-		}
-	}
+	f()
 	end, err := c.Revision(ctx)
 	require.NoError(t, err)
 	keys := map[string]bool{}
-	history := c.Raw().Watch(ctx, name, clientv3.WithPrefix(), clientv3.WithRev(begin+1))
+	history := c.Raw().Watch(ctx, under, clientv3.WithPrefix(), clientv3.WithRev(begin+1))
 	for seen := begin; seen < end; {
 		resp := <-history
 		require.NoError(t, resp.Err())
@@ -500,5 +529,5 @@ func TestClaimsOnASessionUseTheirKeysAgain(t *testing.T) {
 			keys[string(ev.Kv.Key)], seen = true, ev.Kv.ModRevision
 		}
 	}
-	require.Len(t, keys, 2)
+	return keys
 }

@@ -106,6 +106,22 @@ func writesTo(req any, key string) bool {
 	})
 }
 
+// asks reports whether a request is a transaction about keys under a prefix, at any level.
+func asks(req any, under string) bool {
+	txn, ok := req.(*pb.TxnRequest)
+	return ok && slices.ContainsFunc(slices.Concat(txn.Success, txn.Failure), func(op *pb.RequestOp) bool {
+		if nested := op.GetRequestTxn(); nested != nil {
+			return asks(nested, under)
+		}
+		for _, key := range [][]byte{op.GetRequestPut().GetKey(), op.GetRequestRange().GetKey(), op.GetRequestDeleteRange().GetKey()} {
+			if strings.HasPrefix(string(key), under) {
+				return true
+			}
+		}
+		return false
+	})
+}
+
 // testKey is the encryption key of the tests.
 var testKey = []byte("32-byte-encryption-key-here!!!")
 

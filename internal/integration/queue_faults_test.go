@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -322,7 +323,7 @@ func TestNoJobIsLostAndEffectsHappenOnce(t *testing.T) {
 func TestAJobWakesOneOfFiftyConsumers(t *testing.T) {
 	t.Parallel()
 	const jobs = 30
-	requests := map[int]int{} // without those by which the test looks
+	requests := map[int]int{} // about jobs: those about places in the line come with time, too
 	for _, consumers := range []int{5, 50} {
 		srv, o := observedServer(t)
 		producer := openQueueOf[int](t, client(t, config(srv).WithTimeout(busyTimeout)), "q")
@@ -346,21 +347,27 @@ func TestAJobWakesOneOfFiftyConsumers(t *testing.T) {
 		eye := client(t, config(srv).WithTimeout(busyTimeout))
 		waitsInLine(t, eye, "q", int64(consumers))
 		var counts []int
+		var count atomic.Int64
+		o.around(func(req any) {
+			if asks(req, "q\x01wait/") || asks(req, "q\x01running/") {
+				count.Add(1)
+			}
+		}, nil)
 		for i := range jobs {
-			seen := o.during(func() {
-				push(t, producer, i)
-				require.Equal(t, i, <-got)
-				waitsInLine(t, eye, "q", int64(consumers))
-			})
-			counts = append(counts, len(slices.DeleteFunc(seen, func(method string) bool { return method != "Txn" })))
+			count.Store(0)
+			push(t, producer, i)
+			require.Equal(t, i, <-got)
+			waitsInLine(t, eye, "q", int64(consumers))
+			counts = append(counts, int(count.Load()))
 		}
 		slices.Sort(counts)
 		requests[consumers] = counts[jobs/2]
 		cancel()
 		wg.Wait()
 	}
-	t.Logf("transactions for a job, pushed, taken and acknowledged, at the median: %d with 5 consumers that wait, %d with 50", requests[5], requests[50])
-	require.Less(t, requests[50], 30)
+	t.Logf("transactions about a job, pushed, taken and acknowledged, at the median: %d with 5 consumers that wait, %d with 50", requests[5], requests[50])
+	require.NotZero(t, requests[50])
+	require.Less(t, requests[50], 20)
 }
 
 // Claims of one queue to one attempt have the same key: what becomes of a call whose context ends
