@@ -139,16 +139,47 @@ func TestEndedWaitBesideClientv3LeavesNothing(t *testing.T) {
 		waiting, cancel := context.WithCancel(ctx)
 		outcome := campaigning(t, waiting, c, e, "", 1)
 		keysUnder(t, c.Raw(), name+"/", 2)
+		pace, began := keepPace(t), time.Now()
 		tc.end(e, cancel)
 		err := next(t, outcome)
 		for _, want := range tc.want {
 			require.ErrorIs(t, err, want, tc.how)
 		}
 		keysUnder(t, c.Raw(), name+"/", 1)
+		require.Less(t, time.Since(began), pace.allow(7*time.Second), "not with the lease alone, which is kept for ten seconds")
 		nothingLeft(t, c, name)
 		cancel()
 	}
 	resign()
+	nothingBeside(t, c, name)
+}
+
+// Who can't give up its place, which is in the way of others, stands no more.
+func TestFailedStepBackBesideClientv3EndsTheCampaign(t *testing.T) {
+	t.Parallel()
+	srv, now := interferedServer(t)
+	c := client(t, config(srv))
+	ctx, name := within(t, patience), prefix(t)+"election"
+	resign := leading(t, c.Raw(), name, "theirs")
+	theirs := besideKey(t, c, name)
+	low, high := newElection(t, c, name, etcd.WithBothKeys()), newElection(t, c, name, etcd.WithBothKeys(), etcd.WithPriority(1))
+	first := campaigning(t, ctx, c, low, "low", 1)
+	keysUnder(t, c.Raw(), name+"/", 2)
+	then := campaigning(t, ctx, c, high, "high", 2)
+	keysUnder(t, c.Raw(), name+"/", 3)
+	f := interference(func(txn *pb.TxnRequest) (bool, error) {
+		if len(txn.Success) == 0 || !stepsBack(txn, name, theirs) {
+			return false, nil
+		}
+		return true, status.Error(codes.PermissionDenied, "refused")
+	})
+	now.Store(&f)
+	resign()
+	require.ErrorIs(t, next(t, first), etcd.ErrPermissionDenied)
+	require.NoError(t, next(t, then))
+	leads(t, c, name, "high")
+	now.Store(nil)
+	require.NoError(t, high.Resign(ctx))
 	nothingBeside(t, c, name)
 }
 
@@ -360,9 +391,11 @@ func TestReencryptionOfEitherKeyChangesNothing(t *testing.T) {
 	keysUnder(t, c.Raw(), name+"/", 2)
 	for _, primary := range []int{2, 1} {
 		require.NoError(t, ring.Replace(keyNumber(t, primary), keyNumber(t, 3-primary)))
-		report, err := c.Reencrypt(ctx, name+"/")
+		require.NoError(t, second(c.Reencrypt(ctx, name+"/")))
+		resp, err := c.Raw().Get(ctx, name+"/", clientv3.WithLastCreate()...)
 		require.NoError(t, err)
-		require.Positive(t, report.Rewritten)
+		// The campaign does it itself if it learns only then that its put was applied.
+		require.EqualValues(t, 4-primary, resp.Kvs[0].Version, "it was rewritten")
 		if primary == 2 { // while it waits
 			resign()
 			require.NoError(t, next(t, outcome))

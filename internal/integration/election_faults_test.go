@@ -184,6 +184,55 @@ func TestLateRequestsOfACampaignElectNobody(t *testing.T) {
 	nothingLeft(t, c, name)
 }
 
+// The request that takes the lead is answered by none, repeated in vain, and carried out late.
+func TestLateTakeoverIsFoundByTheNextLook(t *testing.T) {
+	t.Parallel()
+	srv, now := interferedServer(t)
+	c := client(t, config(srv))
+	kv := pb.NewKVClient(c.Raw().ActiveConnection())
+	onEachLease(t, c, func(t *testing.T, name string, opts ...etcd.ElectionOption) {
+		ctx := within(t, patience)
+		lease, err := c.Grant(ctx, time.Hour)
+		require.NoError(t, err)
+		for _, deleted := range []bool{false, true} {
+			var stage atomic.Int64
+			var late *pb.TxnRequest
+			f := interference(func(txn *pb.TxnRequest) (bool, error) {
+				takes := putsLike(txn, "\x00leader")
+				switch {
+				case takes && stage.CompareAndSwap(0, 1):
+					late = txn
+					return true, status.Error(codes.Unavailable, "delayed")
+				case takes && stage.CompareAndSwap(1, 2): // another leads
+					assert.NoError(t, second(c.Raw().Put(ctx, leaderKey(name), "other", clientv3.WithLease(clientv3.LeaseID(lease)))))
+				case !takes && stage.CompareAndSwap(2, 3): // the next look
+					assert.NoError(t, second(c.Raw().Delete(ctx, leaderKey(name))))
+					resp, err := kv.Txn(ctx, late)
+					assert.True(t, err == nil && resp.Succeeded)
+					if deleted {
+						assert.NoError(t, second(c.Raw().Delete(ctx, leaderKey(name))))
+					}
+				}
+				return false, nil
+			})
+			now.Store(&f)
+			e := newElection(t, c, name, opts...)
+			err := e.Campaign(ctx, []byte("value"))
+			now.Store(nil)
+			require.EqualValues(t, 3, stage.Load())
+			if deleted {
+				require.ErrorIs(t, err, etcd.ErrLockLost)
+			} else {
+				require.NoError(t, err)
+				require.Equal(t, e.Token(), leads(t, c, name, "value").Token)
+				require.NoError(t, c.Put(e.Guard(ctx), name+"-data", nil))
+				require.NoError(t, e.Resign(ctx))
+			}
+			nothingLeft(t, c, name)
+		}
+	})
+}
+
 // putsLike reports whether a transaction, or one in it, puts a key with that in it.
 func putsLike(txn *pb.TxnRequest, part string) bool {
 	for _, op := range append(append([]*pb.RequestOp{}, txn.Success...), txn.Failure...) {

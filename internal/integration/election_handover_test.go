@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/blueprint-go/etcd"
 )
@@ -234,4 +235,57 @@ func TestLateTakeoverGoesBeforeNoSuccessor(t *testing.T) {
 	require.Error(t, next(t, dies))
 	require.NoError(t, first.Resign(ctx))
 	proxy.Heal()
+}
+
+// The request by which a named successor takes the lead arrives when somebody has deleted its name.
+func TestLateTakeoverNeedsItsName(t *testing.T) {
+	t.Parallel()
+	srv, o := observedServer(t)
+	var requests atomic.Int64
+	c := client(t, config(srv).WithHooks(hook{after: func(req etcd.RequestInfo, _ etcd.ResultInfo) {
+		if req.Op == "campaign" {
+			requests.Add(1)
+		}
+	}}))
+	name, ctx := prefix(t)+"election", within(t, patience)
+	lease, err := c.Grant(ctx, time.Hour)
+	require.NoError(t, err)
+	leader, heir := newElection(t, c, name), newElection(t, c, name, etcd.WithCandidate("heir"))
+	require.NoError(t, leader.Campaign(ctx, nil))
+	outcome := campaigning(t, ctx, c, heir, "heir", 2)
+	takeover := holdRequest(o, func(txn *pb.TxnRequest) bool { return putsLike(txn, "\x00leader") })
+	require.NoError(t, leader.Resign(ctx, etcd.WithSuccessor("heir")))
+	next(t, takeover.held)
+	// A candidate with the highest priority.
+	ahead := name + "\x00lead\x00candidate\x000000000000000000\x00\x000000000000000001\x00" + lease.String()
+	require.NoError(t, second(c.Raw().Put(ctx, ahead, "", clientv3.WithLease(clientv3.LeaseID(lease)))))
+	require.NoError(t, second(c.DeletePrefix(ctx, successorsOf(name))))
+	before := requests.Load()
+	close(takeover.release)
+	require.Eventually(t, func() bool { return requests.Load() >= before+2 || len(outcome) > 0 }, patience, time.Millisecond, "it looks again")
+	require.Empty(t, outcome)
+	require.ErrorIs(t, second(heir.Leader(ctx)), etcd.ErrVacant)
+	require.NoError(t, second(c.Raw().Delete(ctx, ahead)))
+	require.NoError(t, next(t, outcome))
+	require.NoError(t, heir.Resign(ctx))
+}
+
+// What stands under the successor's name is no candidate: the lease that its key names is gone.
+func TestSuccessorWithoutItsLeaseIsNoCandidate(t *testing.T) {
+	t.Parallel()
+	c := client(t, config(server(t)))
+	name, ctx := prefix(t)+"election", within(t, patience)
+	gone, err := c.Grant(ctx, time.Hour)
+	require.NoError(t, err)
+	require.NoError(t, c.RevokeLease(ctx, gone))
+	lease, err := c.Grant(ctx, time.Hour)
+	require.NoError(t, err)
+	fake := name + "\x00lead\x00candidate\x007fffffffffffffff\x00heir\x000000000000000001\x00" + gone.String()
+	require.NoError(t, second(c.Raw().Put(ctx, fake, "", clientv3.WithLease(clientv3.LeaseID(lease)))))
+	leader := newElection(t, c, name, etcd.WithPriority(1))
+	require.NoError(t, leader.Campaign(ctx, nil))
+	require.ErrorIs(t, leader.Resign(ctx, etcd.WithSuccessor("heir")), etcd.ErrNoCandidate)
+	require.ErrorIs(t, leader.Resign(ctx), etcd.ErrNotHeld)
+	require.NoError(t, second(c.Raw().Delete(ctx, fake)))
+	nothingLeft(t, c, name)
 }

@@ -10,7 +10,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/blueprint-go/etcd"
@@ -323,4 +325,30 @@ func TestTryAcquireFindsItsOwnLateClaim(t *testing.T) {
 		require.NoError(t, s.Release(ctx))
 	}
 	queues(t, c, s.Name(), 0)
+}
+
+// A proxy sends the request again, and somebody comes between the two.
+func TestTryAcquireSentTwiceIsNotBehindYoungerClaims(t *testing.T) {
+	t.Parallel()
+	srv, now := interferedServer(t)
+	c, ctx := client(t, config(srv)), within(t, patience)
+	kv := pb.NewKVClient(c.Raw().ActiveConnection())
+	lease, err := c.Grant(ctx, time.Hour)
+	require.NoError(t, err)
+	s := newSemaphore(t, c, prefix(t)+"semaphore", 2)
+	younger := s.Name() + "\x00sem\x002/2\x00" + lease.String()
+	var sent atomic.Bool
+	f := interference(func(txn *pb.TxnRequest) (bool, error) {
+		if putsLike(txn, "\x00sem\x00") && sent.CompareAndSwap(false, true) {
+			resp, err := kv.Txn(ctx, txn)
+			assert.True(t, err == nil && resp.Succeeded)
+			assert.NoError(t, second(c.Raw().Put(ctx, younger, "", clientv3.WithLease(clientv3.LeaseID(lease)))))
+		}
+		return false, nil
+	})
+	now.Store(&f)
+	require.True(t, second1(t)(s.TryAcquire(ctx)))
+	require.True(t, sent.Load())
+	require.NoError(t, c.Put(s.Guard(ctx), s.Name()+"-data", nil))
+	require.NoError(t, s.Release(ctx))
 }
