@@ -165,8 +165,9 @@ func TestFailedStepBackBesideClientv3EndsTheCampaign(t *testing.T) {
 	low, high := newElection(t, c, name, etcd.WithBothKeys()), newElection(t, c, name, etcd.WithBothKeys(), etcd.WithPriority(1))
 	first := campaigning(t, ctx, c, low, "low", 1)
 	keysUnder(t, c.Raw(), name+"/", 2)
+	behind := youngestBeside(t, c.Raw(), name)
 	then := campaigning(t, ctx, c, high, "high", 2)
-	keysUnder(t, c.Raw(), name+"/", 3)
+	entersBehind(t, c.Raw(), name, behind)
 	f := interference(func(txn *pb.TxnRequest) (bool, error) {
 		if len(txn.Success) == 0 || !stepsBack(txn, name, theirs) {
 			return false, nil
@@ -237,8 +238,9 @@ func TestLostAnswersBesideClientv3AreFound(t *testing.T) {
 				now.Store(&f)
 				first := campaigning(t, ctx, c, low, "low", 1)
 				keysUnder(t, c.Raw(), name+"/", 2)
+				behind := youngestBeside(t, c.Raw(), name)
 				then := campaigning(t, ctx, c, high, "high", 2)
-				keysUnder(t, c.Raw(), name+"/", 3)
+				entersBehind(t, c.Raw(), name, behind)
 				resign()
 				require.NoError(t, next(t, then), what)
 				require.Equal(t, high.Token(), leads(t, c, name, "high").Token)

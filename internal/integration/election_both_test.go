@@ -144,9 +144,10 @@ func TestPriorityBesideClientv3LetsNobodyWaitForGood(t *testing.T) {
 	high := newElection(t, c, name, etcd.WithBothKeys(), etcd.WithPriority(1))
 	first := campaigning(t, ctx, c, low, "low", 1)
 	keysUnder(t, c.Raw(), name+"/", 2)
+	behind := youngestBeside(t, c.Raw(), name)
 	third := campaigning(t, ctx, c, lowest, "lowest", 2)
 	second := campaigning(t, ctx, c, high, "high", 3)
-	keysUnder(t, c.Raw(), name+"/", 3)
+	entersBehind(t, c.Raw(), name, behind)
 	resign()
 	require.NoError(t, next(t, second))
 	keysUnder(t, c.Raw(), name+"/", 1)
@@ -444,4 +445,23 @@ func incrementAlone(ctx context.Context, c *etcd.Client, key string) error {
 		return err
 	}
 	return c.Put(ctx, key, []byte(strconv.Itoa(n+1)))
+}
+
+// youngestBeside returns the create revision of the youngest key of an election in the queue of
+// package concurrency.
+func youngestBeside(t testing.TB, c *clientv3.Client, name string) int64 {
+	t.Helper()
+	resp, err := c.Get(t.Context(), name+"/", clientv3.WithLastCreate()...)
+	require.NoError(t, err)
+	if len(resp.Kvs) == 0 {
+		return 0
+	}
+	return resp.Kvs[0].CreateRevision
+}
+
+// entersBehind returns when somebody has entered that queue after a revision. Who was there before
+// may have looked again meanwhile, and stepped back.
+func entersBehind(t testing.TB, c *clientv3.Client, name string, after int64) {
+	t.Helper()
+	require.Eventually(t, func() bool { return youngestBeside(t, c, name) > after }, patience, 10*time.Millisecond)
 }
