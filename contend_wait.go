@@ -95,14 +95,14 @@ func (l *contender) look(ctx context.Context, op string, c *claim, claims ...*pb
 	return found, resp.Header.GetRevision(), nil
 }
 
-// gone waits until a key, as stored, is deleted at revision from or later.
-func (c *Client) gone(ctx context.Context, op string, stored []byte, from int64) error {
-	return c.goneFrom(ctx, op, keys.Range{Start: stored}, from, func(string) bool { return true })
+// gone waits until a key, as stored, is deleted at revision from or later. Its errors are those of r.
+func (c *Client) gone(ctx context.Context, r request, stored []byte, from int64) error {
+	return c.goneFrom(ctx, r, keys.Range{Start: stored}, from, func(string) bool { return true })
 }
 
 // goneFrom waits until keys in a range, as stored, are deleted at revision from or later, and
-// enough says so of one of them.
-func (c *Client) goneFrom(ctx context.Context, op string, claims keys.Range, from int64, enough func(key string) bool) error {
+// enough says so of one of them. Its errors are those of r, whose caller need not know the keys.
+func (c *Client) goneFrom(ctx context.Context, r request, claims keys.Range, from int64, enough func(key string) bool) error {
 	w := c.claimWatcher(claims, from, watchOptions{noPut: true})
 	err := w.run(ctx, func(resp WatchResponse) bool {
 		for _, ev := range resp.Events {
@@ -116,9 +116,9 @@ func (c *Client) goneFrom(ctx context.Context, op string, claims keys.Range, fro
 		return nil // look again
 	}
 	if _, ok := err.(*Error); ok { //nolint:errorlint // of a request of the watch
-		return ofCall(op, w.key, err)
+		return ofCall(r.op, r.key, err)
 	}
-	return answered(op, w.key, err)
+	return answered(r.op, r.key, err)
 }
 
 // claimWatcher watches keys of the library's own, as stored, from a revision on.

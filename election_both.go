@@ -119,7 +119,7 @@ func (c *candidacy) takeOrWait(ctx context.Context, s standing) error {
 		return answered(c.op, e.name, err)
 	}
 	return untilLate(ctx, func(ctx context.Context) error {
-		return e.client.gone(ctx, c.op, before[len(before)-1].Key, s.revision+1)
+		return e.client.gone(ctx, c.request(), before[len(before)-1].Key, s.revision+1)
 	})
 }
 

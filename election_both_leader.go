@@ -61,7 +61,7 @@ func (o *observation) runBeside(ctx context.Context, op string) error {
 			return nil
 		}
 		if err := o.untilChanged(ctx, now, revision+1); err != nil {
-			return err
+			return ofCall(op, o.election.name, err)
 		}
 	}
 }

@@ -76,7 +76,11 @@ func (e *Election) leaderInfo(ctx context.Context, kv *mvccpb.KeyValue) (LeaderI
 //	}
 //
 // [WithBothKeys] it may leave out whoever, and whatever value, was replaced before it has read who
-// leads. It goes on through lost connections, restarts and compactions: where history is gone, it reads
+// leads. The key of a leader of clientv3 is as old as its candidacy: until it proclaims another value,
+// Revision is that of a time when it did not lead yet, and Revision and Token may both be lower than
+// those of the leader before.
+//
+// It goes on through lost connections, restarts and compactions: where history is gone, it reads
 // who leads, and may then leave out who did in between, but never the present one. An error with a
 // LeaderInfo is about its value alone ([Election.Leader]). One without is the last pair, and says
 // why it ends: as in [WatchResponse.Err], or that ctx has. Leaving the loop ends it and leaves

@@ -75,7 +75,8 @@ func (o resignOptions) check() error {
 
 // WithSuccessor hands over to the candidate of that name ([WithCandidate]), whatever its place in
 // the queue: nobody else becomes the leader before it, unless it dies or leaves first. Of several
-// of that name it is the next in the queue.
+// of that name it is the next in the queue. [WithBothKeys] that goes for the candidates of this
+// package alone: those of clientv3 that wait already lead before it.
 func WithSuccessor(name string) ResignOption { return successorOption(name) }
 
 type successorOption string

@@ -21,6 +21,9 @@ import (
 // candidate's key of a leader, who leads on, the claim is that of the leader's key, and says nothing
 // of its owner. Keys under the name that are none of an election are passed over. If nobody leads or
 // stands for election, the list is empty and the error nil.
+//
+// Even [WithBothKeys] it lists neither leaders nor candidates of clientv3, and an empty list doesn't
+// say that nobody leads: [Election.Leader] knows them.
 func (e *Election) Queue(ctx context.Context) ([]Claim, error) {
 	const op = "queue"
 	resp, err := e.client.sendTxn(ctx, request{op: op, key: e.name}, &pb.TxnRequest{Success: e.ranges.reads(false)})

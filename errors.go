@@ -336,7 +336,7 @@ var (
 	// [WithBothKeys], when a key that is no claim lies under its name, and by [Election.Campaign]
 	// when a key without a lease lies where the leader's or a successor's would: it would be in
 	// the way for good.
-	ErrForeignKey = errors.New("a key that is no claim lies under the name of the lock")
+	ErrForeignKey = errors.New("a key that is no claim lies under the name")
 
 	// ErrNotHeld is returned by [Lock.Unlock], [RWLock.Unlock], [RWLock.RUnlock] and
 	// [Semaphore.Release] when there is nothing to give back, and by [Election.Resign] and

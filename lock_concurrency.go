@@ -96,7 +96,9 @@ func (r likeConcurrency) ahead(ctx context.Context, l *contender, op string, c *
 	}
 	for _, kvs := range found {
 		if len(kvs) > 0 {
-			return func(ctx context.Context) error { return l.client.gone(ctx, op, kvs[0].Key, now+1) }, nil
+			return func(ctx context.Context) error {
+				return l.client.gone(ctx, request{op: op, key: l.name}, kvs[0].Key, now+1)
+			}, nil
 		}
 	}
 	return nil, nil

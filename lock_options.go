@@ -172,9 +172,11 @@ func (theirKeysOption) applyLock(o *lockOptions) { o.theirKeys = true }
 // reports it as a [*DecodeError] unless it accepts plaintext, the Revision is that of the value, and
 // the Token is comparable only with those of leaders with such keys. Whoever holds a mutex of the
 // name counts as a leader. Observe reads anew after each change, and may leave out what was
-// replaced before it has. Clientv3's Leader and Observe see a leader of this package, with its value
-// as stored, encrypted if its client encrypts. [Election.Proclaim] replaces the value under both
-// keys in one request, and so takes values of up to half of [Config.MaxRequestBytes].
+// replaced before it has. If somebody deletes the key of a candidate of this package that has a place
+// among clientv3's, both may tell it as the leader when that place is the first, until its lease is
+// revoked. Clientv3's Leader and Observe see a leader of this package, with its value as stored,
+// encrypted if its client encrypts. [Election.Proclaim] replaces the value under both keys in one
+// request, and so takes values of up to half of [Config.MaxRequestBytes].
 func WithBothKeys() KeysOption { return bothKeysOption{} }
 
 type bothKeysOption struct{}

@@ -65,7 +65,9 @@ func (r inOrder) ahead(ctx context.Context, l *contender, op string, c *claim) (
 	if err != nil || len(found[0]) == 0 {
 		return nil, err
 	}
-	return func(ctx context.Context) error { return l.client.gone(ctx, op, found[0][0].Key, now+1) }, nil
+	return func(ctx context.Context) error {
+		return l.client.gone(ctx, request{op: op, key: l.name}, found[0][0].Key, now+1)
+	}, nil
 }
 
 // first reads the oldest claim, and last the youngest.

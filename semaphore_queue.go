@@ -169,7 +169,7 @@ func (r inTotal) ahead(ctx context.Context, l *contender, op string, c *claim) (
 		return nil, nil
 	}
 	return func(ctx context.Context) error {
-		return l.client.goneFrom(ctx, op, r.all, now+1, func(key string) bool {
+		return l.client.goneFrom(ctx, request{op: op, key: l.name}, r.all, now+1, func(key string) bool {
 			delete(weights, key)
 			return key == c.key || r.fits(weights)
 		})
