@@ -87,8 +87,11 @@ func (ttl lockTTLOption) applySemaphore(o *semaphoreOptions) { ttl.applyLock(&o.
 // one that has ended with [ErrClosed] or [ErrLeaseLost].
 //
 // A claim whose answer is lost can't be given up with the lease then, as others depend on it: it
-// is deleted by its key. Until the server answers that, it is tried again, from ten times a
-// second down to every ten seconds, for as long as the session lives.
+// is deleted by its key, which is looked for from ten times a second down to every ten seconds, in
+// the background: until it is gone, and if the request may come late, for as long as the session
+// lives. Claims to one thing on one session share such a key. Campaigns don't: each that ends in
+// doubt is looked for by a goroutine of its own, so a candidate that campaigns with deadlines
+// shorter than the server takes to answer had better have a lease of its own.
 func WithSession(s *Session) ClaimOption {
 	if s == nil {
 		return nil // refused like any nil option
