@@ -1,7 +1,6 @@
 package etcd
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -21,8 +20,7 @@ const lockCleanup = 50 * time.Millisecond
 // claim is a place in a queue, or what is queued for.
 type claim struct {
 	heldKey
-	// twin is the other key of a claim that has two; nil for one key. The same request has made
-	// it, and so it has the same token, unless it has one of its own.
+	// twin is the other key of a claim that has two; nil for one key. Its token is set before begin.
 	twin    *heldKey
 	record  []byte // what the keys hold
 	session *session
@@ -44,9 +42,6 @@ type claim struct {
 // begin makes the context of a claim that holds, and has its key watched.
 func (c *claim) begin(held *heldKeys) {
 	c.ctx, c.cancel = context.WithCancelCause(context.Background())
-	if c.twin != nil {
-		c.twin.token = cmp.Or(c.twin.token, c.token)
-	}
 	if err := held.add(c.keys()...); err != nil {
 		c.fail(err)
 	}
@@ -392,6 +387,9 @@ func (l *contender) noteHeld(c *claim, op string) error {
 	case !c.session.alive():
 		l.giveUp(c.session, c.repeated)
 		return fail(op, l.name, lockLost(c.session))
+	}
+	if c.twin != nil {
+		c.twin.token = c.token // the same request has put both
 	}
 	c.begin(l.client.held)
 	l.claim = c

@@ -20,6 +20,11 @@ import (
 // of another program, which holds what it has a key for, or of a candidate that was woken when it
 // became the oldest, and takes the lead or leaves. Who waits in the first queue has no key in the
 // second.
+//
+// Each request of a candidate that waits, whether it enters, takes the lead or leaves, is bound to its
+// key in the first queue being untouched, and the one that takes the lead touches that. So a request
+// that is applied late undoes nothing: who leads keeps its key in the second queue, and who has left
+// doesn't lead.
 
 // secondPlace is the place of a candidate in the second queue.
 type secondPlace struct {
@@ -99,7 +104,8 @@ func (c *candidacy) proceedBeside(ctx context.Context, s standing) error {
 	own, place := s.beside.own, c.beside
 	switch {
 	case own != nil && own.CreateRevision == place.leaving: // it may go at any moment
-		return c.stepBack(ctx, s)
+		_, err := c.stepBack(ctx, s)
+		return err
 	case place.token == 0:
 		return c.enter(ctx, s)
 	case own == nil, own.CreateRevision != place.token:
@@ -171,21 +177,41 @@ func (c *candidacy) entry(put *pb.PutRequest) *pb.TxnRequest {
 }
 
 // stepBack gives up the place in the second queue, if the candidate has one by what a look has
-// found. Until its key is known to be gone, it isn't taken for a place again.
-func (c *candidacy) stepBack(ctx context.Context, s standing) error {
+// found. Until its key is known to be gone, it isn't taken for a place again. stepBack reports
+// whether it makes sense to wait then: not if its request has changed nothing, since the candidate
+// may have taken the lead by an earlier one.
+func (c *candidacy) stepBack(ctx context.Context, s standing) (left bool, err error) {
 	place, r := c.beside, c.request()
 	if place == nil {
-		return nil
+		return true, nil
 	}
 	place.token = 0
 	if s.beside.own == nil {
-		return nil
+		return true, nil
 	}
 	place.leaving = s.beside.own.CreateRevision
-	return c.election.client.persist(ctx, r, c.election.life.Done(), func(ctx context.Context) error {
-		_, err := c.election.client.sendTxn(ctx, r, deletion(place.stored, place.leaving))
+	txn := deletion(place.stored, place.leaving)
+	txn.Compare = append(txn.Compare, txntree.Unchanged(c.stored, c.token))
+	err = c.election.client.persist(ctx, r, c.election.life.Done(), func(ctx context.Context) error {
+		resp, err := c.election.client.sendTxn(ctx, r, txn)
+		left = err == nil && resp.Succeeded
 		return err
 	})
+	return left, err
+}
+
+// foundLead takes note of a lead that a look has found, which an earlier request has taken. That
+// was bound to the key in the second queue, whose token may be forgotten since: the key that is there
+// now is the same one if it is older than the lead.
+func (c *candidacy) foundLead(s standing) error {
+	if place, own := c.beside, s.beside.own; place != nil {
+		if own == nil || own.CreateRevision > s.leader { // somebody has deleted it
+			return answered(c.op, c.election.name, lostKey)
+		}
+		place.token = own.CreateRevision
+	}
+	c.led = s.leader
+	return nil
 }
 
 // deletion returns the transaction that deletes a key that was created at a revision.

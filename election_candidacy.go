@@ -203,8 +203,7 @@ func (c *candidacy) proceed(ctx context.Context, s standing) error {
 	}
 	switch {
 	case own.leads(s): // by an earlier request
-		c.led = s.leader
-		return nil
+		return c.foundLead(s)
 	case own.touched != c.token: // it led, and somebody has deleted the leader's key
 		return answered(c.op, c.election.name, lostKey)
 	case s.foreign != nil:
@@ -217,8 +216,8 @@ func (c *candidacy) proceed(ctx context.Context, s standing) error {
 	case ahead == nil:
 		return c.take(ctx, s)
 	}
-	if err := c.stepBack(ctx, s); err != nil {
-		return err
+	if left, err := c.stepBack(ctx, s); err != nil || !left {
+		return err // or look again
 	}
 	return c.sleep(ctx, ahead, s.revision+1)
 }
@@ -246,7 +245,9 @@ func (c *candidacy) take(ctx context.Context, s standing) error {
 	})
 }
 
-// note takes note of a lead that an earlier request has taken.
+// note takes note of a lead that an earlier request has taken. The candidate's place in the second
+// queue, if it has one, is the one that the request was bound to: the candidate was there and did not
+// lead yet, and a request that is bound to an older place can't be applied since.
 func (c *candidacy) note(s standing) {
 	if own, there := s.find(c.stored); there && own.created == c.token && own.leads(s) {
 		c.led = s.leader
