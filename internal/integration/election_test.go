@@ -181,17 +181,18 @@ func TestCandidatesLeadByPriorityThenInOrder(t *testing.T) {
 	first := newElection(t, c, name)
 	require.NoError(t, first.Campaign(ctx, nil))
 	elected := make(chan string, 10)
+	var resigning sync.WaitGroup
 	n := int64(1)
 	for _, priority := range []int{0, math.MinInt, 5, -1, 5, math.MaxInt, 0} {
 		e := newElection(t, c, name, etcd.WithPriority(priority))
 		value := fmt.Sprintf("%d of %d", n, priority)
 		n++
 		won := campaigning(t, ctx, c, e, value, n)
-		go func() {
+		resigning.Go(func() {
 			assert.NoError(t, <-won)
 			elected <- value
 			assert.NoError(t, e.Resign(ctx))
-		}()
+		})
 	}
 	require.NoError(t, first.Resign(ctx))
 	for _, want := range []string{
@@ -199,6 +200,7 @@ func TestCandidatesLeadByPriorityThenInOrder(t *testing.T) {
 	} {
 		require.Equal(t, want, next(t, elected))
 	}
+	resigning.Wait() // the key is gone before the answer is there
 	nothingLeft(t, c, name)
 }
 
