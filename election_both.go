@@ -205,12 +205,12 @@ func (c *candidacy) stepBack(ctx context.Context, s standing) (left bool, err er
 // now is the same one if it is older than the lead.
 func (c *candidacy) foundLead(s standing) error {
 	if place, own := c.beside, s.beside.own; place != nil {
-		if own == nil || own.CreateRevision > s.leader { // somebody has deleted it
+		if own == nil || own.CreateRevision > s.token() { // somebody has deleted it
 			return answered(c.op, c.election.name, lostKey)
 		}
 		place.token = own.CreateRevision
 	}
-	c.led = s.leader
+	c.led = s.token()
 	return nil
 }
 

@@ -250,7 +250,7 @@ func (c *candidacy) take(ctx context.Context, s standing) error {
 // lead yet, and a request that is bound to an older place can't be applied since.
 func (c *candidacy) note(s standing) {
 	if own, there := s.find(c.stored); there && own.created == c.token && own.leads(s) {
-		c.led = s.leader
+		c.led = s.token()
 	}
 }
 

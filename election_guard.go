@@ -39,9 +39,9 @@ func ElectionOf(ctx context.Context) *Election {
 // Context returns a context that lives while this Election leads. It ends with the cause
 // [ErrLockLost], and the reason in its chain, when the leadership can no longer be relied upon,
 // which is before anybody else can have it, or when somebody deleted or replaced the leader's key
-// (either one, [WithBothKeys]);
-// and with [context.Canceled] at [Election.Resign]. If it doesn't lead, the context has already
-// ended with [ErrNotHeld]. Its Err looks at the clock, as that of [Lock.Context] does.
+// (either one, [WithBothKeys]); and with [context.Canceled] at [Election.Resign]. If it doesn't lead,
+// the context has already ended with [ErrNotHeld]. Its Err looks at the clock, as that of
+// [Lock.Context] does.
 func (e *Election) Context() context.Context {
 	if l := e.current(); l != nil {
 		return promptContext{l.ctx, l.look}

@@ -30,8 +30,8 @@ type LeaderInfo struct {
 
 // Leader returns who leads, in one round trip, as linearizable as [Client.Get]. It fails with
 // [ErrVacant] if nobody does, or if what lies under the leader's key has no lease, and so is no
-// leader's. If the value can't be decoded, the error matches [*DecodeError] and
-// the rest of the LeaderInfo is there. [WithBothKeys] it knows clientv3's leaders too.
+// leader's. If the value can't be decoded, the error matches [*DecodeError] and the rest of the
+// LeaderInfo is there. [WithBothKeys] it knows clientv3's leaders too.
 func (e *Election) Leader(ctx context.Context) (LeaderInfo, error) {
 	const op = "leader"
 	kv, _, err := e.leaderKey(ctx, op)

@@ -30,8 +30,9 @@ func (o electionOptions) check() (ttlSeconds int64, err error) {
 }
 
 // WithCandidate names the candidate, so that a leader can hand over to it ([WithSuccessor]), and
-// [Election.Queue] tells it. The name is part of a key and not encrypted. It must not be empty or contain a NUL byte; those of
-// candidates of one election should differ. Without it a candidate has no name.
+// [Election.Queue] tells it. The name is part of a key and not encrypted. It must not be empty or
+// contain a NUL byte; those of candidates of one election should differ. Without it a candidate has
+// no name.
 func WithCandidate(name string) ElectionOption { return candidateOption(name) }
 
 type candidateOption string

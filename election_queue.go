@@ -42,13 +42,13 @@ func (e *Election) Queue(ctx context.Context) ([]Claim, error) {
 		claim.Candidate, claim.Priority = one.id, int(math.MaxInt64-one.place)
 		claim.Held = one.leads(s)
 		if claim.Held {
-			claim.Token = s.leader
+			claim.Token = s.token()
 		}
 		claim.tell(&d, one.kv)
 		claims = append(claims, claim)
 	}
-	if s.leader > 0 && (len(claims) == 0 || !claims[0].Held) { // its candidate's key was deleted
-		leader := e.claimOf(s.leaderKey)
+	if s.leader != nil && (len(claims) == 0 || !claims[0].Held) { // its candidate's key was deleted
+		leader := e.claimOf(s.leader)
 		leader.Key, leader.Held = e.name+leaderEnd, true
 		claims = append([]Claim{leader}, claims...)
 	}

@@ -34,8 +34,7 @@ func (r electionRanges) read() *pb.RequestOp {
 type standing struct {
 	ranges     electionRanges
 	revision   int64
-	leader     int64 // the create revision of the leader's key; 0 if nobody leads
-	leaderKey  *mvccpb.KeyValue
+	leader     *mvccpb.KeyValue // the leader's key; nil if nobody leads
 	candidates []candidate
 	named      []byte      // the key that names a candidate the successor; nil if there is none
 	namedAt    int64       // its create revision
@@ -76,7 +75,7 @@ func (r electionRanges) standingAt(revision int64, answers []*pb.ResponseOp, lea
 			s.foreign = kv.Key
 			break
 		}
-		s.leader, s.leaderKey = kv.CreateRevision, kv
+		s.leader = kv
 	}
 	return s, nil
 }
@@ -90,8 +89,11 @@ func (s standing) find(stored []byte) (candidate, bool) {
 	return s.candidates[i], true
 }
 
+// token returns the token of the leader; 0 if nobody leads.
+func (s standing) token() int64 { return s.leader.GetCreateRevision() }
+
 // leads reports whether the candidate is the leader: only the put that made it so has touched it.
-func (c candidate) leads(s standing) bool { return s.leader > 0 && c.touched == s.leader }
+func (c candidate) leads(s standing) bool { return s.leader != nil && c.touched == s.token() }
 
 // names reports whether the candidate is the successor whom a leader has named.
 func (s standing) names(c candidate) bool {
@@ -125,7 +127,7 @@ func (s standing) ahead(own candidate) []byte {
 		return s.candidates[i-1].stored
 	}
 	switch {
-	case s.leader > 0:
+	case s.leader != nil:
 		return s.ranges.leader
 	case s.named != nil && !named:
 		return s.named

@@ -29,11 +29,11 @@ import (
 // that is deleted or restored by prefix.
 //
 // Lists, scans, typed values, exports and the calls of encryption skip the claims of
-// locks (but for the value of a leader, see [Election]): keys that end with a NUL byte and a lease in hexadecimal, and that are attached to
-// that lease. What the server counts or deletes by prefix
-// ([Client.Count], DeletePrefix), a watch of a prefix, and a keys-only read in a
-// transaction treat claims like other keys. The limit of a read in a transaction counts
-// them too: its result may then hold fewer key-values than there are.
+// locks (but for the value of a leader, see [Election]): keys that end with a NUL byte and
+// a lease in hexadecimal, and that are attached to that lease. What the server counts or
+// deletes by prefix ([Client.Count], DeletePrefix), a watch of a prefix, and a keys-only
+// read in a transaction treat claims like other keys. The limit of a read in a transaction
+// counts them too: its result may then hold fewer key-values than there are.
 type Lock struct {
 	seat *contender
 	all  []keys.Range // where claims to it lie

@@ -38,10 +38,9 @@ func (q *Queue[T]) Push(ctx context.Context, value T, opts ...PushOption) error 
 // PushOps returns the operations that put a job into the queue, for a transaction of the
 // caller's own: with other writes, for several queues, or in [Job.AckWith], so that a job is
 // followed by another exactly once. It sends nothing, and fails as [Queue.Push] does before that,
-// also with [etcd.ErrClosed]. Each call makes one job; commit its
-// operations once, and soon: a job that is committed more than two seconds after PushOps may be
-// noticed late, by about ten seconds, or a minute while consumers have others to do.
-// [WithCapacity] doesn't hold it back, but it counts.
+// also with [etcd.ErrClosed]. Each call makes one job; commit its operations once, and soon: a job
+// that is committed more than two seconds after PushOps may be noticed late, by about ten seconds,
+// or a minute while consumers have others to do. [WithCapacity] doesn't hold it back, but it counts.
 func (q *Queue[T]) PushOps(value T, opts ...PushOption) ([]etcd.Op, error) {
 	const op = "push"
 	if q.store.ctx.Err() != nil {
